@@ -1,0 +1,22 @@
+/* isa_avx2.c: the kernels for x86-64 CPUs with AVX2, FMA and F16C (Haswell 2013, Zen 2017, and later). The target is
+ * set here, not on the command line, so that one binary runs on every CPU. */
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#include "simd_avx2.h"
+#define GQA_ISA_NAME "avx2"
+#define GQA_TABLE gqa_kernels_avx2
+#include "table_impl.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+typedef int gqa_isa_avx2_absent; /* ISO C forbids an empty file */
+#endif

@@ -1,0 +1,135 @@
+/* kernels.h: the arithmetic, one table of functions an instruction set. Kernels know pointers, sizes and strides; they
+ * know no model. The functions are written once, in the *_impl.h files, over the vector operations of simd_*.h, and
+ * compiled once for each instruction set (isa_*.c); gqa_kernels_find chooses a table at run time.
+ *
+ * Names: k is the inner (summed) length of a product, n counts columns (tokens), rows are outputs.
+ * All activations are f32, token-major: x [n, k], y [n, rows]. Nothing here allocates, prints or fails. */
+#ifndef GQA_KERNELS_H
+#define GQA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensor.h"
+
+/* ---- weights: packed panels of 16 rows ------------------------------------------------------------------------- */
+
+enum { GQA_PANEL = 16 };          /* rows a panel; lane = row, so products need no horizontal sums */
+enum { GQA_UNIT_PANELS = 4 };     /* panels a unit of work: 64 rows */
+
+/* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same numbers in panels (drawn in
+ * pack_impl.h), 64-byte aligned, panel_bytes each; NULL: each unit packs what it needs into scratch first. */
+typedef struct gqa_matrix {
+    int type, rows, cols;
+    const uint8_t *raw;
+    const uint8_t *packed;
+    size_t panel_bytes;
+} gqa_matrix;
+
+size_t gqa_panel_bytes(int type, int cols);    /* 64-byte multiple */
+static inline int gqa_matrix_panels(const gqa_matrix *w) { return (w->rows + GQA_PANEL - 1) / GQA_PANEL; }
+static inline int gqa_matmul_units(const gqa_matrix *w) {
+    return (gqa_matrix_panels(w) + GQA_UNIT_PANELS - 1) / GQA_UNIT_PANELS;
+}
+/* Packs rows 16*panel .. 16*panel+15 (rows past the end become zero) from w->raw into dst[panel_bytes], exactly. */
+void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
+/* The inverse: writes the raw blocks of those rows (those that exist) to dst, row after row. */
+void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst);
+
+/* ---- activations ------------------------------------------------------------------------------------------------ */
+
+/* n columns x [n, k] with stride ldx, and their int8 form, made on demand by quantize_acts for the weight types that
+ * want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127; sum16 are sums of q over 16.
+ * Buffers are carved from one allocation by gqa_acts_init. */
+typedef struct gqa_acts {
+    int k, kpad;                   /* kpad: k rounded up to 256 */
+    const float *x;
+    size_t ldx;
+    int8_t *q;                     /* [n, kpad] zero-padded */
+    float *d;                      /* [n, kpad/32] */
+    int16_t *sum16;                /* [n, kpad/16] */
+} gqa_acts;
+size_t gqa_acts_bytes(int k, int max_n);
+void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n); /* memory 64-byte aligned, gqa_acts_bytes long */
+int gqa_type_wants_q8(int type);
+
+/* ---- KV cache ---------------------------------------------------------------------------------------------------- */
+
+enum { GQA_KV_TILE = 32 };        /* positions a tile */
+enum { GQA_KV_SPLIT = 512 };      /* positions a decode unit: fixed, so results do not depend on threads */
+enum { GQA_MAX_GROUP_PASS = 8 };  /* query heads handled together; larger groups go in passes */
+
+/* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are drawn in
+ * attention_impl.h. Position p lives in tile (p / 32) % n_tiles, so that a sliding window is a ring of tiles; a cache
+ * that holds everything has n_tiles >= context / 32. Memory starts zeroed. */
+typedef struct gqa_kv {
+    int type;                     /* f32, f16, bf16, q8_0, q4_0 */
+    int n_kv_heads, head_dim;
+    int n_tiles;
+    size_t k_tile_bytes, v_tile_bytes;
+    uint8_t *k, *v;               /* 64-byte aligned */
+} gqa_kv;
+size_t gqa_kv_k_tile_bytes(int type, int head_dim); /* 64-byte multiples; 0: type or head_dim cannot be cached */
+size_t gqa_kv_v_tile_bytes(int type, int head_dim);
+
+/* What one attention unit found: per query head the running maximum, the sum of exponentials and the weighted values.
+ * Layout of a part for a group of g heads: float m[g], l[g], o[g][head_dim]. */
+static inline size_t gqa_part_floats(int group, int head_dim) { return (size_t)group * ((size_t)head_dim + 2); }
+
+/* ---- the table ---------------------------------------------------------------------------------------------------- */
+
+typedef struct gqa_kernels {
+    const char *name; /* "scalar", "avx2", "avx512", "neon" */
+
+    /* Fills a->q, d, sum16 of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or the end). */
+    void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
+
+    /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i*ldy + r] for its rows r and all n columns. scratch is the
+     * thread's own, gqa_matmul_scratch bytes, 64-byte aligned. The sum of an element is formed in the same order
+     * whatever n is. */
+    void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy, int unit, void *scratch);
+
+    /* C [m, n] = A [m, k] B [k, n], or += with accumulate, for f32 with any strides: element (i, j) of A is
+     * A[i * a_row + j * a_col]; C is row-major with stride ldc. scratch: gqa_sgemm_scratch bytes, 64-byte aligned.
+     * One thread; a caller splits m. */
+    void (*sgemm)(int m, int n, int k, const float *A, size_t a_row, size_t a_col, const float *B, size_t b_row,
+                  size_t b_col, float *C, size_t ldc, int accumulate, void *scratch);
+
+    /* out = x / sqrt(mean(x^2) + eps) * weight, n values (Zhang & Sennrich 2019). out may be x. */
+    void (*rmsnorm)(float *out, const float *x, const float *weight, int n, float eps);
+    /* Rotates rope_dim leading values of one head in place by cos/sin tables [rope_dim / 2] (Su et al. 2021). half: pairs
+     * (i, i + rope_dim/2), else (2i, 2i + 1). */
+    void (*rope)(float *head, const float *cos_sin, int rope_dim, int half); /* cos_sin: [rope_dim/2] cos, then sin */
+    /* out = silu(gate) * up (Shazeer 2020). out may be gate. */
+    void (*swiglu)(float *out, const float *gate, const float *up, int n);
+    /* x += y. */
+    void (*add)(float *x, const float *y, int n);
+
+    /* Appends k, v [head_dim] of one position and one KV head, RoPE applied. */
+    void (*kv_append)(gqa_kv *kv, int kv_head, int position, const float *k, const float *v);
+    /* One decode unit: the group's queries q [group][head_dim] against positions t0..t1-1 of a KV head (t1 - t0 >= 1),
+     * each K and V row read once for the group. Online softmax (Milakov & Gimelshein 2018). scale is 1/sqrt(head_dim).
+     * scratch: gqa_attention_scratch bytes. */
+    void (*attend)(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part,
+                   void *scratch);
+    /* Joins n parts (each gqa_part_floats apart) by log-sum-exp: out[g * ld_out + d]. n = 1 just normalises. */
+    void (*attend_merge)(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out);
+    /* One prefill unit: positions p0..p0+n_q-1 (n_q <= GQA_PREFILL_TILE) of the group's heads against the cache,
+     * causal: a query at p sees positions max(0, p - window + 1) .. p (window 0: from 0). Query head g of position i
+     * is q[i * ldq + g * head_dim]; out alike with ldo. All positions are in the cache already. */
+    void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group, float scale, int p0,
+                           int n_q, int window, float *out, size_t ldo, void *scratch);
+} gqa_kernels;
+
+enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
+
+size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
+size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
+size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend and attend_prefill */
+
+/* The best table for this CPU, or the one named ("scalar", "avx2", "avx512", "neon"); NULL: this CPU or this build does
+ * not have it. */
+const gqa_kernels *gqa_kernels_find(const char *name);
+extern const gqa_kernels gqa_kernels_scalar;
+
+#endif

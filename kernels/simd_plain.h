@@ -1,0 +1,27 @@
+/* simd_plain.h: the vector operations for any CPU: GCC and clang vector extensions of four lanes. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VF_LANES 4
+typedef float vf __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
+
+static inline vf vf_load(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
+static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+static inline vf vf_set1(float x) { return (vf){x, x, x, x}; }
+static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_div(vf a, vf b) { return a / b; }
+static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }      /* a*b + c; fused where the CPU fuses */
+static inline vf vf_blend(vf a, vf b, vi take_b) { return (vf)(((vi)a & ~take_b) | ((vi)b & take_b)); }
+static inline vf vf_max(vf a, vf b) { return vf_blend(b, a, a > b); }
+static inline vf vf_min(vf a, vf b) { return vf_blend(b, a, a < b); }
+static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+static inline float vf_hmax(vf a) { float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3]; return x > y ? x : y; }
+static inline vi vi_load(const void *p) { vi v; memcpy(&v, p, sizeof v); return v; }
+static inline void vi_store(void *p, vi v) { memcpy(p, &v, sizeof v); }
+static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
+static inline vi vi_add(vi a, vi b) { return a + b; }
+static inline vf vf_from_vi(vi a) { return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]}; }

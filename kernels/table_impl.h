@@ -1,0 +1,23 @@
+/* table_impl.h: includes every kernel over the vector operations chosen by the isa_*.c file, and lists them. */
+#include "kernels.h"
+
+#include "ops_impl.h"
+#include "matmul_impl.h"
+#include "sgemm_impl.h"
+#include "attention_impl.h"
+
+extern const gqa_kernels GQA_TABLE;
+const gqa_kernels GQA_TABLE = {
+    .name = GQA_ISA_NAME,
+    .quantize_acts = quantize_acts,
+    .matmul_unit = matmul_unit,
+    .sgemm = sgemm,
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .swiglu = swiglu,
+    .add = add,
+    .kv_append = kv_append,
+    .attend = attend,
+    .attend_merge = attend_merge,
+    .attend_prefill = attend_prefill,
+};

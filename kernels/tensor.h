@@ -1,0 +1,37 @@
+/* tensor.h: element types, their block formats and scalar conversion. These plain loops are the oracle that every
+ * fast kernel is tested against. */
+#ifndef GQA_TENSOR_H
+#define GQA_TENSOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../model.h"
+
+/* Values come in blocks: block values take bytes bytes. F32: 1 and 4; Q4_0: 32 and 18; Q6_K: 256 and 210. */
+typedef struct gqa_type_info {
+    const char *name;
+    int type, block, bytes;
+} gqa_type_info;
+
+const gqa_type_info *gqa_type_info_of(int type); /* NULL: not one of ours */
+const char *gqa_foreign_type_name(int type);     /* name of any GGML type ("q2_k", "iq4_nl"), for messages; "type N" never: NULL */
+
+/* Bytes of n values, n a multiple of the block; 0 if it is not, or type is unknown, or the product overflows. */
+uint64_t gqa_type_bytes(int type, uint64_t n);
+
+/* n values, n a multiple of the block. src and dst need no alignment and do not overlap. */
+void gqa_dequantize(int type, const void *src, float *dst, size_t n);
+/* Rounds to nearest; non-finite input gives unspecified values, never undefined behaviour. The K types choose scales
+ * by weighted least squares; the others are bit-identical to GGML's reference quantisation. */
+void gqa_quantize(int type, const float *src, void *dst, size_t n);
+
+float gqa_f16_to_f32(uint16_t h);
+uint16_t gqa_f32_to_f16(float f);   /* round to nearest even */
+static inline float gqa_bf16_to_f32(uint16_t h) {
+    union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+    return v.f;
+}
+uint16_t gqa_f32_to_bf16(float f);  /* round to nearest even; NaN stays NaN */
+
+#endif

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs every test program and test script, shows what fails, and adds their counts up in the last line.
+BUILD=${BUILD:-build}
+passed=0 failed=0 skipped=0
+log=$BUILD/tests/log
+for t in "$BUILD"/tests/test_* tests/test_*.sh tests/test_*.py; do
+    case $t in *.o|*.d|*'*'*) continue ;; esac
+    case $t in
+        *.sh) sh "$t" "$BUILD/run" >"$log" 2>&1 </dev/null; code=$? ;;
+        *.py) command -v python3 >/dev/null || { echo "SKIPPED: $t: no python3"; skipped=$((skipped + 1)); continue; }
+              python3 "$t" "$BUILD/run" >"$log" 2>&1 </dev/null; code=$? ;;
+        *)    "$t" >"$log" 2>&1 </dev/null; code=$? ;;
+    esac
+    last=$(tail -n 1 "$log")
+    p=$(echo "$last" | sed -n 's/^\([0-9][0-9]*\) passed, [0-9][0-9]* failed.*/\1/p')
+    f=$(echo "$last" | sed -n 's/^[0-9][0-9]* passed, \([0-9][0-9]*\) failed.*/\1/p')
+    s=$(echo "$last" | sed -n 's/.*, \([0-9][0-9]*\) skipped$/\1/p')
+    if [ -z "$p" ] || { [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; }; then
+        echo "$t: ended with code $code and no count"
+        p=${p:-0} f=$((${f:-0} + 1))
+    fi
+    echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}"
+    if [ "$f" -gt 0 ]; then grep -v '^SKIPPED' "$log" | tail -n 60; fi
+    grep '^SKIPPED' "$log"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0}))
+done
+echo "$passed passed, $failed failed$([ "$skipped" -gt 0 ] && echo ", $skipped skipped")"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
