@@ -1,0 +1,67 @@
+/* command.h: what the subcommands of `run` share: the command line, files as prompts, messages, JSON. */
+#ifndef GQA_COMMAND_H
+#define GQA_COMMAND_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "../model.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* One option. value points at: int (OPT_INT), int64_t (OPT_INT64), float (OPT_FLOAT), const char * (OPT_STRING), int
+ * (OPT_FLAG: set to 1), opt_list (OPT_STRINGS: may be repeated). Numbers must lie in [min, max] and are parsed whole:
+ * "12x" is an error. */
+typedef enum opt_kind { OPT_INT, OPT_INT64, OPT_FLOAT, OPT_STRING, OPT_FLAG, OPT_STRINGS } opt_kind;
+typedef struct opt_list { const char *items[64]; int n; } opt_list;
+typedef struct opt {
+    const char *name;      /* "-n", "--top-k" */
+    opt_kind kind;
+    void *value;
+    double min, max;
+    const char *argument;  /* shown in help: "N", "FILE" */
+    const char *help;
+} opt;
+
+/* Parses argv[0..argc-1] (the command's own words). Words that are not options go to positional[0..*n_positional-1]
+ * (at most max_positional; more is an error). "-" alone is a word; everything after "--" is too. An option's argument
+ * is the next word even if it starts with '-'. "-h" and "--help" print usage and the table to stdout. Returns -1 to go
+ * on, else an exit code (0 after help, 2 after an error told on stderr). The table ends with an entry whose name is NULL. */
+int parse_options(int argc, char **argv, const opt *options, const char **positional, int max_positional,
+                  int *n_positional, const char *usage);
+
+/* Strict numbers and lists for values inside options. 0, or -1 when the text is not wholly that. */
+int parse_int(const char *text, int64_t min, int64_t max, int64_t *out);
+int parse_float(const char *text, double min, double max, double *out);
+int parse_int_list(const char *text, int64_t min, int64_t max, int *out, int cap); /* "0,1024,4096"; returns count, -1 bad */
+
+/* "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000[,head_dim=64][,context=N][,window=N][,type=q8_0]" into a
+ * config for gqa_model_random and a type. 0, or -1 after telling what is wrong on stderr. */
+int parse_shape(const char *text, gqa_config *shape, gqa_type *type);
+
+/* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after telling why on stderr. */
+char *read_text(const char *path, size_t *size);
+
+/* "run: message\n" on stderr. Return EXIT_FAILED and EXIT_USAGE. */
+int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
+double seconds_now(void);                                  /* monotonic */
+/* "1.10 GB", "22.0 KiB": decimal units for rates, binary for memory. Written to buf, returned. */
+const char *human_bytes(double bytes, char buf[32]);
+
+/* One function a subcommand; argv[0] is the first word after the command's name. Returns the exit code. */
+int command_generate(int argc, char **argv);
+int command_chat(int argc, char **argv);
+int command_info(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
+int command_perplexity(int argc, char **argv);
+int command_bench(int argc, char **argv);
+int command_compare(int argc, char **argv);
+int command_convert(int argc, char **argv);
+int command_train(int argc, char **argv);
+int command_uptrain(int argc, char **argv);
+
+#endif
