@@ -62,6 +62,9 @@ typedef struct gqa_checkpoint {
 int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path, gqa_error *err);
 void gqa_checkpoint_free(gqa_checkpoint *c);
 
+/* A checkpoint of that shape with random weights, owned (model_random.c; gqa_model_random in model.h). */
+int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed, gqa_error *err);
+
 /* NULL when absent. */
 const gqa_tensor *gqa_checkpoint_tensor(const gqa_checkpoint *c, const char *name);
 

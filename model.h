@@ -202,8 +202,9 @@ typedef struct gqa_session gqa_session;
 gqa_session *gqa_session_new(const gqa_model *model, const gqa_session_options *opt, gqa_error *err);
 void gqa_session_free(gqa_session *session);
 
-/* Appends tokens[n] to the sequence and computes the logits that follow the last one. On failure the session is as
- * before the call (a cancelled or refused call appends nothing). GQA_ERR_CONTEXT when they do not fit. */
+/* Appends tokens[n] to the sequence and computes the logits that follow the last one. A refused call leaves the session
+ * as it was; a cancelled one too, but for the logits, which are gone. (With a sliding window shorter than the call,
+ * whole batches evaluated before the cancel stay: gqa_session_position tells.) GQA_ERR_CONTEXT when they do not fit. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* As gqa_session_eval, and writes the logits after each of the n tokens to logits [n, vocab_size]. */

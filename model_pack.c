@@ -1,0 +1,86 @@
+/* model_pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads. */
+#include <stdlib.h>
+
+#include "model_internal.h"
+
+enum { PACK_CHUNK = 16 };  /* panels a unit of work */
+
+typedef struct job {
+    gqa_model *m;
+    int n_matrices;
+    int *first;                /* [n_matrices + 1] first unit of each matrix */
+    const gqa_model_options *opt;
+    atomic_int cancelled;
+} job;
+
+/* The matrix a unit belongs to: binary search in first[]. */
+static int matrix_of(const job *j, int unit) {
+    int lo = 0, hi = j->n_matrices;
+    while (hi - lo > 1) {
+        int mid = (lo + hi) / 2;
+        if (j->first[mid] <= unit) lo = mid; else hi = mid;
+    }
+    return lo;
+}
+
+static void pack(gqa_worker *worker, void *arg) {
+    job *j = arg;
+    int total = j->first[j->n_matrices];
+    for (int u = gqa_unit_first(worker); u < total; u = gqa_unit_next(worker)) {
+        if (atomic_load_explicit(&j->cancelled, memory_order_relaxed)) continue;
+        int i = matrix_of(j, u);
+        gqa_matrix *w = gqa_model_matrix(j->m, i);
+        int begin = (u - j->first[i]) * PACK_CHUNK, end = begin + PACK_CHUNK;
+        if (end > gqa_matrix_panels(w)) end = gqa_matrix_panels(w);
+        for (int p = begin; p < end; p++) gqa_pack_panel(w, p, (uint8_t *)w->packed + (size_t)p * w->panel_bytes);
+        if (worker->id == 0 && j->opt && j->opt->on_progress && j->opt->on_progress(j->opt->user, (double)u / total))
+            atomic_store(&j->cancelled, 1);
+    }
+    gqa_barrier(worker);
+}
+
+/* Gives each matrix its place in one region; returns the region's size. */
+static size_t place(gqa_model *m, int n_matrices, int *first) {
+    size_t size = 0;
+    int units = 0;
+    for (int i = 0; i < n_matrices; i++) {
+        gqa_matrix *w = gqa_model_matrix(m, i);
+        w->panel_bytes = gqa_panel_bytes(w->type, w->cols);
+        w->packed = m->packed ? m->packed + size : NULL;
+        size += w->panel_bytes * (size_t)gqa_matrix_panels(w);
+        first[i] = units;
+        units += (gqa_matrix_panels(w) + PACK_CHUNK - 1) / PACK_CHUNK;
+    }
+    first[n_matrices] = units;
+    return size;
+}
+
+int gqa_model_pack(gqa_model *m, const gqa_model_options *opt, gqa_error *err) {
+    job j = {.m = m, .n_matrices = m->config.n_layers * GQA_LAYER_MATRICES + 1, .opt = opt};
+    int threads = opt && opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
+    gqa_team *team = gqa_team_new(threads);
+    j.first = malloc(sizeof(int) * (size_t)(j.n_matrices + 1));
+    int status = 0;
+    if (!team || !j.first) {
+        status = gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to repack the weights", m->file.path);
+        goto done;
+    }
+    m->packed_bytes = place(m, j.n_matrices, j.first);
+    m->packed = gqa_pages_alloc(m->packed_bytes, 1);
+    if (!m->packed) {
+        status = gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for %zu bytes of repacked weights (--no-repack needs none)",
+                          m->file.path, m->packed_bytes);
+        m->packed_bytes = 0;
+        goto done;
+    }
+    place(m, j.n_matrices, j.first);
+    if (m->packed_bytes < (1u << 22)) threads = 1;
+    gqa_team_run(team, threads, pack, &j);
+    if (atomic_load(&j.cancelled))
+        status = gqa_fail(err, GQA_ERR_CANCELLED, "%s: loading was cancelled", m->file.path);
+    m->stats.packed_bytes = m->packed_bytes;
+done:
+    gqa_team_free(team);
+    free(j.first);
+    return status;
+}
