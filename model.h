@@ -229,6 +229,9 @@ int gqa_session_threads(const gqa_session *session);
  * GQA_ERR_ARGUMENT, and the session is unchanged (position 0 always works). */
 int gqa_session_rewind(gqa_session *session, int position);
 
+/* For speed measurements: appends n positions with random keys and values, without computing them. */
+int gqa_session_fill(gqa_session *session, int n, uint64_t seed, gqa_error *err);
+
 /* Makes a running or the next gqa_session_eval return GQA_ERR_CANCELLED within a layer's time. May be called from
  * another thread or a signal handler. The request is dropped when an eval has obeyed it. */
 void gqa_session_cancel(gqa_session *session);

@@ -263,6 +263,33 @@ int gqa_session_rewind(gqa_session *s, int position) {
     return 0;
 }
 
+int gqa_session_fill(gqa_session *s, int n, uint64_t seed, gqa_error *err) {
+    enum { POOL = 61 };  /* distinct vectors; a prime, so that heads and layers meet different ones at a position */
+    const gqa_config *c = &s->model->config;
+    size_t d = (size_t)c->head_dim;
+    if (n < 0 || n > s->context - s->position)
+        return gqa_fail(err, GQA_ERR_CONTEXT, "context full: %d positions do not fit after %d of %d", n, s->position, s->context);
+    float *pool = malloc(sizeof(float) * POOL * d);
+    if (!pool) return gqa_fail(err, GQA_ERR_MEMORY, "no memory to fill a session");
+    for (size_t i = 0; i < POOL * d; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        pool[i] = (float)(seed >> 40) / 8388608.0f - 1.0f;
+    }
+    int end = s->position + n, first = end - gqa_session_ring(s);
+    if (first < s->position) first = s->position;
+    for (int l = 0; l < c->n_layers; l++)
+        for (int h = 0; h < c->n_kv_heads; h++)
+            for (int p = first; p < end; p++) {
+                size_t i = (size_t)l * 7 + (size_t)h * 3 + (size_t)p;
+                s->model->kernels->kv_append(&s->kv[l], h, p, pool + i % POOL * d, pool + (i * 5 + 1) % POOL * d);
+            }
+    free(pool);
+    memset(s->tokens + s->position, 0, sizeof(int32_t) * (size_t)n);
+    s->has_logits = 0;
+    note_position(s, end);
+    return 0;
+}
+
 const float *gqa_session_logits(const gqa_session *s) { return s->has_logits ? s->logits : NULL; }
 int gqa_session_position(const gqa_session *s) { return s->position; }
 int gqa_session_context(const gqa_session *s) { return s->context; }
