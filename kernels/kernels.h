@@ -119,6 +119,11 @@ typedef struct gqa_kernels {
      * is q[i * ldq + g * head_dim]; out alike with ldo. All positions are in the cache already. */
     void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group, float scale, int p0,
                            int n_q, int window, float *out, size_t ldo, void *scratch);
+
+    /* Loops at the limits of the machine (peak_impl.h). *macs: multiply-adds done. */
+    float (*peak_float)(long rounds, double *macs);
+    int32_t (*peak_int8)(long rounds, double *macs);
+    int32_t (*peak_read)(const void *data, size_t size); /* size a multiple of 256 */
 } gqa_kernels;
 
 enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */

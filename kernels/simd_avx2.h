@@ -33,3 +33,7 @@ static inline void vi_store(void *p, vi v) { _mm256_storeu_si256((__m256i *)p, v
 static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
+
+/* The cheapest int8 multiply-add there is, for peak_impl.h: 32 products, sums left in 16 bits. */
+enum { VI_MAC8 = 32 };
+static inline vi vi_mac8(vi acc, vi a, vi b) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b)); }

@@ -5,6 +5,7 @@
 #include "matmul_impl.h"
 #include "sgemm_impl.h"
 #include "attention_impl.h"
+#include "peak_impl.h"
 
 extern const gqa_kernels GQA_TABLE;
 const gqa_kernels GQA_TABLE = {
@@ -20,4 +21,7 @@ const gqa_kernels GQA_TABLE = {
     .attend = attend,
     .attend_merge = attend_merge,
     .attend_prefill = attend_prefill,
+    .peak_float = peak_float,
+    .peak_int8 = peak_int8,
+    .peak_read = peak_read,
 };

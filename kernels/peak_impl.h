@@ -1,0 +1,55 @@
+/* peak_impl.h: loops that do nothing but reach a limit of the machine: the yardsticks that `run bench` holds the other
+ * kernels against. Each returns a value made from all it did, so that no compiler can leave the work out. */
+
+/* rounds x 12 x VF_LANES f32 multiply-adds, 12 independent chains in registers. */
+static float peak_float(long rounds, double *macs) {
+    vf a = vf_set1(1.0000001f), b = vf_set1(1e-9f);
+    vf c0 = b, c1 = b, c2 = b, c3 = b, c4 = b, c5 = b, c6 = b, c7 = b, c8 = b, c9 = b, c10 = b, c11 = b;
+    for (long i = 0; i < rounds; i++) {
+        c0 = vf_fma(c0, a, b), c1 = vf_fma(c1, a, b), c2 = vf_fma(c2, a, b), c3 = vf_fma(c3, a, b);
+        c4 = vf_fma(c4, a, b), c5 = vf_fma(c5, a, b), c6 = vf_fma(c6, a, b), c7 = vf_fma(c7, a, b);
+        c8 = vf_fma(c8, a, b), c9 = vf_fma(c9, a, b), c10 = vf_fma(c10, a, b), c11 = vf_fma(c11, a, b);
+    }
+    *macs = (double)rounds * 12 * VF_LANES;
+    c0 = vf_add(vf_add(vf_add(c0, c1), vf_add(c2, c3)), vf_add(vf_add(c4, c5), vf_add(c6, c7)));
+    return vf_sum(vf_add(c0, vf_add(vf_add(c8, c9), vf_add(c10, c11))));
+}
+
+/* Reads size bytes, a multiple of 256, once, in order. */
+static int32_t peak_read(const void *data, size_t size) {
+    const char *p = data;
+    vi s0 = vi_set1(0), s1 = s0, s2 = s0, s3 = s0;
+    size_t step = sizeof(vi);
+    for (size_t i = 0; i < size; i += 4 * step) {
+        s0 = vi_add(s0, vi_load(p + i)), s1 = vi_add(s1, vi_load(p + i + step));
+        s2 = vi_add(s2, vi_load(p + i + 2 * step)), s3 = vi_add(s3, vi_load(p + i + 3 * step));
+    }
+    int32_t lanes[sizeof(vi) / sizeof(int32_t)], sum = 0;
+    vi_store(lanes, vi_add(vi_add(s0, s1), vi_add(s2, s3)));
+    for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++) sum = (int32_t)((uint32_t)sum + (uint32_t)lanes[i]);
+    return sum;
+}
+
+/* rounds x 12 x VI_MAC8 int8 multiply-adds. The empty asm keeps the compiler from knowing the operands. */
+static int32_t peak_int8(long rounds, double *macs) {
+    vi a = vi_set1(0x01010101), b = a, c[12];
+    for (int j = 0; j < 12; j++) c[j] = vi_set1(j);
+    vi c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3], c4 = c[4], c5 = c[5], c6 = c[6], c7 = c[7], c8 = c[8], c9 = c[9], c10 = c[10], c11 = c[11];
+    for (long i = 0; i < rounds; i++) {
+#if defined(__x86_64__)
+        __asm__ volatile("" : "+x"(a), "+x"(b));
+#endif
+        c0 = vi_mac8(c0, a, b), c1 = vi_mac8(c1, a, b), c2 = vi_mac8(c2, a, b), c3 = vi_mac8(c3, a, b);
+#if defined(__x86_64__)
+        __asm__ volatile("" : "+x"(a), "+x"(b));
+#endif
+        c4 = vi_mac8(c4, a, b), c5 = vi_mac8(c5, a, b), c6 = vi_mac8(c6, a, b), c7 = vi_mac8(c7, a, b);
+        c8 = vi_mac8(c8, a, b), c9 = vi_mac8(c9, a, b), c10 = vi_mac8(c10, a, b), c11 = vi_mac8(c11, a, b);
+    }
+    *macs = (double)rounds * 12 * VI_MAC8;
+    c0 = vi_add(vi_add(vi_add(c0, c1), vi_add(c2, c3)), vi_add(vi_add(c4, c5), vi_add(c6, c7)));
+    int32_t lanes[sizeof(vi) / sizeof(int32_t)], sum = 0;
+    vi_store(lanes, vi_add(c0, vi_add(vi_add(c8, c9), vi_add(c10, c11))));
+    for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++) sum = (int32_t)((uint32_t)sum + (uint32_t)lanes[i]);
+    return sum;
+}
