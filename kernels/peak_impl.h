@@ -30,21 +30,21 @@ static int32_t peak_read(const void *data, size_t size) {
     return sum;
 }
 
-/* rounds x 12 x VI_MAC8 int8 multiply-adds. The empty asm keeps the compiler from knowing the operands. */
+/* rounds x 12 x VI_MAC8 int8 multiply-adds. All chains multiply the same operands; the empty asm keeps the compiler from
+ * noticing, which would let it multiply once for all. */
+#if defined(__x86_64__)
+#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+x"(a), "+x"(c))
+#elif defined(__aarch64__)
+#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+w"(a), "+w"(c))
+#else
+#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+m"(a))
+#endif
 static int32_t peak_int8(long rounds, double *macs) {
-    vi a = vi_set1(0x01010101), b = a, c[12];
-    for (int j = 0; j < 12; j++) c[j] = vi_set1(j);
-    vi c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3], c4 = c[4], c5 = c[5], c6 = c[6], c7 = c[7], c8 = c[8], c9 = c[9], c10 = c[10], c11 = c[11];
+    vi a = vi_set1(0x01010101), b = a;
+    vi c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a, c6 = a, c7 = a, c8 = a, c9 = a, c10 = a, c11 = a;
     for (long i = 0; i < rounds; i++) {
-#if defined(__x86_64__)
-        __asm__ volatile("" : "+x"(a), "+x"(b));
-#endif
-        c0 = vi_mac8(c0, a, b), c1 = vi_mac8(c1, a, b), c2 = vi_mac8(c2, a, b), c3 = vi_mac8(c3, a, b);
-#if defined(__x86_64__)
-        __asm__ volatile("" : "+x"(a), "+x"(b));
-#endif
-        c4 = vi_mac8(c4, a, b), c5 = vi_mac8(c5, a, b), c6 = vi_mac8(c6, a, b), c7 = vi_mac8(c7, a, b);
-        c8 = vi_mac8(c8, a, b), c9 = vi_mac8(c9, a, b), c10 = vi_mac8(c10, a, b), c11 = vi_mac8(c11, a, b);
+        PEAK_STEP(c0); PEAK_STEP(c1); PEAK_STEP(c2); PEAK_STEP(c3); PEAK_STEP(c4); PEAK_STEP(c5);
+        PEAK_STEP(c6); PEAK_STEP(c7); PEAK_STEP(c8); PEAK_STEP(c9); PEAK_STEP(c10); PEAK_STEP(c11);
     }
     *macs = (double)rounds * 12 * VI_MAC8;
     c0 = vi_add(vi_add(vi_add(c0, c1), vi_add(c2, c3)), vi_add(vi_add(c4, c5), vi_add(c6, c7)));
@@ -53,3 +53,4 @@ static int32_t peak_int8(long rounds, double *macs) {
     for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++) sum = (int32_t)((uint32_t)sum + (uint32_t)lanes[i]);
     return sum;
 }
+#undef PEAK_STEP
