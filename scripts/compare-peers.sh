@@ -1,0 +1,87 @@
+#!/bin/sh
+# Times gqa.c and other engines on one model file, in turn (A B C A B C ...), and prints medians and ratios.
+# The machine's speed drifts: only numbers taken in turn can be compared.
+usage() {
+    cat <<'END'
+usage: scripts/compare-peers.sh MODEL.gguf [options]
+  --llama-bench PATH   a llama-bench of llama.cpp or a fork of it (may be repeated)
+  --llama2c PATH       a `run` of llama2.c; needs --bin and --tokenizer (decoding only)
+  --bin FILE           llama2.c checkpoint for it       --tokenizer FILE   and its tokenizer
+  --peer 'COMMAND'     any command that prints a line of JSON with "prefill_tok_s" and "decode_tok_s"
+  -p N  -n N           tokens of prompt and generation (512, 64)
+  -d N                 depth: positions already in the cache (0)
+  -t N                 threads (2)     -r N   rounds (3)     --run PATH   our binary (./run)
+END
+}
+model= peers= bin= tokenizer= p=512 n=64 d=0 t=2 rounds=3 run=./run
+newline='
+'
+add() { peers="$peers$1$newline"; }
+[ $# -gt 0 ] || { usage >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h|--help) usage; exit 0 ;;
+        --llama-bench|--llama2c|--peer|--bin|--tokenizer|-p|-n|-d|-t|-r|--run)
+            [ $# -ge 2 ] || { echo "compare-peers: $1 needs an argument" >&2; exit 2; }
+            case $1 in
+                --llama-bench) add "llama-bench	$2" ;;
+                --llama2c) add "llama2c	$2" ;;
+                --peer) add "json	$2" ;;
+                --bin) bin=$2 ;; --tokenizer) tokenizer=$2 ;; --run) run=$2 ;;
+                -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; -t) t=$2 ;; -r) rounds=$2 ;;
+            esac
+            shift 2 ;;
+        -*) echo "compare-peers: unknown option $1" >&2; exit 2 ;;
+        *) model=$1; shift ;;
+    esac
+done
+[ -f "$model" ] || { echo "compare-peers: no model file \"$model\"" >&2; exit 1; }
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT INT TERM
+
+note() { [ -n "$3" ] && printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"; }   # note ENGINE TEST TOK_S
+
+time_ours() {
+    "$run" bench "$model" -p "$p" -n "$n" --depths "$d" -r 1 -j "$t" --csv >"$work/out" || exit 1
+    note gqa.c prefill "$(awk -F, '$1 ~ /^pp/ {print $4}' "$work/out")"
+    note gqa.c decode "$(awk -F, '$1 ~ /^tg/ {print $4}' "$work/out")"
+}
+time_llama_bench() {   # CSV columns are found by their names
+    "$1" -m "$model" -p "$p" -n "$n" -d "$d" -t "$t" -r 1 -ngl 0 -o csv >"$work/out" 2>/dev/null || return
+    awk -F, '{gsub(/"/, "")} NR == 1 {for (i = 1; i <= NF; i++) at[$i] = i; next}
+        {print ($at["n_gen"] > 0 ? "decode" : "prefill"), $at["avg_ts"]}' "$work/out" |
+    while read -r test rate; do note "$1" "$test" "$rate"; done
+}
+time_llama2c() {
+    OMP_NUM_THREADS=$t "$1" "$bin" -z "$tokenizer" -t 0 -n "$n" 2>"$work/out" >/dev/null || return
+    note "$1" decode "$(sed -n 's/^achieved tok\/s: //p' "$work/out")"
+}
+time_json() {
+    sh -c "$1" >"$work/out" 2>/dev/null || return
+    for test in prefill decode; do
+        note "$1" "$test" "$(sed -n "s/.*\"${test}_tok_s\": *\([0-9.]*\).*/\1/p" "$work/out" | tail -n 1)"
+    done
+}
+
+round=0
+while [ "$round" -lt "$rounds" ]; do
+    round=$((round + 1))
+    time_ours
+    printf '%s' "$peers" | while IFS='	' read -r kind what; do
+        case $kind in
+            llama-bench) time_llama_bench "$what" ;;
+            llama2c) time_llama2c "$what" ;;
+            json) time_json "$what" ;;
+        esac
+    done
+done
+
+median() { sort -n | awk '{v[NR] = $1} END {if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+echo "$model: prompt $p, generated $n, depth $d, $t threads, median of $rounds rounds in turn"
+for test in prefill decode; do
+    ours=$(awk -F'\t' -v t="$test" '$1 == "gqa.c" && $2 == t {print $3}' "$work/times" | median)
+    awk -F'\t' -v t="$test" '$2 == t && !seen[$1]++ {print $1}' "$work/times" | while read -r engine; do
+        theirs=$(awk -F'\t' -v t="$test" -v e="$engine" '$1 == e && $2 == t {print $3}' "$work/times" | median)
+        awk -v t="$test" -v e="$engine" -v a="$ours" -v b="$theirs" 'BEGIN {printf "%-8s %10.2f tok/s  gqa.c is %.2f times that  %s\n", t, b, a / b, e}'
+    done
+done
