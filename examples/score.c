@@ -1,0 +1,50 @@
+/* score.c: how likely a model finds each of several texts: the sum of its tokens' log-probabilities.
+ *     ./score MODEL TEXT TEXT ... */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../model.h"
+
+static double log_probability(const float *logits, int n, int32_t token) {
+    double top = (double)logits[0], sum = 0;
+    for (int i = 1; i < n; i++) top = (double)logits[i] > top ? (double)logits[i] : top;
+    for (int i = 0; i < n; i++) sum += exp((double)logits[i] - top);
+    return (double)logits[token] - top - log(sum);
+}
+
+/* Natural logarithm of the text's probability; NaN after filling *err. */
+static double score(gqa_session *s, const char *text, int *n_tokens, gqa_error *err) {
+    const gqa_model *model = gqa_session_model(s);
+    int vocab = gqa_model_config(model)->vocab_size, cap = (int)strlen(text) + 2;
+    int32_t *tokens = malloc(sizeof(int32_t) * (size_t)cap);
+    double sum = (double)NAN;
+    int n = tokens ? gqa_tokenize(model, text, strlen(text), GQA_TOKENIZE_BOS, tokens, cap, err) : -1;
+    float *logits = n > 0 ? malloc(sizeof(float) * (size_t)vocab * (size_t)n) : NULL;
+    gqa_session_rewind(s, 0);
+    if (logits && gqa_session_eval_all(s, tokens, n, logits, err) == 0) {
+        sum = 0;
+        for (int i = 0; i + 1 < n; i++) sum += log_probability(logits + (size_t)i * (size_t)vocab, vocab, tokens[i + 1]);
+        *n_tokens = n - 1;
+    }
+    free(logits);
+    free(tokens);
+    return sum;
+}
+
+int main(int argc, char **argv) {
+    gqa_error err = {0};
+    gqa_model *model = gqa_model_open(argc > 1 ? argv[1] : "model.gguf", NULL, &err);
+    gqa_session *session = model ? gqa_session_new(model, NULL, &err) : NULL;
+    for (int i = 2; session && i < argc; i++) {
+        int n = 0;
+        double sum = score(session, argv[i], &n, &err);
+        if (err.code) break;
+        printf("%10.3f  (%d tokens)  %s\n", sum, n, argv[i]);
+    }
+    if (err.code) fprintf(stderr, "%s\n", err.message);
+    gqa_session_free(session);
+    gqa_model_close(model);
+    return err.code != 0;
+}
