@@ -37,16 +37,16 @@ mkdir -p "$folder" || exit 1
 fetch() {
     if command -v curl >/dev/null 2>&1; then
         if [ -n "${HF_TOKEN:-}" ]; then set -- "$1" "$2" -H "Authorization: Bearer $HF_TOKEN"; fi
-        url=$1 file=$2; shift 2
-        curl -fL --retry 3 -C - "$@" -o "$file.part" "$url"
+        url=$1 to=$2; shift 2
+        curl -fL --retry 3 -C - "$@" -o "$to.part" "$url"
     elif command -v wget >/dev/null 2>&1; then
         if [ -n "${HF_TOKEN:-}" ]; then set -- "$1" "$2" "--header=Authorization: Bearer $HF_TOKEN"; fi
-        url=$1 file=$2; shift 2
-        wget -c "$@" -O "$file.part" "$url"
+        url=$1 to=$2; shift 2
+        wget -c "$@" -O "$to.part" "$url"
     else
         fail "neither curl nor wget is here"
     fi || fail "download failed: $url (run again to go on where it stopped)"
-    mv "$file.part" "$file"
+    mv "$to.part" "$to"
 }
 
 # The hub answers a HEAD request with the file's SHA-256 as X-Linked-ETag; an empty answer means: not published.
