@@ -37,3 +37,11 @@ static inline vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
 /* The cheapest int8 multiply-add there is, for peak_impl.h: 32 products, sums left in 16 bits. */
 enum { VI_MAC8 = 32 };
 static inline vi vi_mac8(vi acc, vi a, vi b) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b)); }
+
+/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+static inline vf vf_scale2(vf p, vf shifted) {
+    __m256i n = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x4B400000)), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
+}
+/* v where x >= low, else 0. */
+static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ)); }

@@ -29,3 +29,8 @@ static inline vf vf_from_vi(vi a) { return (vf){(float)a[0], (float)a[1], (float
 /* The cheapest int8 multiply-add there is, for peak_impl.h: without an instruction for it, 4 integer products. */
 enum { VI_MAC8 = 4 };
 static inline vi vi_mac8(vi acc, vi a, vi b) { return acc + a * b; }
+
+/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+static inline vf vf_scale2(vf p, vf shifted) { return (vf)((vi)p + (((vi)shifted - 0x4B400000) << 23)); }
+/* v where x >= low, else 0. */
+static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }

@@ -1,0 +1,64 @@
+/* util.c: error messages, pages of memory, mapped files. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, madvise */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...) {
+    if (err) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->message, sizeof err->message, format, args);
+        va_end(args);
+        err->code = code;
+    }
+    return code;
+}
+
+void *gqa_pages_alloc(size_t size, int huge) {
+    if (size == 0) size = 1;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (huge) madvise(p, size, MADV_HUGEPAGE);
+#else
+    (void)huge;
+#endif
+    return p;
+}
+
+void gqa_pages_free(void *p, size_t size) {
+    if (p) munmap(p, size ? size : 1);
+}
+
+int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
+    struct stat st;
+    *map = (gqa_map){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return gqa_fail(err, GQA_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    int status = 0;
+    if (fstat(fd, &st)) status = gqa_fail(err, GQA_ERR_IO, "%s: cannot examine: %s", path, strerror(errno));
+    else if (S_ISDIR(st.st_mode)) status = gqa_fail(err, GQA_ERR_IO, "%s: is a directory, expected a file", path);
+    else if (!S_ISREG(st.st_mode)) status = gqa_fail(err, GQA_ERR_IO, "%s: not a regular file", path);
+    else if (st.st_size == 0) status = gqa_fail(err, GQA_ERR_FORMAT, "%s: the file is empty", path);
+    else if ((uint64_t)st.st_size > SIZE_MAX / 2) status = gqa_fail(err, GQA_ERR_MEMORY, "%s: too large for this machine", path);
+    if (!status) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) status = gqa_fail(err, GQA_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
+        else *map = (gqa_map){p, (size_t)st.st_size};
+    }
+    close(fd);
+    return status;
+}
+
+void gqa_map_close(gqa_map *map) {
+    if (map->data) munmap((void *)map->data, map->size);
+    *map = (gqa_map){0};
+}
