@@ -35,6 +35,7 @@ static inline int gqa_matmul_units(const gqa_matrix *w) {
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 /* The inverse: writes the raw blocks of those rows (those that exist) to dst, row after row. */
 void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst);
+size_t gqa_record_bytes(int type);             /* of 32 columns of a panel; 0 for float types (pack.c draws them) */
 
 /* ---- activations ------------------------------------------------------------------------------------------------ */
 
@@ -127,6 +128,9 @@ typedef struct gqa_kernels {
 } gqa_kernels;
 
 enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
+/* Blocks of sgemm: a strip of B (KC deep) stays in the first-level cache, a block of A (MC x KC) in the second, and a
+ * block of B (KC x NC) beside it. */
+enum { GQA_SGEMM_MC = 144, GQA_SGEMM_KC = 256, GQA_SGEMM_NC = 768 };
 
 size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
 size_t gqa_sgemm_scratch(void);                             /* bytes a thread */

@@ -45,3 +45,29 @@ static inline vf vf_scale2(vf p, vf shifted) {
 }
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ)); }
+
+/* Narrow numbers as floats. */
+static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+static inline vf vf_load_u8(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+static inline vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+static inline vi vi_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }  /* by 16 bits: mask what crosses bytes */
+static inline vi vi_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
+
+/* Dot products of four bytes a lane: w unsigned, x signed. Without VNNI the sums of pairs stay in 16 bits; they hold
+ * VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127, before vi_dot_sum must widen them. */
+#define VI_DOT_DEPTH(bits) ((bits) == 4 ? 8 : (bits) == 5 ? 4 : 2)
+static inline vi vi_dot(vi acc, vi w, vi x) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x)); }
+static inline vi vi_dot_sum(vi acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
+/* The same for signed w, summed in 32 bits; the result is sum((w + VI_DOT8_OFFSET) * x). |w| * sign(w) x: 2 * 128 * 127
+ * just fits in 16 bits. */
+enum { VI_DOT8_OFFSET = 0 };
+static inline vi vi_dot8(vi acc, vi w, vi x) {
+    return _mm256_add_epi32(acc, vi_dot_sum(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
+}

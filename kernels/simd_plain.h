@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "tensor.h"
+
 #define VF_LANES 4
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
@@ -34,3 +36,32 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return acc + a * b; }
 static inline vf vf_scale2(vf p, vf shifted) { return (vf)((vi)p + (((vi)shifted - 0x4B400000) << 23)); }
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
+
+/* Narrow numbers as floats. */
+static inline vf vf_load_f16(const uint16_t *p) {
+    return (vf){gqa_f16_to_f32(p[0]), gqa_f16_to_f32(p[1]), gqa_f16_to_f32(p[2]), gqa_f16_to_f32(p[3])};
+}
+static inline vf vf_load_bf16(const uint16_t *p) { return (vf)((vi){p[0], p[1], p[2], p[3]} << 16); }
+static inline vf vf_load_u8(const uint8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
+static inline vf vf_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
+
+static inline vi vi_sub(vi a, vi b) { return a - b; }
+static inline vi vi_and(vi a, vi b) { return a & b; }
+static inline vi vi_or(vi a, vi b) { return a | b; }
+typedef uint16_t vu16 __attribute__((vector_size(16)));
+static inline vi vi_shl(vi a, int n) { return (vi)((vu16)a << (uint16_t)n); }  /* by 16 bits: mask what crosses bytes */
+static inline vi vi_shr(vi a, int n) { return (vi)((vu16)a >> (uint16_t)n); }
+
+/* Dot products of four bytes a lane, summed in 32 bits: w unsigned (signed in vi_dot8), x signed. VI_DOT_DEPTH(bits): how
+ * many fit in the accumulator before vi_dot_sum widens it; here any number. */
+#define VI_DOT_DEPTH(bits) 8
+static inline vi vi_dot(vi acc, vi w, vi x) {
+    for (int i = 0; i < 4; i++) acc += ((w >> (8 * i)) & 255) * ((x << (24 - 8 * i)) >> 24);
+    return acc;
+}
+static inline vi vi_dot_sum(vi acc) { return acc; }
+enum { VI_DOT8_OFFSET = 0 };
+static inline vi vi_dot8(vi acc, vi w, vi x) {
+    for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
+    return acc;
+}

@@ -26,6 +26,9 @@ void gqa_dequantize(int type, const void *src, float *dst, size_t n);
  * by weighted least squares; the others are bit-identical to GGML's reference quantisation. */
 void gqa_quantize(int type, const float *src, void *dst, size_t n);
 
+/* The 12 packed bytes of q4_k and q5_k as eight scales and eight minima, 0..63. */
+void gqa_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8]);
+
 float gqa_f16_to_f32(uint16_t h);
 uint16_t gqa_f32_to_f16(float f);   /* round to nearest even */
 static inline float gqa_bf16_to_f32(uint16_t h) {

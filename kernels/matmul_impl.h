@@ -1,0 +1,345 @@
+/* matmul_impl.h: y = x W^T over packed panels (pack.c draws them). Lane = row: a vector of weights holds one column of
+ * several rows (or four columns, in bytes), an activation is broadcast to all lanes, and sums never leave their lane.
+ *
+ *   decoding, up to 4 columns of x: one pass over the panel, unpacking in registers: as fast as memory delivers.
+ *   prefill: 256 columns of W of the unit's 64 rows are unpacked once into scratch (first-level cache), then multiplied
+ *            with tiles of MATMUL_NC columns of x that stay in registers (Goto & van de Geijn 2008).
+ *
+ * Quantised weights multiply int8 activations: in a block of 32, sum q * xq is exact in integers, and
+ *     y += d * dx * (sum q xq - offset * sum xq)      q4_0: offset 8, q5_0: 16, q8_0: 0
+ *     y += d * scale * dx * sum q xq - dmin * min * dx * sum xq      q4_k, q5_k;   q6_k: blocks of 16, offset 32. */
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 12")
+
+enum {
+    MATMUL_PARTS = GQA_PANEL / VF_LANES,              /* vectors across a panel */
+    MATMUL_NC = VF_LANES == 16 ? 12 : 6,              /* columns of x in a prefill tile */
+    MATMUL_KC = 256,                                  /* columns of W unpacked at a time */
+    FLOAT_PARTS = MATMUL_PARTS < 2 ? MATMUL_PARTS : 2 /* vectors across in a tile of floats */
+};
+
+/* ---- activations ------------------------------------------------------------------------------------------------- */
+
+static void quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
+    for (int i = i0; i < i1; i++) {
+        const float *x = a->x + (size_t)i * a->ldx;
+        for (int k = k0; k < k1; k += 32) {
+            size_t at = (size_t)i * (size_t)a->kpad + (size_t)k;
+            float block[32], top = 0;
+            int n = a->k - k < 32 ? a->k - k : 32;
+            memcpy(block, x + k, sizeof(float) * (size_t)n);
+            if (n < 32) memset(block + n, 0, sizeof(float) * (size_t)(32 - n));
+            vf vtop = vf_set1(0);
+            for (int j = 0; j < 32; j += VF_LANES) vtop = vf_max(vtop, vf_max(vf_load(block + j), vf_sub(vf_set1(0), vf_load(block + j))));
+            top = vf_hmax(vtop);
+            float scale = top > 0 ? 127 / top : 0;
+            a->d[at / 32] = top / 127;
+            for (int half = 0; half < 2; half++) {
+                int sum = 0;
+                for (int j = 16 * half; j < 16 * half + 16; j++) {  /* adding 1.5 * 2^23 rounds to nearest even */
+                    union { float f; int32_t i; } v = {block[j] * scale + 12582912.0f};
+                    int8_t q = (int8_t)(v.i - 0x4B400000);
+                    a->q[at + (size_t)j] = q;
+                    sum += q;
+                }
+                a->sum16[at / 16 + (size_t)half] = (int16_t)sum;
+            }
+        }
+    }
+}
+
+/* ---- quantised weights ------------------------------------------------------------------------------------------- */
+
+/* What a kernel must know of a type; all are constants after inlining. BYTES: a panel already unpacked into scratch. */
+ALWAYS_INLINE int bits_of(int type) {
+    return type == GQA_TYPE_Q8_0 ? 8 : type == GQA_TYPE_Q6_K ? 6 : type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_K ? 5 : 4;
+}
+ALWAYS_INLINE int offset_of(int type) {
+    return type == GQA_TYPE_Q8_0 ? VI_DOT8_OFFSET : type == GQA_TYPE_Q4_0 ? 8 : type == GQA_TYPE_Q5_0 ? 16 : type == GQA_TYPE_Q6_K ? 32 : 0;
+}
+ALWAYS_INLINE int has_min(int type) { return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K; }
+ALWAYS_INLINE int is_super(int type) { return has_min(type) || type == GQA_TYPE_Q6_K; }
+ALWAYS_INLINE int groups_of(int type) { return type == GQA_TYPE_Q6_K ? 4 : 8; } /* of four columns, a scale */
+
+/* Group g of a record as bytes, for the lanes of one part. */
+ALWAYS_INLINE vi unpack_group(int type, const uint8_t *record, int g, int part) {
+    const uint8_t *p = record + part * 4 * VF_LANES;
+    if (type == GQA_TYPE_Q8_0) return vi_load(p + g * 64);
+    vi low = vi_load(p + g % 4 * 64), nibble = vi_set1(0x0F0F0F0F);
+    low = vi_and(g < 4 ? low : vi_shr(low, 4), nibble);
+    if (bits_of(type) == 5) {
+        vi high = vi_load(p + 256);
+        high = vi_and(g < 4 ? vi_shl(high, 4 - g) : vi_shr(high, g - 4), vi_set1(0x10101010));
+        return vi_or(low, high);
+    }
+    if (type == GQA_TYPE_Q6_K) {
+        vi high = vi_load(p + 256 + g / 4 * 64);
+        int s = g % 4 * 2;
+        high = vi_and(s <= 4 ? vi_shl(high, 4 - s) : vi_shr(high, s - 4), vi_set1(0x30303030));
+        return vi_or(low, high);
+    }
+    return low;
+}
+
+/* Scale (and negated minimum) of a record's 16- or 32-column block `sub`; tail: d and dmin of the superblock. */
+ALWAYS_INLINE vf unpack_scale(int type, const uint8_t *record, const uint8_t *tail, int sub, int part) {
+    const uint8_t *scales = record + (bits_of(type) == 8 ? 512 : bits_of(type) == 4 ? 256 : bits_of(type) == 5 ? 320 : 384);
+    if (!is_super(type)) return vf_load_f16((const uint16_t *)scales + part * VF_LANES);
+    vf d = vf_load_f16((const uint16_t *)tail + part * VF_LANES);
+    if (has_min(type)) return vf_mul(d, vf_load_u8(scales + part * VF_LANES));
+    return vf_mul(d, vf_load_i8((const int8_t *)scales + sub * GQA_PANEL + part * VF_LANES));
+}
+ALWAYS_INLINE vf unpack_min(int type, const uint8_t *record, const uint8_t *tail, int part) {
+    const uint8_t *mins = record + (bits_of(type) == 4 ? 256 : 320) + GQA_PANEL;
+    vf d = vf_load_f16((const uint16_t *)tail + GQA_PANEL + part * VF_LANES);
+    return vf_sub(vf_set1(0), vf_mul(d, vf_load_u8(mins + part * VF_LANES)));
+}
+
+/* One block of 16 or 32 columns, one part, nc columns of x: sum[c] += ... as at the top of this file. q: bytes of the
+ * block's groups if unpacked, else NULL and record is read. x, dx, sx: of column 0; columns are kpad apart. */
+ALWAYS_INLINE void multiply_block(int type, int nc, const uint8_t *q, const uint8_t *record, int sub, int part, vf scale, vf min,
+                                  const gqa_acts *a, size_t at, vf *sum) {
+    enum { DEPTH8 = 1 };
+    int groups = groups_of(type), bits = bits_of(type), depth = bits == 8 ? DEPTH8 : VI_DOT_DEPTH(bits);
+    if (depth > groups) depth = groups;
+    vi acc[MATMUL_NC], pairs[MATMUL_NC];
+    UNROLL for (int c = 0; c < nc; c++) acc[c] = vi_set1(0);
+    UNROLL for (int g0 = 0; g0 < groups; g0 += depth) {
+        UNROLL for (int c = 0; c < nc; c++) pairs[c] = vi_set1(0);
+        UNROLL for (int g = g0; g < g0 + depth; g++) {
+            vi w = q ? vi_load(q + g * 64 + part * 4 * VF_LANES) : unpack_group(type, record, sub * groups + g, part);
+            UNROLL for (int c = 0; c < nc; c++) {
+                int32_t four;
+                memcpy(&four, a->q + at + (size_t)c * (size_t)a->kpad + 4 * g, 4);
+                if (bits == 8) acc[c] = vi_dot8(acc[c], w, vi_set1(four));
+                else pairs[c] = vi_dot(pairs[c], w, vi_set1(four));
+            }
+        }
+        if (bits != 8) {
+            UNROLL for (int c = 0; c < nc; c++) acc[c] = g0 ? vi_add(acc[c], vi_dot_sum(pairs[c])) : vi_dot_sum(pairs[c]);
+        }
+    }
+    UNROLL for (int c = 0; c < nc; c++) {
+        size_t column = at + (size_t)c * (size_t)a->kpad;
+        float dx = a->d[column / 32];
+        int sx = groups == 8 ? a->sum16[column / 16] + a->sum16[column / 16 + 1] : a->sum16[column / 16];
+        if (offset_of(type)) acc[c] = vi_sub(acc[c], vi_set1(offset_of(type) * sx));
+        sum[c] = vf_fma(vf_mul(vf_from_vi(acc[c]), scale), vf_set1(dx), sum[c]);
+        if (has_min(type)) sum[c] = vf_fma(min, vf_set1(dx * (float)sx), sum[c]);
+    }
+}
+
+/* Decoding: a whole panel times nc columns, starting at column `first` of x; out [nc][16]. */
+ALWAYS_INLINE void decode_panel(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) {
+    size_t record_bytes = gqa_record_bytes(type), at = (size_t)first * (size_t)a->kpad;
+    vf sum[MATMUL_PARTS][4];
+    UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) sum[p][c] = vf_set1(0);
+    const uint8_t *record = panel, *tail = panel + 8 * record_bytes;
+    for (int k = 0; k < cols; k += 32, record += record_bytes, at += 32) {
+        if (is_super(type) && k && k % 256 == 0) record += 64, tail = record + 8 * record_bytes;
+        UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
+            UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++) {
+                vf scale = unpack_scale(type, record, tail, sub, p), min = has_min(type) ? unpack_min(type, record, tail, p) : scale;
+                multiply_block(type, nc, NULL, record, sub, p, scale, min, a, at + (size_t)(16 * sub), sum[p]);
+            }
+    }
+    UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[p][c]);
+}
+
+/* Prefill: the columns k0..k1-1 of a panel as bytes and float scales. */
+typedef struct unpacked {
+    uint8_t q[MATMUL_KC / 4][64];
+    float scale[MATMUL_KC / 16][GQA_PANEL], min[MATMUL_KC / 32][GQA_PANEL];
+} unpacked;
+
+ALWAYS_INLINE void unpack_panel(int type, const uint8_t *panel, int k0, int k1, unpacked *u) {
+    size_t record_bytes = gqa_record_bytes(type);
+    int per = 8 / groups_of(type);
+    const uint8_t *record = panel + (size_t)(k0 / 32) * record_bytes + (is_super(type) ? (size_t)(k0 / 256) * 64 : 0);
+    const uint8_t *tail = record + 8 * record_bytes;
+    for (int b = 0; b < (k1 - k0) / 32; b++, record += record_bytes)
+        UNROLL for (int p = 0; p < MATMUL_PARTS; p++) {
+            UNROLL for (int g = 0; g < 8; g++) vi_store(u->q[8 * b + g] + p * 4 * VF_LANES, unpack_group(type, record, g, p));
+            UNROLL for (int sub = 0; sub < per; sub++) vf_store(u->scale[b * per + sub] + p * VF_LANES, unpack_scale(type, record, tail, sub, p));
+            if (has_min(type)) vf_store(u->min[b] + p * VF_LANES, unpack_min(type, record, tail, p));
+        }
+}
+
+/* One tile: out [nc][16] = or += the unpacked columns times nc columns of x. */
+ALWAYS_INLINE void multiply_unpacked(int type, int nc, const unpacked *u, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
+    int width = 4 * groups_of(type);
+    for (int p = 0; p < MATMUL_PARTS; p++) {
+        vf sum[MATMUL_NC];
+        UNROLL for (int c = 0; c < nc; c++) sum[c] = add_to ? vf_load(out + c * GQA_PANEL + p * VF_LANES) : vf_set1(0);
+        size_t at = (size_t)first * (size_t)a->kpad + (size_t)k0;
+        for (int b = 0; b < (k1 - k0) / width; b++, at += (size_t)width)
+            multiply_block(type, nc, u->q[b * groups_of(type)], NULL, 0, p, vf_load(u->scale[b] + p * VF_LANES),
+                           has_min(type) ? vf_load(u->min[b] + p * VF_LANES) : vf_set1(0), a, at, sum);
+        UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[c]);
+    }
+}
+
+/* ---- float weights ----------------------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE vf load_weights(int type, const uint8_t *p) {
+    return type == GQA_TYPE_F32 ? vf_load((const float *)p) : type == GQA_TYPE_F16 ? vf_load_f16((const uint16_t *)p) : vf_load_bf16((const uint16_t *)p);
+}
+
+/* nc columns; several partial sums a row hide the latency of the multiply-add. */
+ALWAYS_INLINE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) {
+    int size = type == GQA_TYPE_F32 ? 4 : 2, chains = nc == 1 ? 4 : nc == 2 ? 2 : 1, k = 0;
+    const float *x = a->x + (size_t)first * a->ldx;
+    for (int p0 = 0; p0 < MATMUL_PARTS; p0 += FLOAT_PARTS) {
+        const uint8_t *w = panel + p0 * VF_LANES * size;
+        vf sum[4][FLOAT_PARTS][4];
+        UNROLL for (int j = 0; j < chains; j++) UNROLL for (int p = 0; p < FLOAT_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) sum[j][p][c] = vf_set1(0);
+        for (k = 0; k + chains <= cols; k += chains)
+            UNROLL for (int j = 0; j < chains; j++, w += GQA_PANEL * size)
+                UNROLL for (int p = 0; p < FLOAT_PARTS; p++) {
+                    vf v = load_weights(type, w + p * VF_LANES * size);
+                    UNROLL for (int c = 0; c < nc; c++) sum[j][p][c] = vf_fma(v, vf_set1(x[(size_t)c * a->ldx + (size_t)(k + j)]), sum[j][p][c]);
+                }
+        for (; k < cols; k++, w += GQA_PANEL * size)
+            UNROLL for (int p = 0; p < FLOAT_PARTS; p++) {
+                vf v = load_weights(type, w + p * VF_LANES * size);
+                UNROLL for (int c = 0; c < nc; c++) sum[0][p][c] = vf_fma(v, vf_set1(x[(size_t)c * a->ldx + (size_t)k]), sum[0][p][c]);
+            }
+        UNROLL for (int p = 0; p < FLOAT_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) {
+            vf total = sum[0][p][c];
+            UNROLL for (int j = 1; j < chains; j++) total = vf_add(total, sum[j][p][c]);
+            vf_store(out + c * GQA_PANEL + (p0 + p) * VF_LANES, total);
+        }
+    }
+}
+
+static void widen_floats(int type, const uint8_t *panel, int k0, int k1, float *dst) {
+    int size = type == GQA_TYPE_F32 ? 4 : 2, n = (k1 - k0) * GQA_PANEL;
+    const uint8_t *w = panel + (size_t)k0 * GQA_PANEL * (size_t)size;
+    for (int i = 0; i < n; i += VF_LANES) vf_store(dst + i, load_weights(type, w + (size_t)i * (size_t)size));
+}
+
+ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const float *x, size_t ldx, float *out, int add_to) {
+    for (int p0 = 0; p0 < MATMUL_PARTS; p0 += FLOAT_PARTS, w += FLOAT_PARTS * VF_LANES) {
+        vf sum[MATMUL_NC][FLOAT_PARTS];
+        UNROLL for (int c = 0; c < nc; c++) UNROLL for (int p = 0; p < FLOAT_PARTS; p++)
+            sum[c][p] = add_to ? vf_load(out + c * GQA_PANEL + (p0 + p) * VF_LANES) : vf_set1(0);
+        for (int k = 0; k < n_k; k++) {
+            vf v[FLOAT_PARTS];
+            UNROLL for (int p = 0; p < FLOAT_PARTS; p++) v[p] = vf_load(w + k * GQA_PANEL + p * VF_LANES);
+            UNROLL for (int c = 0; c < nc; c++) {
+                vf xk = vf_set1(x[(size_t)c * ldx + (size_t)k]);
+                UNROLL for (int p = 0; p < FLOAT_PARTS; p++) sum[c][p] = vf_fma(v[p], xk, sum[c][p]);
+            }
+        }
+        UNROLL for (int c = 0; c < nc; c++) UNROLL for (int p = 0; p < FLOAT_PARTS; p++) vf_store(out + c * GQA_PANEL + (p0 + p) * VF_LANES, sum[c][p]);
+    }
+}
+
+/* ---- one function a type ----------------------------------------------------------------------------------------- */
+
+typedef struct panel_kernels {
+    void (*decode[4])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
+    void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
+    void (*tile[2])(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to); /* 1, MATMUL_NC columns */
+} panel_kernels;
+
+#define DECODE(name, body, type, nc) \
+    static void name##_decode_##nc(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) { \
+        body(type, nc, panel, a, cols, first, out); \
+    }
+#define KERNELS(name, body, type) \
+    DECODE(name, body, type, 1) DECODE(name, body, type, 2) DECODE(name, body, type, 3) DECODE(name, body, type, 4) \
+    static void name##_unpack(const uint8_t *panel, int k0, int k1, void *dst)
+#define TABLE(name, tile1, tile_nc) \
+    static const panel_kernels name##_kernels = {{name##_decode_1, name##_decode_2, name##_decode_3, name##_decode_4}, name##_unpack, {tile1, tile_nc}};
+
+#define FLOAT_TYPE(name, type) \
+    KERNELS(name, decode_floats, type) { widen_floats(type, panel, k0, k1, dst); } \
+    TABLE(name, floats_tile_1, floats_tile_nc)
+#define INT_TYPE(name, type) \
+    KERNELS(name, decode_panel, type) { unpack_panel(type, panel, k0, k1, dst); } \
+    static void name##_tile_1(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) { \
+        multiply_unpacked(type, 1, w, k0, k1, a, first, out, add_to); \
+    } \
+    static void name##_tile_nc(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) { \
+        multiply_unpacked(type, MATMUL_NC, w, k0, k1, a, first, out, add_to); \
+    } \
+    TABLE(name, name##_tile_1, name##_tile_nc)
+
+static void floats_tile_1(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
+    multiply_floats(1, w, k1 - k0, a->x + (size_t)first * a->ldx + k0, a->ldx, out, add_to);
+}
+static void floats_tile_nc(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
+    multiply_floats(MATMUL_NC, w, k1 - k0, a->x + (size_t)first * a->ldx + k0, a->ldx, out, add_to);
+}
+FLOAT_TYPE(f32, GQA_TYPE_F32)
+FLOAT_TYPE(f16, GQA_TYPE_F16)
+FLOAT_TYPE(bf16, GQA_TYPE_BF16)
+INT_TYPE(q8_0, GQA_TYPE_Q8_0)
+INT_TYPE(q4_0, GQA_TYPE_Q4_0)
+INT_TYPE(q5_0, GQA_TYPE_Q5_0)
+INT_TYPE(q4_k, GQA_TYPE_Q4_K)
+INT_TYPE(q5_k, GQA_TYPE_Q5_K)
+INT_TYPE(q6_k, GQA_TYPE_Q6_K)
+
+static const panel_kernels *kernels_of(int type) {
+    switch (type) {
+    case GQA_TYPE_F32: return &f32_kernels;
+    case GQA_TYPE_F16: return &f16_kernels;
+    case GQA_TYPE_BF16: return &bf16_kernels;
+    case GQA_TYPE_Q8_0: return &q8_0_kernels;
+    case GQA_TYPE_Q4_0: return &q4_0_kernels;
+    case GQA_TYPE_Q5_0: return &q5_0_kernels;
+    case GQA_TYPE_Q4_K: return &q4_k_kernels;
+    case GQA_TYPE_Q5_K: return &q5_k_kernels;
+    default: return &q6_k_kernels;
+    }
+}
+
+/* ---- a unit of work ---------------------------------------------------------------------------------------------- */
+
+/* Copies a tile [nc][16] to or from y, where the last panel may have fewer rows. */
+static void move_tile(float *tile, float *y, size_t ldy, int nc, int rows, int to_y) {
+    for (int c = 0; c < nc; c++) {
+        if (to_y) memcpy(y + (size_t)c * ldy, tile + c * GQA_PANEL, sizeof(float) * (size_t)rows);
+        else memcpy(tile + c * GQA_PANEL, y + (size_t)c * ldy, sizeof(float) * (size_t)rows);
+    }
+}
+
+static void matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy, int unit, void *scratch) {
+    const panel_kernels *kernels = kernels_of(w->type);
+    const size_t chunk = sizeof(unpacked) > sizeof(float) * MATMUL_KC * GQA_PANEL ? sizeof(unpacked) : sizeof(float) * MATMUL_KC * GQA_PANEL;
+    int p0 = unit * GQA_UNIT_PANELS, count = gqa_matrix_panels(w) - p0 < GQA_UNIT_PANELS ? gqa_matrix_panels(w) - p0 : GQA_UNIT_PANELS;
+    const uint8_t *panels[GQA_UNIT_PANELS];
+    float tile[MATMUL_NC * GQA_PANEL] = {0};
+    uint8_t *room = (uint8_t *)scratch + chunk * GQA_UNIT_PANELS;
+    for (int p = 0; p < count; p++) {
+        size_t bytes = gqa_panel_bytes(w->type, w->cols);
+        panels[p] = w->packed ? w->packed + (size_t)(p0 + p) * bytes : room + (size_t)p * bytes;
+        if (!w->packed) gqa_pack_panel(w, p0 + p, room + (size_t)p * bytes);
+    }
+#define ROWS(p) (w->rows - (p0 + (p)) * GQA_PANEL < GQA_PANEL ? w->rows - (p0 + (p)) * GQA_PANEL : GQA_PANEL)
+    if (n <= 4) {
+        for (int p = 0; p < count; p++) {
+            kernels->decode[n - 1](panels[p], a, w->cols, 0, tile);
+            move_tile(tile, y + (p0 + p) * GQA_PANEL, ldy, n, ROWS(p), 1);
+        }
+        return;
+    }
+    for (int k0 = 0; k0 < w->cols; k0 += MATMUL_KC) {
+        int k1 = k0 + MATMUL_KC < w->cols ? k0 + MATMUL_KC : w->cols;
+        for (int p = 0; p < count; p++) kernels->unpack(panels[p], k0, k1, (uint8_t *)scratch + (size_t)p * chunk);
+        for (int i = 0; i < n; ) {
+            int nc = n - i >= MATMUL_NC ? MATMUL_NC : 1;
+            for (int p = 0; p < count; p++) {
+                float *at = y + (size_t)i * ldy + (p0 + p) * GQA_PANEL;
+                if (k0) move_tile(tile, at, ldy, nc, ROWS(p), 0);
+                kernels->tile[nc > 1]((const uint8_t *)scratch + (size_t)p * chunk, k0, k1, a, i, tile, k0 > 0);
+                move_tile(tile, at, ldy, nc, ROWS(p), 1);
+            }
+            i += nc;
+        }
+    }
+#undef ROWS
+}

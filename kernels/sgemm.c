@@ -1,0 +1,6 @@
+/* sgemm.c: what the f32 matrix product of every instruction set shares. */
+#include "kernels.h"
+
+size_t gqa_sgemm_scratch(void) {
+    return ((size_t)GQA_SGEMM_MC + GQA_SGEMM_NC) * GQA_SGEMM_KC * sizeof(float);
+}
