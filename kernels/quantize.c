@@ -99,7 +99,7 @@ static void best_affine(const float *x, int top, float *scale, float *min) {
     if (!(high > low)) return;
     for (int i = 0; i < 32; i++) weight[i] = sqrtf(square / 32) + fabsf(x[i]);
     for (int step = -10; step <= 10; step++) {
-        float inverse = ((float)top + 0.1f * (float)step) / (high - low), s, m;
+        float inverse = ((float)top + 0.1f * (float)step) / (high - low), s = 0, m = 0;
         uint8_t q[32];
         for (int i = 0; i < 32; i++) q[i] = (uint8_t)code((x[i] - low) * inverse, 0, top);
         float error = fit_affine(x, weight, q, &s, &m);
