@@ -256,7 +256,8 @@ typedef struct gqa_sampler_options {
 
 typedef struct gqa_sampler gqa_sampler;
 
-/* Order: repetition penalty, temperature, softmax, top-k, top-p, min-p, draw. NULL options: greedy. */
+/* Order: repetition penalty, temperature, softmax, top-k, top-p (of the probability that top-k left), min-p, draw.
+ * NULL options: greedy. */
 gqa_sampler *gqa_sampler_new(const gqa_sampler_options *opt, gqa_error *err);
 void gqa_sampler_free(gqa_sampler *sampler);
 /* Picks a token from logits[n]; NaN counts as minus infinity. Negative (a gqa_status) on failure. */
@@ -283,8 +284,8 @@ typedef struct gqa_generate_options {
     int max_tokens;            /* 0: until the context is full */
     const char *const *stop;   /* [n_stop] stop strings: never part of the output, found across token borders */
     int n_stop;
-    unsigned tokenize_flags;   /* for the prompt; 0: GQA_TOKENIZE_BOS. Set GQA_TOKENIZE_NONE for none */
-    int ignore_end;            /* go on after an end token */
+    unsigned tokenize_flags;   /* for the prompt; GQA_TOKENIZE_NONE for none. 0: GQA_TOKENIZE_BOS if the session is empty */
+    int ignore_end;            /* go on after an end token (or BOS, which ends a text as well) */
 } gqa_generate_options;
 enum { GQA_TOKENIZE_NONE = 256 };
 
@@ -298,7 +299,8 @@ typedef struct gqa_generate_result {
 
 /* Tokenizes prompt (0-terminated), appends it to the session, then samples tokens and hands their text to on_text.
  * An empty prompt needs a model with BOS or a session that has logits. result may be NULL. Returns 0 for every
- * gqa_stop, negative on failure. */
+ * gqa_stop, negative on failure. The session then holds the prompt and all tokens made, but for the one that ended the text
+ * and one that was made when the context was full. */
 int gqa_generate(gqa_session *session, gqa_sampler *sampler, const char *prompt, const gqa_generate_options *opt,
                  gqa_on_text on_text, void *user, gqa_generate_result *result, gqa_error *err);
 

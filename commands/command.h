@@ -47,9 +47,12 @@ char *read_text(const char *path, size_t *size);
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Flushes stdout. EXIT_DONE, or EXIT_FAILED after telling why (silently when a pipe's reader has left). */
+int finish_stdout(void);
+
 void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
 double seconds_now(void);                                  /* monotonic */
-/* "1.10 GB", "22.0 KiB": decimal units for rates, binary for memory. Written to buf, returned. */
+/* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
 
 /* One function a subcommand; argv[0] is the first word after the command's name. Returns the exit code. */
