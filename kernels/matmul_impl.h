@@ -10,7 +10,11 @@
  *     y += d * scale * dx * sum q xq - dmin * min * dx * sum xq      q4_k, q5_k;   q6_k: blocks of 16, offset 32. */
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 12")
+#endif
 
 enum {
     MATMUL_PARTS = GQA_PANEL / VF_LANES,              /* vectors across a panel */
@@ -60,6 +64,7 @@ ALWAYS_INLINE int offset_of(int type) {
 }
 ALWAYS_INLINE int has_min(int type) { return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K; }
 ALWAYS_INLINE int is_super(int type) { return has_min(type) || type == GQA_TYPE_Q6_K; }
+ALWAYS_INLINE size_t record_bytes_of(int type) { return bits_of(type) == 8 ? 544 : bits_of(type) == 4 ? 288 : bits_of(type) == 5 ? 352 : 416; }
 ALWAYS_INLINE int groups_of(int type) { return type == GQA_TYPE_Q6_K ? 4 : 8; } /* of four columns, a scale */
 
 /* Group g of a record as bytes, for the lanes of one part. */
@@ -96,24 +101,34 @@ ALWAYS_INLINE vf unpack_min(int type, const uint8_t *record, const uint8_t *tail
     return vf_sub(vf_set1(0), vf_mul(d, vf_load_u8(mins + part * VF_LANES)));
 }
 
-/* One block of 16 or 32 columns, one part, nc columns of x: sum[c] += ... as at the top of this file. q: bytes of the
- * block's groups if unpacked, else NULL and record is read. x, dx, sx: of column 0; columns are kpad apart. */
-ALWAYS_INLINE void multiply_block(int type, int nc, const uint8_t *q, const uint8_t *record, int sub, int part, vf scale, vf min,
-                                  const gqa_acts *a, size_t at, vf *sum) {
-    enum { DEPTH8 = 1 };
-    int groups = groups_of(type), bits = bits_of(type), depth = bits == 8 ? DEPTH8 : VI_DOT_DEPTH(bits);
-    if (depth > groups) depth = groups;
+/* Where the int8 forms of some columns of x are: of column c at q + c * ldq, and so on. A tile has its sums multiplied
+ * already: offset * sum xq in off, dx * sum xq in dsx. */
+typedef struct acts_view {
+    const int8_t *q;
+    const float *d;
+    const int16_t *sum16;
+    const int32_t *off;
+    const float *dsx;
+    size_t ldq, ldd, lds;
+} acts_view;
+
+/* One block of 16 or 32 columns, one part, nc columns of x from `at` on: sum[c] += ... as at the top of this file. With
+ * bytes, w points at the block's groups as unpack_panel wrote them, else at a record. */
+ALWAYS_INLINE void multiply_block(int type, int nc, int bytes, const uint8_t *w, int sub, int part, vf scale, vf min, acts_view x, int at, vf *sum) {
+    const int groups = groups_of(type), bits = bits_of(type), depth = bits == 8 || VI_DOT_DEPTH(bits) > groups ? groups : VI_DOT_DEPTH(bits);
     vi acc[MATMUL_NC], pairs[MATMUL_NC];
     UNROLL for (int c = 0; c < nc; c++) acc[c] = vi_set1(0);
     UNROLL for (int g0 = 0; g0 < groups; g0 += depth) {
         UNROLL for (int c = 0; c < nc; c++) pairs[c] = vi_set1(0);
         UNROLL for (int g = g0; g < g0 + depth; g++) {
-            vi w = q ? vi_load(q + g * 64 + part * 4 * VF_LANES) : unpack_group(type, record, sub * groups + g, part);
+            vi w4 = bytes ? vi_load(w + g * 64 + part * 4 * VF_LANES) : unpack_group(type, w, sub * groups + g, part);
             UNROLL for (int c = 0; c < nc; c++) {
                 int32_t four;
-                memcpy(&four, a->q + at + (size_t)c * (size_t)a->kpad + 4 * g, 4);
-                if (bits == 8) acc[c] = vi_dot8(acc[c], w, vi_set1(four));
-                else pairs[c] = vi_dot(pairs[c], w, vi_set1(four));
+                memcpy(&four, x.q + (size_t)c * x.ldq + at + 4 * g, 4);
+                if (bits == 8) acc[c] = vi_dot8(acc[c], w4, vi_set1(four));
+                else pairs[c] = vi_dot(pairs[c], w4, vi_set1(four));
+                if (bits == 8) VECTOR_KEEP(acc[c]); /* or the compiler regroups the sums and runs out of registers */
+                else VECTOR_KEEP(pairs[c]);
             }
         }
         if (bits != 8) {
@@ -121,27 +136,30 @@ ALWAYS_INLINE void multiply_block(int type, int nc, const uint8_t *q, const uint
         }
     }
     UNROLL for (int c = 0; c < nc; c++) {
-        size_t column = at + (size_t)c * (size_t)a->kpad;
-        float dx = a->d[column / 32];
-        int sx = groups == 8 ? a->sum16[column / 16] + a->sum16[column / 16 + 1] : a->sum16[column / 16];
-        if (offset_of(type)) acc[c] = vi_sub(acc[c], vi_set1(offset_of(type) * sx));
-        sum[c] = vf_fma(vf_mul(vf_from_vi(acc[c]), scale), vf_set1(dx), sum[c]);
-        if (has_min(type)) sum[c] = vf_fma(min, vf_set1(dx * (float)sx), sum[c]);
+        vf dx = vf_set1(x.d[(size_t)c * x.ldd + (size_t)(at / 32)]);
+        const int16_t *s16 = bytes ? NULL : x.sum16 + (size_t)c * x.lds + at / 16;
+        int sx = bytes ? 0 : groups == 8 ? s16[0] + s16[1] : s16[0];
+        size_t block = (size_t)(c * MATMUL_KC / 16 + at / 16);
+        if (offset_of(type)) acc[c] = vi_sub(acc[c], vi_set1(bytes ? x.off[block] : offset_of(type) * sx));
+        sum[c] = vf_fma(vf_mul(vf_from_vi(acc[c]), scale), dx, sum[c]);
+        if (has_min(type)) sum[c] = vf_fma(min, bytes ? vf_set1(x.dsx[block]) : vf_mul(dx, vf_set1((float)sx)), sum[c]);
     }
 }
 
 /* Decoding: a whole panel times nc columns, starting at column `first` of x; out [nc][16]. */
 ALWAYS_INLINE void decode_panel(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) {
-    size_t record_bytes = gqa_record_bytes(type), at = (size_t)first * (size_t)a->kpad;
+    const size_t record_bytes = record_bytes_of(type);
+    size_t ld = (size_t)a->kpad, row = (size_t)first * ld;
+    acts_view x = {a->q + row, a->d + row / 32, a->sum16 + row / 16, NULL, NULL, ld, ld / 32, ld / 16};
     vf sum[MATMUL_PARTS][4];
     UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) sum[p][c] = vf_set1(0);
     const uint8_t *record = panel, *tail = panel + 8 * record_bytes;
-    for (int k = 0; k < cols; k += 32, record += record_bytes, at += 32) {
+    for (int k = 0; k < cols; k += 32, record += record_bytes) {
         if (is_super(type) && k && k % 256 == 0) record += 64, tail = record + 8 * record_bytes;
         UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
             UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++) {
                 vf scale = unpack_scale(type, record, tail, sub, p), min = has_min(type) ? unpack_min(type, record, tail, p) : scale;
-                multiply_block(type, nc, NULL, record, sub, p, scale, min, a, at + (size_t)(16 * sub), sum[p]);
+                multiply_block(type, nc, 0, record, sub, p, scale, min, x, k + 16 * sub, sum[p]);
             }
     }
     UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[p][c]);
@@ -154,7 +172,7 @@ typedef struct unpacked {
 } unpacked;
 
 ALWAYS_INLINE void unpack_panel(int type, const uint8_t *panel, int k0, int k1, unpacked *u) {
-    size_t record_bytes = gqa_record_bytes(type);
+    const size_t record_bytes = record_bytes_of(type);
     int per = 8 / groups_of(type);
     const uint8_t *record = panel + (size_t)(k0 / 32) * record_bytes + (is_super(type) ? (size_t)(k0 / 256) * 64 : 0);
     const uint8_t *tail = record + 8 * record_bytes;
@@ -166,16 +184,45 @@ ALWAYS_INLINE void unpack_panel(int type, const uint8_t *panel, int k0, int k1, 
         }
 }
 
+/* A tile of x: MATMUL_KC elements of MATMUL_NC columns, copied side by side. In place their rows lie a power of two apart
+ * and would fight for the same sets of the first-level cache. */
+enum { TILE_LD = MATMUL_KC + 16 };
+typedef struct acts_tile {
+    float x[MATMUL_NC][TILE_LD];
+    int8_t q[MATMUL_NC][MATMUL_KC + 64];
+    float d[MATMUL_NC][MATMUL_KC / 32];
+    int32_t off[MATMUL_NC][MATMUL_KC / 16];  /* of the 16 or 32 elements that begin here */
+    float dsx[MATMUL_NC][MATMUL_KC / 16];
+} acts_tile;
+
+static void copy_tile(acts_tile *t, const gqa_acts *a, int type, int first, int nc, int k0, int k1) {
+    for (int c = 0; c < nc; c++) {
+        size_t row = (size_t)(first + c) * (size_t)a->kpad + (size_t)k0;
+        if (!gqa_type_wants_q8(type)) {
+            memcpy(t->x[c], a->x + (size_t)(first + c) * a->ldx + k0, sizeof(float) * (size_t)(k1 - k0));
+            continue;
+        }
+        memcpy(t->q[c], a->q + row, MATMUL_KC);
+        memcpy(t->d[c], a->d + row / 32, sizeof t->d[c]);
+        for (int b = 0; b < MATMUL_KC / 16; b++) {
+            const int16_t *s16 = a->sum16 + row / 16 + b;
+            int sx = groups_of(type) == 8 ? s16[0] + (b % 2 ? 0 : s16[1]) : s16[0];
+            t->off[c][b] = offset_of(type) * sx;
+            t->dsx[c][b] = t->d[c][b / 2] * (float)sx;
+        }
+    }
+}
+
 /* One tile: out [nc][16] = or += the unpacked columns times nc columns of x. */
-ALWAYS_INLINE void multiply_unpacked(int type, int nc, const unpacked *u, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
-    int width = 4 * groups_of(type);
+ALWAYS_INLINE void multiply_unpacked(int type, int nc, const unpacked *u, int n_k, const acts_tile *t, float *out, int add_to) {
+    const int width = 4 * groups_of(type);
+    acts_view x = {t->q[0], t->d[0], NULL, t->off[0], t->dsx[0], sizeof t->q[0], MATMUL_KC / 32, 0};
     for (int p = 0; p < MATMUL_PARTS; p++) {
         vf sum[MATMUL_NC];
         UNROLL for (int c = 0; c < nc; c++) sum[c] = add_to ? vf_load(out + c * GQA_PANEL + p * VF_LANES) : vf_set1(0);
-        size_t at = (size_t)first * (size_t)a->kpad + (size_t)k0;
-        for (int b = 0; b < (k1 - k0) / width; b++, at += (size_t)width)
-            multiply_block(type, nc, u->q[b * groups_of(type)], NULL, 0, p, vf_load(u->scale[b] + p * VF_LANES),
-                           has_min(type) ? vf_load(u->min[b] + p * VF_LANES) : vf_set1(0), a, at, sum);
+        for (int b = 0; b < n_k / width; b++)
+            multiply_block(type, nc, 1, u->q[b * groups_of(type)], 0, p, vf_load(u->scale[b] + p * VF_LANES),
+                           has_min(type) ? vf_load(u->min[b] + p * VF_LANES) : vf_set1(0), x, b * width, sum);
         UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[c]);
     }
 }
@@ -219,7 +266,7 @@ static void widen_floats(int type, const uint8_t *panel, int k0, int k1, float *
     for (int i = 0; i < n; i += VF_LANES) vf_store(dst + i, load_weights(type, w + (size_t)i * (size_t)size));
 }
 
-ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const float *x, size_t ldx, float *out, int add_to) {
+ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const acts_tile *t, float *out, int add_to) {
     for (int p0 = 0; p0 < MATMUL_PARTS; p0 += FLOAT_PARTS, w += FLOAT_PARTS * VF_LANES) {
         vf sum[MATMUL_NC][FLOAT_PARTS];
         UNROLL for (int c = 0; c < nc; c++) UNROLL for (int p = 0; p < FLOAT_PARTS; p++)
@@ -228,7 +275,7 @@ ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const float 
             vf v[FLOAT_PARTS];
             UNROLL for (int p = 0; p < FLOAT_PARTS; p++) v[p] = vf_load(w + k * GQA_PANEL + p * VF_LANES);
             UNROLL for (int c = 0; c < nc; c++) {
-                vf xk = vf_set1(x[(size_t)c * ldx + (size_t)k]);
+                vf xk = vf_set1(t->x[c][k]);
                 UNROLL for (int p = 0; p < FLOAT_PARTS; p++) sum[c][p] = vf_fma(v[p], xk, sum[c][p]);
             }
         }
@@ -241,7 +288,7 @@ ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const float 
 typedef struct panel_kernels {
     void (*decode[4])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
-    void (*tile[2])(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to); /* 1, MATMUL_NC columns */
+    void (*tile[2])(const void *w, int n_k, const acts_tile *t, float *out, int add_to); /* 1, MATMUL_NC columns */
 } panel_kernels;
 
 #define DECODE(name, body, type, nc) \
@@ -259,20 +306,16 @@ typedef struct panel_kernels {
     TABLE(name, floats_tile_1, floats_tile_nc)
 #define INT_TYPE(name, type) \
     KERNELS(name, decode_panel, type) { unpack_panel(type, panel, k0, k1, dst); } \
-    static void name##_tile_1(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) { \
-        multiply_unpacked(type, 1, w, k0, k1, a, first, out, add_to); \
+    static void name##_tile_1(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
+        multiply_unpacked(type, 1, w, n_k, t, out, add_to); \
     } \
-    static void name##_tile_nc(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) { \
-        multiply_unpacked(type, MATMUL_NC, w, k0, k1, a, first, out, add_to); \
+    static void name##_tile_nc(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
+        multiply_unpacked(type, MATMUL_NC, w, n_k, t, out, add_to); \
     } \
     TABLE(name, name##_tile_1, name##_tile_nc)
 
-static void floats_tile_1(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
-    multiply_floats(1, w, k1 - k0, a->x + (size_t)first * a->ldx + k0, a->ldx, out, add_to);
-}
-static void floats_tile_nc(const void *w, int k0, int k1, const gqa_acts *a, int first, float *out, int add_to) {
-    multiply_floats(MATMUL_NC, w, k1 - k0, a->x + (size_t)first * a->ldx + k0, a->ldx, out, add_to);
-}
+static void floats_tile_1(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { multiply_floats(1, w, n_k, t, out, add_to); }
+static void floats_tile_nc(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { multiply_floats(MATMUL_NC, w, n_k, t, out, add_to); }
 FLOAT_TYPE(f32, GQA_TYPE_F32)
 FLOAT_TYPE(f16, GQA_TYPE_F16)
 FLOAT_TYPE(bf16, GQA_TYPE_BF16)
@@ -332,10 +375,12 @@ static void matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y,
         for (int p = 0; p < count; p++) kernels->unpack(panels[p], k0, k1, (uint8_t *)scratch + (size_t)p * chunk);
         for (int i = 0; i < n; ) {
             int nc = n - i >= MATMUL_NC ? MATMUL_NC : 1;
+            acts_tile x;
+            copy_tile(&x, a, w->type, i, nc, k0, k1);
             for (int p = 0; p < count; p++) {
                 float *at = y + (size_t)i * ldy + (p0 + p) * GQA_PANEL;
                 if (k0) move_tile(tile, at, ldy, nc, ROWS(p), 0);
-                kernels->tile[nc > 1]((const uint8_t *)scratch + (size_t)p * chunk, k0, k1, a, i, tile, k0 > 0);
+                kernels->tile[nc > 1]((const uint8_t *)scratch + (size_t)p * chunk, k1 - k0, &x, tile, k0 > 0);
                 move_tile(tile, at, ldy, nc, ROWS(p), 1);
             }
             i += nc;

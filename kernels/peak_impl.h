@@ -1,15 +1,23 @@
 /* peak_impl.h: loops that do nothing but reach a limit of the machine: the yardsticks that `run bench` holds the other
- * kernels against. Each returns a value made from all it did, so that no compiler can leave the work out. */
+ * kernels against. Each returns a value made from all it did, so that no compiler can leave the work out; an empty
+ * asm keeps it from seeing that chains compute the same. */
+#if defined(__x86_64__)
+#define PEAK_KEEP(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define PEAK_KEEP(v) __asm__("" : "+w"(v))
+#else
+#define PEAK_KEEP(v) __asm__("" : "+m"(v))
+#endif
 
-/* rounds x 12 x VF_LANES f32 multiply-adds, 12 independent chains in registers. */
+/* rounds x 12 x VF_LANES f32 multiply-adds in 12 independent chains. */
 static float peak_float(long rounds, double *macs) {
-    vf a = vf_set1(1.0000001f), b = vf_set1(1e-9f);
-    vf c0 = b, c1 = b, c2 = b, c3 = b, c4 = b, c5 = b, c6 = b, c7 = b, c8 = b, c9 = b, c10 = b, c11 = b;
+    vf a = vf_set1(1.0000001f), b = vf_set1(1e-9f), c0 = b, c1 = b, c2 = b, c3 = b, c4 = b, c5 = b, c6 = b, c7 = b, c8 = b, c9 = b, c10 = b, c11 = b;
+#define PEAK_STEP(c) c = vf_fma(c, a, b); PEAK_KEEP(c)
     for (long i = 0; i < rounds; i++) {
-        c0 = vf_fma(c0, a, b), c1 = vf_fma(c1, a, b), c2 = vf_fma(c2, a, b), c3 = vf_fma(c3, a, b);
-        c4 = vf_fma(c4, a, b), c5 = vf_fma(c5, a, b), c6 = vf_fma(c6, a, b), c7 = vf_fma(c7, a, b);
-        c8 = vf_fma(c8, a, b), c9 = vf_fma(c9, a, b), c10 = vf_fma(c10, a, b), c11 = vf_fma(c11, a, b);
+        PEAK_STEP(c0); PEAK_STEP(c1); PEAK_STEP(c2); PEAK_STEP(c3); PEAK_STEP(c4); PEAK_STEP(c5);
+        PEAK_STEP(c6); PEAK_STEP(c7); PEAK_STEP(c8); PEAK_STEP(c9); PEAK_STEP(c10); PEAK_STEP(c11);
     }
+#undef PEAK_STEP
     *macs = (double)rounds * 12 * VF_LANES;
     c0 = vf_add(vf_add(vf_add(c0, c1), vf_add(c2, c3)), vf_add(vf_add(c4, c5), vf_add(c6, c7)));
     return vf_sum(vf_add(c0, vf_add(vf_add(c8, c9), vf_add(c10, c11))));
@@ -30,15 +38,8 @@ static int32_t peak_read(const void *data, size_t size) {
     return sum;
 }
 
-/* rounds x 12 x VI_MAC8 int8 multiply-adds. All chains multiply the same operands; the empty asm keeps the compiler from
- * noticing, which would let it multiply once for all. */
-#if defined(__x86_64__)
-#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+x"(a), "+x"(c))
-#elif defined(__aarch64__)
-#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+w"(a), "+w"(c))
-#else
-#define PEAK_STEP(c) c = vi_mac8(c, a, b); __asm__("" : "+m"(a))
-#endif
+/* rounds x 12 x VI_MAC8 int8 multiply-adds. */
+#define PEAK_STEP(c) PEAK_KEEP(a); c = vi_mac8(c, a, b); PEAK_KEEP(c)
 static int32_t peak_int8(long rounds, double *macs) {
     vi a = vi_set1(0x01010101), b = a;
     vi c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a, c6 = a, c7 = a, c8 = a, c9 = a, c10 = a, c11 = a;

@@ -71,3 +71,6 @@ enum { VI_DOT8_OFFSET = 0 };
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     return _mm256_add_epi32(acc, vi_dot_sum(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
 }
+
+/* Keeps v in a register as it is: the compiler may not look through. */
+#define VECTOR_KEEP(v) __asm__("" : "+x"(v))

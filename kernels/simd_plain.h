@@ -65,3 +65,6 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
     return acc;
 }
+
+/* Keeps v in a register as it is (simd_avx2.h); not needed here. */
+#define VECTOR_KEEP(v) ((void)0)
