@@ -1,0 +1,60 @@
+/* tokenizer_internal.h: the inside of a vocabulary. */
+#ifndef GQA_TOKENIZER_INTERNAL_H
+#define GQA_TOKENIZER_INTERNAL_H
+
+#include "tokenizer.h"
+
+/* GGUF token types. */
+enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
+
+typedef enum splitter { SPLIT_GPT2, SPLIT_LLAMA3, SPLIT_QWEN2, SPLIT_SMOLLM } splitter;
+
+typedef struct merge_rule {  /* two neighbours become one */
+    int32_t left, right;     /* left -1: an empty slot */
+    int32_t result, rank;
+} merge_rule;
+
+struct gqa_vocab {
+    int n;
+    int byte_level;          /* 1: byte-level BPE by ranked merges; 0: SentencePiece-style BPE by scores */
+    gqa_bytes *pieces;       /* [n] raw bytes of each token (byte-level: GPT-2's alphabet undone); views or into text */
+    gqa_bytes *names;        /* [n] as the file spells them */
+    float *scores;           /* [n] */
+    uint8_t *types;          /* [n] TOKEN_* */
+    uint8_t *ends;           /* [n] 1: ends a text */
+    int32_t *table;          /* hash table of pieces: ids, -1 empty; table_size a power of two */
+    uint32_t table_size;
+    merge_rule *rules;       /* hash table of merges; rules_size a power of two */
+    uint32_t rules_size;
+    int32_t *special;        /* ids of control, user-defined and unknown tokens, longest first */
+    int n_special;
+    int32_t byte_id[256];    /* token of each single byte, or -1 */
+    char *text;              /* memory of pieces that are not views */
+    int32_t bos, eos, unk;
+    int add_bos, add_eos, add_space, escape_space, ignore_merges;
+    splitter split;
+    char *chat_template;
+    char warning[160];
+    gqa_bytes pre, model;    /* as in the file, for writing it again */
+    const gqa_checkpoint *file; /* NULL: not from a GGUF */
+};
+
+/* The id of those bytes among tokens that text can become, or -1. */
+int32_t vocab_lookup(const gqa_vocab *v, const char *text, size_t len);
+
+/* Ids as they come; beyond cap they are only counted. */
+typedef struct id_list {
+    int32_t *out;
+    int cap, n;
+    int no_memory;
+} id_list;
+void id_add(id_list *list, int32_t id);
+
+/* tokenizer_bpe.c: appends the ids of text[len], which holds no special tokens. */
+void encode_scored(const gqa_vocab *v, const char *text, size_t len, id_list *out);  /* spaces are escaped already */
+void encode_ranked(const gqa_vocab *v, const char *text, size_t len, id_list *out);
+
+/* tokenizer_split.c: length of the first pre-token of text[len], len >= 1. */
+size_t split_next(splitter kind, const char *text, size_t len);
+
+#endif

@@ -1,0 +1,11 @@
+/* unicode_table.h: character classes, as sorted ranges (unicode_table.c is made by scripts/make_unicode_table.py). */
+#ifndef GQA_UNICODE_TABLE_H
+#define GQA_UNICODE_TABLE_H
+
+#include <stdint.h>
+
+typedef struct gqa_range { uint32_t first, last; } gqa_range;
+extern const gqa_range gqa_unicode_letters[], gqa_unicode_numbers[];
+extern const int gqa_unicode_letters_count, gqa_unicode_numbers_count;
+
+#endif
