@@ -1,0 +1,160 @@
+/* terminal.c: what generate and chat share (terminal.h). */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "terminal.h"
+
+/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
+
+static gqa_session *volatile interrupt_target;
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    if (++interrupts >= 3) _exit(EXIT_INTERRUPTED);
+    if (interrupt_target) gqa_session_cancel(interrupt_target);
+}
+
+static void interrupt_install(gqa_session *session) {
+    struct sigaction action = {.sa_handler = on_interrupt};  /* without SA_RESTART: a read of the terminal ends */
+    interrupt_target = session;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+int interrupted(void) { return (int)interrupts; }
+void interrupt_clear(void) { interrupts = 0; }
+
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
+
+typedef struct progress {
+    const char *what;
+    double start, shown;  /* seconds; shown 0: nothing on the screen yet */
+    int wanted;
+} progress;
+
+static progress progress_new(const char *what, int quiet) {
+    return (progress){.what = what, .start = seconds_now(), .wanted = !quiet && isatty(STDERR_FILENO)};
+}
+
+static void progress_show(progress *p, double done) {
+    double now = seconds_now();
+    if (!p->wanted || now - p->start < 1 || now - p->shown < 0.2) return;
+    fprintf(stderr, "\r%s: %3.0f%%, %.0f s left ", p->what, done * 100, done > 0 ? (now - p->start) * (1 - done) / done : 0.0);
+    p->shown = now;
+}
+
+static void progress_end(progress *p) {
+    if (p->shown > 0) fputs("\r\033[K", stderr);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+/* Bytes that programs may take without swapping, or -1 where the system does not tell. */
+static double free_memory(void) {
+    char line[128];
+    double kib = -1;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lf", &kib) != 1) kib = -1;
+    if (f) fclose(f);
+    return kib < 0 ? -1 : kib * 1024;
+}
+
+static void warn_memory(double weights, double session, const char *advice) {
+    char t1[32], t2[32], t3[32];
+    double available = free_memory();
+    if (available < 0 || weights + session <= available) return;
+    if (session > 0)
+        fprintf(stderr, "run: warning: weights (%s) and KV cache (%s when full) exceed the free memory (%s): %s\n",
+                human_bytes(weights, t1), human_bytes(session, t2), human_bytes(available, t3), advice);
+    else
+        fprintf(stderr, "run: warning: the file (%s) exceeds the free memory (%s): %s\n", human_bytes(weights, t1),
+                human_bytes(available, t3), advice);
+}
+
+static int on_load(void *user, double done) {
+    progress_show(user, done);
+    return 0;
+}
+
+static int open_model(text_run *run, const char *path) {
+    const text_settings *s = run->settings;
+    gqa_error err = {0};
+    struct stat st;
+    progress p = progress_new("loading", s->quiet);
+    gqa_model_options mo = {.tokenizer_path = s->tokenizer, .n_threads = s->threads, .no_repack = s->no_repack,
+                            .on_progress = on_load, .user = &p};
+    if (!s->quiet && stat(path, &st) == 0) warn_memory((double)st.st_size, 0, "expect it to be very slow; take a smaller file");
+    run->model = gqa_model_open(path, &mo, &err);
+    progress_end(&p);
+    if (!run->model) return fail("%s", err.message);
+    run->load_seconds = seconds_now() - p.start;
+    if (gqa_model_warning(run->model) && !s->quiet) fprintf(stderr, "run: warning: %s\n", gqa_model_warning(run->model));
+    return EXIT_DONE;
+}
+
+int text_open(text_run *run, const char *path, text_settings *s) {
+    gqa_error err = {0};
+    gqa_model_stats stats;
+    *run = (text_run){.settings = s};
+    if (s->seed < 0) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        s->seed = (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);  /* short enough to retype */
+    }
+    if (open_model(run, path)) return EXIT_FAILED;
+    gqa_session_options so = {.context = s->context, .kv = s->kv, .n_threads = s->threads};
+    run->session = gqa_session_new(run->model, &so, &err);
+    s->sampling.seed = (uint64_t)s->seed;
+    if (run->session) run->sampler = gqa_sampler_new(&s->sampling, &err);
+    if (!run->sampler) return fail("%s", err.message);
+    gqa_model_get_stats(run->model, &stats);
+    if (!s->quiet)  /* a packed copy is in memory already; a mapped file must find room beside the cache */
+        warn_memory(stats.packed_bytes ? 0 : (double)stats.weight_bytes, (double)gqa_session_bytes(run->session),
+                    "take less context (-c N) or a smaller cache type (--kv q8_0)");
+    interrupt_install(run->session);
+    return EXIT_DONE;
+}
+
+void text_close(text_run *run) {
+    interrupt_target = NULL;
+    gqa_sampler_free(run->sampler);
+    gqa_session_free(run->session);
+    gqa_model_close(run->model);
+}
+
+/* ---- prompts ----------------------------------------------------------------------------------------------------- */
+
+int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int *n) {
+    gqa_error err = {0};
+    if (len > INT32_MAX / 8) return fail("a text of %zu bytes is too long", len), NULL;
+    int32_t *tokens = malloc(sizeof *tokens * (len + 2));
+    if (!tokens) return fail("no memory for the tokens of %zu bytes", len), NULL;
+    *n = gqa_tokenize(model, text, len, flags, tokens, (int)(len + 2), &err);
+    if (*n >= 0) return tokens;
+    fail("%s", err.message);
+    free(tokens);
+    return NULL;
+}
+
+int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
+    enum { PIECE = 512 };
+    gqa_error err = {0};
+    progress p = progress_new("reading the prompt", run->settings->quiet);
+    int room = gqa_session_context(run->session) - gqa_session_position(run->session), status = 0;
+    if (n > room) return fail("context full: the prompt has %d tokens and there is room for %d; use -c N", n, room), GQA_ERR_CONTEXT;
+    for (int done = 0; done < n && !status; done += PIECE) {
+        status = gqa_session_eval(run->session, tokens + done, n - done < PIECE ? n - done : PIECE, &err);
+        progress_show(&p, (double)done / n);
+    }
+    progress_end(&p);
+    for (int i = 0; i < n && !status; i++) gqa_sampler_accept(run->sampler, tokens[i]);
+    if (status && status != GQA_ERR_CANCELLED) fail("%s", err.message);
+    *seconds += seconds_now() - p.start;
+    return status;
+}

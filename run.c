@@ -1,0 +1,32 @@
+/* run.c: the program: a table of subcommands. A first word that names none is a model to generate text with. */
+#include <string.h>
+
+#include "commands/command.h"
+
+static const struct { const char *name; int (*run)(int argc, char **argv); const char *what; } commands[] = {
+    {"generate", command_generate, "generate text (also: run MODEL ...)"},
+    {"info", command_info, "what a model file holds; memory of its KV cache as MHA, GQA, MQA, MLA"},
+    {"tokenize", command_tokenize, "token ids of a text"},
+    {"perplexity", command_perplexity, "how well a model predicts a text"},
+    {"bench", command_bench, "speed, beside what this machine can reach"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_usage(FILE *out) {
+    fprintf(out, "gqa.c %s: a tiny LLM runtime with grouped-query attention\n\n"
+                 "usage: run MODEL [options]        generate text from a GGUF or llama2.c checkpoint\n"
+                 "       run COMMAND ...            COMMAND --help tells its options\n\n", gqa_version());
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].what);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return print_usage(stdout), finish_stdout();
+    if (!strcmp(argv[1], "--version")) return printf("gqa.c %s\n", gqa_version()), finish_stdout();
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 2, argv + 2);
+    return command_generate(argc - 1, argv + 1);
+}
