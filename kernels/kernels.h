@@ -79,6 +79,12 @@ static inline size_t gqa_part_floats(int group, int head_dim) { return (size_t)g
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
+typedef struct gqa_adamw {
+    float rate, beta1, beta2, eps, decay;
+    float grad_scale;           /* clipping: the gradient is multiplied by it first */
+    float correct1, correct2;   /* 1 / (1 - beta^step): undo the bias of the moments' start at zero */
+} gqa_adamw;
+
 typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avx512", "neon" */
 
@@ -120,6 +126,22 @@ typedef struct gqa_kernels {
      * is q[i * ldq + g * head_dim]; out alike with ldo. All positions are in the cache already. */
     void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group, float scale, int p0,
                            int n_q, int window, float *out, size_t ldo, void *scratch);
+
+    /* For training (grad_impl.h). */
+    /* x[n] = softmax(scale * x), scale > 0; returns the log of the sum of exp(scale * x). */
+    float (*softmax)(float *x, int n, float scale);
+    /* The same from that logarithm: x = exp(scale * x - lse). */
+    void (*softmax_again)(float *x, int n, float scale, float lse);
+    /* dx = p * (dx - delta) * scale: the gradient through softmax(scale * x) = p, where delta = dot(p, dx). */
+    void (*softmax_grad)(float *dx, const float *p, int n, float scale, float delta);
+    float (*dot)(const float *a, const float *b, int n);
+    /* Gradients of out = silu(gate) * up from dout. */
+    void (*swiglu_grad)(float *dgate, float *dup, const float *dout, const float *gate, const float *up, int n);
+    /* Adds the gradients of rmsnorm(x, weight) to dx and dweight [n]. */
+    void (*rmsnorm_grad)(float *dx, float *dweight, const float *dout, const float *x, const float *weight, int n,
+                         float eps);
+    /* One step of AdamW (Loshchilov & Hutter 2019) for n weights w with moments m, v and gradient g. */
+    void (*adamw)(float *w, float *m, float *v, const float *g, size_t n, const gqa_adamw *options);
 
     /* Loops at the limits of the machine (peak_impl.h). *macs: multiply-adds done. */
     float (*peak_float)(long rounds, double *macs);

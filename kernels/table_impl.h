@@ -5,6 +5,7 @@
 #include "matmul_impl.h"
 #include "sgemm_impl.h"
 #include "attention_impl.h"
+#include "grad_impl.h"
 #include "peak_impl.h"
 
 extern const gqa_kernels GQA_TABLE;
@@ -21,6 +22,13 @@ const gqa_kernels GQA_TABLE = {
     .attend = attend,
     .attend_merge = attend_merge,
     .attend_prefill = attend_prefill,
+    .softmax = softmax,
+    .softmax_again = softmax_again,
+    .softmax_grad = softmax_grad,
+    .dot = dot,
+    .swiglu_grad = swiglu_grad,
+    .rmsnorm_grad = rmsnorm_grad,
+    .adamw = adamw,
     .peak_float = peak_float,
     .peak_int8 = peak_int8,
     .peak_read = peak_read,
