@@ -68,9 +68,9 @@ static void embed(gqa_worker *w, const pass *p, net *n) {
     gqa_barrier(w);
 }
 
-void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int backward) {
+void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int back) {
     int hd = n->config.head_dim, heads = n->config.n_heads + n->config.n_kv_heads;
-    const float *table = n->rope + (backward ? (size_t)n->length * (size_t)hd : 0);
+    const float *table = n->rope + (back ? (size_t)n->length * (size_t)hd : 0);
     for (int t = token0; t < token1; t++)
         for (int h = 0; h < heads; h++)
             p->k->rope(qkv + (size_t)t * (size_t)n->qkv_dim + (size_t)h * (size_t)hd,

@@ -143,6 +143,6 @@ size_t train_attention_scratch_floats(const net *n);
 void train_attention_forward(const pass *p, const net *n, const layer_acts *a, int unit, int thread);
 void train_attention_backward(const pass *p, const layer_acts *a, int unit, int thread);
 /* Rotates Q and K of all tokens of qkv; back: the other way. */
-void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int backward);
+void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int back);
 
 #endif
