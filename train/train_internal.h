@@ -119,6 +119,9 @@ typedef struct gemm {
 /* Computes them all, shared out over the team, and waits for everybody. */
 void train_products(gqa_worker *w, const pass *p, const gemm *g, int n);
 
+/* dataset.c: the next document of text[len], without white space at its ends; *at starts at 0. 0 past the last. */
+int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc);
+
 /* net.c */
 int train_net_init(net *n, const gqa_config *config, int length, int max_tokens, int with_grads, gqa_error *err);
 void train_net_free(net *n);
