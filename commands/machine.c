@@ -90,6 +90,14 @@ void machine_measure(machine *m, int rounds, machine_limits *out) {
     out->int8_ops = best_rate(m, rounds, multiply_ints, 0);
 }
 
+double machine_float_rate(int n_threads) {
+    machine m = {.kernels = gqa_kernels_find(NULL), .n_threads = n_threads ? n_threads : gqa_threads_default()};
+    m.team = gqa_team_new(m.n_threads);
+    double rate = m.team ? best_rate(&m, 3, multiply_floats, 0) : 0;
+    gqa_team_free(m.team);
+    return rate;
+}
+
 /* ---- self-check -------------------------------------------------------------------------------------------------- */
 
 static float noise(uint32_t *state) {

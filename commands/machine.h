@@ -16,6 +16,9 @@ void machine_free(machine *m);
 /* Best of `rounds` rounds of about 50 ms each. */
 void machine_measure(machine *m, int rounds, machine_limits *out);
 
+/* f32 multiply-adds a second, from registers, of n_threads (0: one per physical core). */
+double machine_float_rate(int n_threads);
+
 /* Compares the matrix products of that instruction set with plain double loops over dequantised numbers, for a weight
  * type. Returns the largest error relative to the size of the sum, -1 without memory. *what names the place. */
 double machine_self_check(const char *isa, int weight_type, const char **what);

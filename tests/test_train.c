@@ -1,0 +1,304 @@
+/* test_train.c: training: gradients against finite differences of the double-precision reference, thread counts, resuming,
+ * files, the vocabulary trainer and the order of the data. */
+#include "test.h"
+
+#include <unistd.h>
+
+#include "../train/train.h"
+#include "reference.h"
+
+static const char *scratch_path(const char *name) {
+    static char path[2][128];
+    static int turn;
+    char *p = path[turn++ & 1];
+    snprintf(p, sizeof path[0], "/tmp/gqa-test-%ld-%s", (long)getpid(), name);
+    return p;
+}
+
+static gqa_config shape(int kv_heads, int tied) {
+    return (gqa_config){.dim = 24, .n_layers = 2, .n_heads = 4, .n_kv_heads = kv_heads, .head_dim = 10, .ffn_dim = 37,
+                        .vocab_size = 29, .context_length = 13, .tied_embeddings = tied};
+}
+
+/* The trainer's weights as the reference sees them: the same memory. */
+static void refer(gqa_trainer *t, ref_model *m, ref_layer *layers) {
+    const gqa_config *c = gqa_trainer_config(t);
+    char name[64];
+    *m = (ref_model){.dim = c->dim, .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
+                     .ffn_dim = c->ffn_dim, .vocab = c->vocab_size, .rope_dim = c->rope_dim, .rope_theta = (double)c->rope_theta,
+                     .norm_eps = (double)c->norm_eps, .factor = 1, .attn_factor = 1, .layers = layers};
+    int q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+#define W(suffix) (snprintf(name, sizeof name, "blk.%d." suffix ".weight", l), gqa_trainer_weights(t, name, NULL))
+    for (int l = 0; l < c->n_layers; l++)
+        layers[l] = (ref_layer){.attn_norm = W("attn_norm"), .ffn_norm = W("ffn_norm"), .wq = {W("attn_q"), q, c->dim, 0},
+                                .wk = {W("attn_k"), kv, c->dim, 0}, .wv = {W("attn_v"), kv, c->dim, 0}, .wo = {W("attn_output"), c->dim, q, 0},
+                                .w_gate = {W("ffn_gate"), c->ffn_dim, c->dim, 0}, .w_up = {W("ffn_up"), c->ffn_dim, c->dim, 0},
+                                .w_down = {W("ffn_down"), c->dim, c->ffn_dim, 0}};
+#undef W
+    m->embedding = gqa_trainer_weights(t, "token_embd.weight", NULL);
+    m->output_norm = gqa_trainer_weights(t, "output_norm.weight", NULL);
+    const float *head = gqa_trainer_weights(t, "output.weight", NULL);
+    m->classifier = (ref_matrix){head ? head : m->embedding, c->vocab_size, c->dim, 0};
+}
+
+static double log_sum_exp(const double *z, int n) {
+    double max = z[0], sum = 0;
+    for (int i = 1; i < n; i++) max = z[i] > max ? z[i] : max;
+    for (int i = 0; i < n; i++) sum += exp(z[i] - max);
+    return max + log(sum);
+}
+
+/* Mean loss over sequences tokens [n, length + 1], by the reference; teacher NULL: none. */
+static double reference_loss(const ref_model *m, const ref_model *teacher, double distill, const int32_t *tokens, int n, int length) {
+    double *z = malloc(sizeof *z * (size_t)(length * m->vocab)), *q = malloc(sizeof *q * (size_t)(length * m->vocab)), loss = 0;
+    for (int s = 0; s < n; s++) {
+        const int32_t *in = tokens + s * (length + 1);
+        ref_forward(m, in, length, z);
+        if (teacher) ref_forward(teacher, in, length, q);
+        for (int t = 0; t < length; t++) {
+            double lse = log_sum_exp(z + t * m->vocab, m->vocab), own = lse - z[t * m->vocab + in[t + 1]], kl = 0;
+            double lse_q = teacher ? log_sum_exp(q + t * m->vocab, m->vocab) : 0;
+            for (int i = 0; teacher && i < m->vocab; i++) {
+                double log_q = q[t * m->vocab + i] - lse_q;
+                kl += exp(log_q) * (log_q - (z[t * m->vocab + i] - lse));
+            }
+            loss += teacher ? (1 - distill) * own + distill * kl : own;
+        }
+    }
+    free(z), free(q);
+    return loss / (n * length);
+}
+
+/* Every tensor's gradient at some places, and along its own direction, against central differences. */
+static void check_gradients(gqa_trainer *t, const ref_model *ref, const ref_model *teacher, double distill, const char *what) {
+    enum { SEQUENCES = 2, LENGTH = 13 };
+    int32_t tokens[SEQUENCES * (LENGTH + 1)];
+    uint64_t seed = 11;
+    double loss;
+    gqa_error err = {0};
+    for (int i = 0; i < SEQUENCES * (LENGTH + 1); i++) tokens[i] = (int32_t)(test_random_bits(&seed) % 29);
+    if (!CHECK(gqa_trainer_gradient(t, tokens, SEQUENCES, &loss, NULL, &err) == 0, "%s", err.message)) return;
+    double want = reference_loss(ref, teacher, distill, tokens, SEQUENCES, LENGTH);
+    CHECK(fabs(loss - want) < 1e-5 * want, "%s: loss %.9g, reference %.9g", what, loss, want);
+    const char *name;
+    for (int i = 0; (name = gqa_trainer_tensor_name(t, i)); i++) {
+        size_t n;
+        float *w = gqa_trainer_weights(t, name, &n), *g = gqa_trainer_grads(t, name, &n);
+        double size = 0;
+        for (size_t k = 0; k < n; k++) size += (double)g[k] * (double)g[k];
+        size = sqrt(size / (double)n);
+        for (int trial = 0; trial < 6; trial++) {
+            size_t k = test_random_bits(&seed) % n;
+            float old = w[k];
+            w[k] = old + 2e-3f;
+            double up = w[k], high = reference_loss(ref, teacher, distill, tokens, SEQUENCES, LENGTH);
+            w[k] = old - 2e-3f;
+            double down = w[k], low = reference_loss(ref, teacher, distill, tokens, SEQUENCES, LENGTH);
+            w[k] = old;
+            double slope = (high - low) / (up - down);
+            CHECK(fabs(slope - (double)g[k]) < 2e-3 * (fabs(slope) + size), "%s: %s[%zu]: gradient %.7g, finite difference %.7g", what, name, k, (double)g[k], slope);
+        }
+    }
+}
+
+static void randomise(gqa_trainer *t, uint64_t seed) { /* larger than at the start of training, norms away from 1 */
+    const char *name;
+    for (int i = 0; (name = gqa_trainer_tensor_name(t, i)); i++) {
+        size_t n;
+        float *w = gqa_trainer_weights(t, name, &n);
+        for (size_t k = 0; k < n; k++) w[k] = strstr(name, "norm") ? 1 + 0.3f * test_random(&seed) : 0.4f * test_random(&seed);
+    }
+}
+
+static void test_gradients(void) {
+    static const struct { int kv_heads, tied; const char *what; } cases[] = {
+        {4, 1, "MHA"}, {2, 1, "GQA-2"}, {1, 1, "MQA"}, {4, 0, "MHA, own classifier"}, {2, 0, "GQA-2, own classifier"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gqa_config c = shape(cases[i].kv_heads, cases[i].tied);
+        gqa_train_options o = {.steps = 10, .batch = 2, .seed = 3, .n_threads = 2};
+        gqa_error err = {0};
+        gqa_trainer *t = gqa_trainer_new(&c, &o, &err);
+        if (!CHECK(t, "%s", err.message)) continue;
+        ref_model ref;
+        ref_layer layers[2];
+        randomise(t, 5 + i);
+        refer(t, &ref, layers);
+        check_gradients(t, &ref, NULL, 0, cases[i].what);
+        gqa_trainer_free(t);
+    }
+}
+
+static void test_distillation(void) {
+    gqa_config c = shape(4, 1), pooled = shape(1, 1);
+    gqa_train_options o = {.steps = 10, .batch = 2, .seed = 3, .n_threads = 2}, with = o;
+    gqa_error err = {0};
+    with.distill = 0.7f;
+    gqa_trainer *parent = gqa_trainer_new(&c, &o, &err), *t = gqa_trainer_new(&pooled, &with, &err);
+    const char *path = scratch_path("parent.gguf");
+    gqa_map map = {0};
+    gqa_checkpoint file;
+    randomise(parent, 77);
+    randomise(t, 78);
+    CHECK(gqa_trainer_export(parent, NULL, GQA_TYPE_F32, NULL, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_map_open(&map, path, &err) == 0 && gqa_checkpoint_read(&file, map.data, map.size, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_trainer_set_teacher(t, &file, &err) == 0, "%s", err.message);
+    ref_model ref, teacher;
+    ref_layer layers[2], teacher_layers[2];
+    refer(t, &ref, layers);
+    refer(parent, &teacher, teacher_layers);
+    check_gradients(t, &ref, &teacher, (double)with.distill, "distilled MQA");
+    gqa_checkpoint_free(&file);
+    gqa_map_close(&map);
+    unlink(path);
+    gqa_trainer_free(parent);
+    gqa_trainer_free(t);
+}
+
+/* A text with something to learn: a cycle of tokens with some noise. */
+static gqa_dataset cycle(int n, int vocab) {
+    gqa_dataset d = {.tokens = malloc(sizeof(int32_t) * (size_t)n), .n_tokens = (size_t)n, .n_bytes = (uint64_t)n, .n_documents = 1};
+    for (int i = 0; i < n; i++) d.tokens[i] = i * i % 11 % vocab;
+    return d;
+}
+
+static int same_weights(gqa_trainer *a, gqa_trainer *b) {
+    const char *name;
+    for (int i = 0; (name = gqa_trainer_tensor_name(a, i)); i++) {
+        size_t n;
+        float *x = gqa_trainer_weights(a, name, &n);
+        if (memcmp(x, gqa_trainer_weights(b, name, NULL), n * sizeof *x)) return 0;
+    }
+    return 1;
+}
+
+static gqa_trainer *train_some(int threads, int steps, const gqa_dataset *d, gqa_step_result *last) {
+    gqa_config c = shape(2, 1);
+    gqa_train_options o = {.steps = 60, .batch = 6, .micro_batch = 3, .seed = 9, .n_threads = threads, .rate = 0.01f};
+    gqa_error err = {0};
+    gqa_trainer *t = gqa_trainer_new(&c, &o, &err);
+    if (!CHECK(t, "%s", err.message)) exit(1);
+    for (int i = 0; i < steps; i++) CHECK(gqa_trainer_step(t, d, last, &err) == 0, "%s", err.message);
+    return t;
+}
+
+static void test_steps(void) {
+    gqa_dataset d = cycle(800, 29);
+    gqa_step_result r, again;
+    gqa_error err = {0};
+    gqa_trainer *one = train_some(1, 60, &d, &r), *three = train_some(3, 60, &d, &again), *first = train_some(2, 25, &d, &again);
+    CHECK(same_weights(one, three), "60 steps with 1 and 3 threads");
+    CHECK(r.loss < 0.5 && r.rate < 0.0011 && r.rate > 0.0009, "loss %g after 60 steps, last rate %g", r.loss, r.rate);
+    const char *path = scratch_path("state.gguf");
+    gqa_map map = {0};
+    gqa_checkpoint file;
+    CHECK(gqa_trainer_save(first, NULL, path, &err) == 0, "%s", err.message);
+    gqa_trainer_free(first);
+    CHECK(gqa_map_open(&map, path, &err) == 0 && gqa_checkpoint_read(&file, map.data, map.size, path, &err) == 0, "%s", err.message);
+    gqa_trainer *resumed = train_some(2, 0, &d, &again);
+    CHECK(gqa_trainer_resume(resumed, &file, &err) == 0 && gqa_trainer_steps_done(resumed) == 25, "%s", err.message);
+    for (int i = 25; i < 60; i++) gqa_trainer_step(resumed, &d, &again, &err);
+    CHECK(same_weights(one, resumed) && again.loss == r.loss, "a resumed run gives other bits");
+    gqa_trainer_free(resumed);
+    gqa_config c = shape(2, 1);
+    gqa_train_options other = {.steps = 61, .batch = 6, .micro_batch = 3, .seed = 9, .rate = 0.01f};
+    gqa_trainer *t = gqa_trainer_new(&c, &other, &err);
+    CHECK(gqa_trainer_resume(t, &file, &err) < 0, "another number of steps");
+    CHECK_HAS(err.message, "gqa.train.steps");
+    gqa_checkpoint_free(&file);
+    gqa_map_close(&map);
+    unlink(path);
+    gqa_trainer_free(t);
+    gqa_trainer_free(one);
+    gqa_trainer_free(three);
+    gqa_dataset_free(&d);
+}
+
+/* What the runtime computes from an exported file is what the trainer computed. */
+static void test_export(void) {
+    gqa_dataset d = cycle(300, 29);
+    gqa_step_result r;
+    gqa_error err = {0};
+    gqa_trainer *t = train_some(2, 10, &d, &r);
+    const char *path = scratch_path("out.gguf");
+    gqa_validation v = {1.5, 0.7, 100};
+    gqa_train_record record = {"run train", &v};
+    float *logits = malloc(sizeof(float) * 13 * 29), *got = malloc(sizeof(float) * 13 * 29);
+    double loss;
+    CHECK(gqa_trainer_export(t, NULL, GQA_TYPE_F32, &record, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_trainer_gradient(t, d.tokens, 1, &loss, logits, &err) == 0, "%s", err.message);
+    gqa_model *m = gqa_model_open(path, NULL, &err);
+    gqa_session_options so = {.kv = "f32"};
+    gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
+    if (CHECK(s && gqa_session_eval_all(s, d.tokens, 13, got, &err) == 0, "%s", err.message)) {
+        double worst = 0;
+        for (int i = 0; i < 13 * 29; i++) worst = fmax(worst, fabs((double)(got[i] - logits[i])));
+        CHECK(worst < 1e-4, "logits differ by %g", worst);
+    }
+    CHECK(gqa_trainer_export(t, NULL, GQA_TYPE_Q8_0, NULL, path, &err) == GQA_ERR_ARGUMENT, "24 columns are no q8_0 block");
+    gqa_session_free(s);
+    gqa_model_close(m);
+    unlink(path);
+    free(logits), free(got);
+    gqa_trainer_free(t);
+    gqa_dataset_free(&d);
+}
+
+static void test_windows(void) {
+    gqa_dataset d = cycle(1003, 29);
+    int seen[1003] = {0}, moved = 0;
+    for (int turn = 0; turn < 2; turn++) {
+        memset(seen, 0, sizeof seen);
+        for (int i = 0; i < 99; i++) {
+            size_t at = gqa_dataset_window(&d, 10, 7, (uint64_t)(turn * 99 + i));
+            CHECK(at + 11 <= d.n_tokens && !seen[at]++, "window %d of turn %d at %zu", i, turn, at);
+            moved += at != gqa_dataset_window(&d, 10, 8, (uint64_t)i);
+        }
+    }
+    CHECK(moved > 150, "the seed changes the order");
+    gqa_dataset_free(&d);
+}
+
+/* The example of Sennrich et al. 2016, section 3.2 and figure 1: low 5, lower 2, newest 6, widest 3. */
+static void test_bpe(void) {
+    char text[400] = "";
+    static const struct { const char *word; int n; } words[] = {{"low", 5}, {"lower", 2}, {"newest", 6}, {"widest", 3}};
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < words[i].n; k++) strcat(strcat(text, words[i].word), "\n");
+    gqa_vocab *v;
+    gqa_error err = {0};
+    if (!CHECK(gqa_bpe_train(&v, text, strlen(text), 300, &err) == 0, "%s", err.message)) return;
+    static const char *const merges[] = {"es", "est", "lo", "low"};
+    for (int i = 0; i < 4; i++) CHECK(gqa_vocab_find(v, merges[i], strlen(merges[i])) == 259 + i, "merge %d is not %s", i, merges[i]);
+    CHECK(gqa_vocab_find(v, "newest", 6) > 0, "newest is one token in the end");
+    gqa_vocab_free(v);
+    CHECK(gqa_bpe_train(&v, text, strlen(text), 299, &err) < 0, "too small");
+
+    static const char story[] = "Tom didn't go. \"Why?\" asked Ann.\n\n<|endoftext|>\nTom didn't see 12 owls.<|endoftext|>\n \n<|endoftext|>Ann didn't, \xF0\x9F\x98\x80.";
+    CHECK(gqa_bpe_train(&v, story, sizeof story - 1, 320, &err) == 0, "%s", err.message);
+    gqa_dataset d = {0};
+    CHECK(gqa_dataset_add(&d, v, story, sizeof story - 1, &err) == 0 && d.n_documents == 3, "%d documents", d.n_documents);
+    char back[300];
+    size_t n = 0;
+    int starts = 0, ends = 0;
+    for (size_t i = 0; i < d.n_tokens; i++) {
+        starts += d.tokens[i] == gqa_vocab_bos(v), ends += d.tokens[i] == gqa_vocab_eos(v);
+        int size = gqa_vocab_token_bytes(v, d.tokens[i], back + n, 20);
+        n += (size_t)(size > 0 ? size : 0);
+    }
+    back[n] = 0;
+    CHECK(starts == 3 && ends == 3, "%d starts, %d ends", starts, ends);
+    CHECK(!strcmp(back, " Tom didn't go. \"Why?\" asked Ann. Tom didn't see 12 owls. Ann didn't, \xF0\x9F\x98\x80."), "\"%s\"", back);
+    CHECK(d.n_bytes == n - 3, "%llu bytes", (unsigned long long)d.n_bytes);
+    gqa_dataset_free(&d);
+    gqa_vocab_free(v);
+}
+
+int main(void) {
+    test_bpe();
+    test_windows();
+    test_gradients();
+    test_distillation();
+    test_steps();
+    test_export();
+    return test_end();
+}
