@@ -187,7 +187,7 @@ static void test_steps(void) {
     gqa_error err = {0};
     gqa_trainer *one = train_some(1, 60, &d, &r), *three = train_some(3, 60, &d, &again), *first = train_some(2, 25, &d, &again);
     CHECK(same_weights(one, three), "60 steps with 1 and 3 threads");
-    CHECK(r.loss < 0.5 && r.rate < 0.0011 && r.rate > 0.0009, "loss %g after 60 steps, last rate %g", r.loss, r.rate);
+    CHECK(r.loss < 1 && r.rate < 0.0011 && r.rate > 0.0009, "loss %g after 60 steps, last rate %g", r.loss, r.rate);
     const char *path = scratch_path("state.gguf");
     gqa_map map = {0};
     gqa_checkpoint file;
