@@ -55,6 +55,7 @@ static void append_string(gguf_writer *w, buffer *b, const char *data, size_t si
 }
 
 gguf_writer *gguf_writer_new(const char *path, gqa_error *err) {
+    if (path && gqa_check_output(path, err)) return NULL;
     gguf_writer *w = calloc(1, sizeof *w);
     if (!w) {
         gqa_fail(err, GQA_ERR_MEMORY, "no memory for a writer");

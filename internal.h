@@ -30,6 +30,9 @@ typedef struct gqa_map {
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err); /* refuses directories and empty files by name */
 void gqa_map_close(gqa_map *map);
 
+/* Files are written beside their place and renamed into it: refuses a path that a rename would harm (a device, a folder). */
+int gqa_check_output(const char *path, gqa_error *err);
+
 /* Limits: anything above is refused before it is used. */
 enum {
     GQA_MAX_DIM = 1 << 20,

@@ -104,6 +104,7 @@ int gqa_session_save(const gqa_session *s, const char *path, gqa_error *err) {
     char temporary[1100];
     int n = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) return gqa_fail(err, GQA_ERR_ARGUMENT, "session file: the path is too long");
+    if (gqa_check_output(path, err)) return GQA_ERR_IO;
     sink out = {.file = fopen(temporary, "wb")};
     if (!out.file) return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     put_session(&out, s);

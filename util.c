@@ -38,6 +38,12 @@ void gqa_pages_free(void *p, size_t size) {
     if (p) munmap(p, size ? size : 1);
 }
 
+int gqa_check_output(const char *path, gqa_error *err) {
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode)) return 0;
+    return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: not a regular file", path);
+}
+
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
     struct stat st;
     *map = (gqa_map){0};

@@ -1,0 +1,125 @@
+#!/bin/sh
+# test_cli.sh RUN: what the program promises at the terminal: exit codes, strict options, clean output, full disks, closed
+# pipes, signals. On a model that `run train` makes in a second, so train's promises are here as well.
+run=$1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+ok() { passed=$((passed + 1)); }
+no() { failed=$((failed + 1)); echo "FAILED: $*"; head -c 600 "$tmp/err" 2>/dev/null; }
+skip() { skipped=$((skipped + 1)); echo "SKIPPED: $*"; }
+# expect CODE TEXT-ON-STDERR ARGUMENTS...: stdout goes to $tmp/out
+expect() {
+    code=$1 text=$2; shift 2
+    "$run" "$@" >"$tmp/out" 2>"$tmp/err"; got=$?
+    if [ "$got" -ne "$code" ]; then no "run $*: exit code $got, expected $code"
+    elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then no "run $*: stderr does not say \"$text\""
+    else ok; fi
+}
+same() { if cmp -s "$1" "$2"; then ok; else no "$3"; fi; }
+
+# A corpus with enough repetition to learn something from in 30 steps.
+i=0
+while [ $i -lt 60 ]; do
+    echo "The cat sat on the mat and saw the dog. \"Hello,\" said the dog number $i. The cat ran to the hat."
+    echo "<|endoftext|>"
+    i=$((i + 1))
+done >"$tmp/corpus.txt"
+m=$tmp/m.gguf
+shape="--shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=32 --vocab 320 --batch 4"
+expect 0 "tokens in 60 documents" train "$m" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 30
+grep -q "bits a byte" "$tmp/out" && ok || no "train reports bits a byte"
+[ ! -e "$m.state" ] && ok || no "a finished run leaves no state"
+
+# Training: stopped and resumed equals not stopped; another setting is refused.
+expect 0 "stopped at step 11" train "$tmp/r.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 30 --stop-after 11
+[ -e "$tmp/r.gguf.state" ] && [ ! -e "$tmp/r.gguf" ] && ok || no "the state is there, the model not yet"
+expect 1 "gqa.train.steps" train "$tmp/r.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 40
+expect 0 "going on" train "$tmp/r.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 30 -j 1
+"$run" "$m" -t 0 -n 20 --quiet >"$tmp/a" 2>&1; "$run" "$tmp/r.gguf" -t 0 -n 20 --quiet >"$tmp/b" 2>&1
+same "$tmp/a" "$tmp/b" "a resumed run makes another model"
+if command -v timeout >/dev/null; then
+    timeout --preserve-status -s TERM 2 "$run" train "$tmp/k.gguf" -f "$tmp/corpus.txt" $shape --steps 1000000 --quiet 2>"$tmp/err"
+    [ $? -eq 130 ] && [ -e "$tmp/k.gguf.state" ] && ok || no "a terminated run saves its state and exits with 130"
+else skip "no timeout command"; fi
+expect 2 "-f" train "$tmp/x.gguf"
+expect 1 "nofile" train "$tmp/x.gguf" -f "$tmp/nofile"
+expect 1 "/nonexistent/x.gguf" train /nonexistent/x.gguf -f "$tmp/corpus.txt" $shape --steps 1 --quiet
+expect 2 "type" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --type q9
+
+# Usage: code 2, and a word about what was wrong.
+expect 2 "usage"
+expect 2 "--nonsense" "$m" --nonsense
+expect 2 "12x" "$m" -n 12x
+expect 2 "-n" "$m" -n
+expect 2 "-t" "$m" -t -1
+expect 2 "-p" "$m" -p 1.01
+expect 2 "nan" "$m" -t nan
+expect 2 "99999999999" "$m" -n 99999999999
+expect 2 "0x10" "$m" -n 0x10
+expect 2 "" "$m" another-model
+expect 0 "" --help
+expect 0 "" --version
+expect 0 "" generate --help
+grep -q -- "--top-k" "$tmp/out" && ok || no "help lists the options"
+[ -s "$tmp/err" ] && no "help goes to stdout" || ok
+
+# Files that cannot be a model: code 1, and the file's name.
+expect 1 "$tmp/none.gguf" "$tmp/none.gguf"
+expect 1 "directory" "$tmp"
+: >"$tmp/empty"; expect 1 "empty" "$tmp/empty"
+expect 1 "corpus.txt" "$tmp/corpus.txt"
+if [ "$(id -u)" -ne 0 ]; then cp "$m" "$tmp/locked"; chmod 0 "$tmp/locked"; expect 1 "ermission" "$tmp/locked"; else skip "unreadable file: root reads everything"; fi
+expect 1 "q9" "$m" --kv q9
+
+# Text on stdout and nothing else; statistics on stderr; one seed, one text, for any number of threads.
+expect 0 "tok/s" "$m" -i "The cat" -n 12 -s 7 -j 1
+cp "$tmp/out" "$tmp/a"
+expect 0 "seed 7" "$m" -i "The cat" -n 12 -s 7 -j 2
+same "$tmp/out" "$tmp/a" "the seed gives the same text with 2 threads"
+grep -q "^The cat" "$tmp/out" && ok || no "the prompt stands before its continuation"
+expect 0 "" "$m" -i "The cat" -n 12 --quiet
+[ -s "$tmp/err" ] && no "--quiet is quiet" || ok
+seed=$("$run" "$m" -n 12 2>&1 >"$tmp/a" | sed -n 's/.*seed \([0-9]*\).*/\1/p' | head -n 1)
+"$run" "$m" -n 12 -s "${seed:-x}" >"$tmp/b" 2>/dev/null
+same "$tmp/a" "$tmp/b" "the seed that was printed ($seed) gives the same text again"
+echo "The cat" >"$tmp/prompt"
+printf 'The cat' | "$run" "$m" -f - -t 0 -n 8 --quiet >"$tmp/a" 2>"$tmp/err" && ok || no "prompt from stdin"
+"$run" "$m" -i "The cat" -t 0 -n 8 --quiet >"$tmp/b" 2>&1
+same "$tmp/a" "$tmp/b" "a prompt from stdin and one from -i"
+"$run" "$m" -i "The cat" -t 0 -n 8 --quiet <&- >"$tmp/b" 2>&1 && cmp -s "$tmp/a" "$tmp/b" && ok || no "stdin closed"
+"$run" "$m" -i "The cat" -t 0 -n 8 --json --quiet >"$tmp/json" 2>"$tmp/err"
+if command -v python3 >/dev/null; then python3 -c 'import json,sys; json.load(open(sys.argv[1]))' "$tmp/json" && ok || no "--json is JSON"; else skip "no python3"; fi
+
+# The context: full is a clean stop that says so; a prompt that does not fit is refused.
+expect 0 "context" "$m" -i "The cat" -c 16 -n 0 --ignore-eos
+expect 1 "context" "$m" -f "$tmp/corpus.txt" -c 16
+
+# Output that cannot be written.
+if [ -e /dev/full ]; then
+    "$run" "$m" -n 20 >/dev/full 2>"$tmp/err"; [ $? -eq 1 ] && grep -q "cannot write" "$tmp/err" && ok || no "/dev/full"
+    "$run" info "$m" >/dev/full 2>"$tmp/err"; [ $? -eq 1 ] && grep -q "cannot write" "$tmp/err" && ok || no "info >/dev/full"
+    expect 1 "not a regular file" train /dev/full -f "$tmp/corpus.txt" $shape --steps 1 --quiet
+    [ -c /dev/full ] && ok || no "the device is still there"
+else skip "no /dev/full"; fi
+"$run" "$m" -c 100000 -n 0 --ignore-eos --quiet 2>"$tmp/err" | head -c 5 >/dev/null
+[ -s "$tmp/err" ] && no "a closed pipe is no error to tell" || ok
+
+# Ctrl-C ends a generation with 130, and what was said stays said.
+if command -v timeout >/dev/null; then
+    timeout --preserve-status -s INT 1 "$run" "$m" -c 4000000 -n 0 --ignore-eos >"$tmp/out" 2>"$tmp/err"; got=$?
+    [ $got -eq 130 ] && [ -s "$tmp/out" ] && ok || no "Ctrl-C: code $got"
+fi
+
+# The other commands.
+expect 0 "" info "$m"
+grep -qi "kv" "$tmp/out" && ok || no "info tells the KV cache's size"
+expect 0 "" tokenize "$m" -i "The cat"
+grep -Eq '^[0-9]' "$tmp/out" && ok || no "tokenize prints ids"
+expect 0 "" perplexity "$m" -f "$tmp/corpus.txt" -c 32
+grep -q "^PPL = " "$tmp/out" && ok || no "perplexity"
+expect 1 "" perplexity "$m" -f "$tmp/prompt" -c 32
+expect 2 "" perplexity "$m"
+
+echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
+[ $failed -eq 0 ]
