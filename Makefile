@@ -17,7 +17,7 @@ CFLAGS += -Werror
 endif
 CFLAGS += $(CFLAGS_EXTRA)
 
-LIB_SRC  = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c) $(wildcard train/*.c)
+LIB_SRC  = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 TEST_SRC = $(wildcard tests/test_*.c)
 TEST_LIB = $(filter-out $(TEST_SRC),$(wildcard tests/*.c))

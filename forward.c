@@ -109,6 +109,7 @@ static void position_and_cache(run *r, gqa_worker *w, const gqa_layer *layer, in
         const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
         float *q = r->t->q + (size_t)i * (size_t)r->q_dim;
         float *k = r->t->k + (size_t)i * (size_t)r->kv_dim, *v = r->t->v + (size_t)i * (size_t)r->kv_dim;
+        if (r->s->watch) r->s->watch(r->s->watch_user, l, position_of(r, i), k, v);
         finish_heads(r, q, c->n_heads, layer->bq, layer->q_norm, cos_sin);
         finish_heads(r, k, c->n_kv_heads, layer->bk, layer->k_norm, cos_sin);
         if (layer->bv) r->kernels->add(v, layer->bv, r->kv_dim);

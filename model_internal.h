@@ -84,6 +84,10 @@ struct gqa_session {
     float *logits;           /* [vocab_size] */
     gqa_scratch scratch;
     atomic_int cancel;
+    /* NULL, or told K and V [kv_dim] of every position of every layer before biases and RoPE (convert/align.c). Called by
+     * several threads at once, each for its own positions. */
+    void (*watch)(void *user, int layer, int position, const float *k, const float *v);
+    void *watch_user;
 };
 
 /* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions is NULL: then the

@@ -121,5 +121,15 @@ grep -q "^PPL = " "$tmp/out" && ok || no "perplexity"
 expect 1 "" perplexity "$m" -f "$tmp/prompt" -c 32
 expect 2 "" perplexity "$m"
 
+# Conversion: MQA by two ways, other types, and what cannot be.
+expect 0 "1 KV heads, pooled by aligned" convert "$m" "$tmp/mqa.gguf" --kv-heads 1 --pool aligned -f "$tmp/corpus.txt" --type q8_0
+expect 0 "" info "$tmp/mqa.gguf"
+grep -q MQA "$tmp/out" && ok || no "info says MQA"
+expect 0 "" "$tmp/mqa.gguf" -n 5
+expect 1 "divisor" convert "$m" "$tmp/x.gguf" --kv-heads 3
+expect 2 "--pool" convert "$m" "$tmp/x.gguf" --kv-heads 1 --pool best
+expect 2 "write" convert "$m"
+[ ! -e "$tmp/x.gguf" ] && ok || no "a refused conversion leaves no file"
+
 echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
 [ $failed -eq 0 ]
