@@ -9,6 +9,7 @@ static const struct { const char *name; int (*run)(int argc, char **argv); const
     {"tokenize", command_tokenize, "token ids of a text"},
     {"perplexity", command_perplexity, "how well a model predicts a text"},
     {"bench", command_bench, "speed, beside what this machine can reach"},
+    {"compare", command_compare, "MHA, GQA and MQA side by side: memory, speed, quality"},
     {"convert", command_convert, "fewer KV heads, other types, llama2.c to GGUF"},
     {"train", command_train, "a tokenizer and a model, learnt from a text"},
 };

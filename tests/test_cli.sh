@@ -121,6 +121,20 @@ grep -q "^PPL = " "$tmp/out" && ok || no "perplexity"
 expect 1 "" perplexity "$m" -f "$tmp/prompt" -c 32
 expect 2 "" perplexity "$m"
 
+# Comparison: a small shape, a model with a text, as a table, CSV, JSON and chart.
+expect 0 "" compare --shape dim=64,layers=1,heads=4,ffn=64,vocab=100 --kv-heads 4,2,1 --depths 0,64 -n 4 --prompt 16 --reps 2
+for word in MHA GQA-2 MQA MLA; do grep -q "^$word" "$tmp/out" && ok || no "compare has no row $word"; done
+expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned -f "$tmp/corpus.txt" -c 32 --chunks 4 --depths 0,8 -n 4 --prompt 16 --reps 2 --kv f16,f32 --csv --svg "$tmp/c.svg"
+[ "$(wc -l <"$tmp/out")" -eq 9 ] && ok || no "compare --csv: 2 variants x 2 caches x 2 depths and a head"
+expect 0 "" compare "$m" --kv-heads 2,1 -f "$tmp/corpus.txt" -c 32 --chunks 4 --depths 0,8 -n 4 --prompt 16 --reps 1 --kv f32 --json
+if command -v python3 >/dev/null; then
+    python3 -c 'import json,sys; v=json.load(open(sys.argv[1]))["variants"]; assert [x["kv_heads"] for x in v]==[2,1] and v[0]["caches"][0]["kl_to_f32"]==0 and v[0]["caches"][0]["bytes_per_position"]==2*2*2*16*4' "$tmp/out" && ok || no "compare --json"
+    python3 -c 'import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])' "$tmp/c.svg" && ok || no "compare --svg is no XML"
+fi
+expect 2 "divide" compare "$m" --kv-heads 3 --depths 0
+expect 2 "rising" compare "$m" --kv-heads 2 --depths 8,4
+expect 2 "perplexity" compare --shape dim=64 --kv-heads 1 -f "$tmp/corpus.txt"
+
 # Conversion: MQA by two ways, other types, and what cannot be.
 expect 0 "1 KV heads, pooled by aligned" convert "$m" "$tmp/mqa.gguf" --kv-heads 1 --pool aligned -f "$tmp/corpus.txt" --type q8_0
 expect 0 "" info "$tmp/mqa.gguf"
