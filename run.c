@@ -12,6 +12,7 @@ static const struct { const char *name; int (*run)(int argc, char **argv); const
     {"compare", command_compare, "MHA, GQA and MQA side by side: memory, speed, quality"},
     {"convert", command_convert, "fewer KV heads, other types, llama2.c to GGUF"},
     {"train", command_train, "a tokenizer and a model, learnt from a text"},
+    {"uptrain", command_uptrain, "pool KV heads, then train on for a share of the parent's steps"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -142,7 +142,7 @@ void compare_json(const comparison *c) {
 int compare_svg(const comparison *c) {
     static double x[MAX_VARIANTS][MAX_DEPTHS], y[MAX_VARIANTS][MAX_DEPTHS], groups[MAX_VARIANTS], times[MAX_VARIANTS];
     static char names[MAX_VARIANTS][16];
-    char title[80], caption[200];
+    char title[80], caption[200], name[16];
     FILE *f = fopen(c->svg_path, "w");
     if (!f) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
     chart charts[2] = {{.title = "Decoding, tokens a second", .x_label = "positions in the cache", .y_label = "tokens/s, one sequence"},
@@ -150,7 +150,7 @@ int compare_svg(const comparison *c) {
     int deepest = c->n_depths - 1;
     snprintf(title, sizeof title, "Time a token at depth %d", c->depths[deepest]);
     for (int i = 0; i < c->n; i++) {
-        snprintf(names[i], sizeof names[i], "%s", variant_name(c, &c->v[i], names[i]));
+        snprintf(names[i], sizeof names[i], "%s", variant_name(c, &c->v[i], name));
         for (int d = 0; d < c->n_depths; d++) x[i][d] = c->depths[d], y[i][d] = decode_speed(&c->v[i], 0, d);
         charts[0].series[charts[0].n_series++] = (chart_series){names[i], x[i], y[i], c->n_depths};
         groups[i] = c->v[i].kv_heads;

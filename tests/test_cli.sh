@@ -47,6 +47,19 @@ expect 1 "nofile" train "$tmp/x.gguf" -f "$tmp/nofile"
 expect 1 "/nonexistent/x.gguf" train /nonexistent/x.gguf -f "$tmp/corpus.txt" $shape --steps 1 --quiet
 expect 2 "type" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --type q9
 
+# Uptraining: half of the parent's 30 steps, pooled to MQA, with and without the parent as a teacher; a fraction of 0 only pools.
+expect 0 "step 15:" uptrain "$m" "$tmp/u.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" --kv-heads 1 --fraction 0.5 --eval-every 5
+expect 0 "" uptrain "$m" "$tmp/u.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" --kv-heads 1 --pool aligned --fraction 0.5 --distill 0.5 --json --quiet
+grep -q '"steps": 15' "$tmp/out" && ok || no "uptrain --json"
+expect 0 "" info "$tmp/u.gguf"
+grep -q MQA "$tmp/out" && ok || no "uptrained to MQA"
+expect 0 "" uptrain "$m" "$tmp/z.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" --kv-heads 1 --fraction 0 --quiet --type f32
+"$run" convert "$m" "$tmp/y.gguf" --kv-heads 1 --quiet
+"$run" perplexity "$tmp/z.gguf" -f "$tmp/corpus.txt" -c 32 >"$tmp/a" 2>&1; "$run" perplexity "$tmp/y.gguf" -f "$tmp/corpus.txt" -c 32 >"$tmp/b" 2>&1
+[ "$(cut -c1-9 "$tmp/a")" = "$(cut -c1-9 "$tmp/b")" ] && ok || no "no uptraining is conversion: $(cat "$tmp/a" "$tmp/b")"
+expect 1 "divisor" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt" --kv-heads 3 --quiet
+expect 2 "kv-heads" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt"
+
 # Usage: code 2, and a word about what was wrong.
 expect 2 "usage"
 expect 2 "--nonsense" "$m" --nonsense
