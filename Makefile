@@ -20,7 +20,7 @@ CFLAGS += $(CFLAGS_EXTRA)
 LIB_SRC  = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 TEST_SRC = $(wildcard tests/test_*.c)
-TEST_LIB = $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+TEST_LIB = $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) commands/template.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
 TESTS    = $(TEST_SRC:%.c=$(BUILD)/%)

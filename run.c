@@ -5,6 +5,7 @@
 
 static const struct { const char *name; int (*run)(int argc, char **argv); const char *what; } commands[] = {
     {"generate", command_generate, "generate text (also: run MODEL ...)"},
+    {"chat", command_chat, "a conversation with an instruct model"},
     {"info", command_info, "what a model file holds; memory of its KV cache as MHA, GQA, MQA, MLA"},
     {"tokenize", command_tokenize, "token ids of a text"},
     {"perplexity", command_perplexity, "how well a model predicts a text"},

@@ -8,7 +8,7 @@
 
 typedef struct settings {
     text_settings text;
-    const char *prompt, *file, *cache, *mode, *system;
+    const char *prompt, *file, *cache;
     int no_bos, special, json, no_echo;
 } settings;
 
@@ -201,13 +201,11 @@ static int check(settings *o, const char *words[2], int n_words) {
     }
     if (n_words == 0) return usage_error("which model? usage: run MODEL [options]");
     if (o->prompt && o->file) return usage_error("give the prompt once: -i TEXT or -f FILE");
-    if (strcmp(o->mode, "generate")) return usage_error("-m %s: expected generate or chat", o->mode);
-    if (o->system) return usage_error("-y is for conversations: run chat MODEL -y SYSTEM");
     return -1;
 }
 
 int command_generate(int argc, char **argv) {
-    settings o = {.text = {TEXT_DEFAULTS}, .mode = "generate"};
+    settings o = {.text = {TEXT_DEFAULTS}};
     const opt options[] = {
         {"-i", OPT_STRING, &o.prompt, 0, 0, "TEXT", "prompt"},
         {"-f", OPT_STRING, &o.file, 0, 0, "FILE", "prompt from a file without its last newline; -: standard input"},
@@ -217,8 +215,6 @@ int command_generate(int argc, char **argv) {
         {"--no-echo", OPT_FLAG, &o.no_echo, 0, 0, NULL, "do not print the prompt before the text"},
         {"--prompt-cache", OPT_STRING, &o.cache, 0, 0, "FILE", "keep the evaluated prompt in FILE, and use what is there"},
         {"--json", OPT_FLAG, &o.json, 0, 0, NULL, "one JSON object with the text and the measurements"},
-        {"-m", OPT_STRING, &o.mode, 0, 0, "MODE", "generate or chat (generate)"},
-        {"-y", OPT_STRING, &o.system, 0, 0, "SYSTEM", "system prompt, with -m chat"},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
     };
     const char *words[2] = {NULL, NULL};

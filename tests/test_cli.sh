@@ -134,6 +134,19 @@ grep -q "^PPL = " "$tmp/out" && ok || no "perplexity"
 expect 1 "" perplexity "$m" -f "$tmp/prompt" -c 32
 expect 2 "" perplexity "$m"
 
+# Conversation: through a pipe; commands; a saved conversation goes on where it was.
+printf 'Hello\n/stats\n/nonsense\n\nThe dog\n/save %s\n/reset\n/stats\n/load %s\n/stats\n/load %s\n' "$tmp/s" "$tmp/s" "$tmp/corpus.txt" |
+    "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err" && ok || no "chat through a pipe"
+[ "$(wc -l <"$tmp/out")" -ge 2 ] && ok || no "two answers"
+for word in "chatml template" "no command /nonsense" "/reset  begin" "(saved)" "a new conversation" " 0 of 200" "(loaded: " "not a saved session"; do
+    grep -qF -- "$word" "$tmp/err" && ok || no "chat does not say \"$word\""
+done
+printf 'Hello there my friend, how do you do this fine day?\n' | "$run" chat "$m" -c 16 >"$tmp/out" 2>"$tmp/err" && grep -q "filled its context" "$tmp/err" && ok || no "a message that does not fit"
+expect 0 "no chat template" chat "$m" -i Hello -n 3
+"$run" chat "$m" --quiet </dev/null >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/out" ] && [ ! -s "$tmp/err" ] && ok || no "chat with nothing to say"
+expect 2 "--template" chat "$m" --template best
+expect 2 "which model" chat
+
 # Comparison: a small shape, a model with a text, as a table, CSV, JSON and chart.
 expect 0 "" compare --shape dim=64,layers=1,heads=4,ffn=64,vocab=100 --kv-heads 4,2,1 --depths 0,64 -n 4 --prompt 16 --reps 2
 for word in MHA GQA-2 MQA MLA; do grep -q "^$word" "$tmp/out" && ok || no "compare has no row $word"; done
@@ -157,6 +170,11 @@ expect 1 "divisor" convert "$m" "$tmp/x.gguf" --kv-heads 3
 expect 2 "--pool" convert "$m" "$tmp/x.gguf" --kv-heads 1 --pool best
 expect 2 "write" convert "$m"
 [ ! -e "$tmp/x.gguf" ] && ok || no "a refused conversion leaves no file"
+cp "$m" "$tmp/old.gguf" # a full disk, here a limit on the size of files: told, and the file that stood there stays whole
+(trap '' XFSZ; ulimit -f 16; "$run" convert "$m" "$tmp/old.gguf" --type f32 --quiet) >"$tmp/out" 2>"$tmp/err"; got=$?
+[ $got -eq 1 ] && grep -q "cannot write" "$tmp/err" && ok || no "full disk: code $got"
+same "$tmp/old.gguf" "$m" "a full disk harms the file that was there"
+[ "$(ls "$tmp" | grep -c 'old.gguf.tmp')" -eq 0 ] && ok || no "a full disk leaves a piece of a file"
 
 echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
 [ $failed -eq 0 ]
