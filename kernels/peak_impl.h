@@ -1,7 +1,7 @@
 /* peak_impl.h: loops that do nothing but reach a limit of the machine: the yardsticks that `run bench` holds the other
  * kernels against. Each returns a value made from all it did, so that no compiler can leave the work out; an empty
  * asm keeps it from seeing that chains compute the same. */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GQA_SIMDE)
 #define PEAK_KEEP(v) __asm__("" : "+x"(v))
 #elif defined(__aarch64__)
 #define PEAK_KEEP(v) __asm__("" : "+w"(v))

@@ -1,0 +1,22 @@
+/* isa_neon_dot.c: the kernels for aarch64 CPUs with the dot product instructions of ARMv8.2; also called "neon". */
+#ifdef __aarch64__
+#include <arm_neon.h>
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+#define GQA_DOTPROD
+#include "simd_neon.h"
+#define GQA_ISA_NAME "neon"
+#define GQA_TABLE gqa_kernels_neon_dot
+#include "table_impl.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+typedef int gqa_isa_neon_dot_absent; /* ISO C forbids an empty file */
+#endif

@@ -1,0 +1,78 @@
+/* simd_avx512.h: the vector operations for x86-64 with AVX-512 (F, BW, DQ, VL) and VNNI: sixteen lanes. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VF_LANES 16
+typedef __m512 vf;
+typedef __m512i vi;
+
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }   /* a*b + c */
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline __m256 upper_half(vf a) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)); }
+static inline float vf_sum(vf a) {
+    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a), upper_half(a));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float vf_hmax(vf a) {
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a), upper_half(a));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline void vi_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
+static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vf vf_from_vi(vi a) { return _mm512_cvtepi32_ps(a); }
+
+/* The cheapest int8 multiply-add there is, for peak_impl.h: 64 products, sums of four in 32 bits. */
+enum { VI_MAC8 = 64 };
+static inline vi vi_mac8(vi acc, vi a, vi b) { return _mm512_dpbusd_epi32(acc, a, b); }
+
+/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+static inline vf vf_scale2(vf p, vf shifted) {
+    __m512i n = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(0x4B400000)), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
+}
+/* v where x >= low, else 0. */
+static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, low, _CMP_GE_OQ), v); }
+
+/* Narrow numbers as floats. */
+static inline vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+static inline vf vf_load_u8(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+static inline vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+static inline vi vi_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }  /* by 16 bits: mask what crosses bytes */
+static inline vi vi_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
+
+/* Dot products of four bytes a lane, summed in 32 bits (VNNI): w unsigned, x signed. VI_DOT_DEPTH: as in simd_plain.h. */
+#define VI_DOT_DEPTH(bits) 8
+static inline vi vi_dot(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+static inline vi vi_dot_sum(vi acc) { return acc; }
+/* The same for signed w: VNNI wants it unsigned, so 128 is added and its share of the sum given back. */
+enum { VI_DOT8_OFFSET = 128 };
+static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(w, _mm512_set1_epi32((int)0x80808080)), x); }
+
+/* Keeps v in a register as it is: the compiler may not look through. */
+#ifdef GQA_SIMDE
+#define VECTOR_KEEP(v) ((void)0)
+#else
+#define VECTOR_KEEP(v) __asm__("" : "+v"(v))
+#endif

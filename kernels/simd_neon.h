@@ -1,0 +1,79 @@
+/* simd_neon.h: the vector operations for aarch64: four lanes. With GQA_DOTPROD the int8 products use the instruction that
+ * ARMv8.2 added for them (Cortex-A76 2018, Apple A11, Graviton 2, and later). */
+#include <arm_neon.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VF_LANES 4
+typedef float32x4_t vf;
+typedef int32x4_t vi;
+
+static inline vf vf_load(const float *p) { return vld1q_f32(p); }
+static inline void vf_store(float *p, vf v) { vst1q_f32(p, v); }
+static inline vf vf_set1(float x) { return vdupq_n_f32(x); }
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }   /* a*b + c */
+static inline vf vf_max(vf a, vf b) { return vmaxnmq_f32(a, b); }
+static inline vf vf_min(vf a, vf b) { return vminnmq_f32(a, b); }
+static inline float vf_sum(vf a) { return vaddvq_f32(a); }
+static inline float vf_hmax(vf a) { return vmaxnmvq_f32(a); }
+static inline vi vi_load(const void *p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
+static inline void vi_store(void *p, vi v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
+static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vf vf_from_vi(vi a) { return vcvtq_f32_s32(a); }
+
+/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+static inline vf vf_scale2(vf p, vf shifted) {
+    int32x4_t n = vshlq_n_s32(vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4B400000)), 23);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), n));
+}
+/* v where x >= low, else 0. */
+static inline vf vf_keep_above(vf v, vf x, vf low) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low))); }
+
+/* Narrow numbers as floats. */
+static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16)); }
+static inline uint8x8_t load_4_bytes(const void *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return vreinterpret_u8_u32(vdup_n_u32(four));
+}
+static inline vf vf_load_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(load_4_bytes(p))))); }
+static inline vf vf_load_i8(const int8_t *p) {
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p))))));
+}
+
+static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
+static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
+static inline vi vi_shl(vi a, int n) { /* by 16 bits: mask what crosses bytes */
+    return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)n)));
+}
+static inline vi vi_shr(vi a, int n) { return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)-n))); }
+
+/* Dot products of four bytes a lane, summed in 32 bits. Unsigned w has at most 7 bits here, so it is signed as well. */
+static inline vi vi_dot8(vi acc, vi w, vi x) {
+    int8x16_t a = vreinterpretq_s8_s32(w), b = vreinterpretq_s8_s32(x);
+#ifdef GQA_DOTPROD
+    return vdotq_s32(acc, a, b);
+#else
+    int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+}
+enum { VI_DOT8_OFFSET = 0 };
+#define VI_DOT_DEPTH(bits) 8   /* as in simd_plain.h */
+static inline vi vi_dot(vi acc, vi w, vi x) { return vi_dot8(acc, w, x); }
+static inline vi vi_dot_sum(vi acc) { return acc; }
+
+/* The int8 multiply-add of peak_impl.h: 16 products. */
+enum { VI_MAC8 = 16 };
+static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
+
+/* Keeps v in a register as it is: the compiler may not look through. */
+#define VECTOR_KEEP(v) __asm__("" : "+w"(v))

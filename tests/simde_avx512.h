@@ -1,0 +1,30 @@
+/* simde_avx512.h: for isa_avx512.c with GQA_SIMDE: the SIMDe headers, and the conversions that they do not have yet. */
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#include <simde/x86/fma.h>
+
+#include "../kernels/tensor.h"
+
+#define SIMDE_LANES(name, result, argument, lane, expression)       \
+    static inline result name(argument a) {                          \
+        lane in[16];                                                 \
+        float f[16];                                                 \
+        int32_t n[16];                                               \
+        (void)f, (void)n;                                            \
+        memcpy(in, &a, sizeof in < sizeof a ? sizeof in : sizeof a); \
+        for (int i = 0; i < 16; i++) expression;                     \
+        return SIMDE_RESULT_##result;                                \
+    }
+#define SIMDE_RESULT___m512 _mm512_loadu_ps(f)
+#define SIMDE_RESULT___m512i _mm512_loadu_si512(n)
+#define _mm512_cvtepi32_ps emulated_cvtepi32_ps
+#define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
+#define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
+#define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+#define _mm512_cvtph_ps emulated_cvtph_ps
+SIMDE_LANES(emulated_cvtepi32_ps, __m512, __m512i, int32_t, f[i] = (float)in[i])
+SIMDE_LANES(emulated_cvtepi8_epi32, __m512i, __m128i, int8_t, n[i] = in[i])
+SIMDE_LANES(emulated_cvtepu8_epi32, __m512i, __m128i, uint8_t, n[i] = in[i])
+SIMDE_LANES(emulated_cvtepu16_epi32, __m512i, __m256i, uint16_t, n[i] = in[i])
+SIMDE_LANES(emulated_cvtph_ps, __m512, __m256i, uint16_t, f[i] = gqa_f16_to_f32(in[i]))
