@@ -1,5 +1,6 @@
 # make            build ./run            make test     run every test (offline)
-# make asan       the tests under AddressSanitizer and UBSan
+# make asan       the tests under AddressSanitizer and UBSan      make tsan   many sessions under ThreadSanitizer
+# make lib        libgqa.a and libgqa.so in BUILD/lib      make install PREFIX=dir      make dist   gqa.h and gqa.c in BUILD/dist
 # Variables: CC=clang   OMP=0 (no OpenMP)   BUILD=dir   WERROR=1   CFLAGS_EXTRA=...   GQA_DATA=dir (test data)
 
 CC      = gcc
@@ -43,9 +44,42 @@ test: $(BUILD)/run $(TESTS)
 	BUILD=$(BUILD) sh tests/run.sh
 asan:
 	$(MAKE) test BUILD=build-asan OPT="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
-clean:
-	rm -rf build build-asan run
+tsan:
+	$(MAKE) BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread" build-tsan/examples/sessions
 
-.PHONY: all test asan clean
+# The library: the runtime alone, without training and conversion. Only gqa_ symbols leave it.
+VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
+CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c)
+CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/lib/%.o)
+PREFIX   = /usr/local
+OBJCOPY  = objcopy
+lib: $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so
+$(BUILD)/lib/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+$(BUILD)/lib/libgqa.a: $(CORE_OBJ)
+	$(CC) -r -nostdlib -o $(BUILD)/lib/gqa-all.o $^
+	$(OBJCOPY) -w --keep-global-symbol='gqa_*' $(BUILD)/lib/gqa-all.o
+	rm -f $@
+	$(AR) rcs $@ $(BUILD)/lib/gqa-all.o
+$(BUILD)/lib/libgqa.so: $(CORE_OBJ)
+	printf '{ global: gqa_*; local: *; };\n' >$(BUILD)/lib/exports
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(BUILD)/lib/exports -Wl,-soname,libgqa.so -o $@ $^ $(LDLIBS)
+$(BUILD)/examples/%: examples/%.c $(BUILD)/libgqa.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -pthread
+install: $(BUILD)/run lib
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/man/man1
+	cp $(BUILD)/run $(DESTDIR)$(PREFIX)/bin/gqa-run
+	cp model.h $(DESTDIR)$(PREFIX)/include/gqa.h
+	cp $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so $(DESTDIR)$(PREFIX)/lib/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@OMP@|$(if $(filter 1,$(OMP)),-fopenmp)|' docs/gqa.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/gqa.pc
+	cp docs/gqa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+dist:
+	python3 scripts/amalgamate.py $(BUILD)/dist
+clean:
+	rm -rf build build-* run
+
+.PHONY: all test asan tsan lib install dist clean
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)
+-include $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)

@@ -185,7 +185,9 @@ typedef struct tile_kernels {
     void (*values[4])(const void *v, const float *p, int vd, float *out);
 } tile_kernels;
 #define TILE_TABLE(name) {{name##_scores_1, name##_scores_2, name##_scores_4, name##_scores_8}, {name##_values_1, name##_values_2, name##_values_4, name##_values_8}}
-static const tile_kernels tiles_f32 = TILE_TABLE(kv32), tiles_f16 = TILE_TABLE(kv16), tiles_bf16 = TILE_TABLE(kvb16);
+static const tile_kernels tiles_f32 = TILE_TABLE(kv32);
+static const tile_kernels tiles_f16 = TILE_TABLE(kv16);
+static const tile_kernels tiles_bf16 = TILE_TABLE(kvb16);
 
 /* ---- online softmax ---------------------------------------------------------------------------------------------- */
 

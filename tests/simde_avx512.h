@@ -3,6 +3,7 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
+#include <string.h>
 
 #include "../kernels/tensor.h"
 
