@@ -1,4 +1,4 @@
-# make            build ./run            make test     run every test (offline)
+# make            build ./run      make demo   a story from the model that ships      make test   run every test (offline)
 # make asan       the tests under AddressSanitizer and UBSan      make tsan   many sessions under ThreadSanitizer
 # make lib        libgqa.a and libgqa.so in BUILD/lib      make install PREFIX=dir      make dist   gqa.h and gqa.c in BUILD/dist
 # Variables: CC=clang   OMP=0 (no OpenMP)   BUILD=dir   WERROR=1   CFLAGS_EXTRA=...   GQA_DATA=dir (test data)
@@ -75,11 +75,22 @@ install: $(BUILD)/run lib
 	cp $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so $(DESTDIR)$(PREFIX)/lib/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@OMP@|$(if $(filter 1,$(OMP)),-fopenmp)|' docs/gqa.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/gqa.pc
 	cp docs/gqa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+# libFuzzer targets: make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
+FUZZ_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DGQA_ONLY_SCALAR
+FUZZ_OBJ = $(patsubst %.c,build-fuzz/%.o,$(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c)
+fuzz: $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/*.c))
+build-fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+build-fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -lm
+demo: run
+	./run models/stories-gqa.gguf -i "Once upon a time" -n 250 -t 0.8
 dist:
 	python3 scripts/amalgamate.py $(BUILD)/dist
 clean:
 	rm -rf build build-* run
 
-.PHONY: all test asan tsan lib install dist clean
+.PHONY: all demo test asan tsan fuzz lib install dist clean
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)

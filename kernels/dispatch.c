@@ -1,9 +1,9 @@
-/* dispatch.c: the one place where an instruction set is chosen. */
+/* dispatch.c: the one place where an instruction set is chosen. GQA_ONLY_SCALAR leaves all but plain C out. */
 #include <string.h>
 
 #include "kernels.h"
 
-#if defined(__x86_64__) || defined(__i386__)
+#if (defined(__x86_64__) || defined(__i386__)) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_avx2;
 static const gqa_kernels *avx2(void) {
     __builtin_cpu_init();
@@ -16,7 +16,7 @@ static const gqa_kernels *avx2(void) { return NULL; }
 #if defined(GQA_SIMDE)
 extern const gqa_kernels gqa_kernels_avx512;
 static const gqa_kernels *avx512(void) { return &gqa_kernels_avx512; }
-#elif defined(__x86_64__)
+#elif defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_avx512;
 static const gqa_kernels *avx512(void) {
     __builtin_cpu_init();
@@ -27,7 +27,7 @@ static const gqa_kernels *avx512(void) {
 static const gqa_kernels *avx512(void) { return NULL; }
 #endif
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_neon, gqa_kernels_neon_dot;
 #ifdef __linux__
 #include <sys/auxv.h>

@@ -1,0 +1,36 @@
+/* fuzz_text.c: any bytes as text: ids in range that spell the bytes again. The vocabulary is $GQA_FUZZ_MODEL's, or the shipped
+ * model's. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../model.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static gqa_model *m;
+    gqa_error err = {0};
+    if (!m) {
+        gqa_model_options mo = {.vocab_only = 1};
+        const char *path = getenv("GQA_FUZZ_MODEL");
+        m = gqa_model_open(path ? path : "models/stories-gqa.gguf", &mo, &err);
+        if (!m) abort();
+    }
+    int32_t *ids = malloc(sizeof *ids * (size + 2));
+    char *back = malloc(4 * size + 16);
+    if (!ids || !back) abort();
+    size_t at = 0;
+    int n = gqa_tokenize(m, (const char *)data, size, 0, ids, (int)size + 2, &err);
+    if (n < 0 || n > (int)size + 2) abort();
+    for (int i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= gqa_vocab_size(m)) abort();
+        int len = gqa_token_bytes(m, ids[i], back + at, (int)(4 * size + 16 - at));
+        if (len < 0) abort();
+        at += (size_t)len;
+    }
+    size_t space = at == size + 1; /* SentencePiece's, before the text */
+    if (at != size + space || memcmp(back + space, data, size)) abort();
+    gqa_tokenize(m, (const char *)data, size, GQA_TOKENIZE_SPECIAL, ids, (int)size + 2, &err);
+    free(ids);
+    free(back);
+    return 0;
+}
