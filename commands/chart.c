@@ -37,7 +37,7 @@ static double at_x(const frame *f, double x) {
 static double at_y(const frame *f, double y) { return HEIGHT - BOTTOM - y / f->y1 * (HEIGHT - TOP - BOTTOM); }
 
 static frame fit(const chart *c, double left) {
-    frame f = {left, INFINITY, -INFINITY, 0, c->log_x};
+    frame f = {left, HUGE_VAL, -HUGE_VAL, 0, c->log_x};
     for (int s = 0; s < c->n_series; s++)
         for (int i = 0; i < c->series[s].n; i++) {
             f.x0 = fmin(f.x0, c->series[s].x[i]);

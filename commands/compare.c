@@ -29,7 +29,7 @@ double sample_median(const sample *s) {
 }
 
 double sample_spread(const sample *s) {
-    double low = INFINITY, high = -INFINITY;
+    double low = HUGE_VAL, high = -HUGE_VAL;
     for (int i = 0; i < s->n; i++) low = fmin(low, s->values[i]), high = fmax(high, s->values[i]);
     return s->n ? (high - low) / 2 / sample_median(s) : 0;
 }
