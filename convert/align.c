@@ -182,17 +182,18 @@ static void align_group(const field *f, const int *members, int n, double *rotat
 
 /* ---- groups ------------------------------------------------------------------------------------------------------ */
 
-/* Adds to likeness [H, H] how well each two heads agree once aligned, -1..1. */
-static void compare_heads(const field *f, double *likeness, double *target, double *R) {
+/* Adds to likeness [H, H] how well each two heads agree once aligned, -1..1. 0, or -1 without memory. */
+static int compare_heads(const field *f, double *likeness, double *target, double *R) {
     int H = f->c->n_kv_heads, hd = f->c->head_dim;
     double *norms = calloc((size_t)H, sizeof *norms);
-    for (int h = 0; norms && h < H; h++)
+    if (!norms) return -1;
+    for (int h = 0; h < H; h++)
         for (int s = 0; s < f->n; s++)
             for (int i = 0; i < hd; i++) {
                 double x = (double)f->x[(size_t)s * (size_t)f->kv_dim + (size_t)(h * hd + i)];
                 norms[h] += x * x;
             }
-    for (int a = 0; norms && a < H; a++) {
+    for (int a = 0; a < H; a++) {
         memset(target, 0, sizeof *target * (size_t)f->n * (size_t)hd);
         add_turned(f, NULL, a, target);
         for (int b = a + 1; b < H; b++) {
@@ -202,6 +203,7 @@ static void compare_heads(const field *f, double *likeness, double *target, doub
         }
     }
     free(norms);
+    return 0;
 }
 
 static double belonging(const double *likeness, int H, const int *order, int members, int place, int head) {
@@ -238,10 +240,12 @@ static int plan_layer(head_plan *plan, const gqa_config *c, int kv_heads, const 
     plan->rk = malloc(sizeof *plan->rk * H * hd * hd);
     plan->rv = malloc(sizeof *plan->rv * H * hd * hd);
     ok = target && room && likeness && plan->order && plan->rk && plan->rv;
+    field fields[2] = {{c, k, n_k, (int)(H * hd), 1, room}, {c, v, n_v, (int)(H * hd), 0, room}};
     if (ok) {
-        field fields[2] = {{c, k, n_k, (int)(H * hd), 1, room}, {c, v, n_v, (int)(H * hd), 0, room}};
         for (int h = 0; h < c->n_kv_heads; h++) plan->order[h] = h;
-        for (int i = 0; i < 2; i++) compare_heads(&fields[i], likeness, target, room + 4 * hd * hd);
+        for (int i = 0; i < 2 && ok; i++) ok = compare_heads(&fields[i], likeness, target, room + 4 * hd * hd) == 0;
+    }
+    if (ok) {
         group_heads(likeness, c->n_kv_heads, members, plan->order);
         for (int g = 0; g < kv_heads; g++)
             for (int i = 0; i < 2; i++) align_group(&fields[i], plan->order + g * members, members, i ? plan->rv : plan->rk, target);
