@@ -1,5 +1,7 @@
 /* run.c: the program: a table of subcommands. A first word that names none is a model to generate text with. */
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands/command.h"
 
@@ -24,7 +26,18 @@ static void print_usage(FILE *out) {
     for (int i = 0; i < N_COMMANDS; i++) fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].what);
 }
 
+/* Models are mapped; a file that is cut off meanwhile takes pages away that are still to be read. */
+static void on_bus_error(int signal_number) {
+    static const char message[] = "run: a file in use was cut off or could not be read any more\n";
+    (void)signal_number;
+    ssize_t unused = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)unused;
+    _exit(EXIT_FAILED);
+}
+
 int main(int argc, char **argv) {
+    struct sigaction action = {.sa_handler = on_bus_error};
+    sigaction(SIGBUS, &action, NULL);
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;

@@ -124,6 +124,14 @@ if command -v timeout >/dev/null; then
     [ $got -eq 130 ] && [ -s "$tmp/out" ] && ok || no "Ctrl-C: code $got"
 fi
 
+# A model file that is cut off while it is in use.
+cp models/stories-gqa.gguf "$tmp/cut.gguf"
+"$run" "$tmp/cut.gguf" --no-repack -c 4000000 -n 0 --ignore-eos >/dev/null 2>"$tmp/err" &
+pid=$!
+sleep 1; : >"$tmp/cut.gguf"
+wait $pid; got=$?
+[ $got -eq 1 ] && grep -q "cut off" "$tmp/err" && ok || no "a file cut off: code $got"
+
 # The other commands.
 expect 0 "" info "$m"
 grep -qi "kv" "$tmp/out" && ok || no "info tells the KV cache's size"
