@@ -44,16 +44,6 @@ typedef struct bench {
     int n_rows;
 } bench;
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
 /* ---- what a test costs at least ---------------------------------------------------------------------------------- */
 
 /* Multiply-adds of attention for n tokens after depth others: QK and PV, every query head, the causal half. */

@@ -52,6 +52,7 @@ int finish_stdout(void);
 
 void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
 double seconds_now(void);                                  /* monotonic */
+double median(double *values, int n);                      /* sorts values[n]; NaN of none */
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../convert/convert.h"
+#include "calibrate.h"
 
 /* ---- samples ----------------------------------------------------------------------------------------------------- */
 
@@ -16,16 +16,10 @@ void sample_add(sample *s, double v) {
     if (s->n < MAX_ROUNDS) s->values[s->n++] = v;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double sample_median(const sample *s) {
     double sorted[MAX_ROUNDS];
     memcpy(sorted, s->values, sizeof sorted);
-    qsort(sorted, (size_t)s->n, sizeof *sorted, by_value);
-    return s->n == 0 ? (double)NAN : s->n % 2 ? sorted[s->n / 2] : (sorted[s->n / 2 - 1] + sorted[s->n / 2]) / 2;
+    return median(sorted, s->n);
 }
 
 double sample_spread(const sample *s) {
@@ -59,19 +53,6 @@ static int pool_variant(const comparison *c, variant *v, const gqa_checkpoint *f
     return v->model ? EXIT_DONE : fail("%s", err.message);
 }
 
-/* The keys and values of 1024 tokens of the text, for the aligned pooling. */
-static int take_samples(const comparison *c, const gqa_model *model, const char *text, size_t len, gqa_kv_samples *out) {
-    gqa_error err = {0};
-    if (!text || strcmp(c->pool, "aligned")) return EXIT_DONE;
-    enum { MOST = 1024 };
-    size_t some = len < 16 * MOST ? len : 16 * MOST;
-    int32_t *tokens = malloc(sizeof *tokens * (some + 2));
-    int n = tokens ? gqa_tokenize(model, text, some, GQA_TOKENIZE_BOS, tokens, (int)(some + 2), &err) : -1;
-    int status = n < 1 ? -1 : gqa_kv_samples_take(out, model, tokens, n < MOST ? n : MOST, &err);
-    free(tokens);
-    return status ? fail("%s", err.message) : EXIT_DONE;
-}
-
 static int open_file(comparison *c, const char *text, size_t len) {
     gqa_error err = {0};
     gqa_map map = {0};
@@ -79,9 +60,8 @@ static int open_file(comparison *c, const char *text, size_t len) {
     gqa_kv_samples samples = {0};
     gqa_vocab *vocab = NULL;
     gqa_map tokenizer = {0};
-    gqa_model_options mo = {.tokenizer_path = c->tokenizer};
-    gqa_model *model = gqa_model_open(c->model_path, &mo, &err);
-    int code = model ? take_samples(c, model, text, len, &samples) : fail("%s", err.message);
+    enum { SAMPLES = 1024 };
+    int code = text && !strcmp(c->pool, "aligned") ? calibrate(&samples, c->model_path, c->tokenizer, text, len, SAMPLES) : EXIT_DONE;
     if (!code && (gqa_map_open(&map, c->model_path, &err) || gqa_checkpoint_read(&file, map.data, map.size, c->model_path, &err))) code = fail("%s", err.message);
     if (!code && c->tokenizer && file.n_meta == 0 &&
         (gqa_map_open(&tokenizer, c->tokenizer, &err) || gqa_vocab_from_llama2c(&vocab, tokenizer.data, tokenizer.size, file.config.vocab_size, c->tokenizer, &err)))
@@ -95,7 +75,6 @@ static int open_file(comparison *c, const char *text, size_t len) {
     gqa_checkpoint_free(&file);
     gqa_map_close(&tokenizer);
     gqa_map_close(&map);
-    gqa_model_close(model);
     return code;
 }
 

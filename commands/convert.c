@@ -1,5 +1,5 @@
 /* convert.c: `run convert`: a checkpoint to another one: fewer KV heads, other types, llama2.c to GGUF. */
-#include "../convert/convert.h"
+#include "calibrate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,25 +30,6 @@ static int read_tokenizer(const char *model, const char *named, int vocab_size, 
     return EXIT_DONE;
 }
 
-/* Keys and values of the first tokens of the text. */
-static int calibrate(gqa_kv_samples *samples, const char *model_path, const char *tokenizer, const char *file, int most) {
-    gqa_error err = {0};
-    gqa_model_options mo = {.tokenizer_path = tokenizer};
-    size_t len;
-    char *text = read_text(file, &len);
-    if (!text) return EXIT_FAILED;
-    if (len > 16 * (size_t)most) len = 16 * (size_t)most; /* more bytes than so many tokens have */
-    gqa_model *m = gqa_model_open(model_path, &mo, &err);
-    int32_t *tokens = malloc(sizeof *tokens * (len + 2));
-    int n = m && tokens ? gqa_tokenize(m, text, len, GQA_TOKENIZE_BOS, tokens, (int)(len + 2), &err) : -1, code = EXIT_FAILED;
-    if (n < 0) fail("%s", err.message);
-    else if (gqa_kv_samples_take(samples, m, tokens, n < most ? n : most, &err)) fail("%s", err.message);
-    else code = EXIT_DONE;
-    gqa_model_close(m);
-    free(tokens), free(text);
-    return code;
-}
-
 typedef struct settings {
     const char *pool, *type, *file, *tokenizer;
     int kv_heads, samples, quiet;
@@ -67,7 +48,12 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     if (s->type && type < 0) return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, q5_0, q4_k, q5_k or q6_k", s->type);
     if (gqa_map_open(&map, in, &err) || gqa_checkpoint_read(&c, map.data, map.size, in, &err)) code = fail("%s", err.message);
     if (!code && c.n_meta == 0) code = read_tokenizer(in, s->tokenizer, c.config.vocab_size, &tokenizer_map, &vocab);
-    if (!code && s->file && pool == GQA_POOL_ALIGNED) code = calibrate(&samples, in, s->tokenizer, s->file, s->samples);
+    if (!code && s->file && pool == GQA_POOL_ALIGNED) {
+        size_t len;
+        char *text = read_text(s->file, &len);
+        code = text ? calibrate(&samples, in, s->tokenizer, text, len, s->samples) : EXIT_FAILED;
+        free(text);
+    }
     if (!code) {
         gqa_convert_options o = {.kv_heads = s->kv_heads, .pool = (gqa_pool)pool, .type = type, .samples = samples.k ? &samples : NULL,
                                  .seed = (uint64_t)s->seed, .vocab = vocab, .provenance = words};

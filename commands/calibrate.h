@@ -1,0 +1,12 @@
+/* calibrate.h: what `convert` and `compare` let the aligned pooling look at. */
+#ifndef GQA_CALIBRATE_H
+#define GQA_CALIBRATE_H
+
+#include "../convert/convert.h"
+#include "command.h"
+
+/* Keys and values of the first tokens of text[len], at most `most`, as the model at that path computes them. tokenizer as in
+ * gqa_model_options. EXIT_DONE, or EXIT_FAILED after telling why. */
+int calibrate(gqa_kv_samples *samples, const char *model_path, const char *tokenizer, const char *text, size_t len, int most);
+
+#endif
