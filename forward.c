@@ -2,8 +2,9 @@
  *   RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention (Ainslie et al. 2023),
  *   SwiGLU (Shazeer 2020), in the arrangement of LLaMA (Touvron et al. 2023).
  *
- * All threads of the team run forward() together. A phase is a loop over units of work that the threads share out,
- * closed by a barrier. What a unit computes never depends on who computes it, so neither do the results. */
+ * All threads of the team run forward() together. A phase is a loop over units of work that the threads share out; it
+ * ends when all its units are done (kernels/team.h). What a unit computes never depends on who computes it, so neither
+ * do the results. */
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +23,6 @@ typedef struct run {
     int q_dim, kv_dim;
     float scale;             /* on q.k: 1 / sqrt(head_dim) */
     atomic_int *cancel;
-    int stop;                /* cancel as seen at the start of a layer: the same for all threads */
 } run;
 
 enum { PREFILL_ROWS = 8 };   /* fewer rows of one sequence are attended like decoding: split over positions */
@@ -33,6 +33,7 @@ static int first_query_head(const run *r, int kv_head) { return kv_head * r->gro
 
 static gqa_session *session_of(const run *r, int row) { return r->pass->sessions ? r->pass->sessions[row] : r->s; }
 static int position_of(const run *r, int row) { return r->pass->positions ? r->pass->positions[row] : r->s->position + row; }
+static int cancelled(const run *r) { return atomic_load_explicit(r->cancel, memory_order_relaxed); }
 static void *scratch_of(const run *r, const gqa_worker *w) { return r->t->thread + (size_t)w->id * r->t->thread_bytes; }
 
 static int oldest_seen(const run *r, int position) {  /* first position that a query at `position` attends to */
@@ -47,7 +48,7 @@ static void embed(run *r, gqa_worker *w) {
     const gqa_config *c = &r->m->config;
     const gqa_matrix *e = &r->m->embedding;
     size_t row_bytes = (size_t)gqa_type_bytes(e->type, (uint64_t)e->cols);
-    for (int i = gqa_unit_first(w); i < r->n; i = gqa_unit_next(w)) {
+    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
         gqa_dequantize(e->type, e->raw + (size_t)r->pass->tokens[i] * row_bytes, r->t->x + (size_t)i * (size_t)c->dim, (size_t)c->dim);
         int pairs = c->rope_dim / 2, position = position_of(r, i);
         float *table = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
@@ -57,20 +58,17 @@ static void embed(run *r, gqa_worker *w) {
             table[pairs + p] = (float)sin(angle) * r->m->rope_magnitude;
         }
     }
-    gqa_barrier(w);
 }
 
 /* x += h when add, then h = rmsnorm(x) and its int8 form. */
 static void normalise(run *r, gqa_worker *w, const float *weight, int add, int wants_q8) {
     size_t dim = (size_t)r->m->config.dim;
-    for (int i = gqa_unit_first(w); i < r->n; i = gqa_unit_next(w)) {
+    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
         float *x = r->t->x + (size_t)i * dim, *h = r->t->h + (size_t)i * dim;
         if (add) r->kernels->add(x, h, (int)dim);
         r->kernels->rmsnorm(h, x, weight, (int)dim, r->m->config.norm_eps);
         if (wants_q8) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
     }
-    if (w->id == 0) r->stop = atomic_load_explicit(r->cancel, memory_order_relaxed);
-    gqa_barrier(w);
 }
 
 /* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T. */
@@ -80,16 +78,17 @@ typedef struct product {
 } product;
 
 static void multiply(run *r, gqa_worker *w, const gqa_acts *a, const product *list, int count) {
-    int first = 0, u = gqa_unit_first(w);
+    int total = 0, first = 0;
+    for (int j = 0; j < count; j++) total += gqa_matmul_units(list[j].w);
+    int u = gqa_unit_first(w, total);
     for (int j = 0; j < count; j++) {
         int units = gqa_matmul_units(list[j].w);
-        for (; u < first + units; u = gqa_unit_next(w)) {
-            if (atomic_load_explicit(r->cancel, memory_order_relaxed)) continue;
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) {
+            if (cancelled(r)) continue;
             r->kernels->matmul_unit(list[j].w, a, r->n, list[j].y, (size_t)list[j].w->rows, u - first, scratch_of(r, w));
         }
         first += units;
     }
-    gqa_barrier(w);
 }
 
 /* Biases, the norm of each head (qwen3) and rotary positions, in place, for the heads of one kind of one row. */
@@ -105,7 +104,7 @@ static void finish_heads(run *r, float *heads, int n_heads, const float *bias, c
 
 static void position_and_cache(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
     const gqa_config *c = &r->m->config;
-    for (int i = gqa_unit_first(w); i < r->n; i = gqa_unit_next(w)) {
+    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
         const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
         float *q = r->t->q + (size_t)i * (size_t)r->q_dim;
         float *k = r->t->k + (size_t)i * (size_t)r->kv_dim, *v = r->t->v + (size_t)i * (size_t)r->kv_dim;
@@ -118,22 +117,26 @@ static void position_and_cache(run *r, gqa_worker *w, const gqa_layer *layer, in
             r->kernels->kv_append(&session_of(r, i)->kv[l], h, position_of(r, i), k + at, v + at);
         }
     }
-    gqa_barrier(w);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
 static void attend_tiles(run *r, gqa_worker *w, int l) {
     const gqa_config *c = &r->m->config;
     int tiles = (r->n + GQA_PREFILL_TILE - 1) / GQA_PREFILL_TILE, units = tiles * c->n_kv_heads;
-    for (int u = gqa_unit_first(w); u < units; u = gqa_unit_next(w)) {
-        if (atomic_load_explicit(r->cancel, memory_order_relaxed)) continue;
+    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
+        if (cancelled(r)) continue;
         int row = (tiles - 1 - u / c->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % c->n_kv_heads;
         int rows = r->n - row < GQA_PREFILL_TILE ? r->n - row : GQA_PREFILL_TILE;
         size_t at = (size_t)row * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
         r->kernels->attend_prefill(&r->s->kv[l], kv_head, r->t->q + at, (size_t)r->q_dim, r->group, r->scale,
                                    position_of(r, row), rows, c->window, r->t->attn + at, (size_t)r->q_dim, scratch_of(r, w));
     }
-    gqa_barrier(w);
+}
+
+/* Pieces of GQA_KV_SPLIT positions that hold what a row attends to. */
+static int pieces_of(const run *r, int row) {
+    int p = position_of(r, row);
+    return p / GQA_KV_SPLIT - oldest_seen(r, p) / GQA_KV_SPLIT + 1;
 }
 
 /* Decoding: a unit is a row, a KV head and a fixed piece of GQA_KV_SPLIT positions, so that even one KV head keeps every
@@ -141,11 +144,13 @@ static void attend_tiles(run *r, gqa_worker *w, int l) {
 static void attend_splits(run *r, gqa_worker *w, int l) {
     const gqa_config *c = &r->m->config;
     size_t part = gqa_part_floats(r->group, c->head_dim), parts_a_head = (size_t)r->t->max_parts;
-    int u = gqa_unit_first(w), first = 0;
+    int total = 0, first = 0;
+    for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * c->n_kv_heads;
+    int u = gqa_unit_first(w, total);
     for (int i = 0; i < r->n; i++) {
         int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1), piece0 = begin / GQA_KV_SPLIT;
-        int pieces = (end - 1) / GQA_KV_SPLIT - piece0 + 1, units = pieces * c->n_kv_heads;
-        for (; u < first + units; u = gqa_unit_next(w)) {
+        int pieces = pieces_of(r, i), units = pieces * c->n_kv_heads;
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) {
             int kv_head = (u - first) / pieces, piece = (u - first) % pieces;
             int t0 = (piece0 + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT;
             const float *q = r->t->q + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
@@ -155,32 +160,27 @@ static void attend_splits(run *r, gqa_worker *w, int l) {
         }
         first += units;
     }
-    gqa_barrier(w);
-    for (u = gqa_unit_first(w); u < r->n * c->n_kv_heads; u = gqa_unit_next(w)) {
-        int i = u / c->n_kv_heads, kv_head = u % c->n_kv_heads, p = position_of(r, i);
-        int pieces = p / GQA_KV_SPLIT - oldest_seen(r, p) / GQA_KV_SPLIT + 1;
+    for (u = gqa_unit_first(w, r->n * c->n_kv_heads); u >= 0; u = gqa_unit_next(w)) {
+        int i = u / c->n_kv_heads, kv_head = u % c->n_kv_heads;
         float *out = r->t->attn + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
-        r->kernels->attend_merge(r->t->parts + (size_t)u * parts_a_head * part, pieces, r->group, c->head_dim, out,
+        r->kernels->attend_merge(r->t->parts + (size_t)u * parts_a_head * part, pieces_of(r, i), r->group, c->head_dim, out,
                                  (size_t)c->head_dim);
     }
-    gqa_barrier(w);
 }
 
 static void quantize_attention(run *r, gqa_worker *w) {
-    for (int i = gqa_unit_first(w); i < r->n; i = gqa_unit_next(w)) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
-    gqa_barrier(w);
+    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
 }
 
 /* gate = silu(gate) * up, and its int8 form; a unit is a row's piece of 512. */
 static void activate(run *r, gqa_worker *w, int wants_q8) {
     int ffn = r->m->config.ffn_dim, pieces = (ffn + 511) / 512;
-    for (int u = gqa_unit_first(w); u < r->n * pieces; u = gqa_unit_next(w)) {
+    for (int u = gqa_unit_first(w, r->n * pieces); u >= 0; u = gqa_unit_next(w)) {
         int i = u / pieces, k0 = u % pieces * 512, k1 = k0 + 512 < ffn ? k0 + 512 : ffn;
         size_t at = (size_t)i * (size_t)ffn + (size_t)k0;
         r->kernels->swiglu(r->t->gate + at, r->t->gate + at, r->t->up + at, k1 - k0);
         if (wants_q8) r->kernels->quantize_acts(&r->t->a_ffn, i, i + 1, k0, k1);
     }
-    gqa_barrier(w);
 }
 
 /* Logits of the last n_out rows. */
@@ -188,22 +188,19 @@ static void classify(run *r, gqa_worker *w) {
     int n_out = r->pass->n_out;
     size_t dim = (size_t)r->m->config.dim, skip = (size_t)(r->n - n_out) * dim;
     if (n_out == 0) return;
-    for (int i = gqa_unit_first(w); i < n_out; i = gqa_unit_next(w)) {
+    for (int i = gqa_unit_first(w, n_out); i >= 0; i = gqa_unit_next(w)) {
         float *x = r->t->x + skip + (size_t)i * dim;
         r->kernels->add(x, r->t->h + skip + (size_t)i * dim, (int)dim);
     }
-    gqa_barrier(w);  /* h is read above and written below, at other rows */
-    for (int i = gqa_unit_first(w); i < n_out; i = gqa_unit_next(w)) {
+    for (int i = gqa_unit_first(w, n_out); i >= 0; i = gqa_unit_next(w)) {
         r->kernels->rmsnorm(r->t->h + (size_t)i * dim, r->t->x + skip + (size_t)i * dim, r->m->output_norm, (int)dim,
                             r->m->config.norm_eps);
         if (gqa_type_wants_q8(r->m->classifier.type)) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
     }
-    gqa_barrier(w);
     int units = gqa_matmul_units(&r->m->classifier);
-    for (int u = gqa_unit_first(w); u < units; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w))
         r->kernels->matmul_unit(&r->m->classifier, &r->t->a_dim, n_out, r->pass->logits, (size_t)r->m->config.vocab_size, u,
                                 scratch_of(r, w));
-    gqa_barrier(w);
 }
 
 /* ---- the transformer --------------------------------------------------------------------------------------------- */
@@ -221,7 +218,7 @@ static void forward(gqa_worker *w, void *arg) {
 
         normalise(r, w, layer->attn_norm, l > 0, gqa_type_wants_q8(layer->wq.type) | gqa_type_wants_q8(layer->wk.type) |
                                                      gqa_type_wants_q8(layer->wv.type));
-        if (r->stop) return;
+        if (cancelled(r)) return;
         multiply(r, w, &t->a_dim, qkv, 3);
         position_and_cache(r, w, layer, l);
         if (r->prefill) attend_tiles(r, w, l);
@@ -230,7 +227,7 @@ static void forward(gqa_worker *w, void *arg) {
         multiply(r, w, &t->a_q, out, 1);
 
         normalise(r, w, layer->ffn_norm, 1, gqa_type_wants_q8(layer->w_gate.type) | gqa_type_wants_q8(layer->w_up.type));
-        if (r->stop) return;
+        if (cancelled(r)) return;
         multiply(r, w, &t->a_dim, gate_up, 2);
         activate(r, w, gqa_type_wants_q8(layer->w_down.type));
         multiply(r, w, &t->a_ffn, down, 1);

@@ -26,7 +26,7 @@ static int matrix_of(const job *j, int unit) {
 static void pack(gqa_worker *worker, void *arg) {
     job *j = arg;
     int total = j->first[j->n_matrices];
-    for (int u = gqa_unit_first(worker); u < total; u = gqa_unit_next(worker)) {
+    for (int u = gqa_unit_first(worker, total); u >= 0; u = gqa_unit_next(worker)) {
         if (atomic_load_explicit(&j->cancelled, memory_order_relaxed)) continue;
         int i = matrix_of(j, u);
         gqa_matrix *w = gqa_model_matrix(j->m, i);
@@ -36,7 +36,6 @@ static void pack(gqa_worker *worker, void *arg) {
         if (worker->id == 0 && j->opt && j->opt->on_progress && j->opt->on_progress(j->opt->user, (double)u / total))
             atomic_store(&j->cancelled, 1);
     }
-    gqa_barrier(worker);
 }
 
 /* Gives each matrix its place in one region; returns the region's size. */

@@ -23,31 +23,31 @@ struct machine {
 
 static void touch(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w); u < BUFFER / CHUNK; u = gqa_unit_next(w)) memset(m->buffer + (size_t)u * CHUNK, u, CHUNK);
-    gqa_barrier(w);
+    for (int u = gqa_unit_first(w, BUFFER / CHUNK); u >= 0; u = gqa_unit_next(w)) memset(m->buffer + (size_t)u * CHUNK, u, CHUNK);
 }
 
 static void read_all(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w); u < BUFFER / CHUNK; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, BUFFER / CHUNK); u >= 0; u = gqa_unit_next(w))
         m->sink = m->kernels->peak_read(m->buffer + (size_t)u * CHUNK, CHUNK);
-    gqa_barrier(w);
 }
 
 static void multiply_floats(gqa_worker *w, void *arg) {
     machine *m = arg;
-    double macs;
-    m->sink = (double)m->kernels->peak_float(FLOAT_ROUNDS, &macs);
-    if (w->id == 0) m->macs = macs;
-    gqa_barrier(w);
+    for (int u = gqa_unit_first(w, m->n_threads); u >= 0; u = gqa_unit_next(w)) {
+        double macs;
+        m->sink = (double)m->kernels->peak_float(FLOAT_ROUNDS, &macs);
+        if (u == 0) m->macs = macs;
+    }
 }
 
 static void multiply_ints(gqa_worker *w, void *arg) {
     machine *m = arg;
-    double macs;
-    m->sink = (double)m->kernels->peak_int8(FLOAT_ROUNDS / 2, &macs);
-    if (w->id == 0) m->macs = macs;
-    gqa_barrier(w);
+    for (int u = gqa_unit_first(w, m->n_threads); u >= 0; u = gqa_unit_next(w)) {
+        double macs;
+        m->sink = (double)m->kernels->peak_int8(FLOAT_ROUNDS / 2, &macs);
+        if (u == 0) m->macs = macs;
+    }
 }
 
 machine *machine_new(int n_threads, const char *isa) {

@@ -1,10 +1,16 @@
-/* team.c: see team.h. The barrier is a counter of arrivals and a generation number; waiting threads spin a little, then
- * give their processor away, then sleep, so that a team larger than the machine still makes progress. */
+/* team.c: see team.h. One atomic word holds the state of the team,
+ *
+ *     | phase: 16 bits | units done: 24 bits | units handed out: 24 bits |
+ *
+ * and a thread that ends a unit and takes another changes it once, by compare and swap. Whoever ends the last unit opens
+ * the next phase in the same step; nobody has to arrive anywhere. Waiting threads spin a little, then give their
+ * processor away, then sleep, so that a team larger than the machine still makes progress. */
 #define _GNU_SOURCE /* sched_getaffinity, CPU_* */
 #include "team.h"
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +21,9 @@
 #endif
 
 struct gqa_team {
-    int max_threads, n;
+    int max_threads;
     int spins;                            /* before a waiting thread yields */
-    _Alignas(64) atomic_int arrived;
-    _Alignas(64) atomic_int generation;
-    _Alignas(64) atomic_int next_unit[2]; /* used in turn, so that one can be reset while the other is in use */
+    _Alignas(64) _Atomic uint64_t state;
 };
 
 static void pause_cpu(void) {
@@ -86,59 +90,65 @@ gqa_team *gqa_team_new(int max_threads) {
 
 void gqa_team_free(gqa_team *team) { free(team); }
 
-static void join(gqa_team *team, int id, void (*fn)(gqa_worker *w, void *arg), void *arg) {
-    gqa_worker w = {.team = team, .id = id, .n = team->n};
-    fn(&w, arg);
-}
-
 void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *w, void *arg), void *arg) {
     int n = n_threads < team->max_threads ? n_threads : team->max_threads;
-    atomic_store(&team->next_unit[0], 0);
-    atomic_store(&team->next_unit[1], 0);
-    atomic_store(&team->arrived, 0);
-    team->n = 1;
+    atomic_store(&team->state, 0);
 #ifdef _OPENMP
     if (n > 1) {
 #pragma omp parallel num_threads(n)
-        {
-#pragma omp single
-            team->n = omp_get_num_threads(); /* the system may give fewer; the implied barrier shows it to all */
-            join(team, omp_get_thread_num(), fn, arg);
-        }
+        fn(&(gqa_worker){.team = team, .id = omp_get_thread_num(), .n = omp_get_num_threads()}, arg);
         return;
     }
 #endif
     (void)n;
-    join(team, 0, fn, arg);
+    fn(&(gqa_worker){.team = team, .id = 0, .n = 1}, arg);
 }
 
-int gqa_unit_next(gqa_worker *w) {
-    if (w->n == 1) return w->unit++;
-    return atomic_fetch_add_explicit(&w->team->next_unit[w->phase & 1], 1, memory_order_relaxed);
+static uint64_t state_of(unsigned phase, unsigned done, unsigned handed_out) {
+    return (uint64_t)(phase & 0xffff) << 48 | (uint64_t)done << 24 | handed_out;
 }
+static unsigned phase_in(uint64_t state) { return (unsigned)(state >> 48); }
+static unsigned done_in(uint64_t state) { return (unsigned)(state >> 24) & 0xffffff; }
+static unsigned handed_out_in(uint64_t state) { return (unsigned)state & 0xffffff; }
 
-int gqa_unit_first(gqa_worker *w) { return gqa_unit_next(w); }
-
-static void wait_for(gqa_team *team, int generation) {
-    for (int i = 0; atomic_load_explicit(&team->generation, memory_order_acquire) == generation; i++) {
+static void wait_for_end(const gqa_worker *w) {
+    gqa_team *team = w->team;
+    for (int i = 0; phase_in(atomic_load_explicit(&team->state, memory_order_acquire)) == w->phase; i++) {
         if (i < team->spins) pause_cpu();
         else if (i < team->spins + 1000) sched_yield();
         else nanosleep(&(struct timespec){0, 50000}, NULL);
     }
 }
 
-void gqa_barrier(gqa_worker *w) {
-    gqa_team *team = w->team;
-    w->unit = 0;
-    w->phase++;
-    if (w->n == 1) return;
-    int generation = atomic_load_explicit(&team->generation, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 < w->n) {
-        wait_for(team, generation);
-        return;
+/* Gives back `finished` units (0 or 1) and takes one, or sees the phase to its end and returns -1. */
+static int exchange(gqa_worker *w, unsigned finished) {
+    unsigned n = (unsigned)w->n_units, done, unit;
+    uint64_t before = atomic_load_explicit(&w->team->state, memory_order_acquire), after;
+    do {
+        if (phase_in(before) != w->phase) break;
+        done = done_in(before) + finished;
+        unit = handed_out_in(before);
+        if (done < n && unit < n) after = state_of(w->phase, done, unit + 1);
+        else if (done < n) after = state_of(w->phase, done, unit);
+        else after = state_of(w->phase + 1, 0, 0);
+    } while (!atomic_compare_exchange_weak_explicit(&w->team->state, &before, after, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    if (phase_in(before) == w->phase) {
+        if (done < n && unit < n) return (int)unit;
+        if (done < n) wait_for_end(w);
     }
-    /* The last to arrive: nobody takes units now. The counter of the next phase was reset at the barrier before. */
-    atomic_store_explicit(&team->next_unit[(w->phase + 1) & 1], 0, memory_order_relaxed);
-    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->generation, generation + 1, memory_order_release);
+    w->phase = (w->phase + 1) & 0xffff;
+    return -1;
+}
+
+int gqa_unit_first(gqa_worker *w, int n_units) {
+    w->n_units = n_units;
+    w->unit = 0;
+    if (w->n > 1) return exchange(w, 0);
+    return n_units > 0 ? 0 : -1;
+}
+
+int gqa_unit_next(gqa_worker *w) {
+    if (w->n > 1) return exchange(w, 1);
+    return ++w->unit < w->n_units ? w->unit : -1;
 }

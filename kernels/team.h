@@ -1,15 +1,19 @@
 /* team.h: a team of threads that walks through a computation together. One OpenMP parallel region holds the whole
- * computation; inside it every thread runs the same code, takes units of work from a shared counter, and meets the
- * others at light spin barriers. Without OpenMP a team is one thread.
+ * computation; inside it every thread runs the same code, a row of phases. A phase is a loop over units of work:
  *
  *     static void work(gqa_worker *w, void *arg) {
- *         for (int u = gqa_unit_first(w); u < n_units; u = gqa_unit_next(w)) compute(u);
- *         gqa_barrier(w);            // everybody's units are done; the counter is back at its start
- *         ...
+ *         for (int u = gqa_unit_first(w, n_units); u >= 0; u = gqa_unit_next(w)) compute(u);
+ *         for (int u = gqa_unit_first(w, n_others); ...        // here every compute(u) of the phase above is done
  *     }
  *     gqa_team_run(team, n_threads, work, arg);
  *
- * Units, not threads, decide which sums are formed, so results do not depend on the number of threads. */
+ * Every unit is handed to exactly one thread, and the loop ends, for all threads, when all units are done. It does not
+ * wait for threads: one that the system took away while it held no unit finds, when it comes back, that phases have
+ * passed without it; their loops are empty for it until it has caught up. So what stands between the loops must not
+ * depend on the phase others are in: it may only read what no unit changes. A thread may also return early.
+ *
+ * Units, not threads, decide which sums are formed, so results do not depend on the number of threads. Without OpenMP a
+ * team is one thread. */
 #ifndef GQA_TEAM_H
 #define GQA_TEAM_H
 
@@ -17,8 +21,8 @@ typedef struct gqa_team gqa_team;
 typedef struct gqa_worker {
     gqa_team *team;
     int id, n;      /* this thread, of how many */
-    int unit;       /* private to team.c */
-    int phase;
+    unsigned phase; /* the phase it is in, from 0; the rest is private to team.c as well */
+    int unit, n_units;
 } gqa_worker;
 
 /* Physical cores that the affinity mask (and a cgroup CPU quota, rounded up) allows; at least 1. */
@@ -29,10 +33,11 @@ void gqa_team_free(gqa_team *team);
 /* Runs fn on min(n_threads, max_threads) threads, or fewer if the system gives fewer; returns when all are done. */
 void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *w, void *arg), void *arg);
 
-/* Every unit 0, 1, 2, ... is handed to exactly one thread. After a loop over units comes a gqa_barrier. */
-int gqa_unit_first(gqa_worker *w);
+/* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and gives a unit to do, or
+ * -1 when the phase is over. */
+int gqa_unit_first(gqa_worker *w, int n_units);
+/* The unit it had is done; the next, or -1 when all units of the phase are done. Waits for those that others hold: spins
+ * briefly, then yields, then sleeps. */
 int gqa_unit_next(gqa_worker *w);
-/* All threads have arrived. Spins briefly, then yields, then sleeps, so that it survives an oversubscribed machine. */
-void gqa_barrier(gqa_worker *w);
 
 #endif

@@ -20,39 +20,34 @@ static void norm_grad(gqa_worker *w, const pass *p, const float *x, size_t weigh
     const net *n = p->net;
     size_t dim = (size_t)n->config.dim;
     int units = pieces(p->tokens, NORM_TOKENS);
-    for (int u = gqa_unit_first(w); u < units; u = gqa_unit_next(w)) {
+    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
         float *sum = p->b->partial + (size_t)u * dim;
         memset(sum, 0, dim * sizeof *sum);
         for (int t = u * NORM_TOKENS; t < p->tokens && t < (u + 1) * NORM_TOKENS; t++)
             p->k->rmsnorm_grad(p->b->dx + (size_t)t * dim, sum, p->b->dnormed + (size_t)t * dim, x + (size_t)t * dim,
                                n->params + weights, n->config.dim, n->config.norm_eps);
     }
-    gqa_barrier(w);
-    if (w->id == 0)
+    for (int one = gqa_unit_first(w, 1); one >= 0; one = gqa_unit_next(w))
         for (int u = 0; u < units; u++) p->k->add(n->grads + weights, p->b->partial + (size_t)u * dim, n->config.dim);
-    gqa_barrier(w);
 }
 
 static void swiglu_back(gqa_worker *w, const pass *p, const layer_acts *a) {
     int ffn = p->net->config.ffn_dim;
-    for (int u = gqa_unit_first(w); u < pieces(p->tokens, ROW_TOKENS); u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
         for (int t = u * ROW_TOKENS; t < p->tokens && t < (u + 1) * ROW_TOKENS; t++) {
             const float *gu = a->gu + (size_t)t * 2 * (size_t)ffn;
             float *dgu = p->b->dgu + (size_t)t * 2 * (size_t)ffn;
             p->k->swiglu_grad(dgu, dgu + ffn, p->b->dhidden + (size_t)t * (size_t)ffn, gu, gu + ffn, ffn);
         }
-    gqa_barrier(w);
 }
 
 static void attention_back(gqa_worker *w, const pass *p, const layer_acts *a) {
     const net *n = p->net;
-    for (int u = gqa_unit_first(w); u < p->n * n->config.n_kv_heads; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, p->n * n->config.n_kv_heads); u >= 0; u = gqa_unit_next(w))
         train_attention_backward(p, a, u, w->id);
-    gqa_barrier(w);
-    for (int u = gqa_unit_first(w); u < pieces(p->tokens, ROW_TOKENS); u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
         train_rotate(p, n, p->b->dqkv, u * ROW_TOKENS,
                     (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 1);
-    gqa_barrier(w);
 }
 
 /* A unit owns some columns of the embedding and walks over all tokens, so the order of the sums is fixed. */
@@ -60,7 +55,7 @@ static void embedding_back(gqa_worker *w, const pass *p) {
     const net *n = p->net;
     enum { COLUMNS = 32 };
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w); u < pieces(n->config.dim, COLUMNS); u = gqa_unit_next(w)) {
+    for (int u = gqa_unit_first(w, pieces(n->config.dim, COLUMNS)); u >= 0; u = gqa_unit_next(w)) {
         size_t from = (size_t)u * COLUMNS;
         int count = dim - from < COLUMNS ? (int)(dim - from) : COLUMNS;
         for (int t = 0; t < p->tokens; t++) {
@@ -68,15 +63,13 @@ static void embedding_back(gqa_worker *w, const pass *p) {
             p->k->add(n->grads + n->embedding + token * dim + from, p->b->dx + (size_t)t * dim + from, count);
         }
     }
-    gqa_barrier(w);
 }
 
 static void clear_dx(gqa_worker *w, const pass *p) {
     size_t dim = (size_t)p->net->config.dim;
-    for (int u = gqa_unit_first(w); u < p->n; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, p->n); u >= 0; u = gqa_unit_next(w))
         memset(p->b->dx + (size_t)u * (size_t)p->net->length * dim, 0,
                (size_t)p->net->length * dim * sizeof *p->b->dx);
-    gqa_barrier(w);
 }
 
 /* After train_pass_forward and train_pass_loss. b->dx is the gradient of the residual stream all the way down. */

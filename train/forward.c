@@ -1,5 +1,5 @@
 /* forward.c: the forward pass over whole sequences, and the matrix products of both passes. Every thread of the team
- * runs these functions; the units of work are shared out, and a barrier ends each phase. */
+ * runs these functions; the units of work of each phase are shared out (kernels/team.h). */
 #include <string.h>
 
 #include "train_internal.h"
@@ -8,32 +8,30 @@ enum { PRODUCT_ROWS = 288, PRODUCT_COLS = 768 }; /* a unit of a product; whole b
 
 static int pieces(int n, int piece) { return (n + piece - 1) / piece; }
 
-/* Narrower units when C is small, so that every thread gets some. No sum depends on the cut (sgemm_impl.h). */
-static void unit_size(const gemm *g, int *rows, int *cols) {
+/* The number of units of a product and their size: narrower when C is small, so that every thread gets some. No sum
+ * depends on the cut (sgemm_impl.h). */
+static int units_of(const gemm *g, int *rows, int *cols) {
     *rows = PRODUCT_ROWS;
     *cols = PRODUCT_COLS;
-    if (pieces(g->m, *rows) * pieces(g->n, *cols) >= 8) return;
-    *rows = GQA_SGEMM_MC / 2;
-    if (pieces(g->m, *rows) * pieces(g->n, *cols) < 4) *cols = 128;
+    if (pieces(g->m, *rows) * pieces(g->n, *cols) < 8) {
+        *rows = GQA_SGEMM_MC / 2;
+        if (pieces(g->m, *rows) * pieces(g->n, *cols) < 4) *cols = 128;
+    }
+    return pieces(g->m, *rows) * pieces(g->n, *cols);
 }
 
 void train_products(gqa_worker *w, const pass *p, const gemm *g, int n) {
-    for (int u = gqa_unit_first(w);; u = gqa_unit_next(w)) {
-        int i = 0, unit = u, rows = 1, cols = 1;
-        for (; i < n; i++) {
-            unit_size(&g[i], &rows, &cols);
-            int units = pieces(g[i].m, rows) * pieces(g[i].n, cols);
-            if (unit < units) break;
-            unit -= units;
-        }
-        if (i == n) break;
-        const gemm *x = &g[i];
+    int total = 0, rows, cols;
+    for (int i = 0; i < n; i++) total += units_of(&g[i], &rows, &cols);
+    for (int u = gqa_unit_first(w, total); u >= 0; u = gqa_unit_next(w)) {
+        const gemm *x = g;
+        int unit = u, units;
+        while (unit >= (units = units_of(x, &rows, &cols))) unit -= units, x++;
         int across = pieces(x->n, cols), m0 = unit / across * rows, n0 = unit % across * cols;
         int m = x->m - m0 < rows ? x->m - m0 : rows, nn = x->n - n0 < cols ? x->n - n0 : cols;
         p->k->sgemm(m, nn, x->k, x->A + (size_t)m0 * x->a_row, x->a_row, x->a_col, x->B + (size_t)n0 * x->b_col,
                     x->b_row, x->b_col, x->C + (size_t)m0 * x->ldc + n0, x->ldc, x->accumulate, p->scratch[w->id]);
     }
-    gqa_barrier(w);
 }
 
 /* y [tokens, rows] = or += x [tokens, cols] W^T. */
@@ -47,25 +45,23 @@ static void linear(gqa_worker *w, const pass *p, float *y, const float *x, const
 static void norm_rows(gqa_worker *w, const pass *p, const net *n, float *out, const float *x, const float *weights,
                       float *copy) {
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w); u < pieces(p->tokens, ROW_TOKENS); u = gqa_unit_next(w)) {
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
         int end = (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens;
         for (int t = u * ROW_TOKENS; t < end; t++)
             p->k->rmsnorm(out + (size_t)t * dim, x + (size_t)t * dim, weights, n->config.dim, n->config.norm_eps);
         size_t from = (size_t)u * ROW_TOKENS * dim;
         if (copy) memcpy(copy + from, x + from, (size_t)(end - u * ROW_TOKENS) * dim * sizeof *copy);
     }
-    gqa_barrier(w);
 }
 
 static void embed(gqa_worker *w, const pass *p, net *n) {
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w); u < p->n; u = gqa_unit_next(w)) {
+    for (int u = gqa_unit_first(w, p->n); u >= 0; u = gqa_unit_next(w)) {
         const int32_t *in = p->input + (size_t)u * ((size_t)n->length + 1);
         float *x = n->acts[0].x + (size_t)u * (size_t)n->length * dim;
         for (int t = 0; t < n->length; t++)
             memcpy(x + (size_t)t * dim, n->params + n->embedding + (size_t)in[t] * dim, dim * sizeof *x);
     }
-    gqa_barrier(w);
 }
 
 void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int back) {
@@ -78,26 +74,23 @@ void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token
 }
 
 static void rotate(gqa_worker *w, const pass *p, const net *n, float *qkv) {
-    for (int u = gqa_unit_first(w); u < pieces(p->tokens, ROW_TOKENS); u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
         train_rotate(p, n, qkv, u * ROW_TOKENS,
                     (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 0);
-    gqa_barrier(w);
 }
 
 static void attention(gqa_worker *w, const pass *p, const net *n, const layer_acts *a) {
-    for (int u = gqa_unit_first(w); u < p->n * n->config.n_kv_heads; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, p->n * n->config.n_kv_heads); u >= 0; u = gqa_unit_next(w))
         train_attention_forward(p, n, a, u, w->id);
-    gqa_barrier(w);
 }
 
 static void swiglu_rows(gqa_worker *w, const pass *p, const net *n, const layer_acts *a) {
     int ffn = n->config.ffn_dim;
-    for (int u = gqa_unit_first(w); u < pieces(p->tokens, ROW_TOKENS); u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
         for (int t = u * ROW_TOKENS; t < p->tokens && t < (u + 1) * ROW_TOKENS; t++) {
             const float *gu = a->gu + (size_t)t * 2 * (size_t)ffn;
             p->k->swiglu(a->hidden + (size_t)t * (size_t)ffn, gu, gu + ffn, ffn);
         }
-    gqa_barrier(w);
 }
 
 /* Leaves in n->final the normed output of the last layer. */
