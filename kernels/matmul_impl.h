@@ -26,28 +26,27 @@ enum {
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
 static void quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
+    const vf magic = vf_set1(12582912.0f);  /* 1.5 * 2^23: added, it rounds to nearest even, the integer in the low bits */
     for (int i = i0; i < i1; i++) {
         const float *x = a->x + (size_t)i * a->ldx;
         for (int k = k0; k < k1; k += 32) {
             size_t at = (size_t)i * (size_t)a->kpad + (size_t)k;
-            float block[32], top = 0;
-            int n = a->k - k < 32 ? a->k - k : 32;
-            memcpy(block, x + k, sizeof(float) * (size_t)n);
-            if (n < 32) memset(block + n, 0, sizeof(float) * (size_t)(32 - n));
-            vf vtop = vf_set1(0);
-            for (int j = 0; j < 32; j += VF_LANES) vtop = vf_max(vtop, vf_max(vf_load(block + j), vf_sub(vf_set1(0), vf_load(block + j))));
-            top = vf_hmax(vtop);
-            float scale = top > 0 ? 127 / top : 0;
+            float padded[32] = {0};
+            const float *block = x + k;
+            if (a->k - k < 32) block = memcpy(padded, x + k, sizeof(float) * (size_t)(a->k - k));
+            vf tops = vf_set1(0);
+            for (int j = 0; j < 32; j += VF_LANES) tops = vf_max(tops, vf_max(vf_load(block + j), vf_sub(vf_set1(0), vf_load(block + j))));
+            float top = vf_hmax(tops);
+            vf scale = vf_set1(top > 0 ? 127 / top : 0);
             a->d[at / 32] = top / 127;
-            for (int half = 0; half < 2; half++) {
-                int sum = 0;
-                for (int j = 16 * half; j < 16 * half + 16; j++) {  /* adding 1.5 * 2^23 rounds to nearest even */
-                    union { float f; int32_t i; } v = {block[j] * scale + 12582912.0f};
-                    int8_t q = (int8_t)(v.i - 0x4B400000);
-                    a->q[at + (size_t)j] = q;
-                    sum += q;
+            for (int j = 0; j < 32; j += 16) {
+                vf sum = vf_set1(0);
+                for (int h = j; h < j + 16; h += VF_LANES) {
+                    vf rounded = vf_add(vf_mul(vf_load(block + h), scale), magic);
+                    vf_store_low_bytes(a->q + at + h, rounded);
+                    sum = vf_add(sum, vf_sub(rounded, magic));
                 }
-                a->sum16[at / 16 + (size_t)half] = (int16_t)sum;
+                a->sum16[(at + (size_t)j) / 16] = (int16_t)vf_sum(sum);
             }
         }
     }
@@ -87,18 +86,22 @@ ALWAYS_INLINE vi unpack_group(int type, const uint8_t *record, int g, int part) 
     return low;
 }
 
-/* Scale (and negated minimum) of a record's 16- or 32-column block `sub`; tail: d and dmin of the superblock. */
-ALWAYS_INLINE vf unpack_scale(int type, const uint8_t *record, const uint8_t *tail, int sub, int part) {
-    const uint8_t *scales = record + (bits_of(type) == 8 ? 512 : bits_of(type) == 4 ? 256 : bits_of(type) == 5 ? 320 : 384);
+/* The scales of a record's 16- or 32-column block `sub` and its negated minimum, times those of the superblock (d, dmin). */
+ALWAYS_INLINE vf unpack_scale(int type, const uint8_t *record, vf d, int sub, int part) {
+    const uint8_t *scales = record + record_bytes_of(type) - 2 * GQA_PANEL;
     if (!is_super(type)) return vf_load_f16((const uint16_t *)scales + part * VF_LANES);
-    vf d = vf_load_f16((const uint16_t *)tail + part * VF_LANES);
     if (has_min(type)) return vf_mul(d, vf_load_u8(scales + part * VF_LANES));
     return vf_mul(d, vf_load_i8((const int8_t *)scales + sub * GQA_PANEL + part * VF_LANES));
 }
-ALWAYS_INLINE vf unpack_min(int type, const uint8_t *record, const uint8_t *tail, int part) {
-    const uint8_t *mins = record + (bits_of(type) == 4 ? 256 : 320) + GQA_PANEL;
-    vf d = vf_load_f16((const uint16_t *)tail + GQA_PANEL + part * VF_LANES);
-    return vf_sub(vf_set1(0), vf_mul(d, vf_load_u8(mins + part * VF_LANES)));
+ALWAYS_INLINE vf unpack_min(int type, const uint8_t *record, vf dmin, int part) {
+    return vf_mul(dmin, vf_load_u8(record + record_bytes_of(type) - GQA_PANEL + part * VF_LANES));
+}
+
+/* d (i = 0) or -dmin (i = 1) of a superblock, whose eight records begin at `record`; for one part of the rows. */
+ALWAYS_INLINE vf superblock_scale(int type, const uint8_t *record, int i, int part) {
+    if (!is_super(type)) return vf_set1(0);
+    vf d = vf_load_f16((const uint16_t *)(record + 8 * record_bytes_of(type)) + i * GQA_PANEL + part * VF_LANES);
+    return i ? vf_sub(vf_set1(0), d) : d;
 }
 
 /* Where the int8 forms of some columns of x are: of column c at q + c * ldq, and so on. A tile has its sums multiplied
@@ -153,14 +156,18 @@ ALWAYS_INLINE void decode_panel(int type, int nc, const uint8_t *panel, const gq
     acts_view x = {a->q + row, a->d + row / 32, a->sum16 + row / 16, NULL, NULL, ld, ld / 32, ld / 16};
     vf sum[MATMUL_PARTS][4];
     UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) sum[p][c] = vf_set1(0);
-    const uint8_t *record = panel, *tail = panel + 8 * record_bytes;
-    for (int k = 0; k < cols; k += 32, record += record_bytes) {
-        if (is_super(type) && k && k % 256 == 0) record += 64, tail = record + 8 * record_bytes;
-        UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
-            UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++) {
-                vf scale = unpack_scale(type, record, tail, sub, p), min = has_min(type) ? unpack_min(type, record, tail, p) : scale;
-                multiply_block(type, nc, 0, record, sub, p, scale, min, x, k + 16 * sub, sum[p]);
-            }
+    const uint8_t *record = panel;
+    for (int k0 = 0; k0 < cols; k0 += 256, record += is_super(type) ? 64 : 0) {
+        vf d[MATMUL_PARTS], dmin[MATMUL_PARTS];
+        UNROLL for (int p = 0; p < MATMUL_PARTS; p++) d[p] = superblock_scale(type, record, 0, p), dmin[p] = superblock_scale(type, record, has_min(type), p);
+        for (int k = k0; k < cols && k < k0 + 256; k += 32, record += record_bytes) {
+            __builtin_prefetch(record + 2048, 0, 2); /* into the second level; one line a record keeps the stream going over pages */
+            UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
+                UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++) {
+                    vf scale = unpack_scale(type, record, d[p], sub, p), min = has_min(type) ? unpack_min(type, record, dmin[p], p) : scale;
+                    multiply_block(type, nc, 0, record, sub, p, scale, min, x, k + 16 * sub, sum[p]);
+                }
+        }
     }
     UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[p][c]);
 }
@@ -175,12 +182,13 @@ ALWAYS_INLINE void unpack_panel(int type, const uint8_t *panel, int k0, int k1, 
     const size_t record_bytes = record_bytes_of(type);
     int per = 8 / groups_of(type);
     const uint8_t *record = panel + (size_t)(k0 / 32) * record_bytes + (is_super(type) ? (size_t)(k0 / 256) * 64 : 0);
-    const uint8_t *tail = record + 8 * record_bytes;
+    vf d[MATMUL_PARTS], dmin[MATMUL_PARTS];
+    UNROLL for (int p = 0; p < MATMUL_PARTS; p++) d[p] = superblock_scale(type, record, 0, p), dmin[p] = superblock_scale(type, record, has_min(type), p);
     for (int b = 0; b < (k1 - k0) / 32; b++, record += record_bytes)
         UNROLL for (int p = 0; p < MATMUL_PARTS; p++) {
             UNROLL for (int g = 0; g < 8; g++) vi_store(u->q[8 * b + g] + p * 4 * VF_LANES, unpack_group(type, record, g, p));
-            UNROLL for (int sub = 0; sub < per; sub++) vf_store(u->scale[b * per + sub] + p * VF_LANES, unpack_scale(type, record, tail, sub, p));
-            if (has_min(type)) vf_store(u->min[b] + p * VF_LANES, unpack_min(type, record, tail, p));
+            UNROLL for (int sub = 0; sub < per; sub++) vf_store(u->scale[b * per + sub] + p * VF_LANES, unpack_scale(type, record, d[p], sub, p));
+            if (has_min(type)) vf_store(u->min[b] + p * VF_LANES, unpack_min(type, record, dmin[p], p));
         }
 }
 

@@ -43,6 +43,12 @@ static inline vf vf_scale2(vf p, vf shifted) {
     __m256i n = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x4B400000)), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
 }
+/* The low byte of every lane, as vf_scale2 has its integers. */
+static inline void vf_store_low_bytes(void *p, vf v) {
+    __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(v), _mm256_set1_epi32(0x0C080400));
+    int32_t four[2] = {_mm256_extract_epi32(bytes, 0), _mm256_extract_epi32(bytes, 4)};
+    memcpy(p, four, 8);
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ)); }
 

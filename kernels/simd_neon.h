@@ -32,6 +32,11 @@ static inline vf vf_scale2(vf p, vf shifted) {
     int32x4_t n = vshlq_n_s32(vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4B400000)), 23);
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), n));
 }
+/* The low byte of every lane, as vf_scale2 has its integers. */
+static inline void vf_store_low_bytes(void *p, vf v) {
+    uint16x4_t halves = vmovn_u32(vreinterpretq_u32_f32(v));
+    vst1_lane_u32(p, vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low))); }
 

@@ -34,6 +34,11 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return acc + a * b; }
 
 /* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
 static inline vf vf_scale2(vf p, vf shifted) { return (vf)((vi)p + (((vi)shifted - 0x4B400000) << 23)); }
+/* The low byte of every lane, as vf_scale2 has its integers. */
+static inline void vf_store_low_bytes(void *p, vf v) {
+    int8_t bytes[4] = {(int8_t)((vi)v)[0], (int8_t)((vi)v)[1], (int8_t)((vi)v)[2], (int8_t)((vi)v)[3]};
+    memcpy(p, bytes, 4);
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
 
