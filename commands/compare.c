@@ -221,7 +221,9 @@ static int compare(comparison *c) {
 }
 
 int command_compare(int argc, char **argv) {
-    static comparison c = {.pool = "mean", .kv_list = "f16", .depth_list = "0,1024,4096", .memory_text = "8G", .tokens = 32, .prompt = 128, .rounds = 5, .chunk = 256};
+    static comparison c; /* zeroed, and too large for a stack */
+    c.pool = "mean", c.kv_list = "f16", c.depth_list = "0,1024,4096", c.memory_text = "8G";
+    c.tokens = 32, c.prompt = 128, c.rounds = 5, c.chunk = 256;
     int n_paths = 0;
     const opt options[] = {
         {"--shape", OPT_STRING, &c.shape_text, 0, 0, "S", "random weights: dim=2048,layers=4,heads=32,ffn=5632,vocab=32000,type=q8_0"},

@@ -10,7 +10,9 @@
  *     y += d * scale * dx * sum q xq - dmin * min * dx * sum xq      q4_k, q5_k;   q6_k: blocks of 16, offset 32. */
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
+#ifdef GQA_SMALL_CODE /* plain C: six times smaller, and seldom what anyone waits for */
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 12")

@@ -12,7 +12,7 @@ HEADS = 8
 FULL = {"shape": "dim=192,layers=4,heads=8,kv_heads=8,head_dim=32,ffn=384,context=256", "vocab": 2048, "steps": 3000, "batch": 32,
         "rate": 0.003, "alphas": [0, 0.05, 0.1], "seeds": [1, 2, 3], "groups": [4, 2, 1], "distill": [0, 0.5]}
 QUICK = {"shape": "dim=128,layers=3,heads=8,kv_heads=8,head_dim=16,ffn=256,context=128", "vocab": 1024, "steps": 800, "batch": 32,
-         "rate": 0.004, "alphas": [0, 0.05], "seeds": [1], "groups": [4, 2, 1], "distill": [0, 0.5]}
+         "rate": 0.004, "alphas": [0, 0.05, 0.1], "seeds": [1], "groups": [4, 2, 1], "distill": [0, 0.5]}
 
 
 class Lab:

@@ -266,9 +266,30 @@ static void test_foreign(void) {
     CHECK_HAS(err.message, "/nowhere/model.gguf: cannot open");
 }
 
-int main(void) {
+/* test_malformed DIR: writes valid files there, to start a fuzzer from (tests/fuzz/seeds). */
+static void write_seed(const char *folder, const char *name, const void *data, size_t size) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(data, 1, size, f) == size, "%s not written", path);
+    if (f) fclose(f);
+}
+static void write_seeds(const char *folder) {
+    static uint8_t file[1 << 16];
     uint8_t *data;
     size_t size;
+    for (int i = 0; i < 3; i++) {
+        make_gguf(&lies[i], &data, &size);
+        write_seed(folder, gqa_type_name(lies[i].tensor_type), data, size);
+        free(data);
+    }
+    for (int version = 0; version < 2; version++) write_seed(folder, version ? "llama2c-v1" : "llama2c-v0", file, make_llama2c(version, file));
+}
+
+int main(int argc, char **argv) {
+    uint8_t *data;
+    size_t size;
+    if (argc > 1) return write_seeds(argv[1]), test_end();
     test_lies();
     make_gguf(&lies[0], &data, &size);
     test_header_bytes(data, size);

@@ -14,6 +14,13 @@ done; done
 "$run" $m -i "Once upon a time" -t 0 -n 60 --kv f32 --no-repack --quiet >"$tmp/out" 2>&1
 cmp -s "$tmp/out" tests/golden/stories-gqa.txt && ok || no "--no-repack: another story"
 "$run" info $m | grep -q "GQA (4 query heads share a KV head)" && ok || no "info"
+"$run" info models/stories-mha.gguf | grep -q "MHA" && ok || no "info of the twin"
+# Both predict a text that is in no corpus about equally well: perplexity of a token below 30 (uniform: 2048).
+echo "One day, a small dog named Max went to the park with his friend Anna. They saw a big red ball under a tree. Max ran to the ball and Anna laughed. Then a bird came and took the ball away. Max was sad, but Anna gave him a hug and they went home." >"$tmp/text"
+for twin in gqa mha; do
+    ppl=$("$run" perplexity models/stories-$twin.gguf -f "$tmp/text" 2>"$tmp/err" | sed -n 's/.*[Pp]erplexity[^0-9]*\([0-9]*\).*/\1/p' | tail -n 1)
+    [ -n "$ppl" ] && [ "$ppl" -ge 2 ] && [ "$ppl" -lt 30 ] && ok || no "stories-$twin: perplexity $ppl"
+done
 for words in "the cat sat on the mat and looked at the moon"; do
     ids=$("$run" tokenize $m -i "$words" --no-bos 2>&1 | wc -w)
     [ "$ids" -ge 5 ] && [ "$ids" -le 20 ] && ok || no "tokenize: $ids ids"

@@ -1,4 +1,4 @@
-/* fuzz_numbers.c: any bytes as numbers and shapes on the command line. */
+/* fuzz_numbers.c: any bytes as numbers and shapes on the command line. Run with -close_fd_mask=2: refusals are printed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +12,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int list[8];
     gqa_config shape = {0};
     gqa_type type;
-    static FILE *quiet;
-    if (!quiet) quiet = freopen("/dev/null", "w", stderr);
     if (size >= sizeof text) size = sizeof text - 1;
     memcpy(text, data, size);
     text[size] = 0;
