@@ -21,7 +21,7 @@ CFLAGS += $(CFLAGS_EXTRA)
 LIB_SRC  = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 TEST_SRC = $(wildcard tests/test_*.c)
-TEST_LIB = $(filter-out $(TEST_SRC),$(wildcard tests/*.c)) commands/template.c
+TEST_LIB = tests/reference.c commands/template.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
 TESTS    = $(TEST_SRC:%.c=$(BUILD)/%)
@@ -76,6 +76,11 @@ install: $(BUILD)/run lib
 	cp $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so $(DESTDIR)$(PREFIX)/lib/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@OMP@|$(if $(filter 1,$(OMP)),-fopenmp)|' docs/gqa.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/gqa.pc
 	cp docs/gqa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+# soak: a million tokens over many sessions, at most 15 minutes; not part of make test.
+$(BUILD)/soak: tests/soak.c $(BUILD)/libgqa.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+soak: $(BUILD)/soak
+	$(BUILD)/soak 1000000 900
 # libFuzzer targets: make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DGQA_ONLY_SCALAR
 FUZZ_OBJ = $(patsubst %.c,build-fuzz/%.o,$(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c)
@@ -92,6 +97,6 @@ dist:
 clean:
 	rm -rf build build-* run
 
-.PHONY: all demo test asan tsan fuzz lib install dist clean
+.PHONY: all demo test asan tsan soak lint fuzz lib install dist clean
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)

@@ -1,0 +1,104 @@
+/* soak.c: a day's use in minutes (make soak; soak TOKENS SECONDS): many sessions over one model, with rewinds, saves and loads.
+ * Every so often a session's logits must equal, bit for bit, those of a fresh session that reads the same tokens, and the
+ * memory in use must not have grown. Ends after TOKENS tokens or SECONDS seconds. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../model.h"
+
+enum { SESSIONS = 6, CONTEXT = 200, CHECK_EVERY = 64 };
+
+typedef struct talk {
+    gqa_session *s;
+    int32_t tokens[CONTEXT];
+    int n;
+} talk;
+
+static uint64_t state = 7;
+static unsigned below(unsigned n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(state >> 33) % n;
+}
+
+static void fail(const char *what, const gqa_error *err) {
+    printf("soak: %s: %s\n0 passed, 1 failed\n", what, err->message);
+    exit(1);
+}
+
+static long resident_pages(void) {
+    long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld %ld", &size, &resident) != 2) resident = 0;
+    if (f) fclose(f);
+    return resident;
+}
+
+static gqa_session *open_session(const gqa_model *m, gqa_error *err) {
+    gqa_session *s = gqa_session_new(m, &(gqa_session_options){.context = CONTEXT, .batch = 32}, err);
+    if (!s) fail("a session", err);
+    return s;
+}
+
+/* Feeds 1 to 8 tokens: the model's own choice first, then any. */
+static void feed(const gqa_model *m, talk *t, gqa_error *err) {
+    int n = 1 + (int)below(8), vocab = gqa_vocab_size(m);
+    if (n > CONTEXT - t->n) n = CONTEXT - t->n;
+    for (int i = 0; i < n; i++) t->tokens[t->n + i] = (int32_t)below((unsigned)vocab);
+    const float *logits = gqa_session_logits(t->s);
+    if (logits && t->n) {
+        int best = 0;
+        for (int i = 1; i < vocab; i++) if (logits[i] > logits[best]) best = i;
+        t->tokens[t->n] = best;
+    }
+    if (gqa_session_eval(t->s, t->tokens + t->n, n, err)) fail("eval", err);
+    t->n += n;
+}
+
+static void compare_fresh(const gqa_model *m, const talk *t, gqa_error *err) {
+    gqa_session *fresh = open_session(m, err);
+    if (gqa_session_eval(fresh, t->tokens, t->n, err)) fail("a fresh session", err);
+    if (memcmp(gqa_session_logits(fresh), gqa_session_logits(t->s), sizeof(float) * (size_t)gqa_vocab_size(m))) fail("other logits than a fresh session's", err);
+    gqa_session_free(fresh);
+}
+
+int main(int argc, char **argv) {
+    long wanted = argc > 1 ? atol(argv[1]) : 1000000, seconds = argc > 2 ? atol(argv[2]) : 900, done = 0, step = 0, checks = 0, pages = 0;
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
+    if (!m) fail("models/stories-gqa.gguf", &err);
+    static talk talks[SESSIONS];
+    char path[64];
+    time_t end = time(NULL) + seconds;
+    snprintf(path, sizeof path, "/tmp/gqa-soak-%ld", (long)getpid());
+    for (int i = 0; i < SESSIONS; i++) talks[i].s = open_session(m, &err);
+    for (; done < wanted && time(NULL) < end; step++) {
+        talk *t = &talks[below(SESSIONS)];
+        unsigned what = below(100);
+        int before = t->n;
+        if (t->n == CONTEXT || what < 5) {
+            t->n = (int)below((unsigned)t->n + 1);
+            if (gqa_session_rewind(t->s, t->n)) fail("rewind", &err);
+            before = t->n;
+        }
+        if (what >= 98 && t->n) { /* saved, and loaded into a session made for it */
+            if (gqa_session_save(t->s, path, &err)) fail("save", &err);
+            gqa_session_free(t->s);
+            t->s = open_session(m, &err);
+            if (gqa_session_load(t->s, path, &err)) fail("load", &err);
+        }
+        if (t->n < CONTEXT) feed(m, t, &err);
+        done += t->n - before;
+        if (step % CHECK_EVERY == 0 && t->n) compare_fresh(m, t, &err), checks++;
+        if (step == 4000) pages = resident_pages();
+    }
+    remove(path);
+    long grown = pages ? resident_pages() - pages : 0;
+    for (int i = 0; i < SESSIONS; i++) gqa_session_free(talks[i].s);
+    gqa_model_close(m);
+    printf("%ld tokens, %ld comparisons with fresh sessions, resident memory grew by %ld pages since step 4000\n", done, checks, grown);
+    printf("%d passed, %d failed\n", grown < 256, grown >= 256);
+    return grown >= 256;
+}
