@@ -81,6 +81,14 @@ $(BUILD)/soak: tests/soak.c $(BUILD)/libgqa.a
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 soak: $(BUILD)/soak
 	$(BUILD)/soak 1000000 900
+# lint: gcc's conversion warnings in everything that reads files or numbers, cppcheck, clang-tidy (.clang-tidy).
+PARSERS = util.c gguf.c gguf_write.c llama2c.c checkpoint.c session_file.c tokenizer.c tokenizer_bpe.c tokenizer_split.c commands/common.c
+LINTED  = $(filter-out unicode_table.c,$(wildcard *.c convert/*.c train/*.c commands/*.c)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
+lint:
+	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --suppress=missingInclude --suppress=invalidPointerCast \
+	    --suppress=invalidFunctionArg --suppress=legacyUninitvar --suppress=uninitStructMember --error-exitcode=1 $(LINTED)
+	clang-tidy --quiet $(LINTED) -- -std=c11 -D_POSIX_C_SOURCE=200809L
 # libFuzzer targets: make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DGQA_ONLY_SCALAR
 FUZZ_OBJ = $(patsubst %.c,build-fuzz/%.o,$(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c)

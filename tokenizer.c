@@ -491,7 +491,7 @@ static int32_t special_at(const gqa_vocab *v, const char *text, size_t len, int 
 
 int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err) {
     id_list list = {out, out ? cap : 0, 0, 0};
-    int may_start[256] = {0}, parse = (flags & GQA_TOKENIZE_SPECIAL) != 0, after_special = 1;
+    int may_start[256] = {0}, parse = (flags & GQA_TOKENIZE_SPECIAL) != 0;
     if (len > INT32_MAX / 8) return gqa_fail(err, GQA_ERR_ARGUMENT, "a text of %zu bytes is too long to tokenize", len);
     for (int i = 0; i < v->n_special; i++)
         if (parse || v->types[v->special[i]] == TOKEN_USER) may_start[(unsigned char)v->names[v->special[i]].data[0]] = 1;
@@ -500,13 +500,9 @@ int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigne
     for (size_t i = 0; i <= len; i++) {
         int32_t id = i < len && may_start[(unsigned char)text[i]] ? special_at(v, text + i, len - i, parse) : -1;
         if (i < len && id < 0) continue;
-        if (i > begin) {
-            encode_plain(v, text + begin, i - begin, v->add_space && after_special, &list);
-            after_special = 0;
-        }
+        if (i > begin) encode_plain(v, text + begin, i - begin, v->add_space, &list);
         if (id < 0) break;
         id_add(&list, id);
-        after_special = 1;
         begin = i + (size_t)v->names[id].size;
         i = begin - 1;
     }

@@ -215,7 +215,7 @@ char *read_text(const char *path, size_t *size) {
         }
         *size += fread(text + *size, 1, capacity - *size - 1, f);
     } while (!feof(f) && !ferror(f));
-    int complete = feof(f) && !ferror(f);
+    int complete = text && feof(f) && !ferror(f);
     if (!complete) fail("%s: %s", from_stdin ? "standard input" : path, ferror(f) ? strerror(errno) : "no memory for all of it");
     if (!from_stdin) fclose(f);
     if (!complete) {

@@ -107,7 +107,7 @@ static void declare(job *j, const gqa_tensor *t) {
     uint64_t dims[GQA_MAX_DIMS];
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
-    if (kind == KEY || kind == VALUE) dims[t->n_dims > 1] = (uint64_t)(j->config.n_kv_heads * j->config.head_dim);
+    if (kind == KEY || kind == VALUE) dims[t->n_dims > 1] = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
 

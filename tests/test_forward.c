@@ -12,6 +12,7 @@ typedef struct spec {
     int dim, layers, heads, kv_heads, head_dim, ffn, vocab, type, untied, window, rope_dim;
     const char *scaling;       /* "linear", "yarn"; NULL */
     int rope_factors;
+    int mixed_type;            /* of V and down matrices, as Q4_K_M files have them; 0: type */
 } spec;
 
 /* A random model as a GGUF image and as the reference sees it. */
@@ -49,12 +50,14 @@ static const float *tensor(twin *t, const char *name, int type, int rows, int co
     return values;
 }
 
-static ref_matrix matrix(twin *t, const char *name, int rows, int cols) {
-    return (ref_matrix){tensor(t, name, t->s.type, rows, cols, 0), rows, cols, is_int8(t->s.type)};
+static ref_matrix typed_matrix(twin *t, const char *name, int type, int rows, int cols) {
+    return (ref_matrix){tensor(t, name, type, rows, cols, 0), rows, cols, is_int8(type)};
 }
+static ref_matrix matrix(twin *t, const char *name, int rows, int cols) { return typed_matrix(t, name, t->s.type, rows, cols); }
 
 static void all_tensors(twin *t) {
     const spec *s = &t->s;
+    int mixed = s->mixed_type ? s->mixed_type : s->type;
     int q_dim = s->heads * s->head_dim, kv_dim = s->kv_heads * s->head_dim;
     char name[64];
 #define NAME(suffix) (snprintf(name, sizeof name, "blk.%d." suffix, l), name)
@@ -64,7 +67,7 @@ static void all_tensors(twin *t) {
         y->attn_norm = tensor(t, NAME("attn_norm.weight"), 0, 0, s->dim, 1);
         y->wq = matrix(t, NAME("attn_q.weight"), q_dim, s->dim);
         y->wk = matrix(t, NAME("attn_k.weight"), kv_dim, s->dim);
-        y->wv = matrix(t, NAME("attn_v.weight"), kv_dim, s->dim);
+        y->wv = typed_matrix(t, NAME("attn_v.weight"), mixed, kv_dim, s->dim);
         if (!strcmp(s->arch, "qwen2")) {
             y->bq = tensor(t, NAME("attn_q.bias"), 0, 0, q_dim, 0.1f);
             y->bk = tensor(t, NAME("attn_k.bias"), 0, 0, kv_dim, 0.1f);
@@ -78,7 +81,7 @@ static void all_tensors(twin *t) {
         y->ffn_norm = tensor(t, NAME("ffn_norm.weight"), 0, 0, s->dim, 1);
         y->w_gate = matrix(t, NAME("ffn_gate.weight"), s->ffn, s->dim);
         y->w_up = matrix(t, NAME("ffn_up.weight"), s->ffn, s->dim);
-        y->w_down = matrix(t, NAME("ffn_down.weight"), s->dim, s->ffn);
+        y->w_down = typed_matrix(t, NAME("ffn_down.weight"), mixed, s->dim, s->ffn);
     }
     t->ref.output_norm = tensor(t, "output_norm.weight", 0, 0, s->dim, 1);
     t->ref.classifier = (ref_matrix){t->ref.embedding, s->vocab, s->dim, is_int8(s->type)};
@@ -185,19 +188,19 @@ static void test_grid(void) {
     int turn = 0;
     for (int i = 0; i < 9; i++)
         for (int a = 0; a < 3; a++, turn++) {
-            spec s = {archs[a], shapes[i].dim, 2, shapes[i].heads, shapes[i].kv_heads, shapes[i].head_dim, 33 + i, 37 + 13 * i, floats[turn % 3], turn % 2, 0, 0, NULL, 0};
+            spec s = {archs[a], shapes[i].dim, 2, shapes[i].heads, shapes[i].kv_heads, shapes[i].head_dim, 33 + i, 37 + 13 * i, floats[turn % 3], turn % 2, 0, 0, NULL, 0, 0};
             compare(&s, "f32", REF_EXACT, prompts[turn % 5], 1e-4, seed++);
             if (i < 3) compare(&s, "f32", REF_EXACT, prompts[(turn + 3) % 5], 1e-4, seed++);
         }
-    compare(&(spec){"llama", 48, 2, 6, 2, 8, 50, 61, GQA_TYPE_F32, 1, 0, 0, NULL, 0}, "f32", REF_EXACT, 300, 1e-4, 77);
-    compare(&(spec){"qwen3", 24, 1, 4, 1, 8, 50, 61, GQA_TYPE_F16, 0, 0, 0, NULL, 0}, "f32", REF_EXACT, 600, 1e-4, 78);
-    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 13, 0, NULL, 0}, "f32", REF_EXACT, 300, 1e-4, 79);
-    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 64, 0, NULL, 0}, "f32", REF_EXACT, 200, 1e-4, 80);
-    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 0, "linear", 0}, "f32", REF_EXACT, 100, 1e-4, 81);
-    compare(&(spec){"llama", 64, 2, 4, 2, 16, 20, 41, GQA_TYPE_F32, 0, 0, 0, "yarn", 0}, "f32", REF_EXACT, 100, 1e-4, 82);
-    compare(&(spec){"qwen2", 64, 2, 4, 2, 16, 20, 41, GQA_TYPE_F32, 0, 0, 0, "yarn", 0}, "f32", REF_EXACT, 100, 1e-4, 83);
-    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 0, NULL, 1}, "f32", REF_EXACT, 100, 1e-4, 84);
-    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 4, NULL, 0}, "f32", REF_EXACT, 100, 1e-4, 85);
+    compare(&(spec){"llama", 48, 2, 6, 2, 8, 50, 61, GQA_TYPE_F32, 1, 0, 0, NULL, 0, 0}, "f32", REF_EXACT, 300, 1e-4, 77);
+    compare(&(spec){"qwen3", 24, 1, 4, 1, 8, 50, 61, GQA_TYPE_F16, 0, 0, 0, NULL, 0, 0}, "f32", REF_EXACT, 600, 1e-4, 78);
+    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 13, 0, NULL, 0, 0}, "f32", REF_EXACT, 300, 1e-4, 79);
+    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 64, 0, NULL, 0, 0}, "f32", REF_EXACT, 200, 1e-4, 80);
+    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 0, "linear", 0, 0}, "f32", REF_EXACT, 100, 1e-4, 81);
+    compare(&(spec){"llama", 64, 2, 4, 2, 16, 20, 41, GQA_TYPE_F32, 0, 0, 0, "yarn", 0, 0}, "f32", REF_EXACT, 100, 1e-4, 82);
+    compare(&(spec){"qwen2", 64, 2, 4, 2, 16, 20, 41, GQA_TYPE_F32, 0, 0, 0, "yarn", 0, 0}, "f32", REF_EXACT, 100, 1e-4, 83);
+    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 0, NULL, 1, 0}, "f32", REF_EXACT, 100, 1e-4, 84);
+    compare(&(spec){"llama", 24, 2, 4, 2, 8, 20, 41, GQA_TYPE_F32, 0, 0, 4, NULL, 0, 0}, "f32", REF_EXACT, 100, 1e-4, 85);
 }
 
 /* Activations are rounded to int8 in runtime and reference alike; a value on the edge may round differently and the layers
@@ -206,9 +209,13 @@ static void test_quantised(void) {
     static const int types[] = {GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K};
     for (int i = 0; i < 6; i++) {
         int wide = i >= 3;
-        compare(&(spec){i % 2 ? "llama" : "qwen3", wide ? 256 : 96, 2, 8, 2, 32, wide ? 512 : 160, 70, types[i], i % 2, 0, 0, NULL, 0}, "f32", REF_EXACT, 33, 8e-2, 200 + (uint64_t)i);
+        compare(&(spec){i % 2 ? "llama" : "qwen3", wide ? 256 : 96, 2, 8, 2, 32, wide ? 512 : 160, 70, types[i], i % 2, 0, 0, NULL, 0, 0}, "f32", REF_EXACT, 33, 8e-2, 200 + (uint64_t)i);
     }
-    spec s = {"llama", 64, 2, 4, 2, 32, 48, 70, GQA_TYPE_F32, 0, 0, 0, NULL, 0};
+    /* Files of several types: Q4_K_M's pair, and what stands in where rows are not a multiple of 256. */
+    compare(&(spec){"llama", 256, 2, 8, 2, 32, 512, 70, GQA_TYPE_Q4_K, 1, 0, 0, NULL, 1, GQA_TYPE_Q6_K}, "f32", REF_EXACT, 33, 8e-2, 210);
+    compare(&(spec){"qwen2", 96, 2, 4, 1, 24, 160, 70, GQA_TYPE_Q5_0, 0, 0, 0, NULL, 0, GQA_TYPE_Q8_0}, "f32", REF_EXACT, 33, 8e-2, 211);
+    compare(&(spec){"qwen3", 96, 2, 7, 1, 32, 160, 70, GQA_TYPE_F16, 0, 0, 0, NULL, 0, GQA_TYPE_Q8_0}, "f32", REF_EXACT, 33, 8e-2, 212);
+    spec s = {"llama", 64, 2, 4, 2, 32, 48, 70, GQA_TYPE_F32, 0, 0, 0, NULL, 0, 0};
     compare(&s, "f16", REF_F16, 70, 2e-3, 301);
     compare(&s, "bf16", REF_BF16, 70, 1e-2, 302);
     compare(&s, "q8_0", REF_Q8_0, 70, 1e-2, 303);

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "../model.h"
+#include "../checkpoint.h"
 #include "../tokenizer.h"
 
 static gqa_model *open_vocab(const char *name, const char *tokenizer) {
@@ -170,7 +171,39 @@ static void test_own(void) {
     CHECK(gqa_vocab_new(&v, pieces, scores, types, 12, 12, 2, 0, NULL) < 0, "an id out of range is refused");
 }
 
+/* A byte-level vocabulary in a file: its pre-tokeniser decides where text is cut; one we do not know is named. */
+static void test_pre_tokenisers(void) {
+    static const struct { const char *pre, *text; int n; int32_t ids[8]; } cases[] = {
+        {"llama-bpe", "1234ab", 4, {7, 4, 5, 6}}, {"smollm", "12ab", 3, {2, 3, 6}}, {"qwen2", "12ab", 3, {2, 3, 6}}, {"mystery", "ab", 1, {6}}};
+    static const char *const names[] = {"a", "b", "1", "2", "3", "4", "ab", "12", "34", "<|im_end|>"};
+    static const int32_t types[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 3};
+    for (int i = 0; i < 4; i++) {
+        gqa_error err = {0};
+        gqa_bytes pieces[10], merges[] = {{"a b", 3}, {"1 2", 3}};
+        uint8_t *image = NULL;
+        size_t size = 0;
+        gguf_writer *w = gguf_writer_new(NULL, &err);
+        for (int t = 0; t < 10; t++) pieces[t] = (gqa_bytes){names[t], strlen(names[t])};
+        gguf_put_string(w, "general.architecture", "llama", 5);
+        gguf_put_string(w, "tokenizer.ggml.model", "gpt2", 4);
+        gguf_put_string(w, "tokenizer.ggml.pre", cases[i].pre, strlen(cases[i].pre));
+        gguf_put_strings(w, "tokenizer.ggml.tokens", pieces, 10);
+        gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, 10);
+        gguf_put_strings(w, "tokenizer.ggml.merges", merges, 2);
+        CHECK(gguf_finish_memory(w, &image, &size, &err) == 0, "%s", err.message);
+        gqa_model *m = gqa_model_from_memory(image, size, &(gqa_model_options){.vocab_only = 1}, &err);
+        CHECK(m != NULL, "%s: %s", cases[i].pre, err.message);
+        const char *warning = m ? gqa_model_warning(m) : NULL;
+        if (m) check_ids(m, cases[i].text, 0, cases[i].ids, cases[i].n);
+        if (i < 3) CHECK(!warning, "%s: %s", cases[i].pre, warning);
+        else CHECK_HAS(warning ? warning : "", "pre-tokenizer \"mystery\"");
+        gqa_model_close(m);
+        free(image);
+    }
+}
+
 int main(void) {
+    test_pre_tokenisers();
     test_own();
     test_llama2();
     test_llama3();
