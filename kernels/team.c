@@ -122,7 +122,7 @@ static void wait_for_end(const gqa_worker *w) {
 
 /* Gives back `finished` units (0 or 1) and takes one, or sees the phase to its end and returns -1. */
 static int exchange(gqa_worker *w, unsigned finished) {
-    unsigned n = (unsigned)w->n_units, done, unit;
+    unsigned n = (unsigned)w->n_units, done = 0, unit = 0;
     uint64_t before = atomic_load_explicit(&w->team->state, memory_order_acquire), after;
     do {
         if (phase_in(before) != w->phase) break;

@@ -18,7 +18,7 @@ cmp -s "$tmp/out" tests/golden/stories-gqa.txt && ok || no "--no-repack: another
 # Both predict a text that is in no corpus about equally well: perplexity of a token below 30 (uniform: 2048).
 echo "One day, a small dog named Max went to the park with his friend Anna. They saw a big red ball under a tree. Max ran to the ball and Anna laughed. Then a bird came and took the ball away. Max was sad, but Anna gave him a hug and they went home." >"$tmp/text"
 for twin in gqa mha; do
-    ppl=$("$run" perplexity models/stories-$twin.gguf -f "$tmp/text" 2>"$tmp/err" | sed -n 's/.*[Pp]erplexity[^0-9]*\([0-9]*\).*/\1/p' | tail -n 1)
+    ppl=$("$run" perplexity models/stories-$twin.gguf -f "$tmp/text" -c 32 2>"$tmp/err" | sed -n "s/^PPL = \([0-9]*\).*/\1/p")
     [ -n "$ppl" ] && [ "$ppl" -ge 2 ] && [ "$ppl" -lt 30 ] && ok || no "stories-$twin: perplexity $ppl"
 done
 for words in "the cat sat on the mat and looked at the moon"; do
