@@ -198,7 +198,7 @@ def main():
     if args.seeds:
         plan["seeds"] = list(range(1, args.seeds + 1))
     names = " ".join(os.path.basename(t) for t in args.texts)
-    command = "scripts/reproduce-gqa-paper.sh " + ("--quick " if args.quick else "") + names
+    command = "scripts/reproduce-gqa-paper.sh " + ("--quick " if args.quick else "") + (f"--seeds {args.seeds} " if args.seeds else "") + names
     os.makedirs(args.docs, exist_ok=True)
     write_report(Lab(args, plan), args.docs, command)
     print(f"wrote {args.docs}/gqa-paper.md")

@@ -19,11 +19,14 @@
     }
 #define SIMDE_RESULT___m512 _mm512_loadu_ps(f)
 #define SIMDE_RESULT___m512i _mm512_loadu_si512(n)
+#define SIMDE_RESULT___m128i _mm_loadu_si128((const __m128i *)n)
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
 #define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
+#define _mm512_cvtepi32_epi8 emulated_cvtepi32_epi8
+SIMDE_LANES(emulated_cvtepi32_epi8, __m128i, __m512i, int32_t, ((char *)n)[i] = (char)in[i])
 SIMDE_LANES(emulated_cvtepi32_ps, __m512, __m512i, int32_t, f[i] = (float)in[i])
 SIMDE_LANES(emulated_cvtepi8_epi32, __m512i, __m128i, int8_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtepu8_epi32, __m512i, __m128i, uint8_t, n[i] = in[i])
