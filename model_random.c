@@ -6,15 +6,9 @@
 #include <string.h>
 
 #include "model_internal.h"
+#include "random.h"
 
 enum { POOL_VALUES = 1 << 18 };  /* distinct random values; a large matrix repeats them at shifting offsets */
-
-static uint64_t next_random(uint64_t *state) {  /* splitmix64 */
-    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
 
 static void defaults(gqa_config *c) {
     if (!c->architecture[0]) strcpy(c->architecture, "llama");
@@ -82,12 +76,12 @@ static void fill(gqa_tensor *t, uint64_t *state, float *values, uint8_t *pool) {
         return;
     }
     float scale = 3.0f / sqrtf((float)t->dims[0]);  /* uniform in [-scale/2, scale/2): deviation 0.87/sqrt(cols) */
-    for (int i = 0; i < POOL_VALUES; i++) values[i] = ((float)(next_random(state) >> 40) / 16777216.0f - 0.5f) * scale;
+    for (int i = 0; i < POOL_VALUES; i++) values[i] = ((float)(gqa_random_next(state) >> 40) / 16777216.0f - 0.5f) * scale;
     gqa_quantize(t->type, values, pool, POOL_VALUES);
     const gqa_type_info *info = gqa_type_info_of(t->type);
     size_t n_blocks = (size_t)(POOL_VALUES / info->block), left = (size_t)(t->size / (uint64_t)info->bytes);
     while (left) {
-        size_t skip = (size_t)next_random(state) % (n_blocks / 2), n = n_blocks - skip;
+        size_t skip = (size_t)gqa_random_next(state) % (n_blocks / 2), n = n_blocks - skip;
         if (n > left) n = left;
         memcpy(data, pool + skip * (size_t)info->bytes, n * (size_t)info->bytes);
         data += n * (size_t)info->bytes;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "random.h"
 
 typedef struct candidate {
     float weight;
@@ -81,14 +82,6 @@ void gqa_sampler_accept(gqa_sampler *s, int32_t token) {
     s->recent[s->next] = token;
     s->next = (s->next + 1) % s->opt.repeat_last;
     if (s->n_recent < s->opt.repeat_last) s->n_recent++;
-}
-
-/* Uniform in [0, 1): splitmix64 (Steele, Lea, Flood, OOPSLA 2014), top 53 bits. */
-static double random_unit(gqa_sampler *s) {
-    uint64_t z = (s->state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
@@ -184,7 +177,7 @@ static int weigh(gqa_sampler *s, int n) {
 }
 
 static int32_t draw(gqa_sampler *s, const candidate *c, int n) {
-    double left = random_unit(s) * total(c, n);
+    double left = gqa_random_unit(gqa_random_next(&s->state)) * total(c, n);
     int32_t id = c[0].id;
     for (int i = 0; i < n; i++) {
         if (!(c[i].weight > 0)) continue;  /* rounding may leave a rest: the last token with any weight gets it */

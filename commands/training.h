@@ -26,6 +26,7 @@ typedef struct training_settings {
     {"--warmup", OPT_INT, &(s).opt.warmup, 0, 1 << 30, "N", "steps until the highest rate (a twentieth, at most 200)"},     \
     {"--decay", OPT_FLOAT, &(s).opt.decay, -1, 1, "D", "weight decay; negative: none (0.1)"},                               \
     {"--clip", OPT_FLOAT, &(s).opt.clip, 0, 1e6, "C", "largest norm of the gradient (1)"},                                  \
+    {"--dropout", OPT_FLOAT, &(s).opt.dropout, -1, 0.9, "P", "share of embeddings and layer outputs left out a step (0)"},   \
     {"-s", OPT_INT64, &(s).seed, 0, 9.3e18, "SEED", "the same seed gives the same model (1)"},                              \
     {"-j", OPT_INT, &(s).opt.n_threads, 0, 1024, "N", "threads (physical cores allowed)"},                                  \
     {"--type", OPT_STRING, &(s).type_name, 0, 0, "TYPE", "of the matrices in OUT: f32, f16, q8_0, ... (f16)"},              \

@@ -28,6 +28,7 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
     if (o->rate_end == 0) o->rate_end = p.rate_end;
     if (o->decay == 0) o->decay = p.decay;
     if (o->clip == 0) o->clip = p.clip;
+    if (o->dropout == 0) o->dropout = p.dropout;
     o->beta1 = p.beta1, o->beta2 = p.beta2;
     return EXIT_DONE;
 }

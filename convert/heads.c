@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../random.h"
 #include "convert_internal.h"
 
 /* out [hd, cols] = R [hd, hd] in; R NULL: a copy. */
@@ -48,14 +49,8 @@ static double norm_of(const float *p, size_t n) {
 }
 
 static double gaussian(uint64_t seed, uint64_t index) { /* Box & Muller 1958 over a splitmix64 hash */
-    double u[2];
-    for (uint64_t i = 0; i < 2; i++) {
-        uint64_t z = seed * 0xD1342543DE82EF95u + (2 * index + i + 1) * 0x9E3779B97F4A7C15u;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        u[i] = ((double)((z ^ (z >> 31)) >> 11) + 0.5) / 9007199254740992.0;
-    }
-    return sqrt(-2 * log(u[0])) * cos(6.283185307179586 * u[1]);
+    double u = gqa_random_unit(gqa_random_at(seed, 2 * index)) + 0x1p-54, angle = 6.283185307179586 * (gqa_random_unit(gqa_random_at(seed, 2 * index + 1)) + 0x1p-54);
+    return sqrt(-2 * log(u)) * cos(angle);
 }
 
 /* values [n_kv_heads, size] to [kv_heads, size], in place: a pooled head never lies behind its members. */

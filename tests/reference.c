@@ -201,14 +201,20 @@ static void project(const ref_model *m, const ref_layer *l, const double *h, int
     free(own_v);
 }
 
-static void feed_forward(const ref_model *m, const ref_layer *l, double *x) {
+/* Factor of column i of token t at a site: 0 the embedding, 1 + 2 l attention, 2 + 2 l the feed-forward net. */
+static double kept(const ref_model *m, int site, size_t n, size_t t, size_t i) {
+    return m->drop ? (double)m->drop[((size_t)site * n + t) * (size_t)m->dim + i] : 1;
+}
+
+static void feed_forward(const ref_model *m, int layer, size_t n, size_t t, double *x) {
+    const ref_layer *l = &m->layers[layer];
     double *h = doubles((size_t)m->dim), *gate = doubles((size_t)m->ffn_dim), *up = doubles((size_t)m->ffn_dim);
     normalise(x, l->ffn_norm, m->dim, m->norm_eps, h);
     multiply(&l->w_gate, h, gate);
     multiply(&l->w_up, h, up);
     for (int i = 0; i < m->ffn_dim; i++) gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
     multiply(&l->w_down, gate, h);
-    for (int i = 0; i < m->dim; i++) x[i] += h[i];
+    for (int i = 0; i < m->dim; i++) x[i] += h[i] * kept(m, 2 + 2 * layer, n, t, (size_t)i);
     free(h);
     free(gate);
     free(up);
@@ -219,7 +225,7 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logit
     double *x = doubles(count * dim), *h = doubles(dim), *joined = doubles(q_dim);
     double *q = doubles(count * q_dim), *k = doubles(count * q_dim), *v = doubles(count * q_dim);
     for (size_t t = 0; t < count; t++)
-        for (size_t i = 0; i < dim; i++) x[t * dim + i] = (double)m->embedding[(size_t)tokens[t] * dim + i];
+        for (size_t i = 0; i < dim; i++) x[t * dim + i] = (double)m->embedding[(size_t)tokens[t] * dim + i] * kept(m, 0, count, t, i);
     for (int layer = 0; layer < m->n_layers; layer++) {
         const ref_layer *l = &m->layers[layer];
         for (size_t t = 0; t < count; t++) {
@@ -230,8 +236,8 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logit
             for (int head = 0; head < m->n_heads; head++)
                 attend(m, q + t * q_dim + (size_t)head * d, k, v, head, (int)t, joined + (size_t)head * d);
             multiply(&l->wo, joined, h);
-            for (size_t i = 0; i < dim; i++) x[t * dim + i] += h[i];
-            feed_forward(m, l, x + t * dim);
+            for (size_t i = 0; i < dim; i++) x[t * dim + i] += h[i] * kept(m, 1 + 2 * layer, count, t, i);
+            feed_forward(m, layer, count, t, x + t * dim);
         }
     }
     for (size_t t = 0; t < count; t++) {

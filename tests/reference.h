@@ -35,6 +35,7 @@ typedef struct ref_model {
     const float *rope_factors;            /* [rope_dim/2] divisors of the frequencies; NULL: none */
     ref_cache cache;
     const float *embedding;               /* [vocab, dim] */
+    const float *drop;                    /* [1 + 2 layers, n, dim] factors of the embeddings and of what layers add; NULL: none */
     const float *output_norm;             /* [dim] */
     ref_matrix classifier;                /* [vocab, dim] */
     ref_layer *layers;                    /* [n_layers] */

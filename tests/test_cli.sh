@@ -46,6 +46,9 @@ expect 2 "-f" train "$tmp/x.gguf"
 expect 1 "nofile" train "$tmp/x.gguf" -f "$tmp/nofile"
 expect 1 "/nonexistent/x.gguf" train /nonexistent/x.gguf -f "$tmp/corpus.txt" $shape --steps 1 --quiet
 expect 2 "type" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --type q9
+expect 2 "--dropout" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --dropout 0.95
+expect 0 "" train "$tmp/d.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 30 --dropout 0.5 --quiet
+cmp -s "$tmp/d.gguf" "$m" && no "dropout changes nothing" || ok
 
 # Uptraining: half of the parent's 30 steps, pooled to MQA, with and without the parent as a teacher; a fraction of 0 only pools.
 expect 0 "step 15:" uptrain "$m" "$tmp/u.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" --kv-heads 1 --fraction 0.5 --eval-every 5

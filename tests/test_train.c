@@ -4,7 +4,7 @@
 
 #include <unistd.h>
 
-#include "../train/train.h"
+#include "../train/train_internal.h"
 #include "reference.h"
 
 static const char *scratch_path(const char *name) {
@@ -53,7 +53,9 @@ static double reference_loss(const ref_model *m, const ref_model *teacher, doubl
     double *z = malloc(sizeof *z * (size_t)(length * m->vocab)), *q = malloc(sizeof *q * (size_t)(length * m->vocab)), loss = 0;
     for (int s = 0; s < n; s++) {
         const int32_t *in = tokens + s * (length + 1);
-        ref_forward(m, in, length, z);
+        ref_model masked = *m;
+        if (m->drop) masked.drop += s * (1 + 2 * m->n_layers) * length * m->dim;
+        ref_forward(&masked, in, length, z);
         if (teacher) ref_forward(teacher, in, length, q);
         for (int t = 0; t < length; t++) {
             double lse = log_sum_exp(z + t * m->vocab, m->vocab), own = lse - z[t * m->vocab + in[t + 1]], kl = 0;
@@ -128,6 +130,43 @@ static void test_gradients(void) {
     }
 }
 
+static void test_dropout(void) {
+    enum { SITES = 5, SEQUENCES = 2, LENGTH = 13, DIM = 24, MANY = 20000 };
+    gqa_config c = shape(2, 1);
+    gqa_train_options o = {.steps = 10, .batch = 2, .seed = 3, .n_threads = 2, .dropout = 0.25f};
+    gqa_error err = {0};
+    gqa_trainer *t = gqa_trainer_new(&c, &o, &err);
+    if (!CHECK(t, "%s", err.message)) return;
+    static float factors[SEQUENCES][SITES][LENGTH][DIM], many[MANY], other[MANY];
+    dropout d = {o.dropout, train_dropout_key(o.seed, 0), 0};
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int site = 0; site < SITES; site++)
+            for (int i = 0; i < LENGTH; i++) train_dropout_factors(&d, site, (size_t)(s * LENGTH + i), 0, factors[s][site][i], DIM);
+    ref_model ref;
+    ref_layer layers[2];
+    randomise(t, 91);
+    refer(t, &ref, layers);
+    ref.drop = factors[0][0][0];
+    check_gradients(t, &ref, NULL, 0, "dropout");
+    gqa_trainer_free(t);
+    int dropped = 0;
+    train_dropout_factors(&d, 1, 7, 0, many, MANY);
+    for (int i = 0; i < MANY; i++) dropped += many[i] == 0, CHECK(many[i] == 0 || many[i] == 1 / 0.75f, "factor %g", (double)many[i]);
+    CHECK(abs(dropped - MANY / 4) < 250, "%d of %d dropped", dropped, MANY); /* four standard deviations */
+    train_dropout_factors(&d, 1, 7, 30, other, 500);
+    CHECK(!memcmp(other, many + 30, 500 * sizeof *many), "the same columns, asked for apart");
+    const struct { int step, site; size_t token; } others[] = {{1, 1, 7}, {0, 2, 7}, {0, 1, 8}};
+    for (int i = 0; i < 3; i++) { /* independent: one in four of those dropped there is dropped here */
+        dropout e = {o.dropout, train_dropout_key(o.seed, others[i].step), 0};
+        int both = 0;
+        train_dropout_factors(&e, others[i].site, others[i].token, 0, other, MANY);
+        for (int k = 0; k < MANY; k++) both += many[k] == 0 && other[k] == 0;
+        CHECK(abs(both - MANY / 16) < 140, "%d dropped twice", both);
+    }
+    o.dropout = 0.95f;
+    CHECK(!gqa_trainer_new(&c, &o, &err), "dropout 0.95");
+}
+
 static void test_distillation(void) {
     gqa_config c = shape(4, 1), pooled = shape(1, 1);
     gqa_train_options o = {.steps = 10, .batch = 2, .seed = 3, .n_threads = 2}, with = o;
@@ -171,9 +210,9 @@ static int same_weights(gqa_trainer *a, gqa_trainer *b) {
     return 1;
 }
 
-static gqa_trainer *train_some(int threads, int steps, const gqa_dataset *d, gqa_step_result *last) {
+static gqa_trainer *train_some(float dropped, int threads, int steps, const gqa_dataset *d, gqa_step_result *last) {
     gqa_config c = shape(2, 1);
-    gqa_train_options o = {.steps = 60, .batch = 6, .micro_batch = 3, .seed = 9, .n_threads = threads, .rate = 0.01f};
+    gqa_train_options o = {.steps = 60, .batch = 6, .micro_batch = 3, .seed = 9, .n_threads = threads, .rate = 0.01f, .dropout = dropped};
     gqa_error err = {0};
     gqa_trainer *t = gqa_trainer_new(&c, &o, &err);
     if (!CHECK(t, "%s", err.message)) exit(1);
@@ -181,20 +220,20 @@ static gqa_trainer *train_some(int threads, int steps, const gqa_dataset *d, gqa
     return t;
 }
 
-static void test_steps(void) {
+static void test_steps(float dropped) {
     gqa_dataset d = cycle(800, 29);
     gqa_step_result r, again;
     gqa_error err = {0};
-    gqa_trainer *one = train_some(1, 60, &d, &r), *three = train_some(3, 60, &d, &again), *first = train_some(2, 25, &d, &again);
+    gqa_trainer *one = train_some(dropped, 1, 60, &d, &r), *three = train_some(dropped, 3, 60, &d, &again), *first = train_some(dropped, 2, 25, &d, &again);
     CHECK(same_weights(one, three), "60 steps with 1 and 3 threads");
-    CHECK(r.loss < 1 && r.rate < 0.0011 && r.rate > 0.0009, "loss %g after 60 steps, last rate %g", r.loss, r.rate);
+    CHECK(r.loss < (dropped > 0 ? 2 : 1) && r.rate < 0.0011 && r.rate > 0.0009, "loss %g after 60 steps, last rate %g", r.loss, r.rate);
     const char *path = scratch_path("state.gguf");
     gqa_map map = {0};
     gqa_checkpoint file;
     CHECK(gqa_trainer_save(first, NULL, path, &err) == 0, "%s", err.message);
     gqa_trainer_free(first);
     CHECK(gqa_map_open(&map, path, &err) == 0 && gqa_checkpoint_read(&file, map.data, map.size, path, &err) == 0, "%s", err.message);
-    gqa_trainer *resumed = train_some(2, 0, &d, &again);
+    gqa_trainer *resumed = train_some(dropped, 2, 0, &d, &again);
     CHECK(gqa_trainer_resume(resumed, &file, &err) == 0 && gqa_trainer_steps_done(resumed) == 25, "%s", err.message);
     for (int i = 25; i < 60; i++) gqa_trainer_step(resumed, &d, &again, &err);
     CHECK(same_weights(one, resumed) && again.loss == r.loss, "a resumed run gives other bits");
@@ -218,7 +257,7 @@ static void test_export(void) {
     gqa_dataset d = cycle(300, 29);
     gqa_step_result r;
     gqa_error err = {0};
-    gqa_trainer *t = train_some(2, 10, &d, &r);
+    gqa_trainer *t = train_some(0, 2, 10, &d, &r);
     const char *path = scratch_path("out.gguf");
     gqa_validation v = {1.5, 0.7, 100};
     gqa_train_record record = {"run train", &v};
@@ -297,8 +336,10 @@ int main(void) {
     test_bpe();
     test_windows();
     test_gradients();
+    test_dropout();
     test_distillation();
-    test_steps();
+    test_steps(0);
+    test_steps(0.1f);
     test_export();
     return test_end();
 }

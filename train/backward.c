@@ -50,6 +50,18 @@ static void attention_back(gqa_worker *w, const pass *p, const layer_acts *a) {
                     (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 1);
 }
 
+/* The gradient of what a site gave to the residual stream: b->dx, or out with what was dropped left out. out may be b->dx. */
+static const float *site_grad(gqa_worker *w, const pass *p, int site, float *out) {
+    int dim = p->net->config.dim;
+    if (p->drop.share == 0) return p->b->dx;
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
+        int from = u * ROW_TOKENS, count = p->tokens - from < ROW_TOKENS ? p->tokens - from : ROW_TOKENS;
+        size_t at = (size_t)from * (size_t)dim;
+        train_dropout_rows(&p->drop, site, from, count, p->b->dx + at, out + at, dim, 0);
+    }
+    return out;
+}
+
 /* A unit owns some columns of the embedding and walks over all tokens, so the order of the sums is fixed. */
 static void embedding_back(gqa_worker *w, const pass *p) {
     const net *n = p->net;
@@ -82,14 +94,15 @@ void train_pass_backward(gqa_worker *w, const pass *p) {
     for (int l = c->n_layers - 1; l >= 0; l--) {
         const layer_acts *a = &n->acts[l];
         const layer_offsets *o = &n->layers[l];
-        linear_grad(w, p, b->dhidden, b->dx, a->hidden, o->wdown, c->dim, c->ffn_dim);
+        linear_grad(w, p, b->dhidden, site_grad(w, p, 2 + 2 * l, b->dnormed), a->hidden, o->wdown, c->dim, c->ffn_dim);
         swiglu_back(w, p, a);
         linear_grad(w, p, b->dnormed, b->dgu, a->normed2, o->wgu, 2 * c->ffn_dim, c->dim);
         norm_grad(w, p, a->mid, o->ffn_norm);
-        linear_grad(w, p, b->datt, b->dx, a->att, o->wo, c->dim, n->q_dim);
+        linear_grad(w, p, b->datt, site_grad(w, p, 1 + 2 * l, b->dnormed), a->att, o->wo, c->dim, n->q_dim);
         attention_back(w, p, a);
         linear_grad(w, p, b->dnormed, b->dqkv, a->normed, o->wqkv, n->qkv_dim, c->dim);
         norm_grad(w, p, a->x, o->attn_norm);
     }
+    site_grad(w, p, 0, b->dx);
     embedding_back(w, p);
 }

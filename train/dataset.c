@@ -57,10 +57,10 @@ void gqa_dataset_free(gqa_dataset *d) {
 static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed) {
     int bits = 1;
     while (bits < 63 && (1ull << bits) < n) bits++;
-    uint64_t mask = (1ull << bits) - 1, key = train_random(seed, n);
+    uint64_t mask = (1ull << bits) - 1, key = gqa_random_at(seed, n);
     do
         for (uint64_t round = 0; round < 4; round++) {
-            i = ((i ^ (key >> (8 * round))) * (train_random(seed, round) | 1)) & mask;
+            i = ((i ^ (key >> (8 * round))) * (gqa_random_at(seed, round) | 1)) & mask;
             i ^= i >> ((bits + 1) / 2);
         }
     while (i >= n);
@@ -72,6 +72,6 @@ size_t gqa_dataset_window(const gqa_dataset *d, int length, uint64_t seed, uint6
     uint64_t slack = windows > 1 ? (uint64_t)length : spare + 1;
     if (windows > 1) windows--; /* so that every offset below length leaves whole windows */
     uint64_t turn = index / windows;
-    uint64_t offset = train_random(seed + 1, turn) % slack;
-    return (size_t)(offset + permute(index % windows, windows, train_random(seed, turn)) * (uint64_t)length);
+    uint64_t offset = gqa_random_at(seed + 1, turn) % slack;
+    return (size_t)(offset + permute(index % windows, windows, gqa_random_at(seed, turn)) * (uint64_t)length);
 }

@@ -17,6 +17,7 @@ typedef struct field {
 static const field fields[] = {
     INT_FIELD(steps), INT_FIELD(batch), INT_FIELD(micro_batch), INT_FIELD(length), FLOAT_FIELD(rate), FLOAT_FIELD(rate_end),
     INT_FIELD(warmup), FLOAT_FIELD(beta1), FLOAT_FIELD(beta2), FLOAT_FIELD(decay), FLOAT_FIELD(clip), FLOAT_FIELD(distill),
+    FLOAT_FIELD(dropout),
 };
 enum { N_FIELDS = sizeof fields / sizeof *fields };
 
@@ -35,7 +36,7 @@ int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *o, gqa_er
         char *value = (char *)o + fields[i].offset;
         int status = fields[i].is_float ? gguf_get_float(c, fields[i].key, (float *)(void *)value, err)
                                         : gguf_get_int(c, fields[i].key, INT32_MIN, INT32_MAX, (int *)(void *)value, err);
-        if (status) return status;
+        if (status < 0 || (status > 0 && i == 0)) return status; /* others may be missing in a file from before they existed: 0 */
     }
     const gguf_entry *seed = gguf_find(c, "gqa.train.seed");
     if (!seed) return 1;

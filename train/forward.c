@@ -54,6 +54,24 @@ static void norm_rows(gqa_worker *w, const pass *p, const net *n, float *out, co
     }
 }
 
+static int drops(const pass *p, const net *n) { return p->drop.share > 0 && n == p->net; } /* a teacher drops nothing */
+
+/* out [tokens, dim] += in [tokens, cols] W^T, less what is dropped. */
+static void linear_add(gqa_worker *w, const pass *p, const net *n, int site, float *out, const float *in, const float *weights, int cols) {
+    int dim = n->config.dim;
+    if (!drops(p, n)) {
+        linear(w, p, out, in, weights, dim, cols, 1);
+        return;
+    }
+    float *room = p->b->dnormed; /* not in use before the way back */
+    linear(w, p, room, in, weights, dim, cols, 0);
+    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
+        int from = u * ROW_TOKENS, count = p->tokens - from < ROW_TOKENS ? p->tokens - from : ROW_TOKENS;
+        size_t at = (size_t)from * (size_t)dim;
+        train_dropout_rows(&p->drop, site, from, count, room + at, out + at, dim, 1);
+    }
+}
+
 static void embed(gqa_worker *w, const pass *p, net *n) {
     size_t dim = (size_t)n->config.dim;
     for (int u = gqa_unit_first(w, p->n); u >= 0; u = gqa_unit_next(w)) {
@@ -61,6 +79,7 @@ static void embed(gqa_worker *w, const pass *p, net *n) {
         float *x = n->acts[0].x + (size_t)u * (size_t)n->length * dim;
         for (int t = 0; t < n->length; t++)
             memcpy(x + (size_t)t * dim, n->params + n->embedding + (size_t)in[t] * dim, dim * sizeof *x);
+        if (drops(p, n)) train_dropout_rows(&p->drop, 0, u * n->length, n->length, x, x, n->config.dim, 0);
     }
 }
 
@@ -106,11 +125,11 @@ void train_pass_forward(gqa_worker *w, const pass *p, net *n) {
         linear(w, p, a->qkv, a->normed, W + o->wqkv, n->qkv_dim, c->dim, 0);
         rotate(w, p, n, a->qkv);
         attention(w, p, n, a);
-        linear(w, p, a->mid, a->att, W + o->wo, c->dim, n->q_dim, 1);
+        linear_add(w, p, n, 1 + 2 * l, a->mid, a->att, W + o->wo, n->q_dim);
         norm_rows(w, p, n, a->normed2, a->mid, W + o->ffn_norm, next);
         linear(w, p, a->gu, a->normed2, W + o->wgu, 2 * c->ffn_dim, c->dim, 0);
         swiglu_rows(w, p, n, a);
-        linear(w, p, next, a->hidden, W + o->wdown, c->dim, c->ffn_dim, 1);
+        linear_add(w, p, n, 2 + 2 * l, next, a->hidden, W + o->wdown, c->ffn_dim);
     }
     norm_rows(w, p, n, n->final, n->x, W + n->output_norm, NULL);
 }

@@ -6,13 +6,6 @@
 
 #include "train_internal.h"
 
-uint64_t train_random(uint64_t seed, uint64_t index) { /* splitmix64 (Steele et al. 2014), used as a hash */
-    uint64_t z = seed * 0xD1342543DE82EF95u + (index + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 static size_t add_weight(net *n, const char *name, int rows, int cols) {
     weight *w = &n->weights[n->n_weights++];
     snprintf(w->name, sizeof w->name, "%s", name);
@@ -146,8 +139,8 @@ void train_net_randomise(net *n, uint64_t seed) {
         if (strstr(w->name, "attn_output") || strstr(w->name, "ffn_down")) deviation /= sqrt(2.0 * n->config.n_layers);
         for (size_t j = 0; j < count; j++) {
             uint64_t at = 2 * (w->offset + j);
-            double u = ((double)(train_random(seed, at) >> 11) + 0.5) / 9007199254740992.0;
-            double angle = 6.283185307179586 * (double)(train_random(seed, at + 1) >> 11) / 9007199254740992.0;
+            double u = gqa_random_unit(gqa_random_at(seed, at)) + 0x1p-54;
+            double angle = 6.283185307179586 * gqa_random_unit(gqa_random_at(seed, at + 1));
             p[j] = w->rows == 1 ? 1.0f : (float)(deviation * sqrt(-2 * log(u)) * cos(angle)); /* Box & Muller 1958 */
         }
     }

@@ -51,6 +51,7 @@ typedef struct gqa_train_options {
     float decay;          /* decoupled weight decay of matrices; negative: none; 0: 0.1 */
     float clip;           /* largest norm of the gradient; 0: 1 */
     float distill;        /* weight of KL to the teacher in the loss, 0..1; the text's own loss has the rest */
+    float dropout;        /* share of embeddings and layer outputs that a step leaves out, 0..0.9; negative: none */
     uint64_t seed;
     int n_threads;        /* 0: one per physical core */
 } gqa_train_options;

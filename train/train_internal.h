@@ -4,6 +4,7 @@
 
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
+#include "../random.h"
 #include "train.h"
 
 /* One tensor of a model: [rows, cols] at offset in its flat array of weights. Vectors have rows 1 and no decay. */
@@ -75,6 +76,14 @@ enum {
     SUM_VALUES = 16384    /* weights a partial sum of the gradient's norm */
 };
 
+/* What is dropped in a step: of each value of the embeddings (site 0) and of the outputs of attention (1 + 2 layer) and of
+ * the feed-forward net (2 + 2 layer), before they join the residual stream (Vaswani et al. 2017, section 5.4). */
+typedef struct dropout {
+    float share;           /* 0: nothing is dropped */
+    uint64_t key;          /* of the step */
+    size_t first;          /* number of the pass's first token in the step */
+} dropout;
+
 /* One pass over n sequences of net->length tokens. */
 typedef struct pass {
     const gqa_kernels *k;
@@ -84,6 +93,7 @@ typedef struct pass {
     const int32_t *input;  /* [n, length + 1] */
     float grad_scale;      /* 1 / tokens of the whole step; 0: no gradients */
     float distill;
+    dropout drop;
     float *all_logits;     /* NULL, or [tokens, vocab_size] to fill */
     void **scratch;        /* [threads]: of sgemm, then of attention */
     double *loss;          /* [tokens] */
@@ -122,6 +132,13 @@ void train_products(gqa_worker *w, const pass *p, const gemm *g, int n);
 /* dataset.c: the next document of text[len], without white space at its ends; *at starts at 0. 0 past the last. */
 int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc);
 
+/* dropout.c: factors [n] of the columns from, ... of a token: 0, or 1 / (1 - share) so that the mean stays. They follow from
+ * the step's key, the site, the token's number in the step and the column. */
+uint64_t train_dropout_key(uint64_t seed, int step);
+void train_dropout_factors(const dropout *d, int site, size_t token, int from, float *factors, int n);
+/* out [n, dim] = or, with add, += x [n, dim] times the factors, for the tokens token0, ... of a pass; out may be x. */
+void train_dropout_rows(const dropout *d, int site, int token0, int n, const float *x, float *out, int dim, int add);
+
 /* net.c */
 int train_net_init(net *n, const gqa_config *config, int length, int max_tokens, int with_grads, gqa_error *err);
 void train_net_free(net *n);
@@ -129,7 +146,6 @@ void train_net_randomise(net *n, uint64_t seed);
 int train_net_load(net *n, const gqa_checkpoint *c, gqa_error *err);
 int train_back_init(backward *b, const net *n, int with_teacher, gqa_error *err);
 void train_back_free(backward *b);
-uint64_t train_random(uint64_t seed, uint64_t index);  /* a hash: 64 random bits of each pair */
 
 /* optim.c */
 double train_rate(const gqa_train_options *o, int step);

@@ -44,13 +44,14 @@ static int complete_options(gqa_train_options *o, const gqa_config *c, gqa_error
     if (o->beta2 == 0) o->beta2 = 0.99f;
     if (o->decay == 0) o->decay = 0.1f;
     if (o->clip == 0) o->clip = 1;
+    if (o->dropout < 0) o->dropout = 0;
     if (!(o->rate > 0 && o->rate <= 1 && o->rate_end > 0 && o->rate_end <= 1 && o->beta1 > 0 && o->beta1 < 1 &&
-          o->beta2 > 0 && o->beta2 < 1 && o->decay <= 1 && o->clip > 0 && o->distill >= 0 && o->distill <= 1 &&
+          o->beta2 > 0 && o->beta2 < 1 && o->decay <= 1 && o->clip > 0 && o->distill >= 0 && o->distill <= 1 && o->dropout <= 0.9f &&
           o->warmup >= 0))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "training: an optimiser setting is out of range (rate %g, end %g, betas "
-                        "%g %g, decay %g, clip %g, distill %g, warm-up %d)", (double)o->rate, (double)o->rate_end,
+                        "%g %g, decay %g, clip %g, distill %g, dropout %g, warm-up %d)", (double)o->rate, (double)o->rate_end,
                         (double)o->beta1, (double)o->beta2, (double)o->decay, (double)o->clip, (double)o->distill,
-                        o->warmup);
+                        (double)o->dropout, o->warmup);
     return 0;
 }
 
@@ -161,6 +162,7 @@ static int check_tokens(const gqa_trainer *t, const int32_t *tokens, size_t n, g
 static pass make_pass(gqa_trainer *t, int n, const int32_t *input, float grad_scale) {
     pass p = {.k = t->k, .net = &t->net, .b = &t->back, .n = n, .tokens = n * t->net.length, .input = input,
               .grad_scale = grad_scale, .scratch = t->scratch, .loss = t->back.loss};
+    if (grad_scale != 0) p.drop = (dropout){t->opt.dropout, train_dropout_key(t->opt.seed, t->step), 0};
     if (t->has_teacher && grad_scale != 0) {
         p.teacher = &t->teacher;
         p.distill = t->opt.distill;
@@ -211,6 +213,7 @@ int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *resu
         int e = check_tokens(t, t->input, (size_t)o->micro_batch * row, err);
         if (e) return e;
         pass p = make_pass(t, o->micro_batch, t->input, (float)(1 / tokens));
+        p.drop.first = (size_t)from * (size_t)o->length;
         loss += pass_run(t, &p);
     }
     update u = {t, 0};
