@@ -8,13 +8,19 @@ BUILD   = build
 OMP     = 1
 OPT     = -O3 -g
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wdouble-promotion
-CFLAGS  = -std=c11 -D_POSIX_C_SOURCE=200809L $(OPT) -ffp-contract=off -fno-math-errno $(WARN)
+CFLAGS  = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(OPT) -ffp-contract=off -fno-math-errno $(WARN)
 LDLIBS  = -lm
 ifeq ($(OMP),1)
 CFLAGS += -fopenmp
 endif
 ifeq ($(WERROR),1)
 CFLAGS += -Werror
+endif
+ifneq ($(filter i386% i486% i586% i686%,$(shell $(CC) -dumpmachine)),)
+CFLAGS += -msse2 -mfpmath=sse # x87 registers hold more bits than a float, and sums would depend on which values stay in them
+endif
+ifneq ($(findstring -static,$(LDFLAGS)),)
+CFLAGS += -DGQA_STATIC
 endif
 CFLAGS += $(CFLAGS_EXTRA)
 
@@ -24,29 +30,35 @@ TEST_SRC = $(wildcard tests/test_*.c)
 TEST_LIB = tests/reference.c commands/template.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
-TESTS    = $(TEST_SRC:%.c=$(BUILD)/%)
+FUZZERS  = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+TESTS    = $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/tests/test_fuzz_%)
 
 all: run
 run: $(BUILD)/run
 	cp $< $@
 $(BUILD)/run: $(RUN_OBJ) $(BUILD)/libgqa.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 $(BUILD)/libgqa.a: $(LIB_OBJ)
 	rm -f $@
 	$(AR) rcs $@ $^
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(BUILD)/libgqa.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/tests/test_alloc: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free,--wrap=mmap,--wrap=munmap
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
+$(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o $(BUILD)/libgqa.a
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
+$(BUILD)/tests/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free,--wrap=mmap,--wrap=mmap64,--wrap=munmap
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-test: $(BUILD)/run $(TESTS)
+tests: $(BUILD)/run $(TESTS)
+test: tests
 	BUILD=$(BUILD) sh tests/run.sh
 asan:
 	$(MAKE) test BUILD=build-asan OPT="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 tsan:
-	$(MAKE) BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread" build-tsan/examples/sessions
+	$(MAKE) BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread" build-tsan/examples/sessions build-tsan/examples/cancel
+	build-tsan/examples/sessions models/stories-gqa.gguf
+	build-tsan/examples/cancel models/stories-gqa.gguf 200
 
 # The library: the runtime alone, without training and conversion. Only gqa_ symbols leave it.
 VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
@@ -78,9 +90,14 @@ install: $(BUILD)/run lib
 	cp docs/gqa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 # soak: a million tokens over many sessions, at most 15 minutes; not part of make test.
 $(BUILD)/soak: tests/soak.c $(BUILD)/libgqa.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 soak: $(BUILD)/soak
 	$(BUILD)/soak 1000000 900
+# latency: how soon a 1 B model obeys a cancel, in loading, prefill and decoding; needs 3 GB.
+$(BUILD)/latency: tests/latency.c $(BUILD)/libgqa.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -pthread
+latency: $(BUILD)/latency
+	$(BUILD)/latency
 # lint: gcc's conversion warnings in everything that reads files or numbers, cppcheck, clang-tidy (.clang-tidy).
 PARSERS = util.c gguf.c gguf_write.c llama2c.c checkpoint.c session_file.c tokenizer.c tokenizer_bpe.c tokenizer_split.c commands/common.c
 LINTED  = $(filter-out unicode_table.c,$(wildcard *.c convert/*.c train/*.c commands/*.c)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
@@ -92,7 +109,7 @@ lint:
 # libFuzzer targets: make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DGQA_ONLY_SCALAR
 FUZZ_OBJ = $(patsubst %.c,build-fuzz/%.o,$(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c)
-fuzz: $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/*.c))
+fuzz: $(FUZZERS:%=build-fuzz/fuzz_%)
 build-fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
@@ -105,6 +122,6 @@ dist:
 clean:
 	rm -rf build build-* run
 
-.PHONY: all demo test asan tsan soak lint fuzz lib install dist clean
+.PHONY: all demo tests test asan tsan soak latency lint fuzz lib install dist clean
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)

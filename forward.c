@@ -198,9 +198,11 @@ static void classify(run *r, gqa_worker *w) {
         if (gqa_type_wants_q8(r->m->classifier.type)) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
     }
     int units = gqa_matmul_units(&r->m->classifier);
-    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w))
+    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
+        if (cancelled(r)) continue;
         r->kernels->matmul_unit(&r->m->classifier, &r->t->a_dim, n_out, r->pass->logits, (size_t)r->m->config.vocab_size, u,
                                 scratch_of(r, w));
+    }
 }
 
 /* ---- the transformer --------------------------------------------------------------------------------------------- */

@@ -373,6 +373,12 @@ static int read_tensors(gqa_checkpoint *c, gqa_cursor *in, uint64_t count, gqa_e
     return status ? status : check_distinct(c, err);
 }
 
+/* Whether so many things of at least `least` bytes can be in what is left of a file. What is kept of each takes `kept` bytes;
+ * beyond the first thousand, no header makes us allocate more than the file's size for them. */
+static int count_fits(uint64_t count, uint64_t least, uint64_t kept, uint64_t left) {
+    return count <= left / least && count <= MAX_ENTRIES && (count <= 1000 || count <= left / kept);
+}
+
 int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *err) {
     gqa_cursor in = {data, size, 4, 0};
     uint32_t version = cursor_u32(&in);
@@ -383,10 +389,9 @@ int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *er
     if (in.bad) return gqa_fail(err, GQA_ERR_FORMAT, "%s: cut off in its header: %zu bytes", c->path, size);
     c->format = version == 2 ? "GGUF v2" : "GGUF v3";
     c->alignment = 32;
-    uint64_t most = cursor_left(&in);
-    if (n_meta > most / MIN_ENTRY || n_meta > MAX_ENTRIES)
+    if (!count_fits(n_meta, MIN_ENTRY, 2 * sizeof(gguf_entry), cursor_left(&in)))
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: %llu metadata entries in a file of %zu bytes", c->path, (unsigned long long)n_meta, size);
-    if (n_tensors > most / MIN_TENSOR || n_tensors > MAX_ENTRIES)
+    if (!count_fits(n_tensors, MIN_TENSOR, sizeof(gqa_tensor) + 2 * sizeof(uint64_t), cursor_left(&in)))
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: %llu tensors in a file of %zu bytes", c->path, (unsigned long long)n_tensors, size);
     int status = read_metadata(c, &in, n_meta, err), alignment = 32;
     if (status) return status;

@@ -7,6 +7,11 @@
 
 #include "model.h"
 
+/* Model files are little-endian, and their tensors are used where they lie. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "gqa.c needs a little-endian machine"
+#endif
+
 /* Fills *err (when not NULL) and returns code, so that a caller can write `return gqa_fail(err, ...)`. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))

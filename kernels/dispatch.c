@@ -3,7 +3,7 @@
 
 #include "kernels.h"
 
-#if (defined(__x86_64__) || defined(__i386__)) && !defined(GQA_ONLY_SCALAR)
+#if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_avx2;
 static const gqa_kernels *avx2(void) {
     __builtin_cpu_init();

@@ -1,6 +1,6 @@
 /* isa_avx2.c: the kernels for x86-64 CPUs with AVX2, FMA and F16C (Haswell 2013, Zen 2017, and later). The target is
  * set here, not on the command line, so that one binary runs on every CPU. */
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __x86_64__
 #include <immintrin.h>
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)

@@ -7,7 +7,7 @@ import re
 import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
-FEATURES = "#define _GNU_SOURCE\n"
+FEATURES = "#define _GNU_SOURCE\n#define _FILE_OFFSET_BITS 64\n"
 
 
 def sources():

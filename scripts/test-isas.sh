@@ -5,12 +5,15 @@ cd "$(dirname "$0")/.." || exit 1
 status=0
 if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
     # -O2: gcc 12 for aarch64 fails on one test file at -O3 with an internal error
-    make -s -j2 BUILD=build-aarch64 CC=aarch64-linux-gnu-gcc LDFLAGS=-static OPT=-O2 build-aarch64/tests/test_kernels build-aarch64/tests/test_forward 2>/dev/null || status=1
+    make -s -j2 BUILD=build-neon CC=aarch64-linux-gnu-gcc LDFLAGS=-static OPT=-O2 build-neon/tests/test_kernels build-neon/tests/test_forward build-neon/tests/test_session build-neon/tests/test_team 2>/dev/null || status=1
     for cpu in max cortex-a53; do # with the dot product instructions and without
-        echo "NEON, $cpu: $(qemu-aarch64 -cpu $cpu build-aarch64/tests/test_kernels | tail -n 1)"
-        qemu-aarch64 -cpu $cpu build-aarch64/tests/test_kernels >/dev/null || status=1
+        echo "NEON, $cpu: $(qemu-aarch64 -cpu $cpu build-neon/tests/test_kernels | tail -n 1)"
+        qemu-aarch64 -cpu $cpu build-neon/tests/test_kernels >/dev/null || status=1
     done
-    echo "NEON, forward pass: $(qemu-aarch64 build-aarch64/tests/test_forward | tail -n 1)"
+    for t in forward session team; do
+        echo "NEON, $t: $(qemu-aarch64 build-neon/tests/test_$t | tail -n 1)"
+        qemu-aarch64 build-neon/tests/test_$t >/dev/null || status=1
+    done
 else
     echo "SKIPPED: NEON: no gcc-aarch64-linux-gnu or qemu-user"
 fi

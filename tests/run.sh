@@ -1,15 +1,21 @@
 #!/bin/sh
+# run.sh: EMULATOR="qemu-arm" runs programs of another machine; SCRIPTS="" leaves the scripts out.
 # Runs every test program and test script, shows what fails, and adds their counts up in the last line.
 BUILD=${BUILD:-build}
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 run=$BUILD/run
+SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
+if [ -n "${EMULATOR:-}" ]; then
+    run=$BUILD/run-emulated
+    printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$BUILD/run" >"$run" && chmod +x "$run"
+fi
 log=$BUILD/tests/log
-for t in "$BUILD"/tests/test_* tests/test_*.sh tests/test_*.py; do
+for t in "$BUILD"/tests/test_* $SCRIPTS; do
     case $t in *.o|*.d|*'*'*) continue ;; esac
     case $t in
-        *.sh) sh "$t" "$BUILD/run" >"$log" 2>&1 </dev/null; code=$? ;;
+        *.sh) sh "$t" "$run" >"$log" 2>&1 </dev/null; code=$? ;;
         *.py) command -v python3 >/dev/null || { echo "SKIPPED: $t: no python3"; skipped=$((skipped + 1)); continue; }
-              python3 "$t" "$BUILD/run" >"$log" 2>&1 </dev/null; code=$? ;;
-        *)    "$t" >"$log" 2>&1 </dev/null; code=$? ;;
+              python3 "$t" "$run" >"$log" 2>&1 </dev/null; code=$? ;;
+        *)    ${EMULATOR:-} "$t" >"$log" 2>&1 </dev/null; code=$? ;;
     esac
     last=$(tail -n 1 "$log")
     p=$(echo "$last" | sed -n 's/^\([0-9][0-9]*\) passed, [0-9][0-9]* failed.*/\1/p')

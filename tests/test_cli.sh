@@ -67,6 +67,8 @@ expect 2 "kv-heads" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt"
 expect 2 "usage"
 expect 2 "--nonsense" "$m" --nonsense
 expect 2 "12x" "$m" -n 12x
+expect 2 "-j" "$m" -j -1
+expect 0 "" "$m" -j 0 -n 3 # as many threads as are useful
 expect 2 "-n" "$m" -n
 expect 2 "-t" "$m" -t -1
 expect 2 "-p" "$m" -p 1.01
@@ -129,7 +131,7 @@ fi
 
 # A model file that is cut off while it is in use.
 cp models/stories-gqa.gguf "$tmp/cut.gguf"
-"$run" "$tmp/cut.gguf" --no-repack -c 4000000 -n 0 --ignore-eos >/dev/null 2>"$tmp/err" &
+"$run" "$tmp/cut.gguf" --no-repack -c 100000 -n 0 --ignore-eos >/dev/null 2>"$tmp/err" &
 pid=$!
 sleep 1; : >"$tmp/cut.gguf"
 wait $pid; got=$?

@@ -33,6 +33,8 @@ sed 's|"../model.h"|<gqa.h>|' examples/simple.c >"$tmp/simple.c"
 "$CC" -I"$root/include" -o "$tmp/simple" "$tmp/simple.c" -L"$root/lib" -lgqa $omp -lm >"$tmp/log" 2>&1 && ok || no "simple.c against libgqa.so"
 LD_LIBRARY_PATH="$root/lib" "$tmp/simple" "$tmp/m.gguf" "The dog" >"$tmp/shared" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/shared" && ok || no "simple, shared"
 
+"$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ -D_POSIX_C_SOURCE=200809L util.c 2>"$tmp/log" && no "built for a big-endian machine"
+grep -q "needs a little-endian machine" "$tmp/log" && ok || no "a big-endian machine is not told why"
 if command -v python3 >/dev/null; then
     make -s dist BUILD="$tmp/build" >"$tmp/log" 2>&1 && ok || no "make dist"
     mkdir "$tmp/alone"

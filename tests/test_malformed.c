@@ -37,6 +37,7 @@ typedef struct lie {
     const char *float_key; double float_value;
     const char *string_key, *string_value;
     int n_scores;               /* elements of tokenizer.ggml.scores, if not 0 */
+    float weight;               /* every weight, if not 0 */
 } lie;
 
 static int skipped(const lie *l, const char *key) {
@@ -79,6 +80,7 @@ static void make_gguf(const lie *l, uint8_t **data, size_t *size) {
     gguf_writer *w = gguf_writer_new(NULL, &err);
     put_metadata(w, l);
     float zeros[VOCAB * DIM] = {0.5f};
+    for (int i = 0; l->weight != 0 && i < VOCAB * DIM; i++) zeros[i] = l->weight;
     for (int pass = 0; pass < 2; pass++)
         for (int i = -1; i <= LAYERS * 9; i++) {
             char name[64];
@@ -131,6 +133,35 @@ static void test_lies(void) {
         else CHECK(!message[0], "a valid file: %s", message);
         free(data);
     }
+}
+
+static int hear(void *user, const char *text, size_t len) {
+    (void)text;
+    *(size_t *)user += len;
+    return 0;
+}
+
+/* Weights that are no numbers, or so large that logits overflow: text of no worth, but text, greedy and sampled. */
+static void test_not_numbers(void) {
+    const float weights[] = {NAN, INFINITY, -INFINITY, 3e38f};
+    for (int i = 0; i < 4; i++)
+        for (int greedy = 0; greedy < 2; greedy++) {
+            uint8_t *data;
+            size_t size, heard = 0;
+            gqa_error err = {0};
+            make_gguf(&(lie){.weight = weights[i]}, &data, &size);
+            gqa_model *m = gqa_model_from_memory(data, size, NULL, &err);
+            gqa_session *s = m ? gqa_session_new(m, &(gqa_session_options){.context = 40}, &err) : NULL;
+            gqa_sampler *sampler = gqa_sampler_new(&(gqa_sampler_options){.temperature = greedy ? 0 : 0.8f, .top_k = 5, .top_p = 0.9f, .min_p = 0.01f, .seed = 1}, &err);
+            gqa_generate_result r = {0};
+            int status = s ? gqa_generate(s, sampler, "p260", &(gqa_generate_options){.max_tokens = 12, .ignore_end = 1}, hear, &heard, &r, &err) : -1;
+            CHECK(status == 0 || (status < 0 && err.message[0]), "weights %g: status %d: %s", (double)weights[i], status, err.message);
+            CHECK(status || r.generated_tokens == 12, "weights %g: %d tokens", (double)weights[i], r.generated_tokens);
+            gqa_sampler_free(sampler);
+            gqa_session_free(s);
+            gqa_model_close(m);
+            free(data);
+        }
 }
 
 /* ---- raw bytes of the header -------------------------------------------------------------------------------------- */
@@ -291,6 +322,7 @@ int main(int argc, char **argv) {
     size_t size;
     if (argc > 1) return write_seeds(argv[1]), test_end();
     test_lies();
+    test_not_numbers();
     make_gguf(&lies[0], &data, &size);
     test_header_bytes(data, size);
     test_tensor_bytes(data, size);

@@ -39,12 +39,14 @@ static int same_logits(const gqa_session *a, const gqa_session *b) {
     return x && y && !memcmp(x, y, VOCAB * sizeof *x);
 }
 
-/* As close as one order of sums is to another. */
-static int close_logits(const float *x, const float *y) {
+/* As close as one order of sums is to another; in a q8_0 cache that may turn a value to the next of its 255 steps. */
+static int close_cached(const char *kv, const float *x, const float *y) {
+    float most = strcmp(kv, "q8_0") ? 2e-4f : 1e-2f;
     for (int i = 0; i < VOCAB; i++)
-        if (!(fabsf(x[i] - y[i]) < 2e-4f * (1 + fabsf(y[i])))) return 0;
+        if (!(fabsf(x[i] - y[i]) < most * (1 + fabsf(y[i])))) return 0;
     return 1;
 }
+static int close_logits(const float *x, const float *y) { return close_cached("f32", x, y); }
 
 static void test_rewind(int window) {
     gqa_model *m = model(2, window, 1);
@@ -108,7 +110,7 @@ static void test_batch(const char *kv) {
         CHECK(gqa_sessions_eval(together, next, N, &err) == 0, "%s", err.message);
         for (int i = 0; i < N; i++) {
             CHECK(gqa_session_eval(alone[i], next + i, 1, &err) == 0, "%s", err.message);
-            CHECK(close_logits(gqa_session_logits(together[i]), gqa_session_logits(alone[i])), "%s: session %d of %d, step %d", kv, i, N, step);
+            CHECK(close_cached(kv, gqa_session_logits(together[i]), gqa_session_logits(alone[i])), "%s: session %d of %d, step %d", kv, i, N, step);
         }
     }
     int at = gqa_session_position(together[3]);

@@ -27,5 +27,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (gqa_session_load(s, path, &err) == 0) gqa_session_eval(s, &token, 1, &err);
     else if (gqa_session_position(s) != 0) abort();
     gqa_session_rewind(s, 0);
+    unlink(path);
     return 0;
 }

@@ -39,9 +39,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     size_t space = at == size + 1; /* SentencePiece's, before the text */
     if (at != size + space || memcmp(back + space, data, size)) {
-        size_t n = with_spaces(copy, data, size); /* SentencePiece writes a space as U+2581; both come back as a space */
-        space = at == n + 1;
-        if (at != n + space || memcmp(back + space, copy, n)) abort();
+        size_t len = with_spaces(copy, data, size); /* SentencePiece writes a space as U+2581; both come back as a space */
+        space = at == len + 1;
+        if (at != len + space || memcmp(back + space, copy, len)) abort();
     }
     gqa_tokenize(m, (const char *)data, size, GQA_TOKENIZE_SPECIAL, ids, (int)size + 2, &err);
     free(ids);

@@ -1,0 +1,39 @@
+#!/bin/sh
+# test-ports.sh [NAME...]: builds and tests with other compilers, C libraries and machines: clang, musl, i386, armhf, aarch64.
+# Needs Debian's clang, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu and qemu-user; what is
+# missing is skipped, and says so. Last line: "N passed, N failed".
+cd "$(dirname "$0")/.." || exit 1
+passed=0 failed=0
+# port NAME COMPILER EMULATOR SCRIPTS MAKE-VARIABLES...
+port() {
+    name=$1 compiler=$2 emulator=$3 scripts=$4; shift 4
+    case " ${wanted:-$name} " in *" $name "*) ;; *) return ;; esac
+    if ! command -v "$compiler" >/dev/null || { [ -n "$emulator" ] && ! command -v "$emulator" >/dev/null; }; then
+        echo "SKIPPED: $name: no $compiler${emulator:+ or no $emulator}"
+        return
+    fi
+    if ! make -s -j2 BUILD="build-$name" CC="$compiler" "$@" tests >"build-$name.log" 2>&1; then
+        tail -n 20 "build-$name.log"
+        echo "$name: does not build"
+        failed=$((failed + 1))
+        return
+    fi
+    rm -f "build-$name.log"
+    BUILD=build-$name EMULATOR=$emulator SCRIPTS=$scripts sh tests/run.sh >"build-$name/log" 2>&1 || grep -v ' 0 failed' "build-$name/log" | tail -n 60
+    last=$(tail -n 1 "build-$name/log")
+    echo "$name: $last"
+    passed=$((passed + ${last%% passed*}))
+    last=${last#* passed, }
+    failed=$((failed + ${last%% failed*}))
+}
+wanted="$*"
+terminal="tests/test_cli.sh tests/test_terminal.py"
+port clang clang "" "$terminal" OMP=0 WERROR=1
+port musl musl-gcc "" "$terminal" OMP=0
+# Static, because Debian has the cross compilers' libraries only in their own folders; without OpenMP, whose own allocations
+# test_alloc would count in a static program.
+port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
+port armhf arm-linux-gnueabihf-gcc qemu-arm "" OMP=0 LDFLAGS=-static OPT=-O2
+port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O2
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
