@@ -1,9 +1,6 @@
 /* gguf_write.c: writes GGUF v3, to a file that appears whole or not at all, or to memory. */
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "checkpoint.h"
 #include "kernels/tensor.h"
@@ -17,8 +14,10 @@ typedef struct buffer {
 } buffer;
 
 struct gguf_writer {
-    char path[1024], temporary[1100];
-    FILE *file;            /* NULL: to memory */
+    const char *path;      /* for messages */
+    int to_memory;
+    gqa_output file;
+    buffer memory;         /* instead of the file */
     buffer meta, table;    /* metadata entries and tensor descriptions so far */
     uint64_t n_meta, n_tensors;
     uint64_t *ends;        /* [n_tensors] where each tensor's data ends in the data section */
@@ -26,7 +25,6 @@ struct gguf_writer {
     uint64_t written;      /* of the data section */
     uint64_t current;      /* tensor being written */
     int started;           /* the header is out */
-    buffer memory;
     gqa_error error;       /* the first one; code 0: none */
 };
 
@@ -55,23 +53,14 @@ static void append_string(gguf_writer *w, buffer *b, const char *data, size_t si
 }
 
 gguf_writer *gguf_writer_new(const char *path, gqa_error *err) {
-    if (path && gqa_check_output(path, err)) return NULL;
     gguf_writer *w = calloc(1, sizeof *w);
     if (!w) {
         gqa_fail(err, GQA_ERR_MEMORY, "no memory for a writer");
         return NULL;
     }
-    int n = snprintf(w->path, sizeof w->path, "%s", path ? path : "memory");
-    if (n < 0 || (size_t)n >= sizeof w->path) {
-        gqa_fail(err, GQA_ERR_ARGUMENT, "%.100s...: the path is too long", path);
-        free(w);
-        return NULL;
-    }
-    if (!path) return w;
-    snprintf(w->temporary, sizeof w->temporary, "%s.tmp.%ld", path, (long)getpid());
-    w->file = fopen(w->temporary, "wb");
-    if (!w->file) {
-        gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    w->to_memory = !path;
+    w->path = path ? w->file.path : "memory";
+    if (path && gqa_output_open(&w->file, path, err)) {
         free(w);
         return NULL;
     }
@@ -205,8 +194,8 @@ void gguf_declare_tensor(gguf_writer *w, const char *name, int type, int n_dims,
 
 static void out(gguf_writer *w, const void *data, size_t size) {
     if (w->error.code || !size) return;
-    if (!w->file) append(w, &w->memory, data, size);
-    else if (fwrite(data, 1, size, w->file) != size) gqa_fail(&w->error, GQA_ERR_IO, "%s: cannot write: %s", w->path, strerror(errno));
+    if (w->to_memory) append(w, &w->memory, data, size);
+    else gqa_output_write(&w->file, data, size);
 }
 
 static void pad(gguf_writer *w, uint64_t at) {
@@ -247,10 +236,7 @@ void gguf_write_tensor_data(gguf_writer *w, const void *data, size_t size) {
 
 void gguf_writer_cancel(gguf_writer *w) {
     if (!w) return;
-    if (w->file) {
-        fclose(w->file);
-        unlink(w->temporary);
-    }
+    gqa_output_cancel(&w->file);
     free(w->meta.data);
     free(w->table.data);
     free(w->memory.data);
@@ -266,16 +252,7 @@ static void complete(gguf_writer *w) {
 
 int gguf_finish(gguf_writer *w, gqa_error *err) {
     complete(w);
-    if (w->file && !w->error.code) {
-        int failed = fflush(w->file) || fsync(fileno(w->file)), reason = errno;
-        if (fclose(w->file) && !failed) failed = 1, reason = errno;
-        w->file = NULL;
-        if (!failed && rename(w->temporary, w->path)) failed = 1, reason = errno;
-        if (failed) {
-            unlink(w->temporary);
-            gqa_fail(&w->error, GQA_ERR_IO, "%s: cannot write: %s", w->path, strerror(reason));
-        }
-    }
+    if (!w->error.code) gqa_output_finish(&w->file, &w->error);
     int status = w->error.code;
     if (status && err) *err = w->error;
     gguf_writer_cancel(w);

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "model.h"
 
@@ -35,8 +36,17 @@ typedef struct gqa_map {
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err); /* refuses directories and empty files by name */
 void gqa_map_close(gqa_map *map);
 
-/* Files are written beside their place and renamed into it: refuses a path that a rename would harm (a device, a folder). */
-int gqa_check_output(const char *path, gqa_error *err);
+/* A file being written. It lies beside its place ("PATH.tmp.PID") until gqa_output_finish renames it into it; whatever goes
+ * wrong, what stood there before stays. A path that a rename would harm (a device, a folder) is refused. */
+typedef struct gqa_output {
+    FILE *file;             /* NULL: none */
+    int failed;             /* errno of the first write that failed */
+    char path[1024], temporary[1056];
+} gqa_output;
+int gqa_output_open(gqa_output *o, const char *path, gqa_error *err);
+void gqa_output_write(gqa_output *o, const void *data, size_t size);  /* errors wait for gqa_output_finish */
+int gqa_output_finish(gqa_output *o, gqa_error *err);
+void gqa_output_cancel(gqa_output *o);                                /* drops it, if there is one */
 
 /* Limits: anything above is refused before it is used. */
 enum {

@@ -49,7 +49,7 @@ static int build(gqa_model *m, const char *model_path, const gqa_model_options *
     int status = open_vocab(m, model_path, opt, err);
     if (status || opt->vocab_only || !m->file.n_tensors) return status;
     status = gqa_model_bind(m, err);
-    if (!status && !opt->no_repack) status = gqa_model_pack(m, opt, err);
+    if (!status && !opt->no_repack) status = gqa_model_pack(m, model_path, opt, err);
     if (!status && opt->on_progress && opt->on_progress(opt->user, 1))
         status = gqa_fail(err, GQA_ERR_CANCELLED, "%s: loading was cancelled", m->file.path);
     return status;
@@ -102,7 +102,7 @@ void gqa_model_close(gqa_model *m) {
     gqa_checkpoint_free(&m->file);
     gqa_map_close(&m->map);
     gqa_map_close(&m->tokenizer_map);
-    if (m->packed) gqa_pages_free(m->packed, m->packed_bytes);
+    gqa_model_unpack(m);
     free(m->vectors);
     free(m->layers);
     free(m->rope_freq);

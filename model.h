@@ -137,13 +137,18 @@ void gqa_model_close(gqa_model *model);
 
 const gqa_config *gqa_model_config(const gqa_model *model);
 
+/* Writes the repacked weights to a file, once, so that opening the model maps them instead of making them: gqa_model_open(PATH)
+ * looks for PATH.packed, and takes it if it was written from that model by this version's layout; any other file there is left
+ * alone. The file is as long as the weights and of no use without the model. Refused for a model opened with no_repack. */
+int gqa_model_save_packed(const gqa_model *model, const char *path, gqa_error *err);
+
 /* What the weights hold and cost. */
 typedef struct gqa_model_stats {
     uint64_t n_params;       /* weights, every tensor counted once */
     uint64_t weight_bytes;   /* their size as stored in the file */
     uint64_t decode_bytes;   /* bytes of weights read to make one token (embedding row excluded) */
     uint64_t matmul_params;  /* multiply-adds per token in matrix products */
-    uint64_t packed_bytes;   /* memory of the repacked copy; 0 with no_repack */
+    uint64_t packed_bytes;   /* memory of the repacked copy; 0 with no_repack, or when it is mapped from a file */
     int has_weights;         /* 0: vocabulary only */
     int n_tensors;
     const char *format;      /* "GGUF v3", "llama2.c v0", ... */

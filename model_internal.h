@@ -23,6 +23,7 @@ typedef struct gqa_layer {
 struct gqa_model {
     gqa_checkpoint file;
     gqa_map map, tokenizer_map;      /* empty for a model from memory */
+    gqa_map packed_map;              /* of a file written by gqa_model_save_packed; empty: packed is memory */
     gqa_vocab *vocab;                /* NULL: none */
     gqa_config config;
     const gqa_kernels *kernels;
@@ -46,8 +47,14 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 
 /* model_bind.c: finds, checks and binds all tensors of m->file, copies vectors, fills stats. */
 int gqa_model_bind(gqa_model *m, gqa_error *err);
-/* model_pack.c: makes the packed copies on n_threads threads. */
-int gqa_model_pack(gqa_model *m, const gqa_model_options *opt, gqa_error *err);
+/* model_pack.c: gives every matrix its packed form: from the file PATH.packed if one of this model is there (path NULL: none),
+ * or made on n_threads threads. */
+int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err);
+void gqa_model_unpack(gqa_model *m); /* gives them up */
+
+/* fingerprint.c: tells one model from another: every tensor's name, type and shape, and 64 bytes from its middle. */
+uint64_t gqa_model_fingerprint(const gqa_model *m);
+uint64_t gqa_hash(uint64_t h, const void *data, size_t size); /* FNV-1a over 64-bit words, the rest by bytes */
 
 /* Buffers for one pass of up to `rows` tokens through the model; all token-major. */
 typedef struct gqa_scratch {

@@ -1,5 +1,12 @@
-/* model_pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads. */
+/* model_pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads; or maps a file that holds
+ * such a copy:
+ *
+ *    0  "gqaPACK1"   8 bytes; the 1 counts layouts of panels
+ *    8  fingerprint  u64 of the model
+ *   16  bytes        u64 of what follows at 4096
+ * 4096  the panels of every matrix, wq of layer 0 first, the classifier last */
 #include <stdlib.h>
+#include <string.h>
 
 #include "model_internal.h"
 
@@ -54,7 +61,51 @@ static size_t place(gqa_model *m, int n_matrices, int *first) {
     return size;
 }
 
-int gqa_model_pack(gqa_model *m, const gqa_model_options *opt, gqa_error *err) {
+static const char magic[8] = {'g', 'q', 'a', 'P', 'A', 'C', 'K', '1'};
+enum { HEADER = 4096 };
+
+static void make_header(const gqa_model *m, uint8_t h[HEADER]) {
+    uint64_t words[2] = {gqa_model_fingerprint(m), m->packed_bytes};
+    memset(h, 0, HEADER);
+    memcpy(h, magic, sizeof magic);
+    memcpy(h + sizeof magic, words, sizeof words);
+}
+
+/* Whether PATH.packed is this model's; then the matrices' panels are there. */
+static int map_packed(gqa_model *m, const char *path, int n_matrices, int *first) {
+    char beside[1100];
+    uint8_t header[HEADER];
+    int n = snprintf(beside, sizeof beside, "%s.packed", path);
+    if (n < 0 || n >= (int)sizeof beside || gqa_map_open(&m->packed_map, beside, NULL)) return 0;
+    make_header(m, header);
+    if (m->packed_map.size != HEADER + m->packed_bytes || memcmp(m->packed_map.data, header, HEADER)) {
+        gqa_map_close(&m->packed_map);
+        return 0;
+    }
+    m->packed = (uint8_t *)m->packed_map.data + HEADER; /* never written to */
+    place(m, n_matrices, first);
+    return 1;
+}
+
+int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) {
+    gqa_output out;
+    uint8_t header[HEADER];
+    if (!m->packed) return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: has no repacked weights to save", m->file.path);
+    int status = gqa_output_open(&out, path, err);
+    if (status) return status;
+    make_header(m, header);
+    gqa_output_write(&out, header, sizeof header);
+    gqa_output_write(&out, m->packed, m->packed_bytes);
+    return gqa_output_finish(&out, err);
+}
+
+void gqa_model_unpack(gqa_model *m) {
+    if (m->packed_map.data) gqa_map_close(&m->packed_map);
+    else if (m->packed) gqa_pages_free(m->packed, m->packed_bytes);
+    m->packed = NULL;
+}
+
+int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err) {
     job j = {.m = m, .n_matrices = m->config.n_layers * GQA_LAYER_MATRICES + 1, .opt = opt};
     int threads = opt && opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
     gqa_team *team = gqa_team_new(threads);
@@ -65,6 +116,7 @@ int gqa_model_pack(gqa_model *m, const gqa_model_options *opt, gqa_error *err) {
         goto done;
     }
     m->packed_bytes = place(m, j.n_matrices, j.first);
+    if (path && map_packed(m, path, j.n_matrices, j.first)) goto done;
     m->packed = gqa_pages_alloc(m->packed_bytes, 1);
     if (!m->packed) {
         status = gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for %zu bytes of repacked weights (--no-repack needs none)",

@@ -11,44 +11,12 @@
  *  end checksum                u64 over all the bytes before it
  *
  * Numbers are little-endian. A file that differs in any of this from what the session expects is refused. */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "model_internal.h"
 
 static const char magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '1'};
 enum { HEADER = 40 };
-
-/* FNV-1a over 64-bit words, the rest by bytes: fast enough for a cache of gigabytes. */
-static uint64_t hash(uint64_t h, const void *data, size_t size) {
-    const uint8_t *p = data;
-    for (; size >= 8; p += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        h = (h ^ word) * 0x100000001B3u;
-        h ^= h >> 29;
-    }
-    for (; size; p++, size--) h = (h ^ *p) * 0x100000001B3u;
-    return h;
-}
-
-/* Tells one model from another: every tensor's name, type and shape, and 64 bytes from its middle. */
-static uint64_t fingerprint(const gqa_model *m) {
-    uint64_t h = 0xCBF29CE484222325u;
-    for (int i = 0; i < m->file.n_tensors; i++) {
-        const gqa_tensor *t = &m->file.tensors[i];
-        h = hash(h, t->name, strlen(t->name));
-        h = hash(h, &t->type, sizeof t->type);
-        h = hash(h, t->dims, sizeof t->dims);
-        size_t size = (size_t)t->size, sample = size < 64 ? size : 64;
-        h = hash(h, t->data + (size - sample) / 2, sample);
-    }
-    h = hash(h, &m->config.rope_theta, sizeof m->config.rope_theta);
-    return h;
-}
 
 static uint32_t tiles_used(const gqa_session *s, int position) {
     int tiles = (position + GQA_KV_TILE - 1) / GQA_KV_TILE;
@@ -61,7 +29,7 @@ static uint32_t ring_of(const gqa_session *s) {  /* 0 when the cache holds every
 }
 
 static void make_header(const gqa_session *s, uint8_t h[HEADER]) {
-    uint64_t print = fingerprint(s->model);
+    uint64_t print = gqa_model_fingerprint(s->model);
     uint32_t words[6] = {(uint32_t)s->kv[0].type, ring_of(s), (uint32_t)s->position, (uint32_t)s->has_logits,
                          tiles_used(s, s->position), 0};
     memcpy(h, magic, 8);
@@ -72,14 +40,13 @@ static void make_header(const gqa_session *s, uint8_t h[HEADER]) {
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
 typedef struct sink {
-    FILE *file;
+    gqa_output file;
     uint64_t sum;
-    int failed;
 } sink;
 
 static void put(sink *out, const void *data, size_t size) {
-    out->sum = hash(out->sum, data, size);
-    if (size && fwrite(data, 1, size, out->file) != size) out->failed = 1;
+    out->sum = gqa_hash(out->sum, data, size);
+    gqa_output_write(&out->file, data, size);
 }
 
 static void put_session(sink *out, const gqa_session *s) {
@@ -97,24 +64,15 @@ static void put_session(sink *out, const gqa_session *s) {
             put(out, kv->v + at * kv->v_tile_bytes, tiles * kv->v_tile_bytes);
         }
     uint64_t sum = out->sum;
-    if (fwrite(&sum, 1, sizeof sum, out->file) != sizeof sum) out->failed = 1;
+    gqa_output_write(&out->file, &sum, sizeof sum);
 }
 
 int gqa_session_save(const gqa_session *s, const char *path, gqa_error *err) {
-    char temporary[1100];
-    int n = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof temporary) return gqa_fail(err, GQA_ERR_ARGUMENT, "session file: the path is too long");
-    if (gqa_check_output(path, err)) return GQA_ERR_IO;
-    sink out = {.file = fopen(temporary, "wb")};
-    if (!out.file) return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    sink out = {.sum = 0};
+    int status = gqa_output_open(&out.file, path, err);
+    if (status) return status;
     put_session(&out, s);
-    if (fflush(out.file) || fsync(fileno(out.file))) out.failed = 1;
-    int reason = errno;
-    if (fclose(out.file)) out.failed = 1;
-    if (!out.failed && rename(temporary, path) == 0) return 0;
-    if (!out.failed) reason = errno;
-    unlink(temporary);
-    return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", path, strerror(reason));
+    return gqa_output_finish(&out.file, err);
 }
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
@@ -127,19 +85,19 @@ static uint32_t word_at(const uint8_t *data, size_t at) {
 
 /* The checksum, taken over the same parts as when saving. */
 static int sum_fits(const gqa_map *f, size_t tokens, size_t logits) {
-    uint64_t stored, sum = hash(0, f->data, HEADER);
+    uint64_t stored, sum = gqa_hash(0, f->data, HEADER);
     size_t at = HEADER, end = f->size - 8;
-    sum = hash(sum, f->data + at, tokens);
-    sum = hash(sum, f->data + at + tokens, logits);
+    sum = gqa_hash(sum, f->data + at, tokens);
+    sum = gqa_hash(sum, f->data + at + tokens, logits);
     at += tokens + logits;
-    sum = hash(sum, f->data + at, end - at);
+    sum = gqa_hash(sum, f->data + at, end - at);
     memcpy(&stored, f->data + end, 8);
     return stored == sum;
 }
 
 /* Everything that can be wrong, before anything is copied. */
 static int check_file(const gqa_session *s, const gqa_map *f, const char *path, gqa_error *err) {
-    uint64_t print = fingerprint(s->model), found;
+    uint64_t print = gqa_model_fingerprint(s->model), found;
     if (f->size < HEADER + 8 || memcmp(f->data, magic, 8))
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved session (no \"gqaSESS1\" at its start)", path);
     memcpy(&found, f->data + 8, 8);

@@ -38,10 +38,36 @@ void gqa_pages_free(void *p, size_t size) {
     if (p) munmap(p, size ? size : 1);
 }
 
-int gqa_check_output(const char *path, gqa_error *err) {
+int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
     struct stat st;
-    if (stat(path, &st) || S_ISREG(st.st_mode)) return 0;
-    return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: not a regular file", path);
+    *o = (gqa_output){0};
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: not a regular file", path);
+    int n = snprintf(o->path, sizeof o->path, "%s", path);
+    if (n < 0 || (size_t)n >= sizeof o->path) return gqa_fail(err, GQA_ERR_ARGUMENT, "%.100s...: the path is too long", path);
+    snprintf(o->temporary, sizeof o->temporary, "%s.tmp.%ld", path, (long)getpid());
+    o->file = fopen(o->temporary, "wb");
+    return o->file ? 0 : gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
+void gqa_output_write(gqa_output *o, const void *data, size_t size) {
+    if (size && !o->failed && fwrite(data, 1, size, o->file) != size) o->failed = errno ? errno : EIO;
+}
+
+int gqa_output_finish(gqa_output *o, gqa_error *err) {
+    if (!o->failed && (fflush(o->file) || fsync(fileno(o->file)))) o->failed = errno;
+    if (fclose(o->file) && !o->failed) o->failed = errno;
+    o->file = NULL;
+    if (!o->failed && rename(o->temporary, o->path)) o->failed = errno;
+    if (!o->failed) return 0;
+    unlink(o->temporary);
+    return gqa_fail(err, GQA_ERR_IO, "%s: cannot write: %s", o->path, strerror(o->failed));
+}
+
+void gqa_output_cancel(gqa_output *o) {
+    if (!o->file) return;
+    fclose(o->file);
+    unlink(o->temporary);
+    o->file = NULL;
 }
 
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {

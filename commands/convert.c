@@ -32,7 +32,7 @@ static int read_tokenizer(const char *model, const char *named, int vocab_size, 
 
 typedef struct settings {
     const char *pool, *type, *file, *tokenizer;
-    int kv_heads, samples, quiet;
+    int kv_heads, samples, packed, quiet;
     int64_t seed;
 } settings;
 
@@ -74,6 +74,21 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     return code;
 }
 
+/* Beside the model, where opening it looks for them. */
+static int save_packed(const char *model, const settings *s) {
+    char path[1100];
+    gqa_error err = {0};
+    gqa_model_options mo = {.tokenizer_path = s->tokenizer};
+    int n = snprintf(path, sizeof path, "%s.packed", model);
+    if (n < 0 || n >= (int)sizeof path) return usage_error("the path %.60s... is too long", model);
+    gqa_model *m = gqa_model_open(model, &mo, &err);
+    int status = m ? gqa_model_save_packed(m, path, &err) : -1;
+    gqa_model_close(m);
+    if (status) return fail("%s", err.message);
+    if (!s->quiet) fprintf(stderr, "%s: the weights, repacked\n", path);
+    return EXIT_DONE;
+}
+
 int command_convert(int argc, char **argv) {
     const char *paths[2] = {NULL, NULL};
     int n_paths = 0;
@@ -86,14 +101,17 @@ int command_convert(int argc, char **argv) {
         {"--type", OPT_STRING, &s.type, 0, 0, "TYPE", "of matrices: f32, f16, bf16, q8_0, q4_0, ... (as they are)"},
         {"-s", OPT_INT64, &s.seed, 0, 9.3e18, "SEED", "of random (1)"},
         {"-z", OPT_STRING, &s.tokenizer, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint (tokenizer.bin beside it)"},
+        {"--packed", OPT_FLAG, &s.packed, 0, 0, NULL, "also write OUT.gguf.packed (without OUT: IN.packed), for a quick start"},
         {"--quiet", OPT_FLAG, &s.quiet, 0, 0, NULL, "nothing on stderr but errors"},
         {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
     };
     int code = parse_options(argc, argv, options, paths, 2, &n_paths, "run convert IN OUT.gguf [options]");
     if (code >= 0) return code;
+    if (n_paths == 1 && s.packed) return save_packed(paths[0], &s);
     if (n_paths < 2) return usage_error("convert: give the file to read and the file to write");
     char words[1024];
     int n = snprintf(words, sizeof words, "run convert");
     for (int i = 0; i < argc && n < (int)sizeof words; i++) n += snprintf(words + n, sizeof words - (size_t)n, " %s", argv[i]);
-    return convert(paths[0], paths[1], &s, words);
+    code = convert(paths[0], paths[1], &s, words);
+    return code || !s.packed ? code : save_packed(paths[1], &s);
 }

@@ -1,7 +1,7 @@
 /* matmul_impl.h: y = x W^T over packed panels (pack.c draws them). Lane = row: a vector of weights holds one column of
  * several rows (or four columns, in bytes), an activation is broadcast to all lanes, and sums never leave their lane.
  *
- *   decoding, up to 4 columns of x: one pass over the panel, unpacking in registers: as fast as memory delivers.
+ *   decoding, few columns of x: a pass over the panel for up to 4 of them, unpacking in registers: as fast as memory delivers.
  *   prefill: 256 columns of W of the unit's 64 rows are unpacked once into scratch (first-level cache), then multiplied
  *            with tiles of MATMUL_NC columns of x that stay in registers (Goto & van de Geijn 2008).
  *
@@ -21,6 +21,7 @@
 enum {
     MATMUL_PARTS = GQA_PANEL / VF_LANES,              /* vectors across a panel */
     MATMUL_NC = VF_LANES == 16 ? 12 : 6,              /* columns of x in a prefill tile */
+    MATMUL_DECODE = 8,                                /* columns of x, at most, that are worth no unpacking into scratch */
     MATMUL_KC = 256,                                  /* columns of W unpacked at a time */
     FLOAT_PARTS = MATMUL_PARTS < 2 ? MATMUL_PARTS : 2 /* vectors across in a tile of floats */
 };
@@ -205,8 +206,8 @@ typedef struct acts_tile {
     float dsx[MATMUL_NC][MATMUL_KC / 16];
 } acts_tile;
 
-static void copy_tile(acts_tile *t, const gqa_acts *a, int type, int first, int nc, int k0, int k1) {
-    for (int c = 0; c < nc; c++) {
+static void copy_tile(acts_tile *t, const gqa_acts *a, int type, int first, int k0, int k1) {
+    for (int c = 0; c < MATMUL_NC; c++) {
         size_t row = (size_t)(first + c) * (size_t)a->kpad + (size_t)k0;
         if (!gqa_type_wants_q8(type)) {
             memcpy(t->x[c], a->x + (size_t)(first + c) * a->ldx + k0, sizeof(float) * (size_t)(k1 - k0));
@@ -298,7 +299,7 @@ ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const acts_t
 typedef struct panel_kernels {
     void (*decode[4])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
-    void (*tile[2])(const void *w, int n_k, const acts_tile *t, float *out, int add_to); /* 1, MATMUL_NC columns */
+    void (*tile)(const void *w, int n_k, const acts_tile *t, float *out, int add_to); /* MATMUL_NC columns */
 } panel_kernels;
 
 #define DECODE(name, body, type, nc) \
@@ -308,24 +309,20 @@ typedef struct panel_kernels {
 #define KERNELS(name, body, type) \
     DECODE(name, body, type, 1) DECODE(name, body, type, 2) DECODE(name, body, type, 3) DECODE(name, body, type, 4) \
     static void name##_unpack(const uint8_t *panel, int k0, int k1, void *dst)
-#define TABLE(name, tile1, tile_nc) \
-    static const panel_kernels name##_kernels = {{name##_decode_1, name##_decode_2, name##_decode_3, name##_decode_4}, name##_unpack, {tile1, tile_nc}};
+#define TABLE(name, tile) \
+    static const panel_kernels name##_kernels = {{name##_decode_1, name##_decode_2, name##_decode_3, name##_decode_4}, name##_unpack, tile};
 
 #define FLOAT_TYPE(name, type) \
     KERNELS(name, decode_floats, type) { widen_floats(type, panel, k0, k1, dst); } \
-    TABLE(name, floats_tile_1, floats_tile_nc)
+    TABLE(name, floats_tile)
 #define INT_TYPE(name, type) \
     KERNELS(name, decode_panel, type) { unpack_panel(type, panel, k0, k1, dst); } \
-    static void name##_tile_1(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
-        multiply_unpacked(type, 1, w, n_k, t, out, add_to); \
-    } \
-    static void name##_tile_nc(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
+    static void name##_tile(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
         multiply_unpacked(type, MATMUL_NC, w, n_k, t, out, add_to); \
     } \
-    TABLE(name, name##_tile_1, name##_tile_nc)
+    TABLE(name, name##_tile)
 
-static void floats_tile_1(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { multiply_floats(1, w, n_k, t, out, add_to); }
-static void floats_tile_nc(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { multiply_floats(MATMUL_NC, w, n_k, t, out, add_to); }
+static void floats_tile(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { multiply_floats(MATMUL_NC, w, n_k, t, out, add_to); }
 FLOAT_TYPE(f32, GQA_TYPE_F32)
 FLOAT_TYPE(f16, GQA_TYPE_F16)
 FLOAT_TYPE(bf16, GQA_TYPE_BF16)
@@ -373,27 +370,25 @@ static void matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y,
         if (!w->packed) gqa_pack_panel(w, p0 + p, room + (size_t)p * bytes);
     }
 #define ROWS(p) (w->rows - (p0 + (p)) * GQA_PANEL < GQA_PANEL ? w->rows - (p0 + (p)) * GQA_PANEL : GQA_PANEL)
-    if (n <= 4) {
-        for (int p = 0; p < count; p++) {
-            kernels->decode[n - 1](panels[p], a, w->cols, 0, tile);
-            move_tile(tile, y + (p0 + p) * GQA_PANEL, ldy, n, ROWS(p), 1);
+    int tiled = n <= MATMUL_DECODE ? 0 : n - n % MATMUL_NC; /* columns in whole tiles; the others as in decoding */
+    for (int p = 0; p < count; p++)
+        for (int i = tiled; i < n; i += 4) {
+            int nc = n - i < 4 ? n - i : 4;
+            kernels->decode[nc - 1](panels[p], a, w->cols, i, tile);
+            move_tile(tile, y + (size_t)i * ldy + (p0 + p) * GQA_PANEL, ldy, nc, ROWS(p), 1);
         }
-        return;
-    }
-    for (int k0 = 0; k0 < w->cols; k0 += MATMUL_KC) {
+    for (int k0 = 0; k0 < w->cols && tiled; k0 += MATMUL_KC) {
         int k1 = k0 + MATMUL_KC < w->cols ? k0 + MATMUL_KC : w->cols;
         for (int p = 0; p < count; p++) kernels->unpack(panels[p], k0, k1, (uint8_t *)scratch + (size_t)p * chunk);
-        for (int i = 0; i < n; ) {
-            int nc = n - i >= MATMUL_NC ? MATMUL_NC : 1;
+        for (int i = 0; i < tiled; i += MATMUL_NC) {
             acts_tile x;
-            copy_tile(&x, a, w->type, i, nc, k0, k1);
+            copy_tile(&x, a, w->type, i, k0, k1);
             for (int p = 0; p < count; p++) {
                 float *at = y + (size_t)i * ldy + (p0 + p) * GQA_PANEL;
-                if (k0) move_tile(tile, at, ldy, nc, ROWS(p), 0);
-                kernels->tile[nc > 1]((const uint8_t *)scratch + (size_t)p * chunk, k1 - k0, &x, tile, k0 > 0);
-                move_tile(tile, at, ldy, nc, ROWS(p), 1);
+                if (k0) move_tile(tile, at, ldy, MATMUL_NC, ROWS(p), 0);
+                kernels->tile((const uint8_t *)scratch + (size_t)p * chunk, k1 - k0, &x, tile, k0 > 0);
+                move_tile(tile, at, ldy, MATMUL_NC, ROWS(p), 1);
             }
-            i += nc;
         }
     }
 #undef ROWS

@@ -34,6 +34,6 @@ port musl musl-gcc "" "$terminal" OMP=0
 # test_alloc would count in a static program.
 port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 port armhf arm-linux-gnueabihf-gcc qemu-arm "" OMP=0 LDFLAGS=-static OPT=-O2
-port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O2
+port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1 # gcc 12 fails on one test at -O2
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -179,6 +179,12 @@ expect 0 "1 KV heads, pooled by aligned" convert "$m" "$tmp/mqa.gguf" --kv-heads
 expect 0 "" info "$tmp/mqa.gguf"
 grep -q MQA "$tmp/out" && ok || no "info says MQA"
 expect 0 "" "$tmp/mqa.gguf" -n 5
+expect 0 "repacked" convert "$m" "$tmp/p.gguf" --packed
+expect 0 "" "$tmp/p.gguf" -n 8 -t 0; cp "$tmp/out" "$tmp/a"
+rm "$tmp/p.gguf.packed"; expect 0 "" "$tmp/p.gguf" -n 8 -t 0
+same "$tmp/out" "$tmp/a" "packed weights make another text"
+expect 0 "repacked" convert "$tmp/p.gguf" --packed
+[ -s "$tmp/p.gguf.packed" ] && ok || no "convert IN --packed writes IN.packed"
 expect 1 "divisor" convert "$m" "$tmp/x.gguf" --kv-heads 3
 expect 2 "--pool" convert "$m" "$tmp/x.gguf" --kv-heads 1 --pool best
 expect 2 "write" convert "$m"

@@ -149,6 +149,35 @@ static void test_limits(void) {
     gqa_model_close(m);
 }
 
+static long resident_bytes(void) { /* 0: not known here */
+    long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld %ld", &size, &resident) != 2) resident = 0;
+    if (f) fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* The cache takes memory as positions fill: a context that is not used costs nothing. */
+static void test_memory(void) {
+    gqa_config c = {.dim = 32, .n_layers = 4, .n_heads = 4, .n_kv_heads = 4, .head_dim = 64, .ffn_dim = 32, .vocab_size = VOCAB, .context_length = 32768};
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_random(&c, GQA_TYPE_F32, 9, NULL, &err);
+    int32_t t[100];
+    tokens_of(t, 100, 8);
+    long before = resident_bytes();
+    gqa_session *s = session(m, "f16", 32768);
+    long cache = (long)gqa_kv_bytes_per_position(&c, GQA_TYPE_F16) * 32768; /* 128 MiB */
+    CHECK(gqa_session_eval(s, t, 100, &err) == 0, "%s", err.message);
+    long after = resident_bytes();
+    if (before) CHECK(after - before < cache / 20, "at position 100 of 32768: %ld bytes of a cache of %ld", after - before, cache);
+    else test_skip("resident memory", "no /proc/self/statm");
+    CHECK(gqa_session_fill(s, 32000, 1, &err) == 0, "%s", err.message);
+    if (before) CHECK(resident_bytes() - before > cache / 10 * 9, "at position 32100: %ld bytes", resident_bytes() - before);
+    gqa_session_free(s);
+    if (before) CHECK(resident_bytes() - before < cache / 20, "given back");
+    gqa_model_close(m);
+}
+
 static void test_cancel(void) {
     gqa_model *m = model(2, 0, 9);
     gqa_error err = {0};
@@ -228,6 +257,7 @@ int main(void) {
     test_batch("f32");
     test_batch("q8_0");
     test_limits();
+    test_memory();
     test_cancel();
     test_saved("f16", 0);
     test_saved("q8_0", 0);

@@ -1,0 +1,30 @@
+/* fingerprint.c: telling models apart, for files that belong to one. */
+#include <string.h>
+
+#include "model_internal.h"
+
+uint64_t gqa_hash(uint64_t h, const void *data, size_t size) {
+    const uint8_t *p = data;
+    for (; size >= 8; p += 8, size -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        h = (h ^ word) * 0x100000001B3u;
+        h ^= h >> 29;
+    }
+    for (; size; p++, size--) h = (h ^ *p) * 0x100000001B3u;
+    return h;
+}
+
+uint64_t gqa_model_fingerprint(const gqa_model *m) {
+    uint64_t h = 0xCBF29CE484222325u;
+    for (int i = 0; i < m->file.n_tensors; i++) {
+        const gqa_tensor *t = &m->file.tensors[i];
+        h = gqa_hash(h, t->name, strlen(t->name));
+        h = gqa_hash(h, &t->type, sizeof t->type);
+        h = gqa_hash(h, t->dims, sizeof t->dims);
+        size_t size = (size_t)t->size, sample = size < 64 ? size : 64;
+        h = gqa_hash(h, t->data + (size - sample) / 2, sample);
+    }
+    h = gqa_hash(h, &m->config.rope_theta, sizeof m->config.rope_theta);
+    return h;
+}
