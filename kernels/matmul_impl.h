@@ -297,7 +297,7 @@ ALWAYS_INLINE void multiply_floats(int nc, const float *w, int n_k, const acts_t
 /* ---- one function a type ----------------------------------------------------------------------------------------- */
 
 typedef struct panel_kernels {
-    void (*decode[4])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
+    void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out); /* 1, 2, 4 columns of x */
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
     void (*tile)(const void *w, int n_k, const acts_tile *t, float *out, int add_to); /* MATMUL_NC columns */
 } panel_kernels;
@@ -307,10 +307,10 @@ typedef struct panel_kernels {
         body(type, nc, panel, a, cols, first, out); \
     }
 #define KERNELS(name, body, type) \
-    DECODE(name, body, type, 1) DECODE(name, body, type, 2) DECODE(name, body, type, 3) DECODE(name, body, type, 4) \
+    DECODE(name, body, type, 1) DECODE(name, body, type, 2) DECODE(name, body, type, 4) \
     static void name##_unpack(const uint8_t *panel, int k0, int k1, void *dst)
 #define TABLE(name, tile) \
-    static const panel_kernels name##_kernels = {{name##_decode_1, name##_decode_2, name##_decode_3, name##_decode_4}, name##_unpack, tile};
+    static const panel_kernels name##_kernels = {{name##_decode_1, name##_decode_2, name##_decode_4}, name##_unpack, tile};
 
 #define FLOAT_TYPE(name, type) \
     KERNELS(name, decode_floats, type) { widen_floats(type, panel, k0, k1, dst); } \
@@ -372,9 +372,9 @@ static void matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y,
 #define ROWS(p) (w->rows - (p0 + (p)) * GQA_PANEL < GQA_PANEL ? w->rows - (p0 + (p)) * GQA_PANEL : GQA_PANEL)
     int tiled = n <= MATMUL_DECODE ? 0 : n - n % MATMUL_NC; /* columns in whole tiles; the others as in decoding */
     for (int p = 0; p < count; p++)
-        for (int i = tiled; i < n; i += 4) {
-            int nc = n - i < 4 ? n - i : 4;
-            kernels->decode[nc - 1](panels[p], a, w->cols, i, tile);
+        for (int i = tiled, nc; i < n; i += nc) {
+            nc = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
+            kernels->decode[nc / 2](panels[p], a, w->cols, i, tile);
             move_tile(tile, y + (size_t)i * ldy + (p0 + p) * GQA_PANEL, ldy, nc, ROWS(p), 1);
         }
     for (int k0 = 0; k0 < w->cols && tiled; k0 += MATMUL_KC) {
