@@ -6,7 +6,7 @@
 CC      = gcc
 BUILD   = build
 OMP     = 1
-OPT     = -O3 -g
+OPT     = -O2 -g -fno-asynchronous-unwind-tables
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wdouble-promotion
 CFLAGS  = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(OPT) -ffp-contract=off -fno-math-errno $(WARN)
 LDLIBS  = -lm

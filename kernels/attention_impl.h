@@ -79,49 +79,47 @@ static void kv_append(gqa_kv *kv, int kv_head, int position, const float *k, con
 
 /* ---- tiles as floats --------------------------------------------------------------------------------------------- */
 
-static void widen_quantized_k(const gqa_kv *kv, const uint8_t *tile, float *out) {
-    int half = kv->type == GQA_TYPE_Q4_0;
-    size_t block = half ? 64 + 16 * 32 : 64 + 32 * 32;
-    vf eight = vf_set1(8);
-    for (int b = 0; b < kv->head_dim / 32; b++, tile += block, out += 32 * GQA_KV_TILE)
+/* Lanes of codes times their scales; half: nibbles, the upper or the lower ones. */
+ALWAYS_INLINE vf widen_codes(int half, int upper, const uint8_t *codes, vf scale) {
+    if (!half) return vf_mul(scale, vf_load_i8((const int8_t *)codes));
+    return vf_mul(scale, vf_sub(upper ? vf_load_high4(codes) : vf_load_low4(codes), vf_set1(8)));
+}
+
+ALWAYS_INLINE void widen_quantized_k(int half, int d, const uint8_t *tile, float *out) {
+    int rows = half ? 16 : 32; /* of codes, in a block of 32 dimensions */
+    for (int b = 0; b < d / 32; b++, tile += 64 + rows * 32, out += 32 * GQA_KV_TILE)
         for (int p = 0; p < GQA_KV_TILE; p += VF_LANES) {
             vf scale = vf_load_f16((const uint16_t *)tile + p);
-            for (int i = 0; i < (half ? 16 : 32); i++) {
-                const uint8_t *q = tile + 64 + 32 * i + p;
-                if (!half) {
-                    vf_store(out + i * GQA_KV_TILE + p, vf_mul(scale, vf_load_i8((const int8_t *)q)));
-                } else {
-                    uint8_t low[VF_LANES], high[VF_LANES];
-                    for (int j = 0; j < VF_LANES; j++) low[j] = q[j] & 15, high[j] = q[j] >> 4;
-                    vf_store(out + i * GQA_KV_TILE + p, vf_mul(scale, vf_sub(vf_load_u8(low), eight)));
-                    vf_store(out + (i + 16) * GQA_KV_TILE + p, vf_mul(scale, vf_sub(vf_load_u8(high), eight)));
-                }
+            for (int i = 0; i < rows; i++) {
+                vf_store(out + i * GQA_KV_TILE + p, widen_codes(half, 0, tile + 64 + 32 * i + p, scale));
+                if (half) vf_store(out + (i + 16) * GQA_KV_TILE + p, widen_codes(half, 1, tile + 64 + 32 * i + p, scale));
             }
         }
 }
 
-static void widen_quantized_v(const gqa_kv *kv, const uint8_t *tile, float *out) {
-    int half = kv->type == GQA_TYPE_Q4_0, d = kv->head_dim, blocks = d / 32, vd = padded_dim(d);
-    size_t row = (size_t)(half ? d / 2 : d);
-    const uint8_t *scales = tile + 32 * row;
-    for (int p = 0; p < GQA_KV_TILE; p++, tile += row, out += vd)
-        for (int b = 0; b < blocks; b++) {
-            uint16_t h;
-            memcpy(&h, scales + 2 * (p * blocks + b), 2);
-            float one = gqa_f16_to_f32(h);
-            vf scale = vf_set1(one);
-            for (int i = 0; i < (half ? 16 : 32); i += VF_LANES) {
-                const uint8_t *q = tile + b * (half ? 16 : 32) + i;
-                if (!half) {
-                    vf_store(out + 32 * b + i, vf_mul(scale, vf_load_i8((const int8_t *)q)));
-                } else {
-                    uint8_t low[VF_LANES], high[VF_LANES];
-                    for (int j = 0; j < VF_LANES; j++) low[j] = q[j] & 15, high[j] = q[j] >> 4;
-                    vf_store(out + 32 * b + i, vf_mul(scale, vf_sub(vf_load_u8(low), vf_set1(8))));
-                    vf_store(out + 32 * b + 16 + i, vf_mul(scale, vf_sub(vf_load_u8(high), vf_set1(8))));
-                }
-            }
+ALWAYS_INLINE void widen_quantized_v(int half, int d, const uint8_t *tile, float *out) {
+    int blocks = d / 32, bytes = half ? 16 : 32; /* of codes, in a block */
+    float scales[GQA_KV_TILE];
+    const uint16_t *stored = (const uint16_t *)(tile + GQA_KV_TILE * blocks * bytes);
+    for (int i = 0; i < GQA_KV_TILE * blocks; i++, tile += bytes, out += 32) {
+        if (i % GQA_KV_TILE == 0)
+            for (int j = 0; j < GQA_KV_TILE; j += VF_LANES) vf_store(scales + j, vf_load_f16(stored + i + j));
+        vf scale = vf_set1(scales[i % GQA_KV_TILE]);
+        UNROLL for (int j = 0; j < bytes; j += VF_LANES) {
+            vf_store(out + j, widen_codes(half, 0, tile + j, scale));
+            if (half) vf_store(out + 16 + j, widen_codes(half, 1, tile + j, scale));
         }
+    }
+}
+
+static void widen_quantized(const gqa_kv *kv, const uint8_t *k, const uint8_t *v, float *k_out, float *v_out) {
+    if (kv->type == GQA_TYPE_Q4_0) {
+        widen_quantized_k(1, kv->head_dim, k, k_out);
+        widen_quantized_v(1, kv->head_dim, v, v_out);
+    } else {
+        widen_quantized_k(0, kv->head_dim, k, k_out);
+        widen_quantized_v(0, kv->head_dim, v, v_out);
+    }
 }
 
 /* n values, a multiple of 16, of a 16-bit type. */
@@ -209,7 +207,7 @@ static void softmax_tile(rows_state *s, int row, float *p, int first) {
         for (int t = 0; t < GQA_KV_TILE; t++)
             if (t < t0 || t >= t1) p[t] = -INFINITY;
     vf top = vf_load(p);
-    for (int t = VF_LANES; t < GQA_KV_TILE; t += VF_LANES) top = vf_max(top, vf_load(p + t));
+    UNROLL for (int t = VF_LANES; t < GQA_KV_TILE; t += VF_LANES) top = vf_max(top, vf_load(p + t));
     float m = vf_hmax(top);
     if (m > s->m[row]) {
         float *o = s->o + (size_t)row * (size_t)s->vd;
@@ -222,7 +220,7 @@ static void softmax_tile(rows_state *s, int row, float *p, int first) {
     }
     vf max = vf_set1(s->m[row]), sum = vf_set1(0);
     if (!(s->m[row] > -INFINITY)) max = vf_set1(0); /* nothing seen yet: every p is exp(-inf) = 0 */
-    for (int t = 0; t < GQA_KV_TILE; t += VF_LANES) {
+    UNROLL for (int t = 0; t < GQA_KV_TILE; t += VF_LANES) {
         vf e = vf_exp(vf_sub(vf_load(p + t), max));
         vf_store(p + t, e);
         sum = vf_add(sum, e);
@@ -251,8 +249,7 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         if (kv->type == GQA_TYPE_F32) {
             rows_through_tile(s, &tiles_f32, kt, vt, begin, end, first);
         } else if (kv->type == GQA_TYPE_Q8_0 || kv->type == GQA_TYPE_Q4_0) {
-            widen_quantized_k(kv, kt, s->k);
-            widen_quantized_v(kv, vt, s->v);
+            widen_quantized(kv, kt, vt, s->k, s->v);
             rows_through_tile(s, &tiles_f32, s->k, s->v, begin, end, first);
         } else if (end - begin <= MAX_ROWS) {
             rows_through_tile(s, kv->type == GQA_TYPE_F16 ? &tiles_f16 : &tiles_bf16, kt, vt, begin, end, first);
@@ -311,7 +308,9 @@ static void attend_merge(const float *parts, int n, int group, int head_dim, flo
             const float *part = parts + (size_t)i * step, *from = part + 2 * group + g * head_dim;
             float weight = part[g] > -INFINITY ? expf(part[g] - m) : 0;
             l += weight * part[group + g];
-            for (int j = 0; j < head_dim; j++) o[j] += weight * from[j];
+            int j = 0;
+            for (; j + VF_LANES <= head_dim; j += VF_LANES) vf_store(o + j, vf_fma(vf_set1(weight), vf_load(from + j), vf_load(o + j)));
+            for (; j < head_dim; j++) o[j] += weight * from[j];
         }
         for (int j = 0; j < head_dim; j++) o[j] /= l;
     }

@@ -22,6 +22,8 @@ enum {
     MATMUL_PARTS = GQA_PANEL / VF_LANES,              /* vectors across a panel */
     MATMUL_NC = VF_LANES == 16 ? 12 : 6,              /* columns of x in a prefill tile */
     MATMUL_DECODE = 8,                                /* columns of x, at most, that are worth no unpacking into scratch */
+    TILE_PARTS = MATMUL_PARTS < 2 ? MATMUL_PARTS : 2, /* vectors across and columns of x whose sums are in registers at once */
+    TILE_COLUMNS = MATMUL_NC / TILE_PARTS,
     MATMUL_KC = 256,                                  /* columns of W unpacked at a time */
     FLOAT_PARTS = MATMUL_PARTS < 2 ? MATMUL_PARTS : 2 /* vectors across in a tile of floats */
 };
@@ -118,27 +120,35 @@ typedef struct acts_view {
     size_t ldq, ldd, lds;
 } acts_view;
 
-/* One block of 16 or 32 columns, one part, nc columns of x from `at` on: sum[c] += ... as at the top of this file. With
- * bytes, w points at the block's groups as unpack_panel wrote them, else at a record. */
-ALWAYS_INLINE void multiply_block(int type, int nc, int bytes, const uint8_t *w, int sub, int part, vf scale, vf min, acts_view x, int at, vf *sum) {
+/* One block of 16 or 32 columns of a panel, `parts` vectors of its rows from `part` on, times nc columns of x from `at` on:
+ * sum[p][c] += ... as at the top of this file. With bytes, w points at the block's groups as unpack_panel wrote them, else at a
+ * record. An activation, once in all lanes, meets every part. */
+typedef vf tile_sums[MATMUL_PARTS][MATMUL_NC];
+ALWAYS_INLINE void multiply_block(int type, int parts, int nc, int bytes, const uint8_t *w, int sub, int part, const vf *scale, const vf *min,
+                                  acts_view x, int at, tile_sums sum) {
     const int groups = groups_of(type), bits = bits_of(type), depth = bits == 8 || VI_DOT_DEPTH(bits) > groups ? groups : VI_DOT_DEPTH(bits);
-    vi acc[MATMUL_NC], pairs[MATMUL_NC];
-    UNROLL for (int c = 0; c < nc; c++) acc[c] = vi_set1(0);
+    vi acc[MATMUL_PARTS][MATMUL_NC], pairs[MATMUL_PARTS][MATMUL_NC], w4[MATMUL_PARTS];
+    UNROLL for (int p = 0; p < parts; p++) UNROLL for (int c = 0; c < nc; c++) acc[p][c] = vi_set1(0);
     UNROLL for (int g0 = 0; g0 < groups; g0 += depth) {
-        UNROLL for (int c = 0; c < nc; c++) pairs[c] = vi_set1(0);
+        UNROLL for (int p = 0; p < parts; p++) UNROLL for (int c = 0; c < nc; c++) pairs[p][c] = vi_set1(0);
         UNROLL for (int g = g0; g < g0 + depth; g++) {
-            vi w4 = bytes ? vi_load(w + g * 64 + part * 4 * VF_LANES) : unpack_group(type, w, sub * groups + g, part);
+            UNROLL for (int p = 0; p < parts; p++)
+                w4[p] = bytes ? vi_load(w + g * 64 + (part + p) * 4 * VF_LANES) : unpack_group(type, w, sub * groups + g, part + p);
             UNROLL for (int c = 0; c < nc; c++) {
                 int32_t four;
                 memcpy(&four, x.q + (size_t)c * x.ldq + at + 4 * g, 4);
-                if (bits == 8) acc[c] = vi_dot8(acc[c], w4, vi_set1(four));
-                else pairs[c] = vi_dot(pairs[c], w4, vi_set1(four));
-                if (bits == 8) VECTOR_KEEP(acc[c]); /* or the compiler regroups the sums and runs out of registers */
-                else VECTOR_KEEP(pairs[c]);
+                vi x4 = vi_set1(four);
+                UNROLL for (int p = 0; p < parts; p++) {
+                    if (bits == 8) acc[p][c] = vi_dot8(acc[p][c], w4[p], x4);
+                    else pairs[p][c] = vi_dot(pairs[p][c], w4[p], x4);
+                    if (bits == 8) VECTOR_KEEP(acc[p][c]); /* or the compiler regroups the sums and runs out of registers */
+                    else VECTOR_KEEP(pairs[p][c]);
+                }
             }
         }
         if (bits != 8) {
-            UNROLL for (int c = 0; c < nc; c++) acc[c] = g0 ? vi_add(acc[c], vi_dot_sum(pairs[c])) : vi_dot_sum(pairs[c]);
+            UNROLL for (int p = 0; p < parts; p++) UNROLL for (int c = 0; c < nc; c++)
+                acc[p][c] = g0 ? vi_add(acc[p][c], vi_dot_sum(pairs[p][c])) : vi_dot_sum(pairs[p][c]);
         }
     }
     UNROLL for (int c = 0; c < nc; c++) {
@@ -146,9 +156,11 @@ ALWAYS_INLINE void multiply_block(int type, int nc, int bytes, const uint8_t *w,
         const int16_t *s16 = bytes ? NULL : x.sum16 + (size_t)c * x.lds + at / 16;
         int sx = bytes ? 0 : groups == 8 ? s16[0] + s16[1] : s16[0];
         size_t block = (size_t)(c * MATMUL_KC / 16 + at / 16);
-        if (offset_of(type)) acc[c] = vi_sub(acc[c], vi_set1(bytes ? x.off[block] : offset_of(type) * sx));
-        sum[c] = vf_fma(vf_mul(vf_from_vi(acc[c]), scale), dx, sum[c]);
-        if (has_min(type)) sum[c] = vf_fma(min, bytes ? vf_set1(x.dsx[block]) : vf_mul(dx, vf_set1((float)sx)), sum[c]);
+        UNROLL for (int p = 0; p < parts; p++) {
+            if (offset_of(type)) acc[p][c] = vi_sub(acc[p][c], vi_set1(bytes ? x.off[block] : offset_of(type) * sx));
+            sum[p][c] = vf_fma(vf_mul(vf_from_vi(acc[p][c]), scale[p]), dx, sum[p][c]);
+            if (has_min(type)) sum[p][c] = vf_fma(min[p], bytes ? vf_set1(x.dsx[block]) : vf_mul(dx, vf_set1((float)sx)), sum[p][c]);
+        }
     }
 }
 
@@ -157,7 +169,8 @@ ALWAYS_INLINE void decode_panel(int type, int nc, const uint8_t *panel, const gq
     const size_t record_bytes = record_bytes_of(type);
     size_t ld = (size_t)a->kpad, row = (size_t)first * ld;
     acts_view x = {a->q + row, a->d + row / 32, a->sum16 + row / 16, NULL, NULL, ld, ld / 32, ld / 16};
-    vf sum[MATMUL_PARTS][4];
+    const int together = nc <= 2 ? MATMUL_PARTS : 1; /* parts; as registers allow */
+    tile_sums sum;
     UNROLL for (int p = 0; p < MATMUL_PARTS; p++) UNROLL for (int c = 0; c < nc; c++) sum[p][c] = vf_set1(0);
     const uint8_t *record = panel;
     for (int k0 = 0; k0 < cols; k0 += 256, record += is_super(type) ? 64 : 0) {
@@ -165,10 +178,14 @@ ALWAYS_INLINE void decode_panel(int type, int nc, const uint8_t *panel, const gq
         UNROLL for (int p = 0; p < MATMUL_PARTS; p++) d[p] = superblock_scale(type, record, 0, p), dmin[p] = superblock_scale(type, record, has_min(type), p);
         for (int k = k0; k < cols && k < k0 + 256; k += 32, record += record_bytes) {
             __builtin_prefetch(record + 2048, 0, 2); /* into the second level; one line a record keeps the stream going over pages */
-            UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
+            UNROLL for (int p = 0; p < MATMUL_PARTS; p += together)
                 UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++) {
-                    vf scale = unpack_scale(type, record, d[p], sub, p), min = has_min(type) ? unpack_min(type, record, dmin[p], p) : scale;
-                    multiply_block(type, nc, 0, record, sub, p, scale, min, x, k + 16 * sub, sum[p]);
+                    vf scale[MATMUL_PARTS], min[MATMUL_PARTS];
+                    UNROLL for (int q = 0; q < together; q++) {
+                        scale[q] = unpack_scale(type, record, d[p + q], sub, p + q);
+                        min[q] = has_min(type) ? unpack_min(type, record, dmin[p + q], p + q) : scale[q];
+                    }
+                    multiply_block(type, together, nc, 0, record, sub, p, scale, min, x, k + 16 * sub, sum + p);
                 }
         }
     }
@@ -207,6 +224,7 @@ typedef struct acts_tile {
 } acts_tile;
 
 static void copy_tile(acts_tile *t, const gqa_acts *a, int type, int first, int k0, int k1) {
+    const int sums = groups_of(type) / 4, offset = offset_of(type); /* sums of 16 elements that a block has */
     for (int c = 0; c < MATMUL_NC; c++) {
         size_t row = (size_t)(first + c) * (size_t)a->kpad + (size_t)k0;
         if (!gqa_type_wants_q8(type)) {
@@ -215,26 +233,36 @@ static void copy_tile(acts_tile *t, const gqa_acts *a, int type, int first, int 
         }
         memcpy(t->q[c], a->q + row, MATMUL_KC);
         memcpy(t->d[c], a->d + row / 32, sizeof t->d[c]);
-        for (int b = 0; b < MATMUL_KC / 16; b++) {
-            const int16_t *s16 = a->sum16 + row / 16 + b;
-            int sx = groups_of(type) == 8 ? s16[0] + (b % 2 ? 0 : s16[1]) : s16[0];
-            t->off[c][b] = offset_of(type) * sx;
+        if (!offset && !has_min(type)) continue;
+        const int16_t *s16 = a->sum16 + row / 16;
+        for (int b = 0; b < MATMUL_KC / 16; b += sums) {
+            int sx = sums == 2 ? s16[b] + s16[b + 1] : s16[b];
+            t->off[c][b] = offset * sx;
             t->dsx[c][b] = t->d[c][b / 2] * (float)sx;
         }
     }
 }
 
-/* One tile: out [nc][16] = or += the unpacked columns times nc columns of x. */
-ALWAYS_INLINE void multiply_unpacked(int type, int nc, const unpacked *u, int n_k, const acts_tile *t, float *out, int add_to) {
+/* One tile: out [MATMUL_NC][16] = or += the unpacked columns times as many columns of x; TILE_COLUMNS of them at once. */
+ALWAYS_INLINE void multiply_unpacked(int type, const unpacked *u, int n_k, const acts_tile *t, float *out, int add_to) {
     const int width = 4 * groups_of(type);
-    acts_view x = {t->q[0], t->d[0], NULL, t->off[0], t->dsx[0], sizeof t->q[0], MATMUL_KC / 32, 0};
-    for (int p = 0; p < MATMUL_PARTS; p++) {
-        vf sum[MATMUL_NC];
-        UNROLL for (int c = 0; c < nc; c++) sum[c] = add_to ? vf_load(out + c * GQA_PANEL + p * VF_LANES) : vf_set1(0);
-        for (int b = 0; b < n_k / width; b++)
-            multiply_block(type, nc, 1, u->q[b * groups_of(type)], 0, p, vf_load(u->scale[b] + p * VF_LANES),
-                           has_min(type) ? vf_load(u->min[b] + p * VF_LANES) : vf_set1(0), x, b * width, sum);
-        UNROLL for (int c = 0; c < nc; c++) vf_store(out + c * GQA_PANEL + p * VF_LANES, sum[c]);
+    for (int c0 = 0; c0 < MATMUL_NC; c0 += TILE_COLUMNS, out += TILE_COLUMNS * GQA_PANEL) {
+        acts_view x = {t->q[c0], t->d[c0], NULL, t->off[c0], t->dsx[c0], sizeof t->q[0], MATMUL_KC / 32, 0};
+        for (int p0 = 0; p0 < MATMUL_PARTS; p0 += TILE_PARTS) {
+            tile_sums sum;
+            UNROLL for (int p = 0; p < TILE_PARTS; p++) UNROLL for (int c = 0; c < TILE_COLUMNS; c++)
+                sum[p][c] = add_to ? vf_load(out + c * GQA_PANEL + (p0 + p) * VF_LANES) : vf_set1(0);
+            for (int b = 0; b < n_k / width; b++) {
+                vf scale[MATMUL_PARTS], min[MATMUL_PARTS];
+                UNROLL for (int p = 0; p < TILE_PARTS; p++) {
+                    scale[p] = vf_load(u->scale[b] + (p0 + p) * VF_LANES);
+                    min[p] = has_min(type) ? vf_load(u->min[b] + (p0 + p) * VF_LANES) : scale[p];
+                }
+                multiply_block(type, TILE_PARTS, TILE_COLUMNS, 1, u->q[b * groups_of(type)], 0, p0, scale, min, x, b * width, sum);
+            }
+            UNROLL for (int p = 0; p < TILE_PARTS; p++) UNROLL for (int c = 0; c < TILE_COLUMNS; c++)
+                vf_store(out + c * GQA_PANEL + (p0 + p) * VF_LANES, sum[p][c]);
+        }
     }
 }
 
@@ -318,7 +346,7 @@ typedef struct panel_kernels {
 #define INT_TYPE(name, type) \
     KERNELS(name, decode_panel, type) { unpack_panel(type, panel, k0, k1, dst); } \
     static void name##_tile(const void *w, int n_k, const acts_tile *t, float *out, int add_to) { \
-        multiply_unpacked(type, MATMUL_NC, w, n_k, t, out, add_to); \
+        multiply_unpacked(type, w, n_k, t, out, add_to); \
     } \
     TABLE(name, name##_tile)
 

@@ -55,10 +55,10 @@ static void sgemm_pack(float *dst, const float *src, size_t line_step, size_t k_
 static void sgemm_tile(const float *a, const float *b, int k, float *C, size_t ldc, int rows, int cols,
                        int accumulate) {
     vf acc[SGEMM_MR][2];
-    for (int i = 0; i < SGEMM_MR; i++) acc[i][0] = acc[i][1] = vf_set1(0.0f);
+    UNROLL for (int i = 0; i < SGEMM_MR; i++) acc[i][0] = acc[i][1] = vf_set1(0.0f);
     for (int p = 0; p < k; p++, a += SGEMM_MR, b += SGEMM_NR) {
         vf b0 = vf_load(b), b1 = vf_load(b + VF_LANES);
-        for (int i = 0; i < SGEMM_MR; i++) {
+        UNROLL for (int i = 0; i < SGEMM_MR; i++) {
             vf x = vf_set1(a[i]);
             acc[i][0] = vf_fma(x, b0, acc[i][0]);
             acc[i][1] = vf_fma(x, b1, acc[i][1]);
@@ -68,7 +68,7 @@ static void sgemm_tile(const float *a, const float *b, int k, float *C, size_t l
     int whole = rows == SGEMM_MR && cols == SGEMM_NR;
     float *out = whole ? C : edge;
     size_t ld = whole ? ldc : SGEMM_NR;
-    for (int i = 0; i < SGEMM_MR; i++) {
+    UNROLL for (int i = 0; i < SGEMM_MR; i++) {
         float *c = out + (size_t)i * ld;
         if (whole && accumulate) {
             acc[i][0] = vf_add(vf_load(c), acc[i][0]);

@@ -49,6 +49,8 @@ static inline uint8x8_t load_4_bytes(const void *p) {
     return vreinterpret_u8_u32(vdup_n_u32(four));
 }
 static inline vf vf_load_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(load_4_bytes(p))))); }
+static inline vf vf_load_low4(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vand_u8(load_4_bytes(p), vdup_n_u8(15)))))); }
+static inline vf vf_load_high4(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vshr_n_u8(load_4_bytes(p), 4))))); }
 static inline vf vf_load_i8(const int8_t *p) {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p))))));
 }

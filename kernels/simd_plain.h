@@ -49,6 +49,8 @@ static inline vf vf_load_f16(const uint16_t *p) {
 static inline vf vf_load_bf16(const uint16_t *p) { return (vf)((vi){p[0], p[1], p[2], p[3]} << 16); }
 static inline vf vf_load_u8(const uint8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
 static inline vf vf_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
+static inline vf vf_load_low4(const uint8_t *p) { return (vf){p[0] & 15, p[1] & 15, p[2] & 15, p[3] & 15}; }
+static inline vf vf_load_high4(const uint8_t *p) { return (vf){p[0] >> 4, p[1] >> 4, p[2] >> 4, p[3] >> 4}; }
 
 static inline vi vi_sub(vi a, vi b) { return a - b; }
 static inline vi vi_and(vi a, vi b) { return a & b; }
