@@ -75,7 +75,7 @@ static double stored_value(int type, const uint8_t *p, size_t at) {
     case 12: return k45_value(p + at / 256 * 144, (int)(at % 256), 0);
     case 13: return k45_value(p + at / 256 * 176, (int)(at % 256), 1);
     case 14: return q6_value(p + at / 256 * 210, (int)(at % 256));
-    default: return NAN;
+    default: return (double)NAN;
     }
 }
 
@@ -161,7 +161,7 @@ static void rotate(const ref_model *m, double *head, int position) {
 static void attend(const ref_model *m, const double *q, const double *keys, const double *values, int h, int p, double *out) {
     size_t d = (size_t)m->head_dim, row = (size_t)m->n_heads * d;
     int first = m->window > 0 && p + 1 > m->window ? p + 1 - m->window : 0;
-    double *score = doubles((size_t)p + 1), top = -INFINITY, sum = 0;
+    double *score = doubles((size_t)p + 1), top = (double)-INFINITY, sum = 0;
     for (int t = first; t <= p; t++) {
         for (size_t i = 0; i < d; i++) score[t] += q[i] * keys[(size_t)t * row + (size_t)h * d + i];
         score[t] /= sqrt((double)d);
@@ -250,7 +250,7 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logit
 double ref_distance(const float *got, const double *want, size_t n) {
     double worst = 0, squares = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(got[i])) return INFINITY;
+        if (!isfinite(got[i])) return (double)INFINITY;
         double difference = fabs((double)got[i] - want[i]);
         if (difference > worst) worst = difference;
         squares += want[i] * want[i];

@@ -22,6 +22,7 @@ def check(ok, what):
 def start(*arguments):
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, even when the tests run under nohup
         os.execv(RUN, [RUN, *arguments])
     return pid, terminal
 
