@@ -98,9 +98,7 @@ static int tokenize_prompt(const gqa_session *s, const char *prompt, unsigned fl
     if (flags == 0) flags = gqa_session_position(s) == 0 ? GQA_TOKENIZE_BOS : GQA_TOKENIZE_NONE;
     if (len > GQA_MAX_CONTEXT * (size_t)64)
         return gqa_fail(err, GQA_ERR_CONTEXT, "a prompt of %zu bytes is longer than any context", len);
-    *tokens = malloc(sizeof **tokens * (len + 2));
-    if (!*tokens) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a prompt of %zu bytes", len);
-    int n = gqa_tokenize(m, prompt, len, flags & ~(unsigned)GQA_TOKENIZE_NONE, *tokens, (int)(len + 2), err);
+    int n = gqa_tokenize_new(m, prompt, len, flags & ~(unsigned)GQA_TOKENIZE_NONE, tokens, err);
     if (n == 0 && !gqa_session_logits(s))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "the prompt is empty, and the model puts no token before a text: give a prompt");
     return n;

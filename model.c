@@ -127,6 +127,23 @@ int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flag
     return gqa_vocab_tokenize(m->vocab, text, len, flags, out, cap, err);
 }
 
+int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t **out, gqa_error *err) {
+    *out = NULL;
+    int cap = len < INT32_MAX / 8 ? (int)len + 3 : 0, n = cap; /* a text too long for gqa_tokenize gets its message */
+    for (int tries = 0; tries < 2; tries++, cap = n) {
+        int32_t *tokens = malloc(sizeof *tokens * (size_t)(cap + 1));
+        if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes", len);
+        n = gqa_tokenize(m, text, len, flags, tokens, cap, err);
+        if (n >= 0 && n <= cap) {
+            *out = tokens;
+            return n;
+        }
+        free(tokens);
+        if (n < 0) break;
+    }
+    return n;
+}
+
 int gqa_token_bytes(const gqa_model *m, int32_t token, char *out, int cap) {
     return m->vocab ? gqa_vocab_token_bytes(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
 }

@@ -170,9 +170,11 @@ enum { /* flags of gqa_tokenize */
 
 /* Token ids of text[len] (any bytes; need not be UTF-8, nor end in 0). Writes the first cap of them to out[cap] and
  * returns how many there are: if that exceeds cap, call again with more room. cap 0 with out NULL just counts.
- * len + 2 ids are always room enough. Time is O(len log len). Negative on failure. Thread-safe. */
+ * Mostly that is fewer than len + 3, but not with every vocabulary. Time is O(len log len). Negative on failure. Thread-safe. */
 int gqa_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int32_t *out, int cap,
                  gqa_error *err);
+/* The same into memory of its own: *out is an array of as many ids as it returns, for free(); NULL on failure. */
+int gqa_tokenize_new(const gqa_model *model, const char *text, size_t len, unsigned flags, int32_t **out, gqa_error *err);
 
 /* The raw bytes of one token, without a terminating 0: writes the first cap to out[cap], returns how many there are
  * (0 for control tokens), negative for an id out of range. A character may be split over tokens. For a

@@ -8,10 +8,9 @@ int calibrate(gqa_kv_samples *samples, const char *model_path, const char *token
     gqa_model_options mo = {.tokenizer_path = tokenizer};
     if (len > 16 * (size_t)most) len = 16 * (size_t)most; /* more bytes than so many tokens have */
     gqa_model *m = gqa_model_open(model_path, &mo, &err);
-    int32_t *tokens = malloc(sizeof *tokens * (len + 2));
-    int n = m && tokens ? gqa_tokenize(m, text, len, GQA_TOKENIZE_BOS, tokens, (int)(len + 2), &err) : -1, code = EXIT_FAILED;
-    if (m && !tokens) fail("no memory for the tokens of %zu bytes", len);
-    else if (n < 0) fail("%s", err.message);
+    int32_t *tokens = NULL;
+    int n = m ? gqa_tokenize_new(m, text, len, GQA_TOKENIZE_BOS, &tokens, &err) : -1, code = EXIT_FAILED;
+    if (n < 0) fail("%s", err.message);
     else if (gqa_kv_samples_take(samples, m, tokens, n < most ? n : most, &err)) fail("%s", err.message);
     else code = EXIT_DONE;
     gqa_model_close(m);

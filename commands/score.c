@@ -81,9 +81,8 @@ int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, i
 
 int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int chunk, int most, int *n_chunks) {
     gqa_error err = {0};
-    int32_t *tokens = len < INT32_MAX / 8 ? malloc(sizeof *tokens * (len + 2)) : NULL;
-    if (!tokens) return fail("no memory for the tokens of %zu bytes", len), NULL;
-    int n = gqa_tokenize(model, text, len, GQA_TOKENIZE_BOS, tokens, (int)(len + 2), &err);
+    int32_t *tokens;
+    int n = gqa_tokenize_new(model, text, len, GQA_TOKENIZE_BOS, &tokens, &err);
     *n_chunks = n < 0 ? 0 : n / chunk;
     if (most > 0 && *n_chunks > most) *n_chunks = most;
     if (*n_chunks > 0) return tokens;

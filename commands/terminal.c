@@ -132,14 +132,10 @@ void text_close(text_run *run) {
 
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int *n) {
     gqa_error err = {0};
-    if (len > INT32_MAX / 8) return fail("a text of %zu bytes is too long", len), NULL;
-    int32_t *tokens = malloc(sizeof *tokens * (len + 2));
-    if (!tokens) return fail("no memory for the tokens of %zu bytes", len), NULL;
-    *n = gqa_tokenize(model, text, len, flags, tokens, (int)(len + 2), &err);
-    if (*n >= 0) return tokens;
-    fail("%s", err.message);
-    free(tokens);
-    return NULL;
+    int32_t *tokens;
+    *n = gqa_tokenize_new(model, text, len, flags, &tokens, &err);
+    if (*n < 0) fail("%s", err.message);
+    return tokens;
 }
 
 int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {

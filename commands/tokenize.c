@@ -6,15 +6,13 @@
 
 static int print_ids(const gqa_model *model, const char *text, size_t len, unsigned flags) {
     gqa_error err = {0};
-    int n = gqa_tokenize(model, text, len, flags, NULL, 0, &err);
-    int32_t *ids = n < 0 ? NULL : malloc(sizeof *ids * (size_t)(n + 1));
+    int32_t *ids;
+    int n = gqa_tokenize_new(model, text, len, flags, &ids, &err);
     if (n < 0) return fail("%s", err.message);
-    if (!ids) return fail("no memory for %d tokens", n);
-    n = gqa_tokenize(model, text, len, flags, ids, n, &err);
     for (int i = 0; i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     printf("\n");
     free(ids);
-    return n < 0 ? fail("%s", err.message) : finish_stdout();
+    return finish_stdout();
 }
 
 int command_tokenize(int argc, char **argv) {

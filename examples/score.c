@@ -17,10 +17,10 @@ static double log_probability(const float *logits, int n, int32_t token) {
 /* Natural logarithm of the text's probability; NaN after filling *err. */
 static double score(gqa_session *s, const char *text, int *n_tokens, gqa_error *err) {
     const gqa_model *model = gqa_session_model(s);
-    int vocab = gqa_model_config(model)->vocab_size, cap = (int)strlen(text) + 2;
-    int32_t *tokens = malloc(sizeof(int32_t) * (size_t)cap);
+    int vocab = gqa_model_config(model)->vocab_size;
+    int32_t *tokens;
     double sum = (double)NAN;
-    int n = tokens ? gqa_tokenize(model, text, strlen(text), GQA_TOKENIZE_BOS, tokens, cap, err) : -1;
+    int n = gqa_tokenize_new(model, text, strlen(text), GQA_TOKENIZE_BOS, &tokens, err);
     float *logits = n > 0 ? malloc(sizeof(float) * (size_t)vocab * (size_t)n) : NULL;
     gqa_session_rewind(s, 0);
     if (logits && gqa_session_eval_all(s, tokens, n, logits, err) == 0) {

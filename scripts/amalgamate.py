@@ -81,7 +81,7 @@ def own_names(text):
         struct = re.match(r"(?:typedef )?struct (\w+) *(\{|$)", line)
         if struct:
             yield struct.group(1)
-        alias = re.match(r"(?:typedef .*|\}) ?\b(\w+)(?: __attribute__.*)?;$", line)
+        alias = re.match(r"(?:typedef .*|\}) ?\b(\w+)(?:\[.*\]| __attribute__.*)?;$", line)
         if alias:
             yield alias.group(1)
     for body in re.findall(r"^(?:typedef )?enum\b[^{;]*\{(.*?)\}", text, re.M | re.S):

@@ -16,8 +16,11 @@ static void try_open(const void *data, size_t size, int evaluate, char message[5
     snprintf(message, 512, "%s", m ? "" : err.message);
     CHECK(m || (err.code < 0 && strlen(err.message) > 8), "refused without a reason");
     if (m) {
-        int32_t tokens[64];
-        if (gqa_vocab_size(m)) gqa_tokenize(m, "a tale of 2 \xF0\x9F", 14, GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL, tokens, 64, NULL);
+        int32_t *tokens; /* more than bytes, where a space takes three of them */
+        unsigned flags = GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL;
+        int n = gqa_tokenize_new(m, "a tale of 2 \xF0\x9F", 14, flags, &tokens, NULL);
+        CHECK((n >= 0) == (tokens != NULL) && n == gqa_tokenize(m, "a tale of 2 \xF0\x9F", 14, flags, NULL, 0, NULL), "%d tokens", n);
+        free(tokens);
         gqa_session *s = evaluate ? gqa_session_new(m, &(gqa_session_options){.context = 8, .n_threads = 1, .batch = 2}, NULL) : NULL;
         int32_t token = 1;
         if (s) gqa_session_eval(s, &token, 1, NULL);
