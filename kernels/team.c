@@ -2,8 +2,10 @@
  *
  *     | phase: 16 bits | units done: 24 bits | units handed out: 24 bits |
  *
- * and a thread that ends a unit and takes another changes it once, by compare and swap. Whoever ends the last unit opens
- * the next phase in the same step; nobody has to arrive anywhere. Waiting threads spin a little, then give their
+ * and a thread that ends its units and takes others changes it once, by compare and swap. It takes a run of neighbours, its
+ * share of half of what is left: long runs first, so that weights are read in long streams, single units at the end, so that
+ * all threads end together (guided self-scheduling, Polychronopoulos & Kuck 1987). Whoever ends the last unit opens the next
+ * phase in the same step; nobody has to arrive anywhere. Waiting threads spin a little, then give their
  * processor away, then sleep, so that a team larger than the machine still makes progress. */
 #define _GNU_SOURCE /* sched_getaffinity, CPU_* */
 #include "team.h"
@@ -120,21 +122,26 @@ static void wait_for_end(const gqa_worker *w) {
     }
 }
 
-/* Gives back `finished` units (0 or 1) and takes one, or sees the phase to its end and returns -1. */
+/* Gives back the run of `finished` units and takes another, or sees the phase to its end and returns -1. */
 static int exchange(gqa_worker *w, unsigned finished) {
-    unsigned n = (unsigned)w->n_units, done = 0, unit = 0;
+    unsigned n = (unsigned)w->n_units, done = 0, unit = 0, take = 0;
     uint64_t before = atomic_load_explicit(&w->team->state, memory_order_acquire), after;
     do {
         if (phase_in(before) != w->phase) break;
         done = done_in(before) + finished;
         unit = handed_out_in(before);
-        if (done < n && unit < n) after = state_of(w->phase, done, unit + 1);
+        take = unit < n ? (n - unit + 2 * (unsigned)w->n - 1) / (2 * (unsigned)w->n) : 0;
+        if (done < n && unit < n) after = state_of(w->phase, done, unit + take);
         else if (done < n) after = state_of(w->phase, done, unit);
         else after = state_of(w->phase + 1, 0, 0);
     } while (!atomic_compare_exchange_weak_explicit(&w->team->state, &before, after, memory_order_acq_rel,
                                                     memory_order_acquire));
     if (phase_in(before) == w->phase) {
-        if (done < n && unit < n) return (int)unit;
+        if (done < n && unit < n) {
+            w->begin = w->unit = (int)unit;
+            w->end = (int)(unit + take);
+            return w->unit;
+        }
         if (done < n) wait_for_end(w);
     }
     w->phase = (w->phase + 1) & 0xffff;
@@ -142,13 +149,13 @@ static int exchange(gqa_worker *w, unsigned finished) {
 }
 
 int gqa_unit_first(gqa_worker *w, int n_units) {
-    w->n_units = n_units;
-    w->unit = 0;
+    w->n_units = w->end = n_units;
+    w->begin = w->unit = 0;
     if (w->n > 1) return exchange(w, 0);
     return n_units > 0 ? 0 : -1;
 }
 
 int gqa_unit_next(gqa_worker *w) {
-    if (w->n > 1) return exchange(w, 1);
-    return ++w->unit < w->n_units ? w->unit : -1;
+    if (++w->unit < w->end) return w->unit;
+    return w->n > 1 ? exchange(w, (unsigned)(w->end - w->begin)) : -1;
 }

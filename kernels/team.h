@@ -22,7 +22,7 @@ typedef struct gqa_worker {
     gqa_team *team;
     int id, n;      /* this thread, of how many */
     unsigned phase; /* the phase it is in, from 0; the rest is private to team.c as well */
-    int unit, n_units;
+    int n_units, begin, unit, end; /* begin..end-1: the run of units it holds, unit: the one it works on */
 } gqa_worker;
 
 /* Physical cores that the affinity mask (and a cgroup CPU quota, rounded up) allows; at least 1. */
@@ -36,7 +36,7 @@ void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *w, void 
 /* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and gives a unit to do, or
  * -1 when the phase is over. */
 int gqa_unit_first(gqa_worker *w, int n_units);
-/* The unit it had is done; the next, or -1 when all units of the phase are done. Waits for those that others hold: spins
+/* The unit it had is done; the next one, or -1 when all units of the phase are done. Waits for those that others hold: spins
  * briefly, then yields, then sleeps. */
 int gqa_unit_next(gqa_worker *w);
 
