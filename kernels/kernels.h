@@ -40,7 +40,7 @@ size_t gqa_record_bytes(int type);             /* of 32 columns of a panel; 0 fo
 /* ---- activations ------------------------------------------------------------------------------------------------ */
 
 /* n columns x [n, k] with stride ldx, and their int8 form, made on demand by quantize_acts for the weight types that
- * want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127; sum16 are sums of q over 16.
+ * want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127. Sums of q are kept as the kernels use them.
  * Buffers are carved from one allocation by gqa_acts_init. */
 typedef struct gqa_acts {
     int k, kpad;                   /* kpad: k rounded up to 256 */
@@ -48,7 +48,8 @@ typedef struct gqa_acts {
     size_t ldx;
     int8_t *q;                     /* [n, kpad] zero-padded */
     float *d;                      /* [n, kpad/32] */
-    int16_t *sum16;                /* [n, kpad/16] */
+    float *dsum;                   /* [n, kpad/32]: d times the sum of the block's q */
+    int32_t *bias32, *bias16;      /* [n, kpad/32], [n, kpad/16]: -128 times the sum of 32 or 16 q */
 } gqa_acts;
 size_t gqa_acts_bytes(int k, int max_n);
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n); /* memory 64-byte aligned, gqa_acts_bytes long */
@@ -88,7 +89,7 @@ typedef struct gqa_adamw {
 typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avx512", "neon" */
 
-    /* Fills a->q, d, sum16 of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or the end). */
+    /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or the end). */
     void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
 
     /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i*ldy + r] for its rows r and all n columns. scratch is the
@@ -154,6 +155,7 @@ enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
  * block of B (KC x NC) beside it. */
 enum { GQA_SGEMM_MC = 144, GQA_SGEMM_KC = 256, GQA_SGEMM_NC = 768 };
 
+enum { GQA_MATMUL_SCRATCH = 192 << 10 };                    /* bytes of it that hold unpacked weights */
 size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
 size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
 size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend and attend_prefill */

@@ -219,7 +219,7 @@ static size_t padded(int k) { return ((size_t)k + 255) & ~(size_t)255; }
 
 size_t gqa_acts_bytes(int k, int max_n) {
     size_t n = padded(k) * (size_t)max_n;
-    return n + n / 32 * sizeof(float) + n / 16 * sizeof(int16_t) + 192;
+    return n + n / 32 * (2 * sizeof(float) + sizeof(int32_t)) + n / 16 * sizeof(int32_t);
 }
 
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
@@ -228,10 +228,11 @@ void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
     a->kpad = (int)padded(k);
     a->q = memory;
     a->d = (float *)(a->q + n);
-    a->sum16 = (int16_t *)(a->d + n / 32);
+    a->dsum = a->d + n / 32;
+    a->bias32 = (int32_t *)(a->dsum + n / 32);
+    a->bias16 = a->bias32 + n / 32;
 }
 
 size_t gqa_matmul_scratch(int max_k) {
-    size_t chunk = 32768; /* more than a chunk of any type takes in matmul_impl.h */
-    return GQA_UNIT_PANELS * (chunk + gqa_panel_bytes(GQA_TYPE_F32, max_k));
+    return GQA_MATMUL_SCRATCH + GQA_UNIT_PANELS * gqa_panel_bytes(GQA_TYPE_F32, max_k);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define VF_LANES 16
+#define VF_REGISTERS 32
 typedef __m512 vf;
 typedef __m512i vi;
 
@@ -69,14 +70,17 @@ static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }  /* by 16 bits: mask what crosses bytes */
 static inline vi vi_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
+static inline vi vi_sar(vi a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }     /* by 32 bits, signed */
 
 /* Dot products of four bytes a lane, summed in 32 bits (VNNI): w unsigned, x signed. VI_DOT_DEPTH: as in simd_plain.h. */
 #define VI_DOT_DEPTH(bits) 8
 static inline vi vi_dot(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
 static inline vi vi_dot_sum(vi acc) { return acc; }
-/* The same for signed w: VNNI wants it unsigned, so 128 is added and its share of the sum given back. */
+/* The same for signed w, made unsigned by vi_bias8: the result is sum((w + VI_DOT8_OFFSET) * x). */
 enum { VI_DOT8_OFFSET = 128 };
-static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(w, _mm512_set1_epi32((int)0x80808080)), x); }
+static inline vi vi_bias8(vi w) { return _mm512_xor_si512(w, _mm512_set1_epi32((int)0x80808080)); }
+static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
 
 /* Keeps v in a register as it is: the compiler may not look through. */
 #ifdef GQA_SIMDE
@@ -84,3 +88,8 @@ static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, _
 #else
 #define VECTOR_KEEP(v) __asm__("" : "+v"(v))
 #endif
+
+/* What decoding fetches ahead of the weights it reads: every line, past the second level (Zen 5: 0.90 to 0.97 of plain reading,
+ * 0.76 to 0.90 with one line a record). */
+enum { PREFETCH_AHEAD = 4096, PREFETCH_STEP = 64 };
+#define PREFETCH_HINT 0

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define VF_LANES 4
+#define VF_REGISTERS 32
 typedef float32x4_t vf;
 typedef int32x4_t vi;
 
@@ -62,6 +63,7 @@ static inline vi vi_shl(vi a, int n) { /* by 16 bits: mask what crosses bytes */
     return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)n)));
 }
 static inline vi vi_shr(vi a, int n) { return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)-n))); }
+static inline vi vi_sar(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(-n)); } /* by 32 bits, signed */
 
 /* Dot products of four bytes a lane, summed in 32 bits. Unsigned w has at most 7 bits here, so it is signed as well. */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
@@ -74,8 +76,10 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 #endif
 }
 enum { VI_DOT8_OFFSET = 0 };
+static inline vi vi_bias8(vi w) { return w; }
 #define VI_DOT_DEPTH(bits) 8   /* as in simd_plain.h */
 static inline vi vi_dot(vi acc, vi w, vi x) { return vi_dot8(acc, w, x); }
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 
 /* The int8 multiply-add of peak_impl.h: 16 products. */
@@ -84,3 +88,7 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 
 /* Keeps v in a register as it is: the compiler may not look through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))
+
+/* What decoding fetches ahead of the weights it reads: one line a record, into the second level, keeps the stream going over pages. */
+enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
+#define PREFETCH_HINT 2

@@ -6,6 +6,7 @@
 #include "tensor.h"
 
 #define VF_LANES 4
+#define VF_REGISTERS 16
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 
@@ -58,6 +59,7 @@ static inline vi vi_or(vi a, vi b) { return a | b; }
 typedef uint16_t vu16 __attribute__((vector_size(16)));
 static inline vi vi_shl(vi a, int n) { return (vi)((vu16)a << (uint16_t)n); }  /* by 16 bits: mask what crosses bytes */
 static inline vi vi_shr(vi a, int n) { return (vi)((vu16)a >> (uint16_t)n); }
+static inline vi vi_sar(vi a, int n) { return a >> n; }  /* by 32 bits, signed */
 
 /* Dot products of four bytes a lane, summed in 32 bits: w unsigned (signed in vi_dot8), x signed. VI_DOT_DEPTH(bits): how
  * many fit in the accumulator before vi_dot_sum widens it; here any number. */
@@ -66,8 +68,10 @@ static inline vi vi_dot(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w >> (8 * i)) & 255) * ((x << (24 - 8 * i)) >> 24);
     return acc;
 }
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 enum { VI_DOT8_OFFSET = 0 };
+static inline vi vi_bias8(vi w) { return w; }
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
     return acc;
@@ -75,3 +79,7 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 
 /* Keeps v in a register as it is (simd_avx2.h); not needed here. */
 #define VECTOR_KEEP(v) ((void)0)
+
+/* What decoding fetches ahead of the weights it reads: one line a record, into the second level, keeps the stream going over pages. */
+enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
+#define PREFETCH_HINT 2
