@@ -15,9 +15,10 @@
  *            q4_0: u8 [32][head_dim / 2] (in each 32 dimensions: low nibble i, high nibble i + 16), then the scales
  *
  * All query rows that read the same KV head (the group, times the positions of a prefill tile) go through a tile
- * together: the tile comes from memory once, and once it is in the first-level cache, is met by eight rows at a time. */
+ * together: the tile comes from memory once, and once it is in the first-level cache, is met by eight rows at a time. Meanwhile the
+ * next tile is fetched, line by line. */
 
-enum { KV_VECTORS = GQA_KV_TILE / VF_LANES, MAX_ROWS = 8 };
+enum { KV_VECTORS = GQA_KV_TILE / VF_LANES, MAX_ROWS = 8, SUMS = VF_REGISTERS / 2 /* in registers at once */ };
 
 static inline int padded_dim(int head_dim) { return (head_dim + 15) & ~15; }
 
@@ -122,32 +123,30 @@ static void widen_quantized(const gqa_kv *kv, const uint8_t *k, const uint8_t *v
     }
 }
 
-/* n values, a multiple of 16, of a 16-bit type. */
-static void widen_16(int type, const uint16_t *src, float *out, int n) {
-    if (type == GQA_TYPE_F16)
-        for (int i = 0; i < n; i += VF_LANES) vf_store(out + i, vf_load_f16(src + i));
-    else
-        for (int i = 0; i < n; i += VF_LANES) vf_store(out + i, vf_load_bf16(src + i));
-}
-
 /* ---- a tile against rows of queries ------------------------------------------------------------------------------ */
 
 ALWAYS_INLINE vf load_kv(int type, const void *base, size_t i) {
     return type == GQA_TYPE_F32 ? vf_load((const float *)base + i) : type == GQA_TYPE_F16 ? vf_load_f16((const uint16_t *)base + i) : vf_load_bf16((const uint16_t *)base + i);
 }
 
+/* Of a 16-bit tile, which comes from memory: the line of the next tile that is as far into it as p. */
+ALWAYS_INLINE void fetch_next_tile(int type, const void *p, size_t tile_bytes) {
+    if (type != GQA_TYPE_F32) __builtin_prefetch((const char *)p + tile_bytes, 0, 3);
+}
+
 /* scores [rows][32] = q [rows][d] times K. */
 ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q, int d, float *scores) {
-    enum { ALL = KV_VECTORS };
-    int nv = 8 / rows < ALL ? 8 / rows : ALL;
+    const int nv = SUMS / rows < KV_VECTORS ? SUMS / rows : KV_VECTORS;
     for (int v0 = 0; v0 < KV_VECTORS; v0 += nv) {
-        vf sum[8];
+        vf sum[SUMS];
         UNROLL for (int j = 0; j < nv * rows; j++) sum[j] = vf_set1(0);
-        for (int i = 0; i < d; i++)
+        for (int i = 0; i < d; i++) {
+            if (v0 == 0) fetch_next_tile(type, (const uint16_t *)k + i * GQA_KV_TILE, sizeof(uint16_t) * GQA_KV_TILE * (size_t)d);
             UNROLL for (int v = 0; v < nv; v++) {
                 vf kk = load_kv(type, k, (size_t)i * GQA_KV_TILE + (size_t)((v0 + v) * VF_LANES));
                 UNROLL for (int r = 0; r < rows; r++) sum[v * rows + r] = vf_fma(kk, vf_set1(q[(size_t)r * (size_t)d + (size_t)i]), sum[v * rows + r]);
             }
+        }
         UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++)
             vf_store(scores + r * GQA_KV_TILE + (v0 + v) * VF_LANES, sum[v * rows + r]);
     }
@@ -155,18 +154,20 @@ ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q
 
 /* out [rows][vd] += p [rows][32] times V, for the nv vectors of dimensions from `at` on. */
 ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, const float *p, int vd, int at, float *out) {
-    vf sum[8];
+    vf sum[SUMS];
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_load(out + r * vd + at + j * VF_LANES);
     for (int t = 0; t < GQA_KV_TILE; t++)
         UNROLL for (int j = 0; j < nv; j++) {
             vf vv = load_kv(type, v, (size_t)(t * vd + at + j * VF_LANES));
+            if (j * VF_LANES % 32 == 0) fetch_next_tile(type, (const uint16_t *)v + t * vd + at + j * VF_LANES, sizeof(uint16_t) * GQA_KV_TILE * (size_t)vd);
             UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_fma(vv, vf_set1(p[r * GQA_KV_TILE + t]), sum[j * rows + r]);
         }
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) vf_store(out + r * vd + at + j * VF_LANES, sum[j * rows + r]);
 }
 ALWAYS_INLINE void tile_values(int type, int rows, const void *v, const float *p, int vd, float *out) {
+    const int nv = SUMS / rows < 8 ? SUMS / rows : 8;
     int at = 0;
-    for (; at + 8 / rows * VF_LANES <= vd; at += 8 / rows * VF_LANES) tile_values_part(type, rows, 8 / rows, v, p, vd, at, out);
+    for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, p, vd, at, out);
     for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, p, vd, at, out);
 }
 
@@ -197,7 +198,7 @@ typedef struct rows_state {
     float *m, *l;     /* [n] running maximum and sum of exponentials */
     float *o;         /* [n][vd] */
     float *p;         /* [8][32] */
-    float *k, *v;     /* a tile as floats, when it must be converted first */
+    float *k, *v;     /* a quantised tile as floats */
 } rows_state;
 
 /* Scores of one row and tile to probabilities against the running maximum; o and l are rescaled when it grows. */
@@ -251,12 +252,8 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         } else if (kv->type == GQA_TYPE_Q8_0 || kv->type == GQA_TYPE_Q4_0) {
             widen_quantized(kv, kt, vt, s->k, s->v);
             rows_through_tile(s, &tiles_f32, s->k, s->v, begin, end, first);
-        } else if (end - begin <= MAX_ROWS) {
-            rows_through_tile(s, kv->type == GQA_TYPE_F16 ? &tiles_f16 : &tiles_bf16, kt, vt, begin, end, first);
         } else {
-            widen_16(kv->type, (const uint16_t *)kt, s->k, s->d * GQA_KV_TILE);
-            widen_16(kv->type, (const uint16_t *)vt, s->v, s->vd * GQA_KV_TILE);
-            rows_through_tile(s, &tiles_f32, s->k, s->v, begin, end, first);
+            rows_through_tile(s, kv->type == GQA_TYPE_F16 ? &tiles_f16 : &tiles_bf16, kt, vt, begin, end, first);
         }
     }
 }
