@@ -91,37 +91,43 @@ static void multiply(run *r, gqa_worker *w, const gqa_acts *a, const product *li
     }
 }
 
-/* Biases, the norm of each head (qwen3) and rotary positions, in place, for the heads of one kind of one row. */
-static void finish_heads(run *r, float *heads, int n_heads, const float *bias, const float *norm, const float *cos_sin) {
+/* Bias, norm (qwen3) and rotary position of one head, in place. */
+static void finish_head(run *r, float *head, const float *bias, const float *norm, const float *cos_sin) {
     const gqa_config *c = &r->m->config;
-    if (bias) r->kernels->add(heads, bias, n_heads * c->head_dim);
-    for (int h = 0; h < n_heads; h++) {
-        float *head = heads + (size_t)h * (size_t)c->head_dim;
-        if (norm) r->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
-        r->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
-    }
+    if (bias) r->kernels->add(head, bias, c->head_dim);
+    if (norm) r->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
+    r->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
 }
 
-static void position_and_cache(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
+/* The query heads of a row's group, and its K and V, which go into the cache. */
+static void place_group(run *r, const gqa_layer *layer, int l, int i, int kv_head) {
     const gqa_config *c = &r->m->config;
-    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
-        const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
-        float *q = r->t->q + (size_t)i * (size_t)r->q_dim;
-        float *k = r->t->k + (size_t)i * (size_t)r->kv_dim, *v = r->t->v + (size_t)i * (size_t)r->kv_dim;
-        if (r->s->watch) r->s->watch(r->s->watch_user, l, position_of(r, i), k, v);
-        finish_heads(r, q, c->n_heads, layer->bq, layer->q_norm, cos_sin);
-        finish_heads(r, k, c->n_kv_heads, layer->bk, layer->k_norm, cos_sin);
-        if (layer->bv) r->kernels->add(v, layer->bv, r->kv_dim);
-        for (int h = 0; h < c->n_kv_heads; h++) {
-            size_t at = (size_t)h * (size_t)c->head_dim;
-            r->kernels->kv_append(&session_of(r, i)->kv[l], h, position_of(r, i), k + at, v + at);
-        }
-    }
+    size_t d = (size_t)c->head_dim, kv_at = (size_t)kv_head * d, q_at = (size_t)first_query_head(r, kv_head) * d;
+    const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
+    float *q = r->t->q + (size_t)i * (size_t)r->q_dim + q_at;
+    float *k = r->t->k + (size_t)i * (size_t)r->kv_dim + kv_at, *v = r->t->v + (size_t)i * (size_t)r->kv_dim + kv_at;
+    if (r->s->watch) r->s->watch(r->s->watch_user, l, position_of(r, i), kv_head, k, v);
+    for (size_t g = 0; g < (size_t)r->group; g++) finish_head(r, q + g * d, layer->bq ? layer->bq + q_at + g * d : NULL, layer->q_norm, cos_sin);
+    finish_head(r, k, layer->bk ? layer->bk + kv_at : NULL, layer->k_norm, cos_sin);
+    if (layer->bv) r->kernels->add(v, layer->bv + kv_at, c->head_dim);
+    r->kernels->kv_append(&session_of(r, i)->kv[l], kv_head, position_of(r, i), k, v);
+}
+
+/* The int8 form of what a group attended to, where its heads are whole blocks; else quantize_attention does it. */
+static int groups_are_blocks(const run *r) { return r->group * r->m->config.head_dim % 32 == 0; }
+static void quantize_group(run *r, const gqa_layer *layer, int i0, int i1, int kv_head) {
+    int d = r->m->config.head_dim, k0 = first_query_head(r, kv_head) * d;
+    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(r)) r->kernels->quantize_acts(&r->t->a_q, i0, i1, k0, k0 + r->group * d);
+}
+static void quantize_attention(run *r, gqa_worker *w, const gqa_layer *layer) {
+    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(r)) return;
+    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
-static void attend_tiles(run *r, gqa_worker *w, int l) {
+static void attend_tiles(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
     const gqa_config *c = &r->m->config;
+    for (int u = gqa_unit_first(w, r->n * c->n_kv_heads); u >= 0; u = gqa_unit_next(w)) place_group(r, layer, l, u / c->n_kv_heads, u % c->n_kv_heads);
     int tiles = (r->n + GQA_PREFILL_TILE - 1) / GQA_PREFILL_TILE, units = tiles * c->n_kv_heads;
     for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
         if (cancelled(r)) continue;
@@ -130,6 +136,7 @@ static void attend_tiles(run *r, gqa_worker *w, int l) {
         size_t at = (size_t)row * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
         r->kernels->attend_prefill(&r->s->kv[l], kv_head, r->t->q + at, (size_t)r->q_dim, r->group, r->scale,
                                    position_of(r, row), rows, c->window, r->t->attn + at, (size_t)r->q_dim, scratch_of(r, w));
+        quantize_group(r, layer, row, row + rows, kv_head);
     }
 }
 
@@ -139,37 +146,45 @@ static int pieces_of(const run *r, int row) {
     return p / GQA_KV_SPLIT - oldest_seen(r, p) / GQA_KV_SPLIT + 1;
 }
 
-/* Decoding: a unit is a row, a KV head and a fixed piece of GQA_KV_SPLIT positions, so that even one KV head keeps every
- * thread busy (Flash-Decoding, Dao et al. 2023). The pieces are then joined. */
-static void attend_splits(run *r, gqa_worker *w, int l) {
-    const gqa_config *c = &r->m->config;
-    size_t part = gqa_part_floats(r->group, c->head_dim), parts_a_head = (size_t)r->t->max_parts;
-    int total = 0, first = 0;
-    for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * c->n_kv_heads;
-    int u = gqa_unit_first(w, total);
-    for (int i = 0; i < r->n; i++) {
-        int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1), piece0 = begin / GQA_KV_SPLIT;
-        int pieces = pieces_of(r, i), units = pieces * c->n_kv_heads;
-        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) {
-            int kv_head = (u - first) / pieces, piece = (u - first) % pieces;
-            int t0 = (piece0 + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT;
-            const float *q = r->t->q + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
-            float *out = r->t->parts + (((size_t)i * (size_t)c->n_kv_heads + (size_t)kv_head) * parts_a_head + (size_t)piece) * part;
-            r->kernels->attend(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin,
-                               t1 < end ? t1 : end, out, scratch_of(r, w));
-        }
-        first += units;
-    }
-    for (u = gqa_unit_first(w, r->n * c->n_kv_heads); u >= 0; u = gqa_unit_next(w)) {
-        int i = u / c->n_kv_heads, kv_head = u % c->n_kv_heads;
-        float *out = r->t->attn + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
-        r->kernels->attend_merge(r->t->parts + (size_t)u * parts_a_head * part, pieces_of(r, i), r->group, c->head_dim, out,
-                                 (size_t)c->head_dim);
-    }
+static float *parts_of(const run *r, int row, int kv_head) {
+    size_t heads = (size_t)row * (size_t)r->m->config.n_kv_heads + (size_t)kv_head;
+    return r->t->parts + heads * (size_t)r->t->max_parts * gqa_part_floats(r->group, r->m->config.head_dim);
 }
 
-static void quantize_attention(run *r, gqa_worker *w) {
-    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
+static void attend_piece(run *r, gqa_worker *w, int l, int i, int kv_head, int piece) {
+    int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1);
+    int t0 = (begin / GQA_KV_SPLIT + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT, d = r->m->config.head_dim;
+    const float *q = r->t->q + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)d;
+    float *out = parts_of(r, i, kv_head) + (size_t)piece * gqa_part_floats(r->group, d);
+    r->kernels->attend(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin, t1 < end ? t1 : end, out, scratch_of(r, w));
+}
+
+static void merge_pieces(run *r, const gqa_layer *layer, int i, int kv_head) {
+    size_t d = (size_t)r->m->config.head_dim;
+    float *out = r->t->attn + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * d;
+    r->kernels->attend_merge(parts_of(r, i, kv_head), pieces_of(r, i), r->group, (int)d, out, d);
+    quantize_group(r, layer, i, i + 1, kv_head);
+}
+
+/* Decoding. While each row attends to one piece and to nothing of another row's, a unit is a row's KV head from its place in
+ * the cache to the end. Else the pieces are units, so that even one KV head keeps every thread busy (Flash-Decoding, Dao et al. 2023), and are
+ * then joined. Pieces are fixed, so results do not depend on the threads. */
+static void attend_splits(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
+    int heads = r->m->config.n_kv_heads, total = 0, first = 0;
+    for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * heads;
+    int alone = r->n == 1 || r->pass->sessions != NULL, whole = alone && total == r->n * heads;
+    for (int u = gqa_unit_first(w, r->n * heads); u >= 0; u = gqa_unit_next(w)) {
+        place_group(r, layer, l, u / heads, u % heads);
+        if (whole) attend_piece(r, w, l, u / heads, u % heads, 0), merge_pieces(r, layer, u / heads, u % heads);
+    }
+    if (whole) return;
+    int u = gqa_unit_first(w, total);
+    for (int i = 0; i < r->n; i++) {
+        int pieces = pieces_of(r, i), units = pieces * heads;
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) attend_piece(r, w, l, i, (u - first) / pieces, (u - first) % pieces);
+        first += units;
+    }
+    for (u = gqa_unit_first(w, r->n * heads); u >= 0; u = gqa_unit_next(w)) merge_pieces(r, layer, u / heads, u % heads);
 }
 
 /* gate = silu(gate) * up, and its int8 form; a unit is a row's piece of 512. */
@@ -222,10 +237,9 @@ static void forward(gqa_worker *w, void *arg) {
                                                      gqa_type_wants_q8(layer->wv.type));
         if (cancelled(r)) return;
         multiply(r, w, &t->a_dim, qkv, 3);
-        position_and_cache(r, w, layer, l);
-        if (r->prefill) attend_tiles(r, w, l);
-        else attend_splits(r, w, l);
-        if (gqa_type_wants_q8(layer->wo.type)) quantize_attention(r, w);
+        if (r->prefill) attend_tiles(r, w, layer, l);
+        else attend_splits(r, w, layer, l);
+        quantize_attention(r, w, layer);
         multiply(r, w, &t->a_q, out, 1);
 
         normalise(r, w, layer->ffn_norm, 1, gqa_type_wants_q8(layer->w_gate.type) | gqa_type_wants_q8(layer->w_up.type));

@@ -91,9 +91,9 @@ struct gqa_session {
     float *logits;           /* [vocab_size] */
     gqa_scratch scratch;
     atomic_int cancel;
-    /* NULL, or told K and V [kv_dim] of every position of every layer before biases and RoPE (convert/align.c). Called by
-     * several threads at once, each for its own positions. */
-    void (*watch)(void *user, int layer, int position, const float *k, const float *v);
+    /* NULL, or told K and V [head_dim] of every KV head, position and layer before biases and RoPE (convert/align.c). Called
+     * by several threads at once, each for its own. */
+    void (*watch)(void *user, int layer, int position, int kv_head, const float *k, const float *v);
     void *watch_user;
 };
 

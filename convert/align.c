@@ -11,18 +11,18 @@
 
 /* ---- samples ----------------------------------------------------------------------------------------------------- */
 
-static void take(void *user, int layer, int position, const float *k, const float *v) {
+static void take(void *user, int layer, int position, int kv_head, const float *k, const float *v) {
     gqa_kv_samples *s = user;
-    size_t at = ((size_t)layer * (size_t)s->n + (size_t)position) * (size_t)s->kv_dim;
+    size_t d = (size_t)s->head_dim, at = ((size_t)layer * (size_t)s->n + (size_t)position) * (size_t)s->kv_dim + (size_t)kv_head * d;
     if (position >= s->n) return;
-    memcpy(s->k + at, k, sizeof *k * (size_t)s->kv_dim);
-    memcpy(s->v + at, v, sizeof *v * (size_t)s->kv_dim);
+    memcpy(s->k + at, k, sizeof *k * d);
+    memcpy(s->v + at, v, sizeof *v * d);
 }
 
 int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32_t *tokens, int n, gqa_error *err) {
     const gqa_config *c = gqa_model_config(model);
     if (n > c->context_length) n = c->context_length;
-    *out = (gqa_kv_samples){.n_layers = c->n_layers, .n = n, .kv_dim = c->n_kv_heads * c->head_dim};
+    *out = (gqa_kv_samples){.n_layers = c->n_layers, .n = n, .head_dim = c->head_dim, .kv_dim = c->n_kv_heads * c->head_dim};
     size_t count = (size_t)out->n_layers * (size_t)(n > 0 ? n : 1) * (size_t)out->kv_dim;
     gqa_session_options so = {.context = n};
     gqa_session *s = gqa_session_new(model, &so, err);

@@ -27,7 +27,7 @@ const char *gqa_pool_name(gqa_pool pool);
 
 /* Keys and values that a model computed on some text, before RoPE: what alignment looks at. */
 typedef struct gqa_kv_samples {
-    int n_layers, n, kv_dim;
+    int n_layers, n, head_dim, kv_dim;
     float *k, *v;              /* [n_layers, n, kv_dim] */
 } gqa_kv_samples;
 /* Runs the first tokens[n] through the model (n at most its context is used). gqa_kv_samples_free afterwards. */
