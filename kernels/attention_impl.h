@@ -39,7 +39,8 @@ static uint16_t quantize_32(const float *x, int type, uint8_t codes[32]) {
     float d = type == GQA_TYPE_Q8_0 ? top / 127 : signed_top / -8, inverse = d != 0 ? 1 / d : 0;
     for (int i = 0; i < 32; i++) {
         float q = x[i] * inverse;
-        if (type == GQA_TYPE_Q8_0) codes[i] = (uint8_t)(int8_t)(q > 127 ? 127 : q > -127 ? roundf(q) : -127);
+        double rounded = q > 127 ? 127 : q > -127 ? (double)q + (q < 0 ? -0.5 : 0.5) : -127; /* half goes away from zero; NaN to -127 */
+        if (type == GQA_TYPE_Q8_0) codes[i] = (uint8_t)(int8_t)rounded;
         else codes[i] = (uint8_t)(q + 8.5f > 15 ? 15 : q + 8.5f > 0 ? q + 8.5f : 0);
     }
     return gqa_f32_to_f16(d);
@@ -71,9 +72,17 @@ static void kv_append(gqa_kv *kv, int kv_head, int position, const float *k, con
         memcpy((float *)vt + lane * vd, v, sizeof(float) * (size_t)d);
     } else {
         uint16_t (*narrow)(float) = kv->type == GQA_TYPE_F16 ? gqa_f32_to_f16 : gqa_f32_to_bf16;
-        for (int i = 0; i < d; i++) {
-            ((uint16_t *)kt)[i * GQA_KV_TILE + lane] = narrow(k[i]);
-            ((uint16_t *)vt)[lane * vd + i] = narrow(v[i]);
+        uint16_t *k_lane = (uint16_t *)kt + lane, *v_row = (uint16_t *)vt + lane * vd;
+        int i = 0;
+        for (; kv->type == GQA_TYPE_F16 && i + VF_LANES <= d; i += VF_LANES) {
+            uint16_t row[VF_LANES];
+            vf_store_f16(row, vf_load(k + i));
+            for (int j = 0; j < VF_LANES; j++) k_lane[(i + j) * GQA_KV_TILE] = row[j];
+            vf_store_f16(v_row + i, vf_load(v + i));
+        }
+        for (; i < d; i++) {
+            k_lane[i * GQA_KV_TILE] = narrow(k[i]);
+            v_row[i] = narrow(v[i]);
         }
     }
 }

@@ -54,6 +54,7 @@ static inline void vf_store_low_bytes(void *p, vf v) {
 static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ)); }
 
 /* Narrow numbers as floats. */
+static inline void vf_store_f16(uint16_t *p, vf v) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline vf vf_load_bf16(const uint16_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));

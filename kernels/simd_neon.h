@@ -42,6 +42,7 @@ static inline void vf_store_low_bytes(void *p, vf v) {
 static inline vf vf_keep_above(vf v, vf x, vf low) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low))); }
 
 /* Narrow numbers as floats. */
+static inline void vf_store_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16)); }
 static inline uint8x8_t load_4_bytes(const void *p) {

@@ -44,6 +44,7 @@ static inline void vf_store_low_bytes(void *p, vf v) {
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
 
 /* Narrow numbers as floats. */
+static inline void vf_store_f16(uint16_t *p, vf v) { for (int i = 0; i < VF_LANES; i++) p[i] = gqa_f32_to_f16(v[i]); }
 static inline vf vf_load_f16(const uint16_t *p) {
     return (vf){gqa_f16_to_f32(p[0]), gqa_f16_to_f32(p[1]), gqa_f16_to_f32(p[2]), gqa_f16_to_f32(p[3])};
 }

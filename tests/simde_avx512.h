@@ -19,6 +19,7 @@
     }
 #define SIMDE_RESULT___m512 _mm512_loadu_ps(f)
 #define SIMDE_RESULT___m512i _mm512_loadu_si512(n)
+#define SIMDE_RESULT___m256i _mm256_loadu_si256((const __m256i *)n)
 #define SIMDE_RESULT___m128i _mm_loadu_si128((const __m128i *)n)
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
@@ -26,9 +27,20 @@
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtepi32_epi8 emulated_cvtepi32_epi8
+#undef _mm512_cvtps_ph
+#define _mm512_cvtps_ph(v, rounding) emulated_cvtps_ph(v)
 SIMDE_LANES(emulated_cvtepi32_epi8, __m128i, __m512i, int32_t, ((char *)n)[i] = (char)in[i])
 SIMDE_LANES(emulated_cvtepi32_ps, __m512, __m512i, int32_t, f[i] = (float)in[i])
 SIMDE_LANES(emulated_cvtepi8_epi32, __m512i, __m128i, int8_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtepu8_epi32, __m512i, __m128i, uint8_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtepu16_epi32, __m512i, __m256i, uint16_t, n[i] = in[i])
+SIMDE_LANES(emulated_cvtps_ph, __m256i, __m512, float, ((uint16_t *)n)[i] = gqa_f32_to_f16(in[i]))
 SIMDE_LANES(emulated_cvtph_ps, __m512, __m256i, uint16_t, f[i] = gqa_f16_to_f32(in[i]))
+#undef _mm512_srai_epi32
+#define _mm512_srai_epi32 emulated_srai_epi32
+static inline __m512i emulated_srai_epi32(__m512i a, unsigned count) {
+    int32_t n[16];
+    memcpy(n, &a, sizeof n);
+    for (int i = 0; i < 16; i++) n[i] >>= count;
+    return _mm512_loadu_si512(n);
+}
