@@ -223,12 +223,14 @@ ALWAYS_INLINE void unpack_panel(int type, const uint8_t *panel, int k0, int k1, 
     for (int b0 = 0, n = (k1 - k0) / 32; b0 < n; b0 += 8, record += is_super(type) ? 64 : 0) {
         vf d[MATMUL_PARTS], dmin[MATMUL_PARTS];
         UNROLL for (int p = 0; p < MATMUL_PARTS; p++) d[p] = superblock_scale(type, record, 0, p), dmin[p] = superblock_scale(type, record, has_min(type), p);
-        for (int b = b0; b < b0 + 8 && b < n; b++, record += record_bytes)
+        for (int b = b0; b < b0 + 8 && b < n; b++, record += record_bytes) {
+            fetch_ahead(record, record_bytes);
             UNROLL for (int p = 0; p < MATMUL_PARTS; p++) {
                 UNROLL for (int g = 0; g < 8; g++) vi_store(u[p].q[8 * b + g], unpack_group(type, record, g, p));
                 UNROLL for (int sub = 0; sub < per; sub++) vf_store(u[p].scale[b * per + sub], unpack_scale(type, record, d[p], sub, p));
                 if (has_min(type)) vf_store(u[p].min[b], unpack_min(type, record, dmin[p], p));
             }
+        }
     }
 }
 
@@ -288,9 +290,11 @@ ALWAYS_INLINE void decode_floats(int type, int nc, const uint8_t *panel, const g
 ALWAYS_INLINE void widen_floats(int type, const uint8_t *panel, int k0, int k1, float *dst) {
     const int size = type == GQA_TYPE_F32 ? 4 : 2;
     const uint8_t *w = panel + (size_t)k0 * GQA_PANEL * (size_t)size;
-    for (int k = 0; k < k1 - k0; k++, w += GQA_PANEL * size)
+    for (int k = 0; k < k1 - k0; k++, w += GQA_PANEL * size) {
+        if (PREFETCH_STEP == 64 && k % 2 == 0) fetch_ahead(w, (size_t)(2 * GQA_PANEL * size));
         UNROLL for (int p = 0; p < MATMUL_PARTS; p++)
             vf_store(dst + (p * FLOAT_DEPTH + k) * VF_LANES, load_weights(type, w + p * VF_LANES * size));
+    }
 }
 
 /* One tile, as multiply_unpacked: n_k columns of w [FLOAT_PARTS][FLOAT_DEPTH][VF_LANES] times as many of x. */
