@@ -48,6 +48,11 @@ void gqa_output_write(gqa_output *o, const void *data, size_t size);  /* errors 
 int gqa_output_finish(gqa_output *o, gqa_error *err);
 void gqa_output_cancel(gqa_output *o);                                /* drops it, if there is one */
 
+/* The kernels of that instruction set; isa NULL: of the one that $GQA_ISA names, else the best that this CPU has. NULL with
+ * *err filled: it is not to be had. */
+struct gqa_kernels;
+const struct gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
+
 /* Limits: anything above is refused before it is used. */
 enum {
     GQA_MAX_DIM = 1 << 20,

@@ -38,12 +38,9 @@ static int open_vocab(gqa_model *m, const char *model_path, const gqa_model_opti
 
 /* Everything after the checkpoint is in m->file. */
 static int build(gqa_model *m, const char *model_path, const gqa_model_options *opt, gqa_error *err) {
-    const char *isa = opt->isa ? opt->isa : getenv("GQA_ISA");
-    if (isa && !*isa) isa = NULL;
     m->config = m->file.config;
-    m->kernels = gqa_kernels_find(isa);
-    if (!m->kernels)
-        return gqa_fail(err, GQA_ERR_UNSUPPORTED, "instruction set \"%s\": not on this CPU or not in this build (scalar always is)", isa);
+    m->kernels = gqa_kernels_choose(opt->isa, err);
+    if (!m->kernels) return GQA_ERR_UNSUPPORTED;
     m->stats.format = m->file.format;
     m->stats.isa = m->kernels->name;
     int status = open_vocab(m, model_path, opt, err);

@@ -1,15 +1,17 @@
-/* util.c: error messages, pages of memory, mapped files. */
+/* util.c: error messages, pages of memory, mapped files, the choice of kernels. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, madvise */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "internal.h"
+#include "kernels/kernels.h"
 
 int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...) {
     if (err) {
@@ -93,4 +95,11 @@ int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
 void gqa_map_close(gqa_map *map) {
     if (map->data) munmap((void *)map->data, map->size);
     *map = (gqa_map){0};
+}
+
+const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err) {
+    if (!isa) isa = getenv("GQA_ISA");
+    const gqa_kernels *k = gqa_kernels_find(isa && *isa ? isa : NULL);
+    if (!k) gqa_fail(err, GQA_ERR_UNSUPPORTED, "instruction set \"%s\": not on this CPU or not in this build (scalar always is)", isa);
+    return k;
 }

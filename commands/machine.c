@@ -91,9 +91,9 @@ void machine_measure(machine *m, int rounds, machine_limits *out) {
 }
 
 double machine_float_rate(int n_threads) {
-    machine m = {.kernels = gqa_kernels_find(NULL), .n_threads = n_threads ? n_threads : gqa_threads_default()};
+    machine m = {.kernels = gqa_kernels_choose(NULL, NULL), .n_threads = n_threads ? n_threads : gqa_threads_default()};
     m.team = gqa_team_new(m.n_threads);
-    double rate = m.team ? best_rate(&m, 3, multiply_floats, 0) : 0;
+    double rate = m.team && m.kernels ? best_rate(&m, 3, multiply_floats, 0) : 0;
     gqa_team_free(m.team);
     return rate;
 }

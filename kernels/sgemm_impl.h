@@ -18,8 +18,21 @@ enum {
 };
 _Static_assert(GQA_SGEMM_MC % SGEMM_MR == 0 && GQA_SGEMM_NC % SGEMM_NR == 0, "blocks hold whole strips");
 
+typedef float sgemm_four __attribute__((vector_size(16)));
+static inline sgemm_four load_four(const float *p) { sgemm_four v; memcpy(&v, p, sizeof v); return v; }
+
+/* dst[j * width + i] = line i's element j, for four lines that lie line_step apart. */
+static inline void turn_four(float *dst, int width, const float *src, size_t line_step) {
+    sgemm_four a = load_four(src), b = load_four(src + line_step), c = load_four(src + 2 * line_step), d = load_four(src + 3 * line_step);
+    sgemm_four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    sgemm_four rows[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7)};
+    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    rows[2] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), rows[3] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    for (int j = 0; j < 4; j++) memcpy(dst + j * width, &rows[j], sizeof rows[j]);
+}
+
 /* Packs count <= width lines of k elements: element (line, p) is src[line * line_step + p * k_step]. */
-static void sgemm_pack_strip(float *dst, const float *src, size_t line_step, size_t k_step, int count, int width,
+ALWAYS_INLINE void sgemm_pack_strip(float *dst, const float *src, size_t line_step, size_t k_step, int count, int width,
                              int k) {
     if (line_step == 1 && count == width) {
         for (int p = 0; p < k; p++) memcpy(dst + (size_t)p * (size_t)width, src + (size_t)p * k_step,
@@ -27,16 +40,12 @@ static void sgemm_pack_strip(float *dst, const float *src, size_t line_step, siz
         return;
     }
     int line = 0;
-    for (; line + 4 <= count; line += 4) { /* four lines at a time: whole cache lines of src are used while they are near */
-        const float *s0 = src + (size_t)line * line_step, *s1 = s0 + line_step, *s2 = s1 + line_step, *s3 = s2 + line_step;
-        float *d = dst + line;
-        for (int p = 0; p < k; p++, d += width) {
-            size_t at = (size_t)p * k_step;
-            d[0] = s0[at];
-            d[1] = s1[at];
-            d[2] = s2[at];
-            d[3] = s3[at];
-        }
+    for (; k_step == 1 && line + 4 <= count; line += 4) {
+        const float *s = src + (size_t)line * line_step;
+        int p = 0;
+        for (; p + 4 <= k; p += 4) turn_four(dst + p * width + line, width, s + p, line_step);
+        for (; p < k; p++)
+            for (int i = 0; i < 4; i++) dst[p * width + line + i] = s[(size_t)i * line_step + (size_t)p];
     }
     for (; line < width; line++) {
         const float *s = src + (size_t)line * line_step;
@@ -45,7 +54,7 @@ static void sgemm_pack_strip(float *dst, const float *src, size_t line_step, siz
     }
 }
 
-static void sgemm_pack(float *dst, const float *src, size_t line_step, size_t k_step, int lines, int width, int k) {
+ALWAYS_INLINE void sgemm_pack(float *dst, const float *src, size_t line_step, size_t k_step, int lines, int width, int k) {
     for (int i = 0; i < lines; i += width, dst += (size_t)width * (size_t)k)
         sgemm_pack_strip(dst, src + (size_t)i * line_step, line_step, k_step, lines - i < width ? lines - i : width,
                          width, k);

@@ -4,6 +4,7 @@
 
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
+#include "../internal.h"
 #include "../random.h"
 #include "train.h"
 

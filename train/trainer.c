@@ -81,9 +81,9 @@ static gqa_trainer *trainer_alloc(const gqa_config *config, const gqa_train_opti
         return NULL;
     }
     t->opt = *opt;
-    t->k = gqa_kernels_find(NULL);
+    t->k = gqa_kernels_choose(NULL, err);
     t->n_threads = opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
-    if (complete_config(&c, err) || complete_options(&t->opt, &c, err)) goto fail;
+    if (!t->k || complete_config(&c, err) || complete_options(&t->opt, &c, err)) goto fail;
     if (train_net_init(&t->net, &c, t->opt.length, t->opt.micro_batch * t->opt.length, 1, err)) goto fail;
     if (train_back_init(&t->back, &t->net, t->opt.distill > 0, err) || alloc_scratch(t, err)) goto fail;
     return t;
