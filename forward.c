@@ -261,7 +261,7 @@ int gqa_forward(gqa_pass *pass) {
     gqa_session *s = pass->session;
     const gqa_config *c = &s->model->config;
     gqa_scratch *t = &s->scratch;
-    run r = {.pass = pass, .m = s->model, .kernels = s->model->kernels, .s = s, .t = t, .n = pass->n, .cancel = &s->cancel};
+    run r = {.pass = pass, .m = s->model, .kernels = s->model->kernels, .s = s, .t = t, .n = pass->n, .cancel = pass->cancel ? pass->cancel : &s->cancel};
     r.group = c->n_heads / c->n_kv_heads;
     r.q_dim = c->n_heads * c->head_dim;
     r.kv_dim = c->n_kv_heads * c->head_dim;
@@ -271,5 +271,5 @@ int gqa_forward(gqa_pass *pass) {
     t->a_q.x = t->attn, t->a_q.ldx = (size_t)r.q_dim;
     t->a_ffn.x = t->gate, t->a_ffn.ldx = (size_t)c->ffn_dim;
     gqa_team_run(s->team, useful_threads(&r), forward, &r);
-    return atomic_exchange(&s->cancel, 0) ? GQA_ERR_CANCELLED : 0;
+    return atomic_exchange(r.cancel, 0) ? GQA_ERR_CANCELLED : 0;
 }

@@ -170,7 +170,7 @@ enum { /* flags of gqa_tokenize */
 
 /* Token ids of text[len] (any bytes; need not be UTF-8, nor end in 0). Writes the first cap of them to out[cap] and
  * returns how many there are: if that exceeds cap, call again with more room. cap 0 with out NULL just counts.
- * Mostly that is fewer than len + 3, but not with every vocabulary. Time is O(len log len). Negative on failure. Thread-safe. */
+ * Mostly that is at most len + 3, but not with every vocabulary. Time is O(len log len). Negative on failure. Thread-safe. */
 int gqa_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int32_t *out, int cap,
                  gqa_error *err);
 /* The same into memory of its own: *out is an array of as many ids as it returns, for free(); NULL on failure. */
@@ -218,7 +218,8 @@ int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_err
 int gqa_session_eval_all(gqa_session *session, const int32_t *tokens, int n, float *logits, gqa_error *err);
 
 /* Batched decoding: one token for each of n different sessions over one model; the weights are read once for all.
- * Logits are then in each session. Either all sessions advance or none does. */
+ * Logits are then in each session. Either all sessions advance or none does. The threads and the scratch of the session with the
+ * longest context are used; a cancel is heard on sessions[0]. */
 int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_error *err);
 
 /* Logits after the last token, [vocab_size]; valid until the next call on the session. NULL before the first eval

@@ -98,10 +98,11 @@ struct gqa_session {
 };
 
 /* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions is NULL: then the
- * positions follow each other). Scratch and team are those of `session`. Logits of the last n_out rows go to
+ * positions follow each other). Scratch and team are those of `session`, and so is what cancels, when cancel is NULL. Logits of the last n_out rows go to
  * logits [n_out, vocab_size]; n_out may be 0. 0, or GQA_ERR_CANCELLED. */
 typedef struct gqa_pass {
     gqa_session *session;
+    atomic_int *cancel;
     gqa_session **sessions;
     const int32_t *tokens;
     const int *positions;

@@ -223,13 +223,15 @@ static int check_sessions(gqa_session **sessions, const int32_t *tokens, int n, 
 int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_error *err) {
     int status = check_sessions(sessions, tokens, n, err), rows = GQA_DECODE_ROWS;
     if (status) return status;
-    gqa_session *lead = sessions[0];
+    gqa_session *lead = sessions[0]; /* whose scratch has room for the pieces of the longest */
+    for (int i = 1; i < n; i++)
+        if (sessions[i]->context > lead->context) lead = sessions[i];
     if (rows > lead->scratch.rows) rows = lead->scratch.rows;
     size_t vocab = (size_t)lead->model->config.vocab_size;
     for (int done = 0; done < n; done += rows) {
         int count = n - done < rows ? n - done : rows, positions[GQA_DECODE_ROWS];
         for (int i = 0; i < count; i++) positions[i] = sessions[done + i]->position;
-        gqa_pass pass = {.session = lead, .sessions = sessions + done, .tokens = tokens + done, .positions = positions,
+        gqa_pass pass = {.session = lead, .cancel = &sessions[0]->cancel, .sessions = sessions + done, .tokens = tokens + done, .positions = positions,
                          .n = count, .n_out = count, .logits = lead->scratch.logits};
         status = gqa_forward(&pass);
         if (status) {

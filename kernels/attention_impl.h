@@ -18,7 +18,7 @@
  * together: the tile comes from memory once, and once it is in the first-level cache, is met by eight rows at a time. Meanwhile the
  * next tile is fetched, line by line. */
 
-enum { KV_VECTORS = GQA_KV_TILE / VF_LANES, MAX_ROWS = 8, SUMS = VF_REGISTERS / 2 /* in registers at once */ };
+enum { KV_VECTORS = GQA_KV_TILE / VF_LANES, SUMS = VF_REGISTERS / 2 /* in registers at once */ };
 
 static inline int padded_dim(int head_dim) { return (head_dim + 15) & ~15; }
 
@@ -271,7 +271,7 @@ static rows_state rows_in(void *scratch, int n, int d) {
     rows_state s = {.n = n, .d = d, .vd = padded_dim(d)};
     float *f = scratch;
     size_t rows = (size_t)((n + 15) & ~15), vd = (size_t)s.vd;
-    s.p = f, f += MAX_ROWS * GQA_KV_TILE;
+    s.p = f, f += GQA_ATTEND_ROWS * GQA_KV_TILE;
     s.k = f, f += vd * GQA_KV_TILE;
     s.v = f, f += vd * GQA_KV_TILE;
     s.o = f, f += rows * vd;

@@ -18,7 +18,7 @@ enum { GQA_PANEL = 16 };          /* rows a panel; lane = row, so products need 
 enum { GQA_UNIT_PANELS = 4 };     /* panels a unit of work: 64 rows */
 
 /* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same numbers in panels (drawn in
- * pack_impl.h), 64-byte aligned, panel_bytes each; NULL: each unit packs what it needs into scratch first. */
+ * pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs what it needs into scratch first. */
 typedef struct gqa_matrix {
     int type, rows, cols;
     const uint8_t *raw;
@@ -58,8 +58,8 @@ int gqa_type_wants_q8(int type);
 /* ---- KV cache ---------------------------------------------------------------------------------------------------- */
 
 enum { GQA_KV_TILE = 32 };        /* positions a tile */
-enum { GQA_KV_SPLIT = 512 };      /* positions a decode unit: fixed, so results do not depend on threads */
-enum { GQA_MAX_GROUP_PASS = 8 };  /* query heads handled together; larger groups go in passes */
+enum { GQA_KV_SPLIT = 512 };      /* positions a piece, in decoding: fixed, so results do not depend on threads */
+enum { GQA_ATTEND_ROWS = 8 };     /* query rows (heads of a group, positions) that meet a tile together; more go in passes */
 
 /* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are drawn in
  * attention_impl.h. Position p lives in tile (p / 32) % n_tiles, so that a sliding window is a ring of tiles; a cache
@@ -93,8 +93,8 @@ typedef struct gqa_kernels {
     void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
 
     /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i*ldy + r] for its rows r and all n columns. scratch is the
-     * thread's own, gqa_matmul_scratch bytes, 64-byte aligned. The sum of an element is formed in the same order
-     * whatever n is. */
+     * thread's own, gqa_matmul_scratch bytes, 64-byte aligned. The sum of an element of a
+     * quantised type is formed in the same order whatever n is; of a float type, decoding has more chains. */
     void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy, int unit, void *scratch);
 
     /* C [m, n] = A [m, k] B [k, n], or += with accumulate, for f32 with any strides: element (i, j) of A is

@@ -55,7 +55,8 @@ static void quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
                     vf_store_low_bytes(a->q + at + h, rounded);
                     sum = vf_add(sum, vf_sub(rounded, magic));
                 }
-                sums[j / 16] = vf_sum(sum);
+                float s = vf_sum(sum);
+                sums[j / 16] = fabsf(s) <= 16 * 127 ? s : 0; /* not finite: a block too small for a scale, or of no numbers */
                 a->bias16[(at + (size_t)j) / 16] = (int32_t)sums[j / 16] * -128;
             }
             a->bias32[at / 32] = (int32_t)(sums[0] + sums[1]) * -128;

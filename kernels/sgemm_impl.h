@@ -19,15 +19,21 @@ enum {
 _Static_assert(GQA_SGEMM_MC % SGEMM_MR == 0 && GQA_SGEMM_NC % SGEMM_NR == 0, "blocks hold whole strips");
 
 typedef float sgemm_four __attribute__((vector_size(16)));
+typedef int32_t sgemm_lanes __attribute__((vector_size(16)));
+#ifdef __clang__
+#define PICK_FOUR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else /* gcc has the other one from 12 on only */
+#define PICK_FOUR(a, b, ...) __builtin_shuffle(a, b, (sgemm_lanes){__VA_ARGS__})
+#endif
 static inline sgemm_four load_four(const float *p) { sgemm_four v; memcpy(&v, p, sizeof v); return v; }
 
 /* dst[j * width + i] = line i's element j, for four lines that lie line_step apart. */
 static inline void turn_four(float *dst, int width, const float *src, size_t line_step) {
     sgemm_four a = load_four(src), b = load_four(src + line_step), c = load_four(src + 2 * line_step), d = load_four(src + 3 * line_step);
-    sgemm_four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    sgemm_four rows[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7)};
-    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    rows[2] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), rows[3] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    sgemm_four ab = PICK_FOUR(a, b, 0, 4, 1, 5), cd = PICK_FOUR(c, d, 0, 4, 1, 5);
+    sgemm_four rows[4] = {PICK_FOUR(ab, cd, 0, 1, 4, 5), PICK_FOUR(ab, cd, 2, 3, 6, 7)};
+    ab = PICK_FOUR(a, b, 2, 6, 3, 7), cd = PICK_FOUR(c, d, 2, 6, 3, 7);
+    rows[2] = PICK_FOUR(ab, cd, 0, 1, 4, 5), rows[3] = PICK_FOUR(ab, cd, 2, 3, 6, 7);
     for (int j = 0; j < 4; j++) memcpy(dst + j * width, &rows[j], sizeof rows[j]);
 }
 

@@ -66,7 +66,6 @@ static inline vf vf_load_low4(const uint8_t *p) {
 static inline vf vf_load_high4(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), 4)); }
 static inline vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
 
-static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }  /* by 16 bits: mask what crosses bytes */
@@ -77,12 +76,12 @@ static inline vi vi_sar(vi a, int n) { return _mm256_srai_epi32(a, n); }     /* 
  * VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127, before vi_dot_sum must widen them. */
 #define VI_DOT_DEPTH(bits) ((bits) == 4 ? 8 : (bits) == 5 ? 4 : 2)
 static inline vi vi_dot(vi acc, vi w, vi x) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x)); }
-enum { VI_DOT_WIDE = 0 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
+enum { VI_DOT_WIDE = 0 }; /* 1: vi_dot sums in 32 bits, and VI_DOT_DEPTH and vi_dot_sum are not used */
 static inline vi vi_dot_sum(vi acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
 /* The same for signed w, summed in 32 bits; the result is sum((w + VI_DOT8_OFFSET) * x). |w| * sign(w) x: 2 * 128 * 127
  * just fits in 16 bits. */
 enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; }
+static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     return _mm256_add_epi32(acc, vi_dot_sum(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
 }
@@ -90,6 +89,6 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 /* Keeps v in a register as it is: the compiler may not look through. */
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 
-/* What decoding fetches ahead of the weights it reads: one line a record, into the second level, keeps the stream going over pages. */
+/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
 enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
 #define PREFETCH_HINT 2

@@ -66,7 +66,6 @@ static inline vf vf_load_low4(const uint8_t *p) {
 static inline vf vf_load_high4(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)), 4)); }
 static inline vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
 
-static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }  /* by 16 bits: mask what crosses bytes */
@@ -76,7 +75,7 @@ static inline vi vi_sar(vi a, int n) { return _mm512_srai_epi32(a, (unsigned)n);
 /* Dot products of four bytes a lane, summed in 32 bits (VNNI): w unsigned, x signed. VI_DOT_DEPTH: as in simd_plain.h. */
 #define VI_DOT_DEPTH(bits) 8
 static inline vi vi_dot(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
-enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits: VI_DOT_DEPTH and vi_dot_sum (simd_avx2.h) are not used */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 /* The same for signed w, made unsigned by vi_bias8: the result is sum((w + VI_DOT8_OFFSET) * x). */
 enum { VI_DOT8_OFFSET = 128 };
@@ -90,7 +89,7 @@ static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w
 #define VECTOR_KEEP(v) __asm__("" : "+v"(v))
 #endif
 
-/* What decoding fetches ahead of the weights it reads: every line, into the first level (Zen 5: 0.90 to 0.97 of plain reading,
+/* What is fetched ahead of the weights that decoding and unpacking read: every line, into the first level (Zen 5: 0.90 to 0.97 of plain reading,
  * 0.76 to 0.90 with one line a record). */
 enum { PREFETCH_AHEAD = 4096, PREFETCH_STEP = 64 };
 #define PREFETCH_HINT 3

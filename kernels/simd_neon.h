@@ -57,7 +57,6 @@ static inline vf vf_load_i8(const int8_t *p) {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p))))));
 }
 
-static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_shl(vi a, int n) { /* by 16 bits: mask what crosses bytes */
@@ -77,10 +76,10 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 #endif
 }
 enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; }
+static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
 #define VI_DOT_DEPTH(bits) 8   /* as in simd_plain.h */
 static inline vi vi_dot(vi acc, vi w, vi x) { return vi_dot8(acc, w, x); }
-enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits: VI_DOT_DEPTH and vi_dot_sum (simd_avx2.h) are not used */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 
 /* The int8 multiply-add of peak_impl.h: 16 products. */
@@ -90,6 +89,6 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 /* Keeps v in a register as it is: the compiler may not look through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))
 
-/* What decoding fetches ahead of the weights it reads: one line a record, into the second level, keeps the stream going over pages. */
+/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
 enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
 #define PREFETCH_HINT 2

@@ -54,7 +54,6 @@ static inline vf vf_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3
 static inline vf vf_load_low4(const uint8_t *p) { return (vf){p[0] & 15, p[1] & 15, p[2] & 15, p[3] & 15}; }
 static inline vf vf_load_high4(const uint8_t *p) { return (vf){p[0] >> 4, p[1] >> 4, p[2] >> 4, p[3] >> 4}; }
 
-static inline vi vi_sub(vi a, vi b) { return a - b; }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
 typedef uint16_t vu16 __attribute__((vector_size(16)));
@@ -69,10 +68,10 @@ static inline vi vi_dot(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w >> (8 * i)) & 255) * ((x << (24 - 8 * i)) >> 24);
     return acc;
 }
-enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits; then vi_dot_sum does nothing */
+enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits: VI_DOT_DEPTH and vi_dot_sum (simd_avx2.h) are not used */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; }
+static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
     return acc;
@@ -81,6 +80,6 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 /* Keeps v in a register as it is (simd_avx2.h); not needed here. */
 #define VECTOR_KEEP(v) ((void)0)
 
-/* What decoding fetches ahead of the weights it reads: one line a record, into the second level, keeps the stream going over pages. */
+/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
 enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
 #define PREFETCH_HINT 2

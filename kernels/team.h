@@ -7,7 +7,7 @@
  *     }
  *     gqa_team_run(team, n_threads, work, arg);
  *
- * Every unit is handed to exactly one thread, and the loop ends, for all threads, when all units are done. It does not
+ * Every unit is handed to exactly one thread, which gets its units in ascending order, and the loop ends, for all threads, when all units are done. It does not
  * wait for threads: one that the system took away while it held no unit finds, when it comes back, that phases have
  * passed without it; their loops are empty for it until it has caught up. So what stands between the loops must not
  * depend on the phase others are in: it may only read what no unit changes. A thread may also return early.

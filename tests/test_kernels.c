@@ -56,7 +56,7 @@ static void test_product(const gqa_kernels *k, int type, int rows, int cols, int
     float *x = room(sizeof(float) * (size_t)(n * cols)), *y = room(sizeof(float) * (size_t)(n * rows)), *raw_y = room(sizeof(float) * (size_t)(n * rows));
     void *acts = room(gqa_acts_bytes(cols, n)), *scratch = room(gqa_matmul_scratch(cols));
     gqa_acts q;
-    for (int i = 0; i < n * cols; i++) x[i] = extreme == 1 ? (i & 1 ? -3.0f : 3.0f) : extreme == 2 ? (i % cols == i / cols * 7 % cols ? 1.0f : 0.0f) : test_random(seed);
+    for (int i = 0; i < n * cols; i++) x[i] = extreme == 3 && i % cols < 32 ? 1e-37f * (float)(i % 3) : extreme == 1 ? (i & 1 ? -3.0f : 3.0f) : extreme == 2 ? (i % cols == i / cols * 7 % cols ? 1.0f : 0.0f) : test_random(seed);
     gqa_acts_init(&q, acts, cols, n);
     q.x = x, q.ldx = (size_t)cols;
     if (gqa_type_wants_q8(type)) k->quantize_acts(&q, 0, n, 0, cols);
@@ -87,7 +87,8 @@ static void test_products(const gqa_kernels *k, uint64_t *seed) {
         int block = gqa_type_info_of(types[t])->block, cols[3] = {block == 1 ? 7 : block, block == 1 ? 33 : 2 * block + (block == 32 ? 224 : 0), block == 1 ? 300 : 3 * block};
         for (int n = 0; n < 8; n++) test_product(k, types[t], rows[n % 7], cols[n % 3], ns[n], 0, seed);
         for (int r = 0; r < 7; r++) test_product(k, types[t], rows[r], cols[2], r % 2 ? 1 : 9, 0, seed);
-        for (int extreme = 1; extreme <= 2; extreme++) test_product(k, types[t], 33, cols[1], 1, extreme, seed), test_product(k, types[t], 33, cols[1], 7, extreme, seed);
+        test_product(k, types[t], 33, block == 1 ? 1030 : 2304, 13, 0, seed); /* more than is unpacked at a time */
+        for (int extreme = 1; extreme <= 3; extreme++) test_product(k, types[t], 33, cols[1], 1, extreme, seed), test_product(k, types[t], 33, cols[1], 7, extreme, seed);
     }
 }
 

@@ -39,7 +39,7 @@ int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, si
         int n = gqa_vocab_tokenize(vocab, doc.data, (size_t)doc.size, 0, tokens + d->n_tokens + 1, (int)doc.size + 1, err);
         if (n < 0) return n;
         if (n > (int)doc.size + 1)
-            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%d tokens for a document of %llu bytes: a vocabulary without its space cannot be trained on", n, (unsigned long long)doc.size);
+            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%d tokens for a document of %llu bytes: a vocabulary that spells with more tokens than bytes cannot be trained on", n, (unsigned long long)doc.size);
         tokens[d->n_tokens + 1 + (size_t)n] = gqa_vocab_eos(vocab);
         d->n_tokens += (size_t)n + 2;
         d->n_bytes += doc.size;
