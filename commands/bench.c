@@ -25,6 +25,7 @@ typedef struct row {
     int depth, batch;
     double rate, spread;       /* tokens a second */
     double seconds;            /* of one repetition */
+    double first_token;        /* time to it (TTFT): of a prompt, all of it; NaN for generation */
     double bytes, ops;         /* a second: read from memory, multiply-adds */
     double share;              /* of the limit; NaN when everything fits in the caches */
     double kv_bytes;           /* a second, of the KV cache alone: against the same test at depth 0; NaN: not known */
@@ -37,7 +38,7 @@ typedef struct bench {
     gqa_model_stats stats;
     int kv_type, threads;
     machine *machine;
-    machine_limits limits;     /* medians over all repetitions */
+    machine_limits limits;     /* of the repetition in which memory was fastest */
     gqa_session *sessions[MAX_BATCH];
     int n_sessions;
     row rows[MAX_ROWS];
@@ -113,6 +114,7 @@ static int measure(bench *b, const char *name, int n, int at_once, int depth, in
     }
     r->seconds = median(seconds, b->o->reps);
     r->rate = n * batch / r->seconds;
+    r->first_token = at_once ? r->seconds : (double)NAN;
     r->spread = (n * batch / seconds[0] - n * batch / seconds[b->o->reps - 1]) / 2;
     r->bytes = bytes / r->seconds;
     r->ops = (products + attention) / r->seconds;
@@ -174,13 +176,14 @@ static void show_table(const bench *b, double error, const char *where) {
            human_bytes((double)gqa_kv_bytes_per_position(c, (gqa_type)b->kv_type), t2), error, where);
     printf("limits measured between the tests: read %.1f GB/s, f32 %.0f GMAC/s, int8 %.0f GMAC/s\n\n", b->limits.read_bytes / 1e9,
            b->limits.float_ops / 1e9, b->limits.int8_ops / 1e9);
-    printf("| test | depth | sequences | tok/s | +/- | seconds | GB/s | GMAC/s | share of limit | KV GB/s |\n");
+    printf("| test | depth | sequences | tok/s | +/- | TTFT s | GB/s | GMAC/s | share of limit | KV GB/s |\n");
     printf("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
-        char share[16], kv[16] = "-";
+        char share[16], kv[16] = "-", first[16] = "-";
+        if (!isnan(r->first_token)) snprintf(first, sizeof first, "%.4f", r->first_token);
         if (!isnan(r->kv_bytes)) snprintf(kv, sizeof kv, "%.1f", r->kv_bytes / 1e9);
-        printf("| %s | %d | %d | %.2f | %.2f | %.4f | %.1f | %.1f | %s | %s |\n", r->name, r->depth, r->batch, r->rate, r->spread,
-               r->seconds, r->bytes / 1e9, r->ops / 1e9, share_text(r->share, share), kv);
+        printf("| %s | %d | %d | %.2f | %.2f | %s | %.1f | %.1f | %s | %s |\n", r->name, r->depth, r->batch, r->rate, r->spread,
+               first, r->bytes / 1e9, r->ops / 1e9, share_text(r->share, share), kv);
     }
 }
 
@@ -205,6 +208,7 @@ static void show_json(const bench *b, double error) {
         json_number("tokens_per_second", r->rate, ", ");
         json_number("spread", r->spread, ", ");
         json_number("seconds", r->seconds, ", ");
+        json_number("time_to_first_token", r->first_token, ", ");
         json_number("bytes_per_second", r->bytes, ", ");
         json_number("mac_per_second", r->ops, ", ");
         json_number("share_of_limit", r->share, ", ");
@@ -214,10 +218,10 @@ static void show_json(const bench *b, double error) {
 }
 
 static void show_csv(const bench *b) {
-    printf("test,depth,sequences,tokens_per_second,spread,seconds,bytes_per_second,mac_per_second,share_of_limit,kv_bytes_per_second\n");
+    printf("test,depth,sequences,tokens_per_second,spread,seconds,time_to_first_token,bytes_per_second,mac_per_second,share_of_limit,kv_bytes_per_second\n");
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++)
-        printf("%s,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.4g,%.6g\n", r->name, r->depth, r->batch, r->rate, r->spread, r->seconds, r->bytes,
-               r->ops, r->share, r->kv_bytes);
+        printf("%s,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.4g,%.6g\n", r->name, r->depth, r->batch, r->rate, r->spread, r->seconds,
+               r->first_token, r->bytes, r->ops, r->share, r->kv_bytes);
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
