@@ -13,6 +13,9 @@ FULL = {"shape": "dim=192,layers=4,heads=8,kv_heads=8,head_dim=32,ffn=384,contex
         "rate": 0.003, "alphas": [0, 0.05, 0.1], "seeds": [1, 2, 3], "groups": [4, 2, 1], "distill": [0, 0.5]}
 QUICK = {"shape": "dim=128,layers=3,heads=8,kv_heads=8,head_dim=16,ffn=256,context=128", "vocab": 1024, "steps": 800, "batch": 32,
          "rate": 0.004, "alphas": [0, 0.05, 0.1], "seeds": [1], "groups": [4, 2, 1], "distill": [0, 0.5]}
+FULL["time"] = QUICK["time"] = ["dim=2048,layers=4,heads=32,head_dim=64,ffn=5632,vocab=32000,type=q8_0", 8192]
+TINY = {"shape": "dim=32,layers=1,heads=8,kv_heads=8,head_dim=8,ffn=32,context=32", "vocab": 300, "steps": 20, "batch": 4, "rate": 0.004,
+        "alphas": [0, 0.5], "seeds": [1, 2], "groups": [1], "distill": [0], "time": ["dim=64,layers=1,heads=32,head_dim=8,ffn=64,vocab=300,type=q8_0", 64]}
 
 
 class Lab:
@@ -21,6 +24,19 @@ class Lab:
     def __init__(self, args, plan):
         self.run, self.out, self.texts, self.plan = args.run, args.out, args.texts, plan
         os.makedirs(self.out, exist_ok=True)
+        self.check_plan()
+
+    def check_plan(self):
+        """Finished runs are only good for the plan and the texts they were made with; more seeds may come."""
+        path = os.path.join(self.out, "plan.json")
+        plan = {key: value for key, value in self.plan.items() if key != "seeds"}
+        plan["texts"] = [[os.path.basename(text), os.path.getsize(text)] for text in self.texts]
+        if os.path.exists(path):
+            with open(path) as f:
+                if json.load(f) != plan:
+                    sys.exit(f"{self.out}: holds runs of another plan or of other texts; choose another --out, or remove it")
+        with open(path, "w") as f:
+            json.dump(plan, f)
 
     def once(self, name, words):
         path = os.path.join(self.out, name + ".json")
@@ -157,14 +173,15 @@ def write_report(lab, docs, command):
     for g in p["groups"]:
         rows.append([name_of(g)] + [told(lead(lab, g, a, d)) for a in p["alphas"] for d in (p["distill"] if a else [0])])
     out += [table(rows)]
-    times = lab.once("times", [lab.run, "compare", "--shape", "dim=2048,layers=4,heads=32,head_dim=64,ffn=5632,vocab=32000,type=q8_0", "--kv-heads",
-                               "32,16,8,4,2,1", "--depths", "0,8192", "--reps", "3", "--json", "--quiet"])
+    shape, depth = p["time"]
+    times = lab.once("times", [lab.run, "compare", "--shape", shape, "--kv-heads", "32,16,8,4,2,1", "--depths", f"0,{depth}", "--reps", "3", "--json",
+                               "--quiet"])
     speed = {v["kv_heads"]: v["caches"][0]["decode"][1] for v in times["variants"]}
     out += ["## Time against groups (figure 6)", "",
-            f"Time a token at depth 8192, random weights, 4 layers of 32 heads, q8_0, f16 cache, {times['threads']} threads. The paper's seconds a sample for "
+            f"Time a token at depth {depth}, random weights of shape `{shape}`, f16 cache, {times['threads']} threads. The paper's seconds a sample for "
             "64, 32, 16, 8, 4 and 1 groups of T5-XXL: 2.54, 0.80, 0.59, 0.51, 0.47, 0.49.", "",
             table([["KV heads"] + [str(k) for k in speed], ["ms a token"] + [f"{1000 / s['tokens_per_second']:.1f}" for s in speed.values()]])]
-    line_chart(os.path.join(docs, "gqa-paper-time.svg"), "Time a token at depth 8192", "KV heads of 32", "ms",
+    line_chart(os.path.join(docs, "gqa-paper-time.svg"), f"Time a token at depth {depth}", "KV heads of 32", "ms",
                {"q8_0, f16 cache": [(k, [1000 / s["tokens_per_second"]]) for k, s in sorted(speed.items())]}, [(k, str(k)) for k in sorted(speed)], True)
     out += ["![time](gqa-paper-time.svg)", "",
             "The fall is the paper's; it is flatter at the start because one sequence on a CPU reads all weights for every token, and those do not shrink.", ""]
@@ -172,6 +189,7 @@ def write_report(lab, docs, command):
             "The paper: MHA-XXL 1.51 s and 47.2, MQA-XXL 0.24 s and 46.6, GQA-8-XXL 0.28 s and 47.1.", ""]
     rows = [["model", "KV heads of 32 at the large shape", "ms a token", f"bits a byte, α = {last}, aligned, distilled"]]
     rows.append(["MHA", "32", f"{1000 / speed[32]['tokens_per_second']:.1f}", told(parents)])
+    rows.append(["MHA, trained on", "32", rows[-1][2], told(lab.cell(HEADS, "mean", last))])
     for g in p["groups"]:
         wide = 32 * g // HEADS if g > 1 else 1
         rows.append([name_of(g), str(wide), f"{1000 / speed[wide]['tokens_per_second']:.1f}", told(lab.cell(g, "aligned", last, p["distill"][-1]))])
@@ -186,15 +204,17 @@ def write_report(lab, docs, command):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small models, under 20 minutes")
+    parser.add_argument("--tiny", action="store_true", help="models that learn nothing, in seconds: shows that the script works")
     parser.add_argument("--seeds", type=int, help="number of seeds")
-    parser.add_argument("--out", default="build/paper", help="folder of finished runs")
+    parser.add_argument("--out", help="folder of finished runs (build/paper, or build/paper-quick)")
     parser.add_argument("--docs", default="docs", help="folder of the report")
     parser.add_argument("--run", default="./run", help="the program")
     parser.add_argument("texts", nargs="+", help="training texts, and last the validation text")
     args = parser.parse_args()
     if len(args.texts) < 2:
         parser.error("give at least one training text and the validation text")
-    plan = dict(QUICK if args.quick else FULL)
+    plan = dict(TINY if args.tiny else QUICK if args.quick else FULL)
+    args.out = args.out or "build/paper" + ("-tiny" if args.tiny else "-quick" if args.quick else "")
     if args.seeds:
         plan["seeds"] = list(range(1, args.seeds + 1))
     names = " ".join(os.path.basename(t) for t in args.texts)
