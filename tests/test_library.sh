@@ -27,11 +27,25 @@ foreign=$(nm -D --defined-only "$root/lib/libgqa.so" | sed 's/.* //' | grep -v '
 [ -z "$foreign" ] && ok || no "libgqa.so exports $foreign"
 foreign=$(nm -g --defined-only "$root/lib/libgqa.a" | sed -n 's/.* [A-Z] //p' | grep -v '^gqa_')
 [ -z "$foreign" ] && ok || no "libgqa.a exports $foreign"
+words=$(nm -u "$root/lib/libgqa.a" | sed 's/.* //; s/@.*//' | grep -xE 'stdout|stderr|stdin|v?f?printf|__v?f?printf_chk|f?puts|putc|putchar|perror|_?exit|abort|__assert_fail|raise')
+[ -z "$words" ] && ok || no "the library prints or ends the program: $words"
+memory=$(size -A "$root/lib/libgqa.a" | awk '$1 ~ /^\.(data|bss|tdata|tbss)$/ {n += $2} END {print n + 0}')
+[ "$memory" -eq 0 ] && ok || no "the library has $memory bytes of global state"
+if command -v pkg-config >/dev/null; then
+    flags=$(PKG_CONFIG_PATH="$root/lib/pkgconfig" pkg-config --define-variable=prefix="$root" --cflags --libs gqa) && case $flags in *-lgqa*) ok ;; *) no "pkg-config says $flags" ;; esac
+else skip "no pkg-config"; fi
+if command -v man >/dev/null; then
+    man -l "$root/share/man/man1/gqa-run.1" 2>&1 | grep -q tokenize && ok || no "the man page does not read"
+else skip "no man"; fi
 sed 's|"../model.h"|<gqa.h>|' examples/simple.c >"$tmp/simple.c"
 "$CC" -I"$root/include" -o "$tmp/simple" "$tmp/simple.c" "$root/lib/libgqa.a" $omp -lm >"$tmp/log" 2>&1 && ok || no "simple.c against the installed libgqa.a"
 "$tmp/simple" "$tmp/m.gguf" "The dog" >"$tmp/static" 2>"$tmp/log" && [ -s "$tmp/static" ] && ok || no "simple, static"
 "$CC" -I"$root/include" -o "$tmp/simple" "$tmp/simple.c" -L"$root/lib" -lgqa $omp -lm >"$tmp/log" 2>&1 && ok || no "simple.c against libgqa.so"
 LD_LIBRARY_PATH="$root/lib" "$tmp/simple" "$tmp/m.gguf" "The dog" >"$tmp/shared" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/shared" && ok || no "simple, shared"
+
+if nm "$run" | grep -q __asan_init; then skip "the size of a program with sanitizers"; else
+    strip -o "$tmp/stripped" "$run" && [ "$(wc -c <"$tmp/stripped")" -le 512000 ] && ok || no "stripped, run has $(wc -c <"$tmp/stripped") bytes, expected at most 512000"
+fi
 
 "$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ -D_POSIX_C_SOURCE=200809L util.c 2>"$tmp/log" && no "built for a big-endian machine"
 grep -q "needs a little-endian machine" "$tmp/log" && ok || no "a big-endian machine is not told why"
@@ -43,8 +57,9 @@ if command -v python3 >/dev/null; then
     (cd "$tmp/alone" && "$CC" simple.c gqa.c $omp -lm -o simple) >"$tmp/log" 2>&1 && ok || no "one command"
     "$tmp/alone/simple" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/out" && ok || no "simple from the single file"
     if command -v c++ >/dev/null; then
-        printf '#include "gqa.h"\nint main() { gqa_error err = {}; return gqa_model_open("x", nullptr, &err) != nullptr; }\n' >"$tmp/alone/p.cpp"
-        (cd "$tmp/alone" && "$CC" -c gqa.c -o gqa.o && c++ p.cpp gqa.o -lm -o p && ./p) >"$tmp/log" 2>&1 && ok || no "C++, without OpenMP"
+        sed -e 's|"../model.h"|"gqa.h"|' -e 's|len, user)|len, (FILE *)user)|' -e 's|err = {0}|err = {}|' examples/simple.c >"$tmp/alone/p.cpp"
+        (cd "$tmp/alone" && "$CC" -c gqa.c -o gqa.o && c++ p.cpp gqa.o -lm -o p) >"$tmp/log" 2>&1 && ok || no "C++, without OpenMP"
+        "$tmp/alone/p" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/out" && ok || no "simple in C++, without OpenMP"
     else skip "no C++ compiler"; fi
 else skip "no python3 for make dist"; fi
 
