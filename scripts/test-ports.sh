@@ -1,6 +1,7 @@
 #!/bin/sh
-# test-ports.sh [NAME...]: builds and tests with other compilers, C libraries and machines: clang, musl, i386, armhf, aarch64.
-# Needs Debian's clang, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu and qemu-user; what is
+# test-ports.sh [NAME...]: builds and tests with other compilers, C libraries and machines: clang, clang-openmp, musl, i386, armhf,
+# aarch64.
+# Needs Debian's clang, libomp-dev, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu and qemu-user; what is
 # missing is skipped, and says so. Last line: "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
@@ -29,6 +30,11 @@ port() {
 wanted="$*"
 terminal="tests/test_cli.sh tests/test_terminal.py"
 port clang clang "" "$terminal" OMP=0
+if echo 'int main(void) { return 0; }' | clang -fopenmp -x c -o /dev/null - 2>/dev/null; then
+    port clang-openmp clang "" ""
+else
+    echo "SKIPPED: clang-openmp: no clang or no libomp"
+fi
 port musl musl-gcc "" "$terminal" OMP=0
 # Static, because Debian has the cross compilers' libraries only in their own folders; without OpenMP, whose own allocations
 # test_alloc would count in a static program.
