@@ -63,6 +63,8 @@ if command -v python3 >/dev/null; then
     else skip "no C++ compiler"; fi
 else skip "no python3 for make dist"; fi
 
+"$CC" -O1 $omp -o "$tmp/third" examples/simple.c $(ls *.c | grep -v '^run\.c$') kernels/*.c -lm >"$tmp/log" 2>&1 && ok || no "the sources as they are"
+"$tmp/third" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/out" && ok || no "simple from the sources"
 for e in simple cancel sessions game score; do
     "$CC" -o "$tmp/$e" "examples/$e.c" "$root/lib/libgqa.a" $omp -lm -pthread >"$tmp/log" 2>&1 && ok || no "examples/$e.c"
 done
