@@ -38,6 +38,32 @@ static void check_open(const char *what, int mapped, float *logits, int first) {
     gqa_model_close(m);
 }
 
+/* Loading asks on_progress, with rising shares, and stops when it says so. */
+typedef struct asked {
+    int calls, stop_at, falls;
+    double last;
+} asked;
+static int on_progress(void *user, double done) {
+    asked *a = user;
+    a->falls += done < a->last || done > 1;
+    a->last = done;
+    return ++a->calls == a->stop_at;
+}
+static void test_cancel(void) {
+    gqa_error err = {0};
+    asked all = {0};
+    gqa_model *m = gqa_model_open("models/stories-mha.gguf", &(gqa_model_options){.on_progress = on_progress, .user = &all, .n_threads = 1}, &err);
+    CHECK(m && all.calls > 3 && all.last >= 1 && all.falls == 0, "%d calls, the last with %g, %d falls", all.calls, all.last, all.falls);
+    gqa_model_close(m);
+    for (int i = 1; i <= all.calls; i++) {
+        asked a = {.stop_at = i};
+        err.code = 0;
+        m = gqa_model_open("models/stories-mha.gguf", &(gqa_model_options){.on_progress = on_progress, .user = &a, .n_threads = 1}, &err);
+        CHECK(!m && err.code == GQA_ERR_CANCELLED && a.calls == i, "stopped at call %d of %d: code %d after %d", i, all.calls, err.code, a.calls);
+        gqa_model_close(m);
+    }
+}
+
 int main(void) {
     static uint8_t model[1 << 22], packed[1 << 22];
     static float logits[1 << 16];
@@ -79,5 +105,6 @@ int main(void) {
     gqa_model_close(m);
     unlink(packed_path);
     unlink(model_path);
+    test_cancel();
     return test_end();
 }
