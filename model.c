@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model_internal.h"
 
@@ -14,10 +15,8 @@ static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_
     if (!path && model_path) {
         const char *slash = strrchr(model_path, '/');
         int dir = slash ? (int)(slash - model_path) + 1 : 0;
-        snprintf(beside, sizeof beside, "%.*stokenizer.bin", dir, model_path);
-        FILE *f = fopen(beside, "rb");
-        if (!f) return 0;
-        fclose(f);
+        int n = snprintf(beside, sizeof beside, "%.*stokenizer.bin", dir, model_path);
+        if (n < 0 || n >= (int)sizeof beside || access(beside, R_OK)) return 0;
         path = beside;
     }
     if (!path) return 0;

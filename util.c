@@ -75,7 +75,7 @@ void gqa_output_cancel(gqa_output *o) {
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
     struct stat st;
     *map = (gqa_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* else a FIFO would wait for its writer before it can be refused */
     if (fd < 0) return gqa_fail(err, GQA_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     int status = 0;
     if (fstat(fd, &st)) status = gqa_fail(err, GQA_ERR_IO, "%s: cannot examine: %s", path, strerror(errno));

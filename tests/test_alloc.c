@@ -86,7 +86,7 @@ int __wrap_munmap(void *p, size_t n) {
 }
 
 static const char shipped[] = "models/stories-gqa.gguf";
-static char path[128];
+static char path[128], copy_path[128], packed_path[140]; /* a copy of the model, and what is mapped beside it */
 
 static int hear(void *user, const char *text, size_t len) {
     (void)text;
@@ -157,6 +157,80 @@ static int use_train(gqa_error *err) {
     gqa_trainer_free(t);
     gqa_dataset_free(&d);
     gqa_vocab_free(v);
+    return status;
+}
+
+/* A SentencePiece vocabulary of <unk>, <s>, </s>, 256 bytes and two letters, without weights. No token holds a space. */
+static uint8_t *bytes_vocab;
+static size_t bytes_vocab_size;
+static void make_bytes_vocab(void) {
+    enum { N = 261 };
+    static char names[N][8];
+    gqa_bytes pieces[N];
+    float scores[N];
+    int32_t types[N];
+    gqa_error err = {0};
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], i < 3 ? "<%d>" : i < 259 ? "<0x%02X>" : "%c", i < 3 ? i : i < 259 ? i - 3 : 'a' + i - 259);
+        pieces[i] = (gqa_bytes){names[i], strlen(names[i])};
+        scores[i] = (float)-i;
+        types[i] = i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1;
+    }
+    gguf_writer *w = gguf_writer_new(NULL, &err);
+    gguf_put_string(w, "general.architecture", "llama", 5);
+    gguf_put_string(w, "tokenizer.ggml.model", "llama", 5);
+    gguf_put_strings(w, "tokenizer.ggml.tokens", pieces, N);
+    gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, N);
+    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, N);
+    CHECK(gguf_finish_memory(w, &bytes_vocab, &bytes_vocab_size, &err) == 0, "%s", err.message);
+}
+
+/* A space is three bytes of U+2581, each a token: the room of len + 3 is too small, and a second one is asked for. */
+static int use_tokens(gqa_error *err) {
+    static const char text[] = "a         b          ";
+    int32_t *ids = NULL;
+    gqa_model *m = gqa_model_from_memory(bytes_vocab, bytes_vocab_size, NULL, err);
+    long before = calls;
+    int n = m ? gqa_tokenize_new(m, text, sizeof text - 1, GQA_TOKENIZE_BOS, &ids, err) : -1;
+    if (n >= 0 && CHECK(ids != NULL, "%d tokens, but no memory of them", n)) {
+        CHECK(n == 1 + 2 + 3 * (int)(sizeof text - 2), "%d tokens", n); /* <s>, a, b, and the spaces with the one put before */
+        CHECK(ids[0] == 1 && ids[4] == 259 && ids[5] == 3 + 0xE2 && ids[6] == 3 + 0x96 && ids[7] == 3 + 0x81, "other tokens");
+        CHECK(calls - before >= 4, "one round of %ld allocations", calls - before);
+    }
+    CHECK(n >= 0 || !ids, "tokens in spite of an error");
+    free(ids);
+    gqa_model_close(m);
+    return n < 0 ? n : 0;
+}
+
+/* Writes the repacked weights of a copy, then opens it again with them beside it. */
+static int use_packed(gqa_error *err) {
+    gqa_model_options mo = {.n_threads = 1};
+    gqa_model_stats stats;
+    unlink(packed_path);
+    gqa_model *m = gqa_model_open(copy_path, &mo, err);
+    int status = m ? gqa_model_save_packed(m, packed_path, err) : -1;
+    gqa_model_close(m);
+    if (status) return status;
+    if (!(m = gqa_model_open(copy_path, &mo, err))) return -1;
+    gqa_model_get_stats(m, &stats);
+    CHECK(stats.packed_bytes == 0 || failed_once, "repacked in memory in spite of the file");
+    gqa_session *s = gqa_session_new(m, &(gqa_session_options){.context = 8, .n_threads = 1}, err);
+    status = s ? gqa_session_eval(s, (int32_t[]){1, 300, 17}, 3, err) : -1;
+    gqa_session_free(s);
+    gqa_model_close(m);
+    return status;
+}
+
+static const char *llama2c_model, *llama2c_tokenizer;
+static int use_llama2c(gqa_error *err) {
+    gqa_model *m = gqa_model_open(llama2c_model, &(gqa_model_options){.tokenizer_path = llama2c_tokenizer, .n_threads = 1}, err);
+    gqa_session *s = m ? gqa_session_new(m, &(gqa_session_options){.context = 16, .n_threads = 1}, err) : NULL;
+    int32_t *ids = NULL;
+    int n = s ? gqa_tokenize_new(m, "Once upon a time", 16, GQA_TOKENIZE_BOS, &ids, err) : -1, status = n < 0 ? n : gqa_session_eval(s, ids, n, err);
+    free(ids);
+    gqa_session_free(s);
+    gqa_model_close(m);
     return status;
 }
 
@@ -233,6 +307,16 @@ static void test_header_bound(void) {
     CHECK(most <= 2 * size, "%zu bytes taken for a file of %zu", most, size);
 }
 
+static int copy_shipped(void) {
+    static uint8_t data[1 << 22];
+    FILE *in = fopen(shipped, "rb"), *out = fopen(copy_path, "wb");
+    size_t n = in ? fread(data, 1, sizeof data, in) : 0;
+    int ok = CHECK(n && out && fwrite(data, 1, n, out) == n, "%s not written", copy_path);
+    if (in) fclose(in);
+    if (out) fclose(out);
+    return ok;
+}
+
 int main(void) {
     snprintf(path, sizeof path, "/tmp/gqa-test-%ld.alloc", (long)getpid());
     if (access(shipped, R_OK)) test_skip("allocation failures", "no models/stories-gqa.gguf here");
@@ -241,7 +325,16 @@ int main(void) {
         test_header_bound();
         sweep("a model in use", use_model);
         sweep("convert", use_convert);
+        snprintf(copy_path, sizeof copy_path, "/tmp/gqa-test-%ld.alloc.gguf", (long)getpid());
+        snprintf(packed_path, sizeof packed_path, "%s.packed", copy_path);
+        if (copy_shipped()) sweep("packed weights", use_packed);
+        unlink(packed_path);
+        unlink(copy_path);
     }
+    if ((llama2c_model = test_data("models/stories260K.bin")) && (llama2c_tokenizer = test_data("models/tok512.bin"))) sweep("a llama2.c checkpoint", use_llama2c);
+    make_bytes_vocab();
+    sweep("tokens of a text of spaces", use_tokens);
+    free(bytes_vocab);
     sweep("a batch", use_batch);
     sweep("train", use_train);
     unlink(path);

@@ -87,7 +87,23 @@ expect 1 "$tmp/none.gguf" "$tmp/none.gguf"
 expect 1 "directory" "$tmp"
 : >"$tmp/empty"; expect 1 "empty" "$tmp/empty"
 expect 1 "corpus.txt" "$tmp/corpus.txt"
-if [ "$(id -u)" -ne 0 ]; then cp "$m" "$tmp/locked"; chmod 0 "$tmp/locked"; expect 1 "ermission" "$tmp/locked"; else skip "unreadable file: root reads everything"; fi
+cp "$m" "$tmp/locked"; chmod 0 "$tmp/locked"
+if [ "$(id -u)" -ne 0 ]; then expect 1 "ermission" "$tmp/locked"
+else # root reads everything: then as another user, with the program in a folder open to all
+    mkdir "$tmp/open"; cp "$run" "$tmp/open/run"; mv "$tmp/locked" "$tmp/open/"; chmod 755 "$tmp" "$tmp/open" "$tmp/open/run"
+    nobody() { setpriv --reuid 65534 --clear-groups "$tmp/open/run" "$@" >"$tmp/out" 2>"$tmp/err"; }
+    if nobody --version; then
+        nobody "$tmp/open/locked"; got=$?
+        [ $got -eq 1 ] && grep -q "$tmp/open/locked: cannot open: .*ermission" "$tmp/err" && ok || no "unreadable file: code $got"
+    else skip "unreadable file: root reads everything, and setpriv cannot make it nobody"; fi
+fi
+if command -v mkfifo >/dev/null && command -v timeout >/dev/null; then # a FIFO that nobody writes to is refused, not waited for
+    mkdir "$tmp/llama2c"; cp tests/fuzz/seeds/model/llama2c-v1 "$tmp/llama2c/model.bin"; mkfifo "$tmp/fifo" "$tmp/llama2c/tokenizer.bin"
+    for arguments in "$tmp/fifo" "info $tmp/fifo" "convert $tmp/fifo $tmp/x.gguf" "$tmp/llama2c/model.bin" "$tmp/llama2c/model.bin -z $tmp/fifo"; do
+        timeout 5 "$run" $arguments >"$tmp/out" 2>"$tmp/err"; got=$?
+        [ $got -eq 1 ] && grep -q "not a regular file" "$tmp/err" && ok || no "FIFO: run $arguments: code $got"
+    done
+else skip "FIFO: no mkfifo or no timeout"; fi
 expect 1 "q9" "$m" --kv q9
 
 # Text on stdout and nothing else; statistics on stderr; one seed, one text, for any number of threads.
@@ -120,8 +136,14 @@ if [ -e /dev/full ]; then
     expect 1 "not a regular file" train /dev/full -f "$tmp/corpus.txt" $shape --steps 1 --quiet
     [ -c /dev/full ] && ok || no "the device is still there"
 else skip "no /dev/full"; fi
-"$run" "$m" -c 100000 -n 0 --ignore-eos --quiet 2>"$tmp/err" | head -c 5 >/dev/null
+# A closed pipe, `| head`: no error to tell. SIGPIPE ends the program (141 to the shell); where it is ignored, the write fails: 1.
+piped() { { "$@" 2>"$tmp/err"; echo $? >"$tmp/code"; } | head -c 5 >/dev/null; }
+piped yes; yes=$(cat "$tmp/code") # 141 as well, unless whoever started us ignores SIGPIPE
+piped "$run" "$m" -c 100000 -n 0 --ignore-eos --quiet
 [ -s "$tmp/err" ] && no "a closed pipe is no error to tell" || ok
+[ "$yes" -ne 141 ] || [ "$(cat "$tmp/code")" -eq 141 ] && ok || no "a closed pipe: code $(cat "$tmp/code"), expected 141"
+(trap '' PIPE; piped "$run" "$m" -c 100000 -n 0 --ignore-eos --quiet)
+[ "$(cat "$tmp/code")" -eq 1 ] && [ ! -s "$tmp/err" ] && ok || no "a closed pipe, SIGPIPE ignored: code $(cat "$tmp/code"), expected 1"
 
 # Ctrl-C ends a generation with 130, and what was said stays said.
 if command -v timeout >/dev/null; then

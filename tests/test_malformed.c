@@ -41,6 +41,7 @@ typedef struct lie {
     const char *string_key, *string_value;
     int n_scores;               /* elements of tokenizer.ggml.scores, if not 0 */
     float weight;               /* every weight, if not 0 */
+    const char *rename_tensor, *new_name;
 } lie;
 
 static int skipped(const lie *l, const char *key) {
@@ -95,6 +96,7 @@ static void make_gguf(const lie *l, uint8_t **data, size_t *size) {
             if (l->reshape_tensor && !strcmp(l->reshape_tensor, name)) cols++;
             uint64_t dims[2] = {(uint64_t)cols, (uint64_t)(rows ? rows : 1)};
             int type = rows ? l->tensor_type : GQA_TYPE_F32;
+            if (l->rename_tensor && !strcmp(l->rename_tensor, name)) snprintf(name, sizeof name, "%s", l->new_name);
             if (pass == 0) gguf_declare_tensor(w, name, type, rows ? 2 : 1, dims);
             else gguf_write_tensor_data(w, zeros, (size_t)(dims[0] * dims[1]) * (type == GQA_TYPE_F32 ? 4 : 2));
         }
@@ -123,6 +125,10 @@ static const lie lies[] = {
     {"experts", .int_key = "llama.expert_count", .int_type = GGUF_U32, .int_value = 8}, {"value_length", .int_key = "llama.attention.value_length", .int_type = GGUF_U32, .int_value = 4},
     {"tokenizer \"unigram\" is not supported", .string_key = "tokenizer.ggml.model", .string_value = "unigram"}, {"has 299 elements", .n_scores = 299},
     {"array of strings", .string_key = "tokenizer.ggml.tokens", .string_value = "x"}, {"window is", .int_key = "llama.attention.sliding_window", .int_type = GGUF_U32, .int_value = INT32_MAX},
+    {"tensor blk.0.attn_k.weight is there twice", .rename_tensor = "blk.1.attn_v.weight", .new_name = "blk.0.attn_k.weight"},
+    {"tensor token_embd.weight is there twice", .rename_tensor = "output_norm.weight", .new_name = "token_embd.weight"},
+    {"metadata llama.context_length is there twice", .int_key = "llama.context_length", .int_type = GGUF_U32, .int_value = 64, .float_key = "llama.context_length"},
+    {"metadata tokenizer.ggml.model is there twice", .string_key = "tokenizer.ggml.model", .string_value = "llama", .int_key = "tokenizer.ggml.model", .int_type = GGUF_U32},
 };
 
 static void test_lies(void) {
@@ -212,6 +218,29 @@ static void test_tensor_bytes(const uint8_t *good, size_t size) {
     }
 }
 
+/* Arrays that claim more elements than the file has bytes: strings and numbers, the count just after the key and the two types. */
+static void test_array_counts(const uint8_t *good, size_t size) {
+    static const char *const keys[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"};
+    static const struct { uint64_t count; const char *what; } counts[] = {
+        {1000000000, ": an array of 1000000000 elements in the "}, {UINT64_MAX, ": an array of 18446744073709551615 elements"}, {1ull << 61, ": an array of 2305843009213693952 elements"}};
+    for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        size_t at = 0, n = strlen(keys[k]);
+        for (size_t i = 0; i + n + 16 < size && !at; i++)
+            if (!memcmp(good + i, keys[k], n)) at = i + n + 8;
+        CHECK(at > 0 && !memcmp(good + at, &(uint64_t){VOCAB}, 8), "%s is there", keys[k]);
+        for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+            uint8_t *bad = malloc(size);
+            char message[512], what[128];
+            memcpy(bad, good, size);
+            memcpy(bad + at, &counts[i].count, 8);
+            snprintf(what, sizeof what, "metadata %s%s", keys[k], counts[i].what);
+            try_open(bad, size, 0, message);
+            CHECK_HAS(message, what);
+            free(bad);
+        }
+    }
+}
+
 static void test_prefixes(const char *what, const uint8_t *good, size_t size) {
     char message[512];
     int opened = 0;
@@ -242,23 +271,29 @@ static void test_damage(const uint8_t *good, size_t size, int rounds) {
 
 /* ---- llama2.c ------------------------------------------------------------------------------------------------------ */
 
+enum { GROUP = 4 }; /* of v2: 4 values share a scale */
+
 static size_t make_llama2c(int version, uint8_t *out) {
-    int32_t header[7] = {DIM, FFN, LAYERS, HEADS, KV_HEADS, 32, 16};
-    size_t floats = 32 * DIM + LAYERS * (2 * DIM + 2 * DIM * DIM + DIM * DIM + 3 * DIM * FFN) + DIM + (version ? 0 : 16 * DIM / HEADS);
+    int32_t header[7] = {DIM, FFN, LAYERS, HEADS, KV_HEADS, 32, 16}, group = GROUP;
+    size_t vectors = (2 * LAYERS + 1) * DIM, matrices = 32 * DIM + LAYERS * (2 * DIM * DIM + DIM * DIM + 3 * DIM * FFN);
+    size_t floats = vectors + (version == 2 ? 0 : matrices) + (version ? 0 : 16 * DIM / HEADS), start = version ? 256 : 28;
     memset(out, 0, 256);
     if (version) memcpy(out, (uint32_t[2]){0x616b3432, (uint32_t)version}, 8), memcpy(out + 8, header, 28), out[36] = 1;
     else memcpy(out, header, 28);
-    size_t start = version ? 256 : 28;
+    if (version == 2) memcpy(out + 37, &group, 4);
     for (size_t i = 0; i < floats; i++) memcpy(out + start + 4 * i, &(float){0.25f}, 4);
-    return start + 4 * floats;
+    if (version < 2) return start + 4 * floats;
+    for (size_t at = start + 4 * floats, i = 0; i < matrices / GROUP * (GROUP + 4); i++) out[at + i] = 0x3d; /* codes of 61; scales of 0.046 */
+    return start + 4 * floats + matrices / GROUP * (GROUP + 4);
 }
 
 static void test_llama2c(void) {
+    static const char *const names[] = {"llama2.c v0", "llama2.c v1", "llama2.c v2"};
     static uint8_t file[1 << 16];
     char message[512];
-    for (int version = 0; version < 2; version++) {
+    for (int version = 0; version < 3; version++) {
         size_t size = make_llama2c(version, file);
-        test_prefixes(version ? "llama2.c v1" : "llama2.c v0", file, size);
+        test_prefixes(names[version], file, size);
         try_open(file, size + 1, 0, message);
         CHECK_HAS(message, "bytes, the file has");
         for (int field = 0; field < 7; field++) {
@@ -266,7 +301,7 @@ static void test_llama2c(void) {
             for (int v = 0; v < 5; v++) {
                 make_llama2c(version, file);
                 memcpy(file + (version ? 8 : 0) + 4 * field, &values[v], 4);
-                if (version && field == 6 && v == 4) continue; /* v1 stores nothing per position: another context is fine */
+                if (version && field == 6 && v == 4) continue; /* v1 and v2 store nothing per position: another context is fine */
                 try_open(file, size, 0, message);
                 CHECK(message[0], "llama2.c v%d: field %d = %d opened", version, field, values[v]);
             }
@@ -317,7 +352,10 @@ static void write_seeds(const char *folder) {
         write_seed(folder, gqa_type_name(lies[i].tensor_type), data, size);
         free(data);
     }
-    for (int version = 0; version < 2; version++) write_seed(folder, version ? "llama2c-v1" : "llama2c-v0", file, make_llama2c(version, file));
+    for (int version = 0; version < 3; version++) {
+        static const char *const names[] = {"llama2c-v0", "llama2c-v1", "llama2c-v2"};
+        write_seed(folder, names[version], file, make_llama2c(version, file));
+    }
 }
 
 int main(int argc, char **argv) {
@@ -329,6 +367,7 @@ int main(int argc, char **argv) {
     make_gguf(&lies[0], &data, &size);
     test_header_bytes(data, size);
     test_tensor_bytes(data, size);
+    test_array_counts(data, size);
     test_prefixes("GGUF", data, size);
     test_damage(data, size, 20000);
     free(data);
