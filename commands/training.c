@@ -1,6 +1,7 @@
 /* training.c: what train and uptrain share (training.h). */
 #include "training.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -51,6 +52,9 @@ int training_open(training *r, training_settings *s, const char *out, const char
             return fail("%s; --restart forgets it", err.message);
         r->has_saved = 1;
     }
+    FILE *log = s->log ? fopen(s->log, "a") : NULL; /* a log that cannot be opened is told now, not after a tenth of the steps */
+    if (s->log && !log) return fail("%s: cannot append to the log: %s", s->log, strerror(errno));
+    if (log) fclose(log);
     r->text = read_texts(&s->texts, &r->text_len);
     return r->text ? EXIT_DONE : EXIT_FAILED;
 }
@@ -59,6 +63,7 @@ int training_tokenize(training *r) {
     gqa_error err = {0};
     if (gqa_vocab_bos(r->vocab) < 0 || gqa_vocab_eos(r->vocab) < 0) return fail("the vocabulary has no tokens for the start and the end of a text");
     if (gqa_dataset_add(&r->data, r->vocab, r->text, r->text_len, &err)) return fail("%s", err.message);
+    r->fingerprint = gqa_dataset_fingerprint(&r->data);
     if (r->s->val) {
         size_t len;
         char *text = read_text(r->s->val, &len);
@@ -108,27 +113,33 @@ static void clear_line(meter *m) {
 static int save_state(training *r, meter *m) {
     gqa_error err = {0};
     m->saved = seconds_now();
-    if (gqa_trainer_save(r->trainer, r->vocab, r->state, &err) == 0) return EXIT_DONE;
+    if (gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state, &err) == 0) return EXIT_DONE;
     clear_line(m);
     return fail("%s", err.message);
 }
 
+/* A line of the log; without --val its two losses stay empty. EXIT_DONE, or EXIT_FAILED after telling why. */
+static int write_log(const training *r, const meter *m, const gqa_validation *v) {
+    if (!r->s->log) return EXIT_DONE;
+    FILE *f = fopen(r->s->log, "a");
+    int wrong = !f || fprintf(f, "%d,%.6f,", gqa_trainer_steps_done(r->trainer), m->loss) < 0;
+    if (!wrong) wrong = (v ? fprintf(f, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte) : fprintf(f, ",")) < 0;
+    if (!wrong) wrong = fprintf(f, ",%.1f\n", m->busy) < 0;
+    int error = errno; /* of the first call that failed: of fclose, which writes what stdio kept, when none did before */
+    if (f && fclose(f) && !wrong) wrong = 1, error = errno;
+    return wrong ? fail("%s: cannot append to the log: %s", r->s->log, strerror(error)) : EXIT_DONE;
+}
+
 static int evaluate(training *r, meter *m, int most, gqa_validation *v) {
     gqa_error err = {0};
-    if (!r->val.n_tokens) return EXIT_DONE;
     clear_line(m);
+    if (!r->val.n_tokens) return write_log(r, m, NULL);
     if (gqa_trainer_validate(r->trainer, &r->val, most, v, &err)) return fail("%s", err.message);
     int step = gqa_trainer_steps_done(r->trainer);
     if (!r->s->quiet)
         fprintf(stderr, "step %d: training loss %.4f, validation %.4f nats a token, %.4f bits a byte%s\n", step, m->loss, v->nats_per_token,
                 v->bits_per_byte, most ? " (part of the text)" : "");
-    if (r->s->log) {
-        FILE *f = fopen(r->s->log, "a");
-        if (!f) return fail("%s: cannot append", r->s->log);
-        fprintf(f, "%d,%.6f,%.6f,%.6f,%.1f\n", step, m->loss, v->nats_per_token, v->bits_per_byte, m->busy);
-        fclose(f);
-    }
-    return EXIT_DONE;
+    return write_log(r, m, v);
 }
 
 /* Goes on to the last step, or to where a signal or --stop-after ends it. EXIT_DONE, EXIT_FAILED; 130 after a signal. */
@@ -150,7 +161,8 @@ static int steps(training *r, meter *m) {
         int done = gqa_trainer_steps_done(r->trainer), paused = stop_wanted || (r->s->stop_after && m->here >= r->s->stop_after && done < o->steps);
         gqa_validation v;
         if (done % every == 0 && done < o->steps) code = evaluate(r, m, SOME_WINDOWS, &v);
-        if (!code && (paused || seconds_now() - m->saved > r->s->save_seconds)) code = save_state(r, m);
+        int due = code || paused || seconds_now() - m->saved > r->s->save_seconds; /* what was learnt outlives a failed evaluation or log */
+        if (due && save_state(r, m)) code = EXIT_FAILED;
         if (code || paused) {
             clear_line(m);
             if (!code && !r->s->quiet) fprintf(stderr, "stopped at step %d of %d; the same command goes on from %s\n", done, o->steps, r->state);
@@ -187,7 +199,7 @@ int training_run(training *r) {
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (r->has_saved && gqa_trainer_resume(r->trainer, &r->saved, &err)) return fail("%s; --restart forgets it", err.message);
+    if (r->has_saved && gqa_trainer_resume(r->trainer, r->fingerprint, &r->saved, &err)) return fail("%s; --restart forgets it", err.message);
     m.peak = 2 * machine_float_rate(r->s->opt.n_threads);
     m.start = m.told = m.saved = seconds_now();
     m.first = gqa_trainer_steps_done(r->trainer);
@@ -198,8 +210,11 @@ int training_run(training *r) {
     }
     int code = steps(r, &m);
     if (code == -1) return EXIT_DONE;
-    if (!code) code = evaluate(r, &m, 0, &v);
     if (code) return code;
+    if (evaluate(r, &m, 0, &v)) {
+        save_state(r, &m);
+        return EXIT_FAILED;
+    }
     gqa_train_record record = {r->command, r->val.n_tokens ? &v : NULL};
     if (gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err)) return fail("%s", err.message);
     unlink(r->state);

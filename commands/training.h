@@ -51,6 +51,7 @@ typedef struct training {
     int has_saved;             /* it is OUT.state */
     gqa_vocab *vocab;
     gqa_dataset data, val;
+    uint64_t fingerprint;      /* of data: a saved run goes on with the text it began with */
     gqa_trainer *trainer;
     char command[1024];        /* the words that started it, for the file */
 } training;

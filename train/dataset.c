@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../model_internal.h"
 #include "train_internal.h"
 
 static int is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
@@ -53,6 +54,10 @@ int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, si
 void gqa_dataset_free(gqa_dataset *d) {
     free(d->tokens);
     memset(d, 0, sizeof *d);
+}
+
+uint64_t gqa_dataset_fingerprint(const gqa_dataset *d) {
+    return gqa_hash(0xCBF29CE484222325u ^ d->n_tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
 }
 
 /* A permutation of 0..n-1: multiplications and shifts are bijections of k bits; results outside go round again. */

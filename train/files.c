@@ -21,6 +21,9 @@ static const field fields[] = {
 };
 enum { N_FIELDS = sizeof fields / sizeof *fields };
 
+/* Of the files of gqa_trainer_save. 1 (files without the key): no fingerprint of the text. */
+enum { STATE_VERSION = 2 };
+
 static void put_options(gguf_writer *w, const gqa_train_options *o) {
     for (int i = 0; i < N_FIELDS; i++) {
         const char *value = (const char *)o + fields[i].offset;
@@ -103,10 +106,12 @@ int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type ty
     return gguf_finish(w, err);
 }
 
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, const char *path, gqa_error *err) {
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path, gqa_error *err) {
     gguf_writer *w = begin(t, vocab, path, err);
     uint64_t n = t->net.n_params;
     if (!w) return GQA_ERR_IO;
+    gguf_put_int(w, "gqa.train.state_version", GGUF_I32, STATE_VERSION);
+    gguf_put_int(w, "gqa.train.text", GGUF_I64, (int64_t)text);
     declare(w, &t->net, GQA_TYPE_F32);
     gguf_declare_tensor(w, "optimizer.m", GQA_TYPE_F32, 1, &n);
     gguf_declare_tensor(w, "optimizer.v", GQA_TYPE_F32, 1, &n);
@@ -123,7 +128,23 @@ static const char *difference(const gqa_train_options *a, const gqa_train_option
     return a->seed != b->seed ? "gqa.train.seed" : NULL;
 }
 
-int gqa_trainer_resume(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err) {
+/* Whether the saved run learns from that text. */
+static int check_text(const gqa_checkpoint *c, uint64_t text, gqa_error *err) {
+    int version = 1, status = gguf_get_int(c, "gqa.train.state_version", 1, INT32_MAX, &version, err);
+    if (status < 0) return status;
+    if (version != STATE_VERSION)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%s: a saved training run of version %d, expected %d%s", c->path, version, STATE_VERSION,
+                        version < STATE_VERSION ? ": it does not tell which text it learns from" : "");
+    const gguf_entry *saved = gguf_find(c, "gqa.train.text");
+    if (!saved || saved->type != GGUF_I64)
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: metadata gqa.train.text: expected an i64, got %s", c->path, saved ? "another type" : "nothing");
+    if ((uint64_t)saved->i != text)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the run that was saved learns from another text: expected tokens of fingerprint %016llx, got %016llx",
+                        c->path, (unsigned long long)saved->i, (unsigned long long)text);
+    return 0;
+}
+
+int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err) {
     gqa_train_options o;
     const gqa_config *a = &t->net.config, *b = &c->config;
     int step = 0, status = gqa_train_options_read(c, &o, err);
@@ -139,6 +160,8 @@ int gqa_trainer_resume(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err) 
         a->head_dim != b->head_dim || a->ffn_dim != b->ffn_dim || a->vocab_size != b->vocab_size ||
         a->tied_embeddings != b->tied_embeddings || m->size != bytes || v->size != bytes || m->type != GQA_TYPE_F32 || v->type != GQA_TYPE_F32)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the run that was saved has another shape", c->path);
+    status = check_text(c, text, err);
+    if (status) return status;
     status = train_net_load(&t->net, c, err);
     if (status) return status;
     memcpy(t->m, m->data, bytes);

@@ -32,6 +32,8 @@ typedef struct gqa_dataset {
 /* Cuts text[len] at GQA_DOCUMENT_END (without any it is one document) and appends the documents' tokens. */
 int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len, gqa_error *err);
 void gqa_dataset_free(gqa_dataset *d);
+/* A hash of the tokens, which tells one training text from another; it reads them all. */
+uint64_t gqa_dataset_fingerprint(const gqa_dataset *d);
 
 /* Where the sequence number index of training starts: each pass over the data cuts it, at a new offset, into windows of
  * length + 1 tokens that overlap by one, and visits them in a new order. n_tokens > length. */
@@ -114,11 +116,12 @@ typedef struct gqa_train_record {
 /* Writes the model as GGUF, atomically: matrices in the given type, norms in f32. */
 int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type, const gqa_train_record *record,
                        const char *path, gqa_error *err);
-/* The same in f32 with the optimiser's state, for gqa_trainer_resume. */
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, const char *path, gqa_error *err);
-/* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when shape or options differ (the
- * number of threads may). The teacher is not part of the file. */
-int gqa_trainer_resume(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err);
+/* The same in f32 with the optimiser's state, for gqa_trainer_resume. text: gqa_dataset_fingerprint of what it learns from. */
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path, gqa_error *err);
+/* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when shape, options (the number of
+ * threads may differ) or text are others, and when the file is from before texts were told apart. The teacher is not part of
+ * the file. */
+int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err);
 /* The options a model was trained with, from its "gqa.train.*" keys; 1 when it has none. */
 int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *opt, gqa_error *err);
 
