@@ -4,13 +4,15 @@
  *   8  fingerprint             u64: shape, names and samples of the weights of the model it belongs to
  *  16  kv type, window         2 x u32
  *  24  position, has_logits    2 x u32
- *  32  tiles                   u32 tiles a KV head that follow; u32 0
+ *  32  tiles, ahead            2 x u32: tiles a KV head that follow; positions past `position` that a ring has been written to
+ *                              (by tokens since rewound: what stood in their slots before is gone), 0 without a window
  *  40  tokens                  position x i32
  *      logits                  vocab_size x f32 if has_logits
  *      tiles                   for each layer, for each KV head: the first `tiles` K tiles, then V tiles
- *  end checksum                u64 over all the bytes before it
+ *  end checksum                u64: gqa_hash over header, tokens, logits and tiles, one after the other
  *
- * Numbers are little-endian. A file that differs in any of this from what the session expects is refused. */
+ * Numbers are little-endian. A file that differs in any of this from what the session expects is refused. The checksum finds
+ * accidents; anybody can compute it, so nothing is trusted because it fits. Cached values may be any, infinities and NaN too. */
 #include <string.h>
 
 #include "model_internal.h"
@@ -28,10 +30,13 @@ static uint32_t ring_of(const gqa_session *s) {  /* 0 when the cache holds every
     return ring < s->context ? (uint32_t)ring : 0;
 }
 
+/* Positions past the present one that overwrote older ones in a ring. */
+static uint32_t written_ahead(const gqa_session *s) { return ring_of(s) ? (uint32_t)(s->high - s->position) : 0; }
+
 static void make_header(const gqa_session *s, uint8_t h[HEADER]) {
     uint64_t print = gqa_model_fingerprint(s->model);
     uint32_t words[6] = {(uint32_t)s->kv[0].type, ring_of(s), (uint32_t)s->position, (uint32_t)s->has_logits,
-                         tiles_used(s, s->position), 0};
+                         tiles_used(s, s->position), written_ahead(s)};
     memcpy(h, magic, 8);
     memcpy(h + 8, &print, 8);
     memcpy(h + 16, words, sizeof words);
@@ -103,13 +108,13 @@ static int check_file(const gqa_session *s, const gqa_map *f, const char *path, 
     memcpy(&found, f->data + 8, 8);
     if (found != print) return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved from another model", path);
     uint32_t type = word_at(f->data, 16), ring = word_at(f->data, 20), position = word_at(f->data, 24);
-    uint32_t has_logits = word_at(f->data, 28), tiles = word_at(f->data, 32);
+    uint32_t has_logits = word_at(f->data, 28), tiles = word_at(f->data, 32), ahead = word_at(f->data, 36);
     if (type != (uint32_t)s->kv[0].type)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with KV cache type %s, this session has %s", path,
                         gqa_type_name((int)type) ? gqa_type_name((int)type) : "unknown", gqa_type_name(s->kv[0].type));
     if (position > (uint32_t)s->context)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: holds %u positions, this session has %d", path, position, s->context);
-    if (ring != ring_of(s) || has_logits > 1 || tiles != tiles_used(s, (int)position) || word_at(f->data, 36) != 0)
+    if (ring != ring_of(s) || has_logits > (position > 0) || tiles != tiles_used(s, (int)position) || ahead > ring)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: damaged header, or another window or batch size", path);
     const gqa_kv *kv = &s->kv[0];
     uint64_t expected = HEADER + 8 + (uint64_t)position * 4 + (has_logits ? (uint64_t)s->model->config.vocab_size * 4 : 0) +
@@ -125,7 +130,7 @@ static int check_file(const gqa_session *s, const gqa_map *f, const char *path, 
 }
 
 static void copy_session(gqa_session *s, const uint8_t *p) {
-    uint32_t position = word_at(p, 24), has_logits = word_at(p, 28);
+    uint32_t position = word_at(p, 24), has_logits = word_at(p, 28), ahead = word_at(p, 36);
     size_t tiles = word_at(p, 32), tokens = sizeof(int32_t) * position, logits = sizeof(float) * (size_t)s->model->config.vocab_size;
     p += HEADER;
     memcpy(s->tokens, p, tokens);
@@ -139,7 +144,8 @@ static void copy_session(gqa_session *s, const uint8_t *p) {
             memcpy(kv->v + at * kv->v_tile_bytes, p + k, v);
             p += k + v;
         }
-    s->position = s->high = (int)position;
+    s->position = (int)position;
+    s->high = (int)(position + ahead);
     s->has_logits = (int)has_logits;
 }
 

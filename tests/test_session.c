@@ -1,23 +1,25 @@
-/* test_session.c: what a session promises: rewinding, batches of sessions, a full context, cancelling, saved files. */
+/* test_session.c: what a session promises: rewinding, batches of sessions, a full context, cancelling, threads, saved files. */
 #include "test.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
-#include "../model.h"
+#include "../model_internal.h" /* gqa_hash, the checksum of saved sessions */
 
 enum { VOCAB = 101 };
 
-static gqa_model *model(int kv_heads, int window, uint64_t seed) {
+static gqa_model *model_of(gqa_type weights, int kv_heads, int window, uint64_t seed) {
     gqa_config c = {.dim = 64, .n_layers = 3, .n_heads = 4, .n_kv_heads = kv_heads, .head_dim = 32, .ffn_dim = 96, .vocab_size = VOCAB,
                     .context_length = 700, .window = window};
     gqa_error err = {0};
-    gqa_model *m = gqa_model_random(&c, GQA_TYPE_F32, seed, NULL, &err);
+    gqa_model *m = gqa_model_random(&c, weights, seed, NULL, &err);
     if (!m) {
         CHECK(0, "%s", err.message);
         exit(test_end());
     }
     return m;
 }
+static gqa_model *model(int kv_heads, int window, uint64_t seed) { return model_of(GQA_TYPE_F32, kv_heads, window, seed); }
 
 static gqa_session *session(const gqa_model *m, const char *kv, int context) {
     gqa_session_options o = {.context = context, .kv = kv, .n_threads = 2, .batch = 64};
@@ -194,6 +196,72 @@ static void test_cancel(void) {
     gqa_model_close(m);
 }
 
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+enum { SPEAKERS = 3 };
+
+typedef struct speaker {
+    const gqa_model *model;
+    const char *prompt;
+    gqa_sampler_options sampling;
+    char text[4096];
+    size_t len;
+    gqa_generate_result result;
+    gqa_error err;
+} speaker;
+
+static int collect(void *user, const char *text, size_t len) {
+    speaker *s = user;
+    if (s->len + len > sizeof s->text) return 1;
+    memcpy(s->text + s->len, text, len);
+    s->len += len;
+    return 0;
+}
+
+static void *speak(void *arg) {
+    speaker *s = arg;
+    gqa_session *talk = gqa_session_new(s->model, &(gqa_session_options){.context = 160, .n_threads = 1}, &s->err);
+    gqa_sampler *sampler = gqa_sampler_new(&s->sampling, &s->err);
+    gqa_generate_options opt = {.max_tokens = 100, .ignore_end = 1};
+    if (talk && sampler) gqa_generate(talk, sampler, s->prompt, &opt, collect, s, &s->result, &s->err);
+    gqa_sampler_free(sampler);
+    gqa_session_free(talk);
+    return NULL;
+}
+
+/* A model that several threads share: each gets the text that it gets alone. */
+static void test_threads(void) {
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
+    if (!CHECK(m != NULL, "%s", err.message)) return;
+    static speaker alone[SPEAKERS], together[SPEAKERS];
+    const char *prompts[SPEAKERS] = {"The dog said", "One day, a little girl", "The dog said"};
+    for (int i = 0; i < SPEAKERS; i++) {
+        alone[i] = (speaker){.model = m, .prompt = prompts[i]};
+        alone[i].sampling = (gqa_sampler_options){.temperature = i ? 0.9f : 0, .top_p = 0.9f, .repeat_penalty = 1.1f, .seed = (uint64_t)i};
+        together[i] = alone[i];
+        speak(&alone[i]);
+        CHECK(alone[i].err.code == 0 && alone[i].result.generated_tokens == 100 && alone[i].len > 100, "%s", alone[i].err.message);
+    }
+    CHECK(alone[0].len != alone[2].len || memcmp(alone[0].text, alone[2].text, alone[0].len), "the speakers differ");
+    for (int turn = 0; turn < 3; turn++) {
+        pthread_t threads[SPEAKERS];
+        int started = 0;
+        for (; started < SPEAKERS; started++) {
+            together[started].len = 0;
+            if (!CHECK(pthread_create(&threads[started], NULL, speak, &together[started]) == 0, "thread %d", started)) break;
+        }
+        for (int i = 0; i < started; i++) {
+            const speaker *a = &alone[i], *b = &together[i];
+            pthread_join(threads[i], NULL);
+            CHECK(b->err.code == 0 && b->result.generated_tokens == a->result.generated_tokens, "speaker %d: %s", i, b->err.message);
+            CHECK(a->len == b->len && !memcmp(a->text, b->text, a->len), "turn %d, speaker %d: alone \"%.*s\", together \"%.*s\"", turn, i,
+                  (int)a->len, a->text, (int)b->len, b->text);
+        }
+    }
+    gqa_model_close(m);
+}
+
 /* ---- saved sessions ---------------------------------------------------------------------------------------------- */
 
 static uint8_t *slurp(const char *path, size_t *size) {
@@ -250,6 +318,193 @@ static void test_saved(const char *kv, int window) {
     gqa_model_close(m), gqa_model_close(stranger);
 }
 
+/* A ring forgets what later tokens overwrote, also when they were rewound before it was saved. */
+static void test_saved_ring(void) {
+    gqa_model *m = model(2, 48, 14);
+    gqa_error err = {0};
+    int32_t t[200];
+    char path[128];
+    tokens_of(t, 200, 15);
+    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
+    gqa_session *a = session(m, "f32", 250), *b = session(m, "f32", 250);
+    int ring = gqa_session_ring(a), seen = 200 - ring + 47; /* the window of position `seen` is the last that is whole */
+    CHECK(ring < 200 && gqa_session_eval(a, t, 200, &err) == 0 && gqa_session_rewind(a, 190) == 0, "ring of %d: %s", ring, err.message);
+    CHECK(gqa_session_save(a, path, &err) == 0 && gqa_session_load(b, path, &err) == 0, "%s", err.message);
+    for (int back = 190; back > 0; back--) {
+        int kept = gqa_session_rewind(a, back) == 0, loaded = gqa_session_rewind(b, back) == 0;
+        CHECK(kept == (back >= seen) && loaded == kept, "to %d of ring %d: %d, loaded %d", back, ring, kept, loaded);
+    }
+    CHECK(gqa_session_eval(a, t, 5, &err) == 0 && gqa_session_eval(b, t, 5, &err) == 0 && same_logits(a, b), "%s", err.message);
+    CHECK(gqa_session_rewind(b, 0) == 0 && gqa_session_save(b, path, &err) == 0 && !gqa_session_load(a, path, &err),
+          "empty: %s", err.message);
+    unlink(path);
+    gqa_session_free(a), gqa_session_free(b);
+    gqa_model_close(m);
+}
+
+/* ---- hostile files ----------------------------------------------------------------------------------------------- */
+
+enum { HEADER = 40 }; /* session_file.c draws it: words at 16 type, 20 ring, 24 position, 28 has_logits, 32 tiles, 36 ahead */
+
+static uint32_t word_of(const uint8_t *file, size_t at) {
+    uint32_t v;
+    memcpy(&v, file + at, 4);
+    return v;
+}
+static void set_word(uint8_t *file, size_t at, uint32_t v) { memcpy(file + at, &v, 4); }
+
+/* Writes the checksum that the bytes call for: over header, tokens, logits, and the rest. */
+static void sign(uint8_t *file, size_t size) {
+    size_t at = 0, end = size - 8, parts[4] = {HEADER, word_of(file, 24) * (size_t)4, word_of(file, 28) ? VOCAB * sizeof(float) : 0, end};
+    uint64_t sum = 0;
+    for (int i = 0; i < 4; i++) {
+        size_t part = parts[i] < end - at ? parts[i] : end - at;
+        sum = gqa_hash(sum, file + at, part);
+        at += part;
+    }
+    memcpy(file + end, &sum, 8);
+}
+
+/* Loads signed bytes. Refused: with a message and an empty session. Loaded: whatever the cache holds, the session can be read
+ * on, sampled from and rewound. Returns whether it was loaded. */
+static int survives(gqa_session *s, const char *path, uint8_t *file, size_t size, const char *what) {
+    gqa_error err = {0};
+    int32_t t[12];
+    tokens_of(t, 12, size);
+    sign(file, size);
+    if (load_bytes(s, path, file, size, &err)) {
+        CHECK(err.code == GQA_ERR_FORMAT && strstr(err.message, path) && !strstr(err.message, "checksum"), "%s: %s", what, err.message);
+        CHECK(gqa_session_position(s) == 0 && !gqa_session_logits(s), "%s: refused, but not empty", what);
+        return 0;
+    }
+    int n = gqa_session_position(s), room = gqa_session_context(s) - n, ok = 1;
+    gqa_sampler *greedy = gqa_sampler_new(NULL, &err);
+    gqa_sampler *dice = gqa_sampler_new(&(gqa_sampler_options){.temperature = 1, .top_p = 0.9f}, &err);
+    for (int i = 0; i < n; i++) ok &= gqa_session_tokens(s)[i] >= 0 && gqa_session_tokens(s)[i] < VOCAB;
+    ok &= gqa_session_eval(s, t, 1, &err) == (room < 1 ? GQA_ERR_CONTEXT : 0);       /* decoding */
+    ok &= gqa_session_eval(s, t, 11, &err) == (room < 12 ? GQA_ERR_CONTEXT : 0);     /* prefill */
+    for (int i = 0; i < 2 && gqa_session_logits(s); i++) {
+        int32_t next = gqa_sampler_next(i ? dice : greedy, gqa_session_logits(s), VOCAB);
+        ok &= next >= 0 && next < VOCAB;
+    }
+    if (gqa_session_rewind(s, n / 2) == 0) ok &= gqa_session_eval(s, t, n - n / 2 < 12 ? 1 : 12, &err) == 0;
+    ok &= gqa_session_rewind(s, 0) == 0 && gqa_session_eval(s, t, 12, &err) == 0;
+    gqa_sampler_free(greedy), gqa_sampler_free(dice);
+    CHECK(ok, "%s: loaded, but not usable: %s", what, err.message);
+    return 1;
+}
+
+/* Every word of the header: no other value is right, but for how far a ring has been written. */
+static void hostile_header(gqa_session *s, const char *path, const uint8_t *good, size_t size) {
+    static const uint32_t values[] = {0, 1, 2, 3, 4, 5, 8, 30, 31, 32, 33, 100, 119, 121, 128, 129, 200, 201, 221, 1u << 24, 0x3FFFFFFF,
+                                      0x40000000, 0x7FFFFFFF, 0x80000000, 0x80000078, 0xFFFFFF88, 0xFFFFFFFE, 0xFFFFFFFF};
+    uint8_t *file = malloc(size);
+    char what[80];
+    for (size_t at = 0; at < HEADER; at += 4)
+        for (size_t i = 0; i < sizeof values / sizeof *values + 32; i++) {
+            uint32_t v = i < 32 ? word_of(good, at) ^ 1u << i : values[i - 32];
+            memcpy(file, good, size);
+            set_word(file, at, v);
+            int right = v == word_of(good, at) || (at == 36 && v <= word_of(good, 20));
+            snprintf(what, sizeof what, "word at %zu: 0x%X", at, (unsigned)v);
+            CHECK(survives(s, path, file, size, what) == right, "%s %s", what, right ? "refused" : "accepted");
+        }
+    free(file);
+}
+
+/* Makes a file that is whole for the position and the tiles it tells, with tokens and a cache of any bytes. Returns its size. */
+static size_t make_whole(uint8_t *file, uint32_t position, uint32_t logits, uint32_t tiles, size_t tile_bytes, uint64_t *seed) {
+    size_t at = HEADER, end = at + position * 4 + (logits ? VOCAB * sizeof(float) : 0) + tiles * tile_bytes;
+    set_word(file, 24, position), set_word(file, 28, logits), set_word(file, 32, tiles);
+    for (; at < HEADER + position * 4; at += 4) set_word(file, at, (uint32_t)(test_random_bits(seed) % VOCAB));
+    for (; at < end; at++) file[at] = (uint8_t)test_random_bits(seed);
+    return end + 8;
+}
+
+/* Positions in such files: every one that the context has is taken, with the tiles it needs and tokens of the vocabulary. */
+static void hostile_positions(gqa_session *s, const char *path, const uint8_t *good, size_t size) {
+    static const uint32_t positions[] = {0, 1, 7, 31, 32, 33, 64, 119, 127, 128, 129, 188, 189, 199, 200, 201, 232, 700},
+                          ids[] = {VOCAB, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
+    size_t tile = (size - HEADER - 8 - word_of(good, 24) * 4 - VOCAB * sizeof(float)) / word_of(good, 32);
+    uint8_t *file = malloc(HEADER + 8 + 700 * 4 + VOCAB * sizeof(float) + 9 * tile);
+    uint32_t ring = word_of(good, 20), most = (ring ? ring : 200 + 31) / 32;
+    uint64_t seed = 16;
+    char what[80];
+    memcpy(file, good, HEADER);
+    for (size_t i = 0; i < 2 * sizeof positions / sizeof *positions; i++) {
+        uint32_t position = positions[i / 2], logits = i & 1, tiles = (position + 31) / 32 < most ? (position + 31) / 32 : most;
+        int right = position <= 200 && !(logits && position == 0);
+        set_word(file, 36, ring ? position % ring : 0);
+        for (uint32_t t = 0; t < 9; t++) {
+            if (t == tiles) continue;
+            snprintf(what, sizeof what, "position %u in %u tiles, not %u", (unsigned)position, (unsigned)t, (unsigned)tiles);
+            size_t n = make_whole(file, position, logits, t, tile, &seed);
+            CHECK(!survives(s, path, file, n, what), "%s: accepted", what);
+        }
+        snprintf(what, sizeof what, "position %u, logits %u", (unsigned)position, (unsigned)logits);
+        size_t n = make_whole(file, position, logits, tiles, tile, &seed);
+        CHECK(survives(s, path, file, n, what) == right, "%s %s", what, right ? "refused" : "accepted");
+        if (position == 0 || position > 200) continue;
+        for (size_t j = 0; j < 8; j++) {
+            size_t at = HEADER + (j & 1 ? position - 1 : test_random_bits(&seed) % position) * 4;
+            uint32_t id = word_of(file, at);
+            set_word(file, at, ids[j / 2]);
+            CHECK(!survives(s, path, file, n, what), "%s: token %u accepted", what, (unsigned)ids[j / 2]);
+            set_word(file, at, id);
+        }
+    }
+    free(file);
+}
+
+/* Infinities, NaN and the largest numbers, as f32 and as two 16-bit numbers or scales, in one place, in a stretch, everywhere. */
+static void hostile_values(gqa_session *s, const char *path, const uint8_t *good, size_t size) {
+    static const uint32_t values[] = {0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x7F7FFFFF, 0xFF7FFFFF, 0x00000001, 0x7C007C00,
+                                      0xFC00FC00, 0x7E007E00, 0x7C017C01, 0x7BFFFBFF, 0x7FC07FC0, 0x7F80FF80, 0x80808080, 0xFFFFFFFF};
+    uint8_t *file = malloc(size);
+    uint64_t seed = 17;
+    char what[80];
+    size_t first = HEADER + word_of(good, 24) * 4, cache = first + VOCAB * sizeof(float), end = size - 8;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        for (int kind = 0; kind < 12; kind++) {
+            size_t from = kind == 0 ? first : cache, to = end; /* 0: the logits too */
+            if (kind > 1) from += test_random_bits(&seed) % ((end - cache) / 4) * 4, to = kind & 1 ? from + 4 : from + 256;
+            if (to > end) to = end;
+            memcpy(file, good, size);
+            for (; from < to; from += 4) set_word(file, from, values[i]);
+            snprintf(what, sizeof what, "0x%08X, kind %d", (unsigned)values[i], kind);
+            CHECK(survives(s, path, file, size, what), "%s: any value may be cached", what);
+        }
+    free(file);
+}
+
+/* A file whose checksum fits is not to be trusted either: anybody can compute it. */
+static void test_hostile(const char *kv, int window, gqa_type weights) {
+    gqa_model *m = model_of(weights, 2, window, 18);
+    gqa_error err = {0};
+    int32_t t[120];
+    char path[128];
+    size_t size;
+    tokens_of(t, 120, 19);
+    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
+    gqa_session *s = session(m, kv, 200), *again = session(m, kv, 200), *fresh = session(m, kv, 200);
+    CHECK(gqa_session_eval(s, t, 120, &err) == 0 && gqa_session_save(s, path, &err) == 0, "%s", err.message);
+    uint8_t *file = slurp(path, &size);
+    uint64_t sum, mine;
+    memcpy(&sum, file + size - 8, 8), sign(file, size), memcpy(&mine, file + size - 8, 8);
+    CHECK(sum == mine && size > HEADER && (word_of(file, 20) > 0) == (window > 0), "%s: checksum %llx, in the file %llx", kv,
+          (unsigned long long)mine, (unsigned long long)sum);
+    hostile_header(s, path, file, size);
+    hostile_positions(s, path, file, size);
+    hostile_values(s, path, file, size);
+    CHECK(load_bytes(again, path, file, size, &err) == 0 && gqa_session_eval(again, t, 9, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_eval(fresh, t, 120, &err) == 0 && gqa_session_eval(fresh, t, 9, &err) == 0, "%s", err.message);
+    CHECK(same_logits(again, fresh), "%s: the file signed here goes on like the session that was saved", kv);
+    unlink(path);
+    free(file);
+    gqa_session_free(s), gqa_session_free(again), gqa_session_free(fresh);
+    gqa_model_close(m);
+}
+
 int main(void) {
     test_rewind(0);
     test_rewind(48);
@@ -262,5 +517,13 @@ int main(void) {
     test_saved("f16", 0);
     test_saved("q8_0", 0);
     test_saved("f32", 48);
+    test_saved_ring();
+    test_threads();
+    test_hostile("f32", 0, GQA_TYPE_F32);
+    test_hostile("f32", 48, GQA_TYPE_Q8_0);
+    test_hostile("f16", 48, GQA_TYPE_Q4_0);
+    test_hostile("bf16", 0, GQA_TYPE_Q8_0);
+    test_hostile("q8_0", 0, GQA_TYPE_Q8_0);
+    test_hostile("q4_0", 48, GQA_TYPE_F32);
     return test_end();
 }

@@ -1,32 +1,106 @@
-/* fuzz_session.c: any bytes as a saved session: refused with the session empty, or loaded and usable. */
+/* fuzz_session.c: any bytes as a saved session: refused with the session empty, or loaded and usable. Each input is tried as it
+ * is, then with the checksum that its bytes call for, then with a header and length that one of the sessions takes: so the
+ * fuzzer reaches what lies behind. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../../model.h"
+#include "../../model_internal.h" /* gqa_hash */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static gqa_model *m;
-    static gqa_session *s;
-    static char path[64];
+
+enum { VOCAB = 40, HEADER = 40, SESSIONS = 3 }; /* session_file.c draws the header */
+
+static gqa_session *sessions[SESSIONS];
+static uint8_t heads[SESSIONS][HEADER]; /* of each session, empty */
+static char path[64];
+
+/* An f16 cache of all positions, an f32 and a q8_0 cache that are rings. */
+static void open_sessions(void) {
+    gqa_config c = {.dim = 32, .n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .ffn_dim = 32,
+                    .vocab_size = VOCAB, .context_length = 64};
+    gqa_session_options o = {.context = 64, .n_threads = 1};
     gqa_error err = {0};
-    if (!m) {
-        gqa_config c = {.dim = 32, .n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .ffn_dim = 32, .vocab_size = 40, .context_length = 64};
-        gqa_session_options so = {.context = 64, .n_threads = 1};
-        m = gqa_model_random(&c, GQA_TYPE_F32, 1, NULL, &err);
-        s = m ? gqa_session_new(m, &so, &err) : NULL;
-        if (!s) abort();
-        snprintf(path, sizeof path, "/dev/shm/gqa-fuzz-%ld", (long)getpid());
+    gqa_model *m = gqa_model_random(&c, GQA_TYPE_F32, 1, NULL, &err);
+    if (!m || !(sessions[0] = gqa_session_new(m, &o, &err))) abort();
+    c.window = 20, c.context_length = o.context = 128, o.batch = 16;
+    for (int i = 1; i < SESSIONS; i++) {
+        c.head_dim = 16 * i, o.kv = i == 1 ? "f32" : "q8_0";
+        m = gqa_model_random(&c, i == 1 ? GQA_TYPE_F32 : GQA_TYPE_Q8_0, 1, NULL, &err);
+        if (!m || !(sessions[i] = gqa_session_new(m, &o, &err))) abort();
     }
+    snprintf(path, sizeof path, "/dev/shm/gqa-fuzz-%ld", (long)getpid());
+    for (int i = 0; i < SESSIONS; i++) {
+        if (gqa_session_save(sessions[i], path, &err)) abort();
+        FILE *f = fopen(path, "rb");
+        if (!f || fread(heads[i], 1, HEADER, f) != HEADER) abort();
+        fclose(f);
+    }
+}
+
+static uint32_t word_of(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* The checksum goes over header, tokens, logits and the rest, one after the other. */
+static void sign(uint8_t *p, size_t size) {
+    size_t at = 0, end = size - 8, parts[4] = {HEADER, (size_t)word_of(p + 24) * 4, word_of(p + 28) ? VOCAB * 4 : 0, end};
+    uint64_t sum = 0;
+    for (int i = 0; i < 4; i++) {
+        size_t part = parts[i] < end - at ? parts[i] : end - at;
+        sum = gqa_hash(sum, p + at, part);
+        at += part;
+    }
+    memcpy(p + end, &sum, 8);
+}
+
+/* Makes bytes a file that session s takes: position, logits and what follows come from them, the rest is what it must be.
+ * Returns its size. */
+static size_t mend(const gqa_session *s, const uint8_t *head, uint8_t *p, size_t size) {
+    const gqa_kv *kv = &s->kv[0];
+    uint32_t ring = word_of(head + 20), position = word_of(p + 24) % (uint32_t)(s->context + 1);
+    uint32_t logits = position ? word_of(p + 28) & 1 : 0;
+    uint32_t tiles = (position + GQA_KV_TILE - 1) / GQA_KV_TILE, most = (uint32_t)kv->n_tiles;
+    uint32_t ahead = word_of(p + 36) % (ring + 1);
+    if (tiles > most) tiles = most;
+    uint32_t words[4] = {position, logits, tiles, ahead};
+    memcpy(p, head, 24);
+    memcpy(p + 24, words, sizeof words);
+    size_t tokens = HEADER + position * 4u, wanted = tokens + (logits ? VOCAB * 4 : 0) + tiles * (kv->k_tile_bytes + kv->v_tile_bytes) + 8;
+    for (size_t i = size; i < wanted; i++) p[i] = p[HEADER + (i - HEADER) % (size - HEADER)];
+    for (size_t i = HEADER; i < tokens; i += 4) memcpy(p + i, &(uint32_t){word_of(p + i) % VOCAB}, 4);
+    sign(p, wanted);
+    return wanted;
+}
+
+static int load(gqa_session *s, const uint8_t *p, size_t size) {
+    gqa_error err = {0};
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, size, f) != size) abort();
+    if (!f || fwrite(p, 1, size, f) != size) abort();
     fclose(f);
-    int32_t token = 3;
-    if (gqa_session_load(s, path, &err) == 0) gqa_session_eval(s, &token, 1, &err);
-    else if (gqa_session_position(s) != 0) abort();
-    gqa_session_rewind(s, 0);
+    int status = gqa_session_load(s, path, &err), n = gqa_session_position(s);
+    int32_t tokens[12] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
+    if (status && (n != 0 || !err.message[0])) abort();
+    gqa_session_eval(s, tokens, 1, &err);                                                      /* decoding */
+    gqa_session_eval(s, tokens, 12, &err);                                                     /* prefill */
+    if (gqa_session_rewind(s, n / 2) == 0 && gqa_session_eval(s, tokens, 12, &err) && n / 2 + 12 <= s->context) abort();
+    if (gqa_session_rewind(s, 0) || gqa_session_eval(s, tokens, 2, &err)) abort();
+    return status;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static uint8_t copy[1 << 16];
+    if (!sessions[0]) open_sessions();
+    int s = size > 16 && data[16] == heads[1][16] ? 1 : size > 16 && data[16] == heads[2][16] ? 2 : 0;
+    load(sessions[s], data, size);
+    if (size <= HEADER + 8 || size > sizeof copy) return unlink(path), 0;
+    memcpy(copy, data, size);
+    sign(copy, size);
+    load(sessions[s], copy, size);
+    if (load(sessions[s], copy, mend(sessions[s], heads[s], copy, size))) abort();
     unlink(path);
     return 0;
 }
