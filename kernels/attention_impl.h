@@ -161,11 +161,12 @@ ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q
     }
 }
 
-/* out [rows][vd] += p [rows][32] times V, for the nv vectors of dimensions from `at` on. */
-ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, const float *p, int vd, int at, float *out) {
+/* out [rows][vd] += p [rows][32] times V, for the nv vectors of dimensions from `at` on. The tile's n first positions: what is left
+ * in the others may be anything, and nothing times infinity is not nothing. */
+ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, const float *p, int n, int vd, int at, float *out) {
     vf sum[SUMS];
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_load(out + r * vd + at + j * VF_LANES);
-    for (int t = 0; t < GQA_KV_TILE; t++)
+    for (int t = 0; t < n; t++)
         UNROLL for (int j = 0; j < nv; j++) {
             vf vv = load_kv(type, v, (size_t)(t * vd + at + j * VF_LANES));
             if (j * VF_LANES % 32 == 0) fetch_next_tile(type, (const uint16_t *)v + t * vd + at + j * VF_LANES, sizeof(uint16_t) * GQA_KV_TILE * (size_t)vd);
@@ -173,16 +174,16 @@ ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, c
         }
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) vf_store(out + r * vd + at + j * VF_LANES, sum[j * rows + r]);
 }
-ALWAYS_INLINE void tile_values(int type, int rows, const void *v, const float *p, int vd, float *out) {
+ALWAYS_INLINE void tile_values(int type, int rows, const void *v, const float *p, int n, int vd, float *out) {
     const int nv = SUMS / rows < 8 ? SUMS / rows : 8;
     int at = 0;
-    for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, p, vd, at, out);
-    for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, p, vd, at, out);
+    for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, p, n, vd, at, out);
+    for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, p, n, vd, at, out);
 }
 
 #define TILE_KERNELS(name, type, rows) \
     static void name##_scores_##rows(const void *k, const float *q, int d, float *scores) { tile_scores(type, rows, k, q, d, scores); } \
-    static void name##_values_##rows(const void *v, const float *p, int vd, float *out) { tile_values(type, rows, v, p, vd, out); }
+    static void name##_values_##rows(const void *v, const float *p, int n, int vd, float *out) { tile_values(type, rows, v, p, n, vd, out); }
 #define TILE_TYPE(name, type) TILE_KERNELS(name, type, 1) TILE_KERNELS(name, type, 2) TILE_KERNELS(name, type, 4) TILE_KERNELS(name, type, 8)
 TILE_TYPE(kv32, GQA_TYPE_F32)
 TILE_TYPE(kv16, GQA_TYPE_F16)
@@ -190,7 +191,7 @@ TILE_TYPE(kvb16, GQA_TYPE_BF16)
 
 typedef struct tile_kernels {
     void (*scores[4])(const void *k, const float *q, int d, float *scores); /* 1, 2, 4, 8 rows */
-    void (*values[4])(const void *v, const float *p, int vd, float *out);
+    void (*values[4])(const void *v, const float *p, int n, int vd, float *out);
 } tile_kernels;
 #define TILE_TABLE(name) {{name##_scores_1, name##_scores_2, name##_scores_4, name##_scores_8}, {name##_values_1, name##_values_2, name##_values_4, name##_values_8}}
 static const tile_kernels tiles_f32 = TILE_TABLE(kv32);
@@ -244,7 +245,8 @@ static void rows_through_tile(rows_state *s, const tile_kernels *kernels, const 
         int size = end - row >= 8 ? 3 : end - row >= 4 ? 2 : end - row >= 2 ? 1 : 0, rows = 1 << size;
         kernels->scores[size](k, s->q + (size_t)row * (size_t)s->d, s->d, s->p);
         for (int r = 0; r < rows; r++) softmax_tile(s, row + r, s->p + r * GQA_KV_TILE, first);
-        kernels->values[size](v, s->p, s->vd, s->o + (size_t)row * (size_t)s->vd);
+        int seen = s->t1[row + rows - 1] - first; /* the last row sees most */
+        kernels->values[size](v, s->p, seen < GQA_KV_TILE ? seen : GQA_KV_TILE, s->vd, s->o + (size_t)row * (size_t)s->vd);
         row += rows;
     }
 }

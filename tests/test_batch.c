@@ -29,7 +29,7 @@ static void check_contexts(const int *contexts, const int *depths, int threads) 
             CHECK(gqa_session_eval(alone[i], &next[i], 1, &err) == 0, "%s", err.message);
             const float *a = gqa_session_logits(together[i]), *b = gqa_session_logits(alone[i]);
             double worst = 0;
-            for (int j = 0; a && b && j < VOCAB; j++) worst = fmax(worst, fabs((double)a[j] - (double)b[j]));
+            for (int j = 0; a && b && j < VOCAB; j++) worst = test_worse(worst, fabs((double)a[j] - (double)b[j]));
             CHECK(a && b && worst < 1e-4, "session %d of context %d at %d, step %d: logits differ by %g", i, contexts[i], depths[i], step, worst);
         }
     }

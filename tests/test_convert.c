@@ -62,7 +62,7 @@ static void logits_of(const uint8_t *image, size_t size, float *out) {
 
 static double distance(const float *a, const float *b) {
     double worst = 0, size = 0;
-    for (int i = 0; i < LENGTH * VOCAB; i++) worst = fmax(worst, fabs((double)(a[i] - b[i]))), size += (double)b[i] * (double)b[i];
+    for (int i = 0; i < LENGTH * VOCAB; i++) worst = test_worse(worst, fabs((double)(a[i] - b[i]))), size += (double)b[i] * (double)b[i];
     return worst / sqrt(size / (LENGTH * VOCAB));
 }
 
@@ -201,7 +201,7 @@ static void test_mean(void) {
     const float *k = values_of(&c, 1, "attn_k.weight"), *p = values_of(&r, 1, "attn_k.weight");
     double worst = 0;
     for (int g = 0; g < 2; g++)
-        for (int i = 0; i < 8 * 96; i++) worst = fmax(worst, fabs((double)p[g * 768 + i] - ((double)k[2 * g * 768 + i] + (double)k[(2 * g + 1) * 768 + i]) / 2));
+        for (int i = 0; i < 8 * 96; i++) worst = test_worse(worst, fabs((double)p[g * 768 + i] - ((double)k[2 * g * 768 + i] + (double)k[(2 * g + 1) * 768 + i]) / 2));
     CHECK(worst < 1e-6, "mean: %g", worst);
     CHECK(gguf_find(&r, "gqa.convert.command") && gguf_find(&r, "gqa.convert.kv_heads_before")->i == 4, "provenance");
     gqa_checkpoint_free(&r), gqa_checkpoint_free(&c);

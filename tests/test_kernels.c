@@ -120,7 +120,7 @@ static void test_attention(const gqa_kernels *kernels, int type, int n, int grou
     gqa_kv kv = {type, HEADS, d, (ring + GQA_KV_TILE - 1) / GQA_KV_TILE + (window ? 1 : 0), gqa_kv_k_tile_bytes(type, d), gqa_kv_v_tile_bytes(type, d), NULL, NULL};
     size_t tiles = (size_t)kv.n_tiles * HEADS, row = (size_t)(group * d);
     kv.k = room(tiles * kv.k_tile_bytes), kv.v = room(tiles * kv.v_tile_bytes);
-    memset(kv.k, 0, tiles * kv.k_tile_bytes), memset(kv.v, 0, tiles * kv.v_tile_bytes);
+    memset(kv.k, 0xff, tiles * kv.k_tile_bytes), memset(kv.v, 0xff, tiles * kv.v_tile_bytes); /* no numbers: what an earlier use may leave */
     float *k = room(sizeof(float) * (size_t)(n * d)), *v = room(sizeof(float) * (size_t)(n * d)), *q = room(sizeof(float) * row * (size_t)n_q);
     float *out = room(sizeof(float) * row * (size_t)n_q), *parts = room(sizeof(float) * gqa_part_floats(group, d) * (size_t)(n / split + 2)), *merged = room(sizeof(float) * row);
     void *scratch = room(gqa_attention_scratch(group, d));
@@ -145,7 +145,7 @@ static void test_attention(const gqa_kernels *kernels, int type, int n, int grou
         for (int g = 0; g < group; g++) {
             int t1 = n - n_q + j + 1, t0 = window && t1 > window ? t1 - window : 0;
             reference_attention(q + (size_t)j * row + (size_t)(g * d), k, v, d, t0, t1, want);
-            for (int i = 0; i < d; i++) worst = fmax(worst, fabs(want[i] - (double)out[(size_t)j * row + (size_t)(g * d + i)]));
+            for (int i = 0; i < d; i++) worst = test_worse(worst, fabs(want[i] - (double)out[(size_t)j * row + (size_t)(g * d + i)]));
         }
     CHECK(worst < tolerance, "%s prefill %s n %d group %d d %d window %d kind %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, kind, worst);
     int t0 = window && n > window ? n - window : 0, n_parts = 0;
@@ -153,7 +153,7 @@ static void test_attention(const gqa_kernels *kernels, int type, int n, int grou
         kernels->attend(&kv, 1, q + (size_t)(n_q - 1) * row, group, scale, t, t + split < n ? t + split : n, parts + (size_t)n_parts * gqa_part_floats(group, d), scratch);
     kernels->attend_merge(parts, n_parts, group, d, merged, (size_t)d);
     worst = 0;
-    for (size_t i = 0; i < row; i++) worst = fmax(worst, fabs((double)merged[i] - (double)out[(size_t)(n_q - 1) * row + i]));
+    for (size_t i = 0; i < row; i++) worst = test_worse(worst, fabs((double)merged[i] - (double)out[(size_t)(n_q - 1) * row + i]));
     CHECK(worst < 1e-5, "%s decode against prefill, %s n %d group %d d %d window %d split %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, split, worst);
     free(kv.k); free(kv.v); free(k); free(v); free(q); free(out); free(parts); free(merged); free(scratch); free(want);
 }
@@ -177,7 +177,7 @@ static void test_ops(const gqa_kernels *k) {
         double sum = 0, worst = 0;
         for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
         k->rmsnorm(y, x, w, n, 1e-5f);
-        for (int i = 0; i < n; i++) worst = fmax(worst, fabs((double)y[i] - (double)x[i] * (double)w[i] / sqrt(sum / n + 1e-5)));
+        for (int i = 0; i < n; i++) worst = test_worse(worst, fabs((double)y[i] - (double)x[i] * (double)w[i] / sqrt(sum / n + 1e-5)));
         CHECK(worst < 2e-6, "%s rmsnorm %d: %g", k->name, n, worst);
     }
     double worst = 0;
@@ -186,7 +186,7 @@ static void test_ops(const gqa_kernels *k) {
         k->swiglu(g, g, u, 37);
         for (int i = 0; i < 37; i++) {
             double z = (double)((float)(step + i - 100000) * 0.0009f), want = z / (1 + exp(-z));
-            worst = fmax(worst, fabs((double)g[i] - want) / (fabs(want) + 1e-30 > 1e-30 && z > -80 ? fabs(want) + 1e-30 : 1));
+            worst = test_worse(worst, fabs((double)g[i] - want) / (fabs(want) + 1e-30 > 1e-30 && z > -80 ? fabs(want) + 1e-30 : 1));
         }
     }
     CHECK(worst < 5e-7, "%s swiglu: relative error %g", k->name, worst);

@@ -260,9 +260,9 @@ static void check_update(const gqa_trainer *t, const gqa_step_result *r, const f
             double g = (double)t->net.grads[i] * scale, want_w = (double)w[i], want_m = (double)m[i], want_v = (double)v[i];
             oracle_adamw(&want_w, &want_m, &want_v, g, t->step, &a); /* t->step counts the one that was made */
             double size = fabs(g) + fabs((double)m[i]) + 1e-30;
-            worst[0] = fmax(worst[0], fabs((double)t->net.params[i] - want_w) / (r->rate + fabs((double)w[i])));
-            worst[1] = fmax(worst[1], fabs((double)t->m[i] - want_m) / size);
-            worst[2] = fmax(worst[2], fabs((double)t->v[i] - want_v) / (size * size + (double)v[i]));
+            worst[0] = test_worse(worst[0], fabs((double)t->net.params[i] - want_w) / (r->rate + fabs((double)w[i])));
+            worst[1] = test_worse(worst[1], fabs((double)t->m[i] - want_m) / size);
+            worst[2] = test_worse(worst[2], fabs((double)t->v[i] - want_v) / (size * size + (double)v[i]));
         }
     }
     CHECK(worst[0] < 1e-5 && worst[1] < 1e-5 && worst[2] < 1e-5, "%s, step %d: weights differ from the formula by %.3g, m by %.3g, v by %.3g", what,
@@ -546,7 +546,7 @@ static void test_export(void) {
     gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
     if (CHECK(s && gqa_session_eval_all(s, d.tokens, 13, got, &err) == 0, "%s", err.message)) {
         double worst = 0;
-        for (int i = 0; i < 13 * 29; i++) worst = fmax(worst, fabs((double)(got[i] - logits[i])));
+        for (int i = 0; i < 13 * 29; i++) worst = test_worse(worst, fabs((double)(got[i] - logits[i])));
         CHECK(worst < 1e-4, "logits differ by %g", worst);
     }
     CHECK(gqa_trainer_export(t, NULL, GQA_TYPE_Q8_0, NULL, path, &err) == GQA_ERR_ARGUMENT, "24 columns are no q8_0 block");
