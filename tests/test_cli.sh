@@ -2,12 +2,7 @@
 # test_cli.sh RUN: what the program promises at the terminal: exit codes, strict options, clean output, full disks, closed
 # pipes, signals. On a model that `run train` makes in a second, so train's promises are here as well.
 run=$1
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
-ok() { passed=$((passed + 1)); }
-no() { failed=$((failed + 1)); echo "FAILED: $*"; head -c 600 "$tmp/err" 2>/dev/null; }
-skip() { skipped=$((skipped + 1)); echo "SKIPPED: $*"; }
+. tests/checks.sh
 # expect CODE TEXT-ON-STDERR ARGUMENTS...: stdout goes to $tmp/out
 expect() {
     code=$1 text=$2; shift 2
@@ -217,5 +212,4 @@ cp "$m" "$tmp/old.gguf" # a full disk, here a limit on the size of files: told, 
 same "$tmp/old.gguf" "$m" "a full disk harms the file that was there"
 [ "$(ls "$tmp" | grep -c 'old.gguf.tmp')" -eq 0 ] && ok || no "a full disk leaves a piece of a file"
 
-echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
-[ $failed -eq 0 ]
+finish

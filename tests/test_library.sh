@@ -2,12 +2,7 @@
 # test_library.sh RUN: the library as others get it: only gqa_ symbols, an installed tree that programs build against, one pair of
 # files that compiles alone, from C and C++, and every example built and run.
 run=$1
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
-ok() { passed=$((passed + 1)); }
-no() { failed=$((failed + 1)); echo "FAILED: $*"; tail -n 20 "$tmp/log" 2>/dev/null; }
-skip() { skipped=$((skipped + 1)); echo "SKIPPED: $*"; }
+. tests/checks.sh
 CC=${CC:-cc}
 command -v "$CC" >/dev/null || CC=gcc
 omp=
@@ -76,5 +71,4 @@ cp "$tmp/m.gguf" "$tmp/model.gguf"
 (cd "$tmp" && ld -r -b binary -z noexecstack -o model.o model.gguf) >"$tmp/log" 2>&1 &&
     "$CC" -o "$tmp/linked" examples/linked.c "$tmp/model.o" "$root/lib/libgqa.a" $omp -lm >"$tmp/log" 2>&1 && "$tmp/linked" >"$tmp/out" 2>>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "linked"
 
-echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
-[ $failed -eq 0 ]
+finish

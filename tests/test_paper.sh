@@ -1,11 +1,7 @@
 #!/bin/sh
 # test_paper.sh RUN: scripts/reproduce-gqa-paper.sh with its smallest plan: runs to the end, keeps finished runs, mixes no plans.
 run=$1
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
-ok() { passed=$((passed + 1)); }
-no() { failed=$((failed + 1)); echo "FAILED: $*"; tail -n 5 "$tmp/log"; }
+. tests/checks.sh
 command -v python3 >/dev/null || { echo "SKIPPED: no python3"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
 i=0
 while [ $i -lt 60 ]; do echo "The dog said hello to the cat. The cat said good day.<|endoftext|>"; i=$((i + 1)); done >"$tmp/text"
@@ -24,5 +20,4 @@ cmp -s "$tmp/first.md" "$tmp/docs/gqa-paper.md" && ok || no "another report from
 paper --quick && no "another plan in the same folder" || ok
 grep -q "another plan" "$tmp/log" && ok || no "why it was refused"
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -1,11 +1,8 @@
 #!/bin/sh
 # test_shipped.sh RUN: the model that ships tells the same story on every instruction set and number of threads, predicts a text it
 # was not trained on, and stays the size it was promised to be.
-run=$1 m=models/stories-gqa.gguf passed=0 failed=0
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-ok() { passed=$((passed + 1)); }
-no() { failed=$((failed + 1)); echo "FAILED: $*"; }
+run=$1 m=models/stories-gqa.gguf
+. tests/checks.sh
 [ "$(cat models/*.gguf | wc -c)" -le 4194304 ] && ok || no "models/ is larger than 4 MiB"
 for isa in scalar ''; do for j in 1 2; do
     GQA_ISA=$isa "$run" $m -i "Once upon a time" -t 0 -n 60 --kv f32 -j $j --quiet >"$tmp/out" 2>&1
@@ -29,5 +26,4 @@ done
 "$run" $m -i "The little dog" -n 40 -s 3 --quiet --prompt-cache "$tmp/cache" >"$tmp/b" 2>&1
 "$run" $m -i "The little dog" -n 40 -s 3 --quiet --prompt-cache "$tmp/cache" >"$tmp/c" 2>&1
 cmp -s "$tmp/a" "$tmp/b" && cmp -s "$tmp/a" "$tmp/c" && ok || no "a prompt from the cache tells another story"
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -2,13 +2,9 @@
 # test_training.sh RUN: what `run train` promises when it is interrupted: killed and terminated runs that go on end with the same
 # bytes, the text must stay the same, a log that cannot be written is told.
 case $1 in /*) run=$1 ;; *) run=$PWD/$1 ;; esac
-tmp=$(mktemp -d) || exit 1
+. tests/checks.sh
 pid=
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
-ok() { passed=$((passed + 1)); }
-no() { failed=$((failed + 1)); echo "FAILED: $*"; head -c 600 "$tmp/err" 2>/dev/null; echo; }
-skip() { skipped=$((skipped + 1)); echo "SKIPPED: $*"; }
 # expect CODE TEXT-ON-STDERR ARGUMENTS...: stdout goes to $tmp/out
 expect() {
     code=$1 text=$2; shift 2
@@ -103,5 +99,4 @@ if [ -e /dev/full ]; then
     expect 0 "going on" train "$tmp/g.gguf" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 20
     [ -e "$tmp/g.gguf" ] && ok || no "and ends without the log"
 else skip "a full log: no /dev/full"; fi
-echo "$passed passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
-[ $failed -eq 0 ]
+finish
