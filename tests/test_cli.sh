@@ -3,23 +3,8 @@
 # pipes, signals. On a model that `run train` makes in a second, so train's promises are here as well.
 run=$1
 . tests/checks.sh
-# expect CODE TEXT-ON-STDERR ARGUMENTS...: stdout goes to $tmp/out
-expect() {
-    code=$1 text=$2; shift 2
-    "$run" "$@" >"$tmp/out" 2>"$tmp/err"; got=$?
-    if [ "$got" -ne "$code" ]; then no "run $*: exit code $got, expected $code"
-    elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then no "run $*: stderr does not say \"$text\""
-    else ok; fi
-}
-same() { if cmp -s "$1" "$2"; then ok; else no "$3"; fi; }
 
-# A corpus with enough repetition to learn something from in 30 steps.
-i=0
-while [ $i -lt 60 ]; do
-    echo "The cat sat on the mat and saw the dog. \"Hello,\" said the dog number $i. The cat ran to the hat."
-    echo "<|endoftext|>"
-    i=$((i + 1))
-done >"$tmp/corpus.txt"
+make_corpus
 m=$tmp/m.gguf
 shape="--shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=32 --vocab 320 --batch 4"
 expect 0 "tokens in 60 documents" train "$m" -f "$tmp/corpus.txt" --val "$tmp/corpus.txt" $shape --steps 30

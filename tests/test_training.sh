@@ -5,22 +5,8 @@ case $1 in /*) run=$1 ;; *) run=$PWD/$1 ;; esac
 . tests/checks.sh
 pid=
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$tmp"' EXIT
-# expect CODE TEXT-ON-STDERR ARGUMENTS...: stdout goes to $tmp/out
-expect() {
-    code=$1 text=$2; shift 2
-    "$run" "$@" >"$tmp/out" 2>"$tmp/err"; got=$?
-    if [ "$got" -ne "$code" ]; then no "run $*: exit code $got, expected $code"
-    elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then no "run $*: stderr does not say \"$text\""
-    else ok; fi
-}
-same() { if cmp -s "$1" "$2"; then ok; else no "$3"; fi; }
 
-i=0
-while [ $i -lt 60 ]; do
-    echo "The cat sat on the mat and saw the dog. \"Hello,\" said the dog number $i. The cat ran to the hat."
-    echo "<|endoftext|>"
-    i=$((i + 1))
-done >"$tmp/corpus.txt"
+make_corpus
 sed 's/number 37/number 73/' "$tmp/corpus.txt" >"$tmp/other.txt"
 shape="--shape dim=16,layers=1,heads=2,kv_heads=1,head_dim=8,ffn=32,context=16 --vocab 300 --batch 2"
 
