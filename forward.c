@@ -30,6 +30,10 @@ enum { PREFILL_ROWS = 8 };   /* fewer rows of one sequence are attended like dec
 /* The map of grouped-query attention: query head h reads KV head h / group; so KV head g serves query heads
  * first_query_head(g) .. + group - 1. This is the only place that knows it. */
 static int first_query_head(const run *r, int kv_head) { return kv_head * r->group; }
+/* Where that group's heads of a row begin in q and attn [n, q_dim]. */
+static size_t group_at(const run *r, int row, int kv_head) {
+    return (size_t)row * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)r->m->config.head_dim;
+}
 
 static gqa_session *session_of(const run *r, int row) { return r->pass->sessions ? r->pass->sessions[row] : r->s; }
 static int position_of(const run *r, int row) { return r->pass->positions ? r->pass->positions[row] : r->s->position + row; }
@@ -104,7 +108,7 @@ static void place_group(run *r, const gqa_layer *layer, int l, int i, int kv_hea
     const gqa_config *c = &r->m->config;
     size_t d = (size_t)c->head_dim, kv_at = (size_t)kv_head * d, q_at = (size_t)first_query_head(r, kv_head) * d;
     const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
-    float *q = r->t->q + (size_t)i * (size_t)r->q_dim + q_at;
+    float *q = r->t->q + group_at(r, i, kv_head);
     float *k = r->t->k + (size_t)i * (size_t)r->kv_dim + kv_at, *v = r->t->v + (size_t)i * (size_t)r->kv_dim + kv_at;
     if (r->s->watch) r->s->watch(r->s->watch_user, l, position_of(r, i), kv_head, k, v);
     for (size_t g = 0; g < (size_t)r->group; g++) finish_head(r, q + g * d, layer->bq ? layer->bq + q_at + g * d : NULL, layer->q_norm, cos_sin);
@@ -133,7 +137,7 @@ static void attend_tiles(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
         if (cancelled(r)) continue;
         int row = (tiles - 1 - u / c->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % c->n_kv_heads;
         int rows = r->n - row < GQA_PREFILL_TILE ? r->n - row : GQA_PREFILL_TILE;
-        size_t at = (size_t)row * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)c->head_dim;
+        size_t at = group_at(r, row, kv_head);
         r->kernels->attend_prefill(&r->s->kv[l], kv_head, r->t->q + at, (size_t)r->q_dim, r->group, r->scale,
                                    position_of(r, row), rows, c->window, r->t->attn + at, (size_t)r->q_dim, scratch_of(r, w));
         quantize_group(r, layer, row, row + rows, kv_head);
@@ -154,21 +158,21 @@ static float *parts_of(const run *r, int row, int kv_head) {
 static void attend_piece(run *r, gqa_worker *w, int l, int i, int kv_head, int piece) {
     int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1);
     int t0 = (begin / GQA_KV_SPLIT + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT, d = r->m->config.head_dim;
-    const float *q = r->t->q + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)d;
+    const float *q = r->t->q + group_at(r, i, kv_head);
     float *out = parts_of(r, i, kv_head) + (size_t)piece * gqa_part_floats(r->group, d);
     r->kernels->attend(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin, t1 < end ? t1 : end, out, scratch_of(r, w));
 }
 
 static void merge_pieces(run *r, const gqa_layer *layer, int i, int kv_head) {
     size_t d = (size_t)r->m->config.head_dim;
-    float *out = r->t->attn + (size_t)i * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * d;
+    float *out = r->t->attn + group_at(r, i, kv_head);
     r->kernels->attend_merge(parts_of(r, i, kv_head), pieces_of(r, i), r->group, (int)d, out, d);
     quantize_group(r, layer, i, i + 1, kv_head);
 }
 
 /* Decoding. While each row attends to one piece and to nothing of another row's, a unit is a row's KV head from its place in
- * the cache to the end. Else the pieces are units, so that even one KV head keeps every thread busy (Flash-Decoding, Dao et al. 2023), and are
- * then joined. Pieces are fixed, so results do not depend on the threads. */
+ * the cache to the end. Else the pieces are units, so that even one KV head keeps every thread busy (Flash-Decoding, Dao et
+ * al. 2023), and are then joined. Pieces are fixed, so results do not depend on the threads. */
 static void attend_splits(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
     int heads = r->m->config.n_kv_heads, total = 0, first = 0;
     for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * heads;
