@@ -146,18 +146,25 @@ ALWAYS_INLINE void fetch_next_tile(int type, const void *p, size_t tile_bytes) {
 /* scores [rows][32] = q [rows][d] times K. */
 ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q, int d, float *scores) {
     const int nv = SUMS / rows < KV_VECTORS ? SUMS / rows : KV_VECTORS;
+    const int chains = 2 * nv * rows <= SUMS ? 2 : 1; /* few rows: even and odd dimensions have sums of their own */
     for (int v0 = 0; v0 < KV_VECTORS; v0 += nv) {
-        vf sum[SUMS];
-        UNROLL for (int j = 0; j < nv * rows; j++) sum[j] = vf_set1(0);
-        for (int i = 0; i < d; i++) {
-            if (v0 == 0) fetch_next_tile(type, (const uint16_t *)k + i * GQA_KV_TILE, sizeof(uint16_t) * GQA_KV_TILE * (size_t)d);
-            UNROLL for (int v = 0; v < nv; v++) {
-                vf kk = load_kv(type, k, (size_t)i * GQA_KV_TILE + (size_t)((v0 + v) * VF_LANES));
-                UNROLL for (int r = 0; r < rows; r++) sum[v * rows + r] = vf_fma(kk, vf_set1(q[(size_t)r * (size_t)d + (size_t)i]), sum[v * rows + r]);
+        vf sum[2][SUMS];
+        UNROLL for (int j = 0; j < nv * rows; j++) sum[0][j] = sum[1][j] = vf_set1(0);
+        for (int i0 = 0; i0 < d; i0 += chains)
+            UNROLL for (int c = 0; c < chains; c++) {
+                int i = i0 + c;
+                if (v0 == 0) fetch_next_tile(type, (const uint16_t *)k + i * GQA_KV_TILE, sizeof(uint16_t) * GQA_KV_TILE * (size_t)d);
+                UNROLL for (int v = 0; v < nv; v++) {
+                    vf kk = load_kv(type, k, (size_t)i * GQA_KV_TILE + (size_t)((v0 + v) * VF_LANES));
+                    UNROLL for (int r = 0; r < rows; r++)
+                        sum[c][v * rows + r] = vf_fma(kk, vf_set1(q[(size_t)r * (size_t)d + (size_t)i]), sum[c][v * rows + r]);
+                }
             }
+        UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++) {
+            vf total = sum[0][v * rows + r];
+            if (chains == 2) total = vf_add(total, sum[1][v * rows + r]);
+            vf_store(scores + r * GQA_KV_TILE + (v0 + v) * VF_LANES, total);
         }
-        UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++)
-            vf_store(scores + r * GQA_KV_TILE + (v0 + v) * VF_LANES, sum[v * rows + r]);
     }
 }
 
@@ -175,7 +182,7 @@ ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, c
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) vf_store(out + r * vd + at + j * VF_LANES, sum[j * rows + r]);
 }
 ALWAYS_INLINE void tile_values(int type, int rows, const void *v, const float *p, int n, int vd, float *out) {
-    const int nv = SUMS / rows < 8 ? SUMS / rows : 8;
+    const int most = 64 / VF_LANES, nv = SUMS / rows < most ? SUMS / rows : most;
     int at = 0;
     for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, p, n, vd, at, out);
     for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, p, n, vd, at, out);
@@ -205,7 +212,8 @@ typedef struct rows_state {
     int n, d, vd;
     const int *t0, *t1;
     float *q;         /* [n][d], scaled */
-    float *m, *l;     /* [n] running maximum and sum of exponentials */
+    float *m;         /* [n] running maximum */
+    float *l;         /* [n][VF_LANES] sums of exponentials, to be added up at the end */
     float *o;         /* [n][vd] */
     float *p;         /* [8][32] */
     float *k, *v;     /* a quantised tile as floats */
@@ -219,24 +227,23 @@ static void softmax_tile(rows_state *s, int row, float *p, int first) {
             if (t < t0 || t >= t1) p[t] = -INFINITY;
     vf top = vf_load(p);
     UNROLL for (int t = VF_LANES; t < GQA_KV_TILE; t += VF_LANES) top = vf_max(top, vf_load(p + t));
-    float m = vf_hmax(top);
-    if (m > s->m[row]) {
-        float *o = s->o + (size_t)row * (size_t)s->vd;
+    float *l = s->l + row * VF_LANES;
+    vf sum = vf_load(l);
+    if (vf_any_above(top, s->m[row])) { /* seldom, after the first tiles */
+        float *o = s->o + (size_t)row * (size_t)s->vd, m = vf_hmax(top);
         vf shrink = vf_exp(vf_set1(s->m[row] - m));
         for (int i = 0; i < s->vd; i += VF_LANES) vf_store(o + i, vf_mul(vf_load(o + i), shrink));
-        float factor[VF_LANES];
-        vf_store(factor, shrink);
-        s->l[row] *= factor[0];
+        sum = vf_mul(sum, shrink);
         s->m[row] = m;
     }
-    vf max = vf_set1(s->m[row]), sum = vf_set1(0);
+    vf max = vf_set1(s->m[row]);
     if (!(s->m[row] > -INFINITY)) max = vf_set1(0); /* nothing seen yet: every p is exp(-inf) = 0 */
     UNROLL for (int t = 0; t < GQA_KV_TILE; t += VF_LANES) {
         vf e = vf_exp(vf_sub(vf_load(p + t), max));
         vf_store(p + t, e);
         sum = vf_add(sum, e);
     }
-    s->l[row] += vf_sum(sum);
+    vf_store(l, sum);
 }
 
 /* Rows [begin, end) through one tile, in passes of 8, 4, 2, 1. */
@@ -279,11 +286,12 @@ static rows_state rows_in(void *scratch, int n, int d) {
     s.o = f, f += rows * vd;
     s.q = f, f += rows * vd;
     s.m = f, f += rows;
-    s.l = f, f += rows;
+    s.l = f, f += rows * VF_LANES;
     s.t0 = (int *)f, f += rows;
     s.t1 = (int *)f;
     memset(s.o, 0, sizeof(float) * rows * vd);
-    for (int i = 0; i < n; i++) s.m[i] = -INFINITY, s.l[i] = 0;
+    memset(s.l, 0, sizeof(float) * rows * VF_LANES);
+    for (int i = 0; i < n; i++) s.m[i] = -INFINITY;
     return s;
 }
 
@@ -301,8 +309,16 @@ static void attend(const gqa_kv *kv, int kv_head, const float *q, int group, flo
     for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, scale, t0, t1);
     rows_through_tiles(&s, kv, kv_head, t0 / GQA_KV_TILE, (t1 + GQA_KV_TILE - 1) / GQA_KV_TILE);
     memcpy(part, s.m, sizeof(float) * (size_t)group);
-    memcpy(part + group, s.l, sizeof(float) * (size_t)group);
-    for (int g = 0; g < group; g++) memcpy(part + 2 * group + g * d, s.o + g * s.vd, sizeof(float) * (size_t)d);
+    for (int g = 0; g < group; g++) {
+        part[group + g] = vf_sum(vf_load(s.l + g * VF_LANES));
+        memcpy(part + 2 * group + g * d, s.o + g * s.vd, sizeof(float) * (size_t)d);
+    }
+}
+
+static void divide(float *out, const float *x, int n, float by) {
+    int i = 0;
+    for (; i + VF_LANES <= n; i += VF_LANES) vf_store(out + i, vf_div(vf_load(x + i), vf_set1(by)));
+    for (; i < n; i++) out[i] = x[i] / by;
 }
 
 static void attend_merge(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out) {
@@ -320,7 +336,7 @@ static void attend_merge(const float *parts, int n, int group, int head_dim, flo
             for (; j + VF_LANES <= head_dim; j += VF_LANES) vf_store(o + j, vf_fma(vf_set1(weight), vf_load(from + j), vf_load(o + j)));
             for (; j < head_dim; j++) o[j] += weight * from[j];
         }
-        for (int j = 0; j < head_dim; j++) o[j] /= l;
+        divide(o, o, head_dim, l);
     }
 }
 
@@ -336,7 +352,6 @@ static void attend_prefill(const gqa_kv *kv, int kv_head, const float *q, size_t
     for (int i = 0; i < n_q; i++)
         for (int g = 0; g < group; g++) {
             int row = i * group + g;
-            float *o = out + (size_t)i * ldo + (size_t)(g * d);
-            for (int j = 0; j < d; j++) o[j] = s.o[row * s.vd + j] / s.l[row];
+            divide(out + (size_t)i * ldo + (size_t)(g * d), s.o + row * s.vd, d, vf_sum(vf_load(s.l + row * VF_LANES)));
         }
 }

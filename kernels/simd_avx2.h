@@ -29,6 +29,7 @@ static inline float vf_hmax(vf a) {
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+static inline int vf_any_above(vf a, float x) { return _mm256_movemask_ps(_mm256_cmp_ps(a, vf_set1(x), _CMP_GT_OQ)) != 0; }
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vi_store(void *p, vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }

@@ -31,6 +31,7 @@ static inline float vf_hmax(vf a) {
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+static inline int vf_any_above(vf a, float x) { return _mm512_cmp_ps_mask(a, vf_set1(x), _CMP_GT_OQ) != 0; }
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
 static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }

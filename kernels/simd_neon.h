@@ -22,6 +22,7 @@ static inline vf vf_max(vf a, vf b) { return vmaxnmq_f32(a, b); }
 static inline vf vf_min(vf a, vf b) { return vminnmq_f32(a, b); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline float vf_hmax(vf a) { return vmaxnmvq_f32(a); }
+static inline int vf_any_above(vf a, float x) { return vf_hmax(a) > x; }
 static inline vi vi_load(const void *p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
 static inline void vi_store(void *p, vi v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
 static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }

@@ -23,6 +23,7 @@ static inline vf vf_max(vf a, vf b) { return vf_blend(b, a, a > b); }
 static inline vf vf_min(vf a, vf b) { return vf_blend(b, a, a < b); }
 static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 static inline float vf_hmax(vf a) { float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3]; return x > y ? x : y; }
+static inline int vf_any_above(vf a, float x) { return vf_hmax(a) > x; }
 static inline vi vi_load(const void *p) { vi v; memcpy(&v, p, sizeof v); return v; }
 static inline void vi_store(void *p, vi v) { memcpy(p, &v, sizeof v); }
 static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
