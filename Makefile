@@ -1,5 +1,5 @@
 # make            build ./run      make demo   a story from the model that ships      make test   run every test (offline)
-# make asan       the tests under AddressSanitizer and UBSan      make tsan   many sessions under ThreadSanitizer
+# make asan       the tests under AddressSanitizer and UBSan      make tsan   threads under ThreadSanitizer
 # make lib        libgqa.a and libgqa.so in BUILD/lib      make install PREFIX=dir      make dist   gqa.h and gqa.c in BUILD/dist
 # Variables: CC=clang   OMP=0 (no OpenMP)   BUILD=dir   WERROR=1   CFLAGS_EXTRA=...   GQA_DATA=dir (test data)
 
@@ -45,6 +45,10 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(BU
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o $(BUILD)/libgqa.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
+TSAN_TESTS = $(patsubst %,$(BUILD)/tsan/test_%,team forward batch train)
+$(BUILD)/tsan/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/pthread_team.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(BUILD)/libgqa.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -pthread
 $(BUILD)/tests/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free,--wrap=mmap,--wrap=mmap64,--wrap=munmap
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -56,9 +60,11 @@ test: tests
 asan:
 	$(MAKE) test BUILD=build-asan OPT="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 tsan:
-	$(MAKE) BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread" build-tsan/examples/sessions build-tsan/examples/cancel
-	build-tsan/examples/sessions models/stories-gqa.gguf
-	build-tsan/examples/cancel models/stories-gqa.gguf 200
+	$(MAKE) BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread" tsan-run
+tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS)
+	$(BUILD)/examples/sessions models/stories-gqa.gguf
+	$(BUILD)/examples/cancel models/stories-gqa.gguf 200
+	for test in $(TSAN_TESTS); do $$test || exit 1; done
 
 # The library: the runtime alone, without training and conversion. Only gqa_ symbols leave it.
 VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
@@ -122,6 +128,6 @@ dist:
 clean:
 	rm -rf build build-* run
 
-.PHONY: all demo tests test asan tsan soak latency lint fuzz lib install dist clean
+.PHONY: all demo tests test asan tsan tsan-run soak latency lint fuzz lib install dist clean
 .SECONDARY:
--include $(FUZZ_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d)
+-include $(FUZZ_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d) $(BUILD)/tests/pthread_team.d
