@@ -75,13 +75,13 @@ static void normalise(run *r, gqa_worker *w, const float *weight, int add, int w
     }
 }
 
-/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T. */
+/* Several products of the same n activations in one phase: y[j] [n, rows] = a w[j]^T. */
 typedef struct product {
     const gqa_matrix *w;
     float *y;
 } product;
 
-static void multiply(run *r, gqa_worker *w, const gqa_acts *a, const product *list, int count) {
+static void multiply(run *r, gqa_worker *w, const gqa_acts *a, int n, const product *list, int count) {
     int total = 0, first = 0;
     for (int j = 0; j < count; j++) total += gqa_matmul_units(list[j].w);
     int u = gqa_unit_first(w, total);
@@ -89,7 +89,7 @@ static void multiply(run *r, gqa_worker *w, const gqa_acts *a, const product *li
         int units = gqa_matmul_units(list[j].w);
         for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) {
             if (cancelled(r)) continue;
-            r->kernels->matmul_unit(list[j].w, a, r->n, list[j].y, (size_t)list[j].w->rows, u - first, scratch_of(r, w));
+            r->kernels->matmul_unit(list[j].w, a, n, list[j].y, (size_t)list[j].w->rows, u - first, scratch_of(r, w));
         }
         first += units;
     }
@@ -216,12 +216,7 @@ static void classify(run *r, gqa_worker *w) {
                             r->m->config.norm_eps);
         if (gqa_type_wants_q8(r->m->classifier.type)) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
     }
-    int units = gqa_matmul_units(&r->m->classifier);
-    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
-        if (cancelled(r)) continue;
-        r->kernels->matmul_unit(&r->m->classifier, &r->t->a_dim, n_out, r->pass->logits, (size_t)r->m->config.vocab_size, u,
-                                scratch_of(r, w));
-    }
+    multiply(r, w, &r->t->a_dim, n_out, &(product){&r->m->classifier, r->pass->logits}, 1);
 }
 
 /* ---- the transformer --------------------------------------------------------------------------------------------- */
@@ -240,17 +235,17 @@ static void forward(gqa_worker *w, void *arg) {
         normalise(r, w, layer->attn_norm, l > 0, gqa_type_wants_q8(layer->wq.type) | gqa_type_wants_q8(layer->wk.type) |
                                                      gqa_type_wants_q8(layer->wv.type));
         if (cancelled(r)) return;
-        multiply(r, w, &t->a_dim, qkv, 3);
+        multiply(r, w, &t->a_dim, r->n, qkv, 3);
         if (r->prefill) attend_tiles(r, w, layer, l);
         else attend_splits(r, w, layer, l);
         quantize_attention(r, w, layer);
-        multiply(r, w, &t->a_q, out, 1);
+        multiply(r, w, &t->a_q, r->n, out, 1);
 
         normalise(r, w, layer->ffn_norm, 1, gqa_type_wants_q8(layer->w_gate.type) | gqa_type_wants_q8(layer->w_up.type));
         if (cancelled(r)) return;
-        multiply(r, w, &t->a_dim, gate_up, 2);
+        multiply(r, w, &t->a_dim, r->n, gate_up, 2);
         activate(r, w, gqa_type_wants_q8(layer->w_down.type));
-        multiply(r, w, &t->a_ffn, down, 1);
+        multiply(r, w, &t->a_ffn, r->n, down, 1);
     }
     classify(r, w);
 }
