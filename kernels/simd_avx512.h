@@ -43,10 +43,7 @@ enum { VI_MAC8 = 64 };
 static inline vi vi_mac8(vi acc, vi a, vi b) { return _mm512_dpbusd_epi32(acc, a, b); }
 
 /* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
-static inline vf vf_scale2(vf p, vf shifted) {
-    __m512i n = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(0x4B400000)), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
-}
+static inline vf vf_scale2(vf p, vf shifted) { return _mm512_scalef_ps(p, _mm512_sub_ps(shifted, _mm512_set1_ps(12582912.0f))); }
 /* The low byte of every lane, as vf_scale2 has its integers. */
 static inline void vf_store_low_bytes(void *p, vf v) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
