@@ -23,7 +23,6 @@
 enum {
     MATMUL_PARTS = GQA_PANEL / VF_LANES,                /* vectors across a panel */
     UNIT_VECTORS = GQA_UNIT_PANELS * MATMUL_PARTS,
-    MATMUL_DECODE = 8,                                  /* columns of x, at most, that are worth no unpacking into scratch */
     DECODE_PARTS = MATMUL_PARTS < 2 ? MATMUL_PARTS : 2, /* vectors across at once, decoding floats */
     INT_PARTS = 2, INT_COLUMNS = VF_REGISTERS / 5,      /* a prefill tile: vectors of rows, columns of x; int32 and float sums */
     FLOAT_PARTS = VF_REGISTERS / 8, FLOAT_COLUMNS = 6,
@@ -413,7 +412,7 @@ static void matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y,
         panels[p] = w->packed ? w->packed + (size_t)(p0 + p) * bytes : room + (size_t)p * bytes;
         if (!w->packed) gqa_pack_panel(w, p0 + p, room + (size_t)p * bytes);
     }
-    int tiled = n <= MATMUL_DECODE ? 0 : n - n % kernels->columns, row = p0 * GQA_PANEL;
+    int tiled = n <= 2 * kernels->columns ? 0 : n - n % kernels->columns, row = p0 * GQA_PANEL; /* two tiles are not worth the unpacking */
     if (tiled) multiply_tiles(kernels, panels, count, a, w->rows - row, w->cols, tiled, y + row, ldy, scratch);
     for (int p = 0; p < count; p++, row += GQA_PANEL) /* the other columns, as in decoding */
         for (int i = tiled, nc; i < n; i += nc) {
