@@ -25,5 +25,5 @@ size_t gqa_kv_v_tile_bytes(int type, int head_dim) {
 
 size_t gqa_attention_scratch(int group, int head_dim) {
     size_t rows = ((size_t)group * GQA_PREFILL_TILE + 15) & ~(size_t)15, vd = ((size_t)head_dim + 15) & ~(size_t)15;
-    return sizeof(float) * (GQA_ATTEND_ROWS * GQA_KV_TILE + 2 * vd * GQA_KV_TILE + rows * (2 * vd + 3 + 16)) + 64;
+    return sizeof(float) * (GQA_ATTEND_ROWS * GQA_KV_TILE + 2 * vd * GQA_KV_TILE + vd + rows * (2 * vd + 3 + 16)) + 64;
 }

@@ -122,7 +122,10 @@ ALWAYS_INLINE void widen_quantized_v(int half, int d, const uint8_t *tile, float
     }
 }
 
+/* One tile; the next one is fetched meanwhile. */
 static void widen_quantized(const gqa_kv *kv, const uint8_t *k, const uint8_t *v, float *k_out, float *v_out) {
+    for (size_t i = 0; i < kv->k_tile_bytes; i += 64) __builtin_prefetch(k + kv->k_tile_bytes + i, 0, 3);
+    for (size_t i = 0; i < kv->v_tile_bytes; i += 64) __builtin_prefetch(v + kv->v_tile_bytes + i, 0, 3);
     if (kv->type == GQA_TYPE_Q4_0) {
         widen_quantized_k(1, kv->head_dim, k, k_out);
         widen_quantized_v(1, kv->head_dim, v, v_out);
@@ -134,32 +137,38 @@ static void widen_quantized(const gqa_kv *kv, const uint8_t *k, const uint8_t *v
 
 /* ---- a tile against rows of queries ------------------------------------------------------------------------------ */
 
-ALWAYS_INLINE vf load_kv(int type, const void *base, size_t i) {
-    return type == GQA_TYPE_F32 ? vf_load((const float *)base + i) : type == GQA_TYPE_F16 ? vf_load_f16((const uint16_t *)base + i) : vf_load_bf16((const uint16_t *)base + i);
+ALWAYS_INLINE int bytes_of(int type) { return type == GQA_TYPE_F32 ? 4 : type == GQA_TYPE_Q8_0 ? 1 : 2; }
+ALWAYS_INLINE vf load_kv(int type, const uint8_t *p, vf scale) {
+    return type == GQA_TYPE_F32 ? vf_load((const float *)p) : type == GQA_TYPE_F16 ? vf_load_f16((const uint16_t *)p) :
+           type == GQA_TYPE_BF16 ? vf_load_bf16((const uint16_t *)p) : widen_codes(0, 0, p, scale);
 }
 
-/* Of a 16-bit tile, which comes from memory: the line of the next tile that is as far into it as p. */
-ALWAYS_INLINE void fetch_next_tile(int type, const void *p, size_t tile_bytes) {
-    if (type != GQA_TYPE_F32) __builtin_prefetch((const char *)p + tile_bytes, 0, 3);
+/* Of a tile of d dimensions that comes from memory: the line of the next one that is as far into it as p. */
+ALWAYS_INLINE void fetch_next_tile(int type, const uint8_t *p, int d) {
+    if (type != GQA_TYPE_F32) __builtin_prefetch(p + (type == GQA_TYPE_Q8_0 ? 34 : 64) * d, 0, 3);
 }
 
 /* scores [rows][32] = q [rows][d] times K. */
-ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q, int d, float *scores) {
+ALWAYS_INLINE void tile_scores(int type, int rows, const uint8_t *k, const float *q, int d, float *scores) {
     const int nv = SUMS / rows < KV_VECTORS ? SUMS / rows : KV_VECTORS;
     const int chains = 2 * nv * rows <= SUMS ? 2 : 1; /* few rows: even and odd dimensions have sums of their own */
     for (int v0 = 0; v0 < KV_VECTORS; v0 += nv) {
-        vf sum[2][SUMS];
+        vf sum[2][SUMS], scale[KV_VECTORS];
         UNROLL for (int j = 0; j < nv * rows; j++) sum[0][j] = sum[1][j] = vf_set1(0);
-        for (int i0 = 0; i0 < d; i0 += chains)
+        UNROLL for (int v = 0; v < nv; v++) scale[v] = vf_set1(1);
+        for (int i0 = 0; i0 < d; i0 += chains) {
+            const uint8_t *at = k + i0 * GQA_KV_TILE * bytes_of(type) + (type == GQA_TYPE_Q8_0 ? (i0 / 32 + 1) * 64 : 0);
+            if (type == GQA_TYPE_Q8_0 && i0 % 32 == 0)
+                UNROLL for (int v = 0; v < nv; v++) scale[v] = vf_load_f16((const uint16_t *)(at - 64) + (v0 + v) * VF_LANES);
             UNROLL for (int c = 0; c < chains; c++) {
-                int i = i0 + c;
-                if (v0 == 0) fetch_next_tile(type, (const uint16_t *)k + i * GQA_KV_TILE, sizeof(uint16_t) * GQA_KV_TILE * (size_t)d);
+                if (v0 == 0) fetch_next_tile(type, at, d);
                 UNROLL for (int v = 0; v < nv; v++) {
-                    vf kk = load_kv(type, k, (size_t)i * GQA_KV_TILE + (size_t)((v0 + v) * VF_LANES));
-                    UNROLL for (int r = 0; r < rows; r++)
-                        sum[c][v * rows + r] = vf_fma(kk, vf_set1(q[(size_t)r * (size_t)d + (size_t)i]), sum[c][v * rows + r]);
+                    vf kk = load_kv(type, at + (v0 + v) * VF_LANES * bytes_of(type), scale[v]);
+                    UNROLL for (int r = 0; r < rows; r++) sum[c][v * rows + r] = vf_fma(kk, vf_set1(q[r * d + i0 + c]), sum[c][v * rows + r]);
                 }
+                at += GQA_KV_TILE * bytes_of(type);
             }
+        }
         UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++) {
             vf total = sum[0][v * rows + r];
             if (chains == 2) total = vf_add(total, sum[1][v * rows + r]);
@@ -168,42 +177,52 @@ ALWAYS_INLINE void tile_scores(int type, int rows, const void *k, const float *q
     }
 }
 
-/* out [rows][vd] += p [rows][32] times V, for the nv vectors of dimensions from `at` on. The tile's n first positions: what is left
+/* out [rows][vd] += p [rows][32] times V (scales [32][vd / 32], if quantised), for the nv vectors of dimensions from `at` on. The tile's n first positions: what is left
  * in the others may be anything, and nothing times infinity is not nothing. */
-ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const void *v, const float *p, int n, int vd, int at, float *out) {
+ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const uint8_t *v, const float *scales, const float *p, int n, int vd, int at, float *out) {
     vf sum[SUMS];
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_load(out + r * vd + at + j * VF_LANES);
     for (int t = 0; t < n; t++)
         UNROLL for (int j = 0; j < nv; j++) {
-            vf vv = load_kv(type, v, (size_t)(t * vd + at + j * VF_LANES));
-            if (j * VF_LANES % 32 == 0) fetch_next_tile(type, (const uint16_t *)v + t * vd + at + j * VF_LANES, sizeof(uint16_t) * GQA_KV_TILE * (size_t)vd);
+            int dim = t * vd + at + j * VF_LANES;
+            vf vv = load_kv(type, v + dim * bytes_of(type), vf_set1(type == GQA_TYPE_Q8_0 ? scales[dim / 32] : 1));
+            if (j * VF_LANES * bytes_of(type) % 64 == 0) fetch_next_tile(type, v + dim * bytes_of(type), vd);
             UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_fma(vv, vf_set1(p[r * GQA_KV_TILE + t]), sum[j * rows + r]);
         }
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) vf_store(out + r * vd + at + j * VF_LANES, sum[j * rows + r]);
 }
-ALWAYS_INLINE void tile_values(int type, int rows, const void *v, const float *p, int n, int vd, float *out) {
+ALWAYS_INLINE void tile_values(int type, int rows, const uint8_t *v, float *scales, const float *p, int n, int vd, float *out) {
     const int most = 64 / VF_LANES, nv = SUMS / rows < most ? SUMS / rows : most;
+    if (type == GQA_TYPE_Q8_0)
+        for (int i = 0; i < vd; i += VF_LANES) vf_store(scales + i, vf_load_f16((const uint16_t *)(v + GQA_KV_TILE * vd) + i));
     int at = 0;
-    for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, p, n, vd, at, out);
-    for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, p, n, vd, at, out);
+    for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, scales, p, n, vd, at, out);
+    for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, scales, p, n, vd, at, out);
 }
 
 #define TILE_KERNELS(name, type, rows) \
-    static void name##_scores_##rows(const void *k, const float *q, int d, float *scores) { tile_scores(type, rows, k, q, d, scores); } \
-    static void name##_values_##rows(const void *v, const float *p, int n, int vd, float *out) { tile_values(type, rows, v, p, n, vd, out); }
+    static void name##_scores_##rows(const uint8_t *k, const float *q, int d, float *scores) { tile_scores(type, rows, k, q, d, scores); } \
+    static void name##_values_##rows(const uint8_t *v, float *scales, const float *p, int n, int vd, float *out) { tile_values(type, rows, v, scales, p, n, vd, out); }
 #define TILE_TYPE(name, type) TILE_KERNELS(name, type, 1) TILE_KERNELS(name, type, 2) TILE_KERNELS(name, type, 4) TILE_KERNELS(name, type, 8)
 TILE_TYPE(kv32, GQA_TYPE_F32)
 TILE_TYPE(kv16, GQA_TYPE_F16)
 TILE_TYPE(kvb16, GQA_TYPE_BF16)
+TILE_TYPE(kv8, GQA_TYPE_Q8_0)
 
 typedef struct tile_kernels {
-    void (*scores[4])(const void *k, const float *q, int d, float *scores); /* 1, 2, 4, 8 rows */
-    void (*values[4])(const void *v, const float *p, int n, int vd, float *out);
+    void (*scores[4])(const uint8_t *k, const float *q, int d, float *scores); /* 1, 2, 4, 8 rows */
+    void (*values[4])(const uint8_t *v, float *scales, const float *p, int n, int vd, float *out);
 } tile_kernels;
 #define TILE_TABLE(name) {{name##_scores_1, name##_scores_2, name##_scores_4, name##_scores_8}, {name##_values_1, name##_values_2, name##_values_4, name##_values_8}}
 static const tile_kernels tiles_f32 = TILE_TABLE(kv32);
 static const tile_kernels tiles_f16 = TILE_TABLE(kv16);
 static const tile_kernels tiles_bf16 = TILE_TABLE(kvb16);
+static const tile_kernels tiles_q8_0 = TILE_TABLE(kv8);
+
+/* Quantised tiles are widened first where several passes of rows share that work, those of q4_0 always. */
+static const tile_kernels *kernels_for(int type, int rows) {
+    return type == GQA_TYPE_F16 ? &tiles_f16 : type == GQA_TYPE_BF16 ? &tiles_bf16 : type == GQA_TYPE_Q8_0 && rows <= GQA_ATTEND_ROWS ? &tiles_q8_0 : &tiles_f32;
+}
 
 /* ---- online softmax ---------------------------------------------------------------------------------------------- */
 
@@ -217,6 +236,7 @@ typedef struct rows_state {
     float *o;         /* [n][vd] */
     float *p;         /* [8][32] */
     float *k, *v;     /* a quantised tile as floats */
+    float *scales;    /* [32][vd / 32] of a V tile in q8_0 */
 } rows_state;
 
 /* Scores of one row and tile to probabilities against the running maximum; o and l are rescaled when it grows. */
@@ -247,13 +267,13 @@ static void softmax_tile(rows_state *s, int row, float *p, int first) {
 }
 
 /* Rows [begin, end) through one tile, in passes of 8, 4, 2, 1. */
-static void rows_through_tile(rows_state *s, const tile_kernels *kernels, const void *k, const void *v, int begin, int end, int first) {
+static void rows_through_tile(rows_state *s, const tile_kernels *kernels, const uint8_t *k, const uint8_t *v, int begin, int end, int first) {
     for (int row = begin; row < end; ) {
         int size = end - row >= 8 ? 3 : end - row >= 4 ? 2 : end - row >= 2 ? 1 : 0, rows = 1 << size;
         kernels->scores[size](k, s->q + (size_t)row * (size_t)s->d, s->d, s->p);
         for (int r = 0; r < rows; r++) softmax_tile(s, row + r, s->p + r * GQA_KV_TILE, first);
         int seen = s->t1[row + rows - 1] - first; /* the last row sees most */
-        kernels->values[size](v, s->p, seen < GQA_KV_TILE ? seen : GQA_KV_TILE, s->vd, s->o + (size_t)row * (size_t)s->vd);
+        kernels->values[size](v, s->scales, s->p, seen < GQA_KV_TILE ? seen : GQA_KV_TILE, s->vd, s->o + (size_t)row * (size_t)s->vd);
         row += rows;
     }
 }
@@ -265,14 +285,12 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         int first = tile * GQA_KV_TILE, begin = 0, end = s->n;
         while (begin < end && s->t1[begin] <= first) begin++;
         while (end > begin && s->t0[end - 1] >= first + GQA_KV_TILE) end--;
-        if (kv->type == GQA_TYPE_F32) {
-            rows_through_tile(s, &tiles_f32, kt, vt, begin, end, first);
-        } else if (kv->type == GQA_TYPE_Q8_0 || kv->type == GQA_TYPE_Q4_0) {
+        const tile_kernels *kernels = kernels_for(kv->type, end - begin);
+        if (kv->type != GQA_TYPE_F32 && kernels == &tiles_f32) {
             widen_quantized(kv, kt, vt, s->k, s->v);
-            rows_through_tile(s, &tiles_f32, s->k, s->v, begin, end, first);
-        } else {
-            rows_through_tile(s, kv->type == GQA_TYPE_F16 ? &tiles_f16 : &tiles_bf16, kt, vt, begin, end, first);
+            kt = (const uint8_t *)s->k, vt = (const uint8_t *)s->v;
         }
+        rows_through_tile(s, kernels, kt, vt, begin, end, first);
     }
 }
 
@@ -283,6 +301,7 @@ static rows_state rows_in(void *scratch, int n, int d) {
     s.p = f, f += GQA_ATTEND_ROWS * GQA_KV_TILE;
     s.k = f, f += vd * GQA_KV_TILE;
     s.v = f, f += vd * GQA_KV_TILE;
+    s.scales = f, f += vd;
     s.o = f, f += rows * vd;
     s.q = f, f += rows * vd;
     s.m = f, f += rows;
