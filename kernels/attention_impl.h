@@ -151,35 +151,31 @@ ALWAYS_INLINE void fetch_next_tile(int type, const uint8_t *p, int d) {
 /* scores [rows][32] = q [rows][d] times K. */
 ALWAYS_INLINE void tile_scores(int type, int rows, const uint8_t *k, const float *q, int d, float *scores) {
     const int nv = SUMS / rows < KV_VECTORS ? SUMS / rows : KV_VECTORS;
-    const int chains = 2 * nv * rows <= SUMS ? 2 : 1; /* few rows: even and odd dimensions have sums of their own */
     for (int v0 = 0; v0 < KV_VECTORS; v0 += nv) {
-        vf sum[2][SUMS], scale[KV_VECTORS];
-        UNROLL for (int j = 0; j < nv * rows; j++) sum[0][j] = sum[1][j] = vf_set1(0);
+        vf sum[SUMS], scale[KV_VECTORS];
+        UNROLL for (int j = 0; j < nv * rows; j++) sum[j] = vf_set1(0);
         UNROLL for (int v = 0; v < nv; v++) scale[v] = vf_set1(1);
-        for (int i0 = 0; i0 < d; i0 += chains) {
-            const uint8_t *at = k + i0 * GQA_KV_TILE * bytes_of(type) + (type == GQA_TYPE_Q8_0 ? (i0 / 32 + 1) * 64 : 0);
-            if (type == GQA_TYPE_Q8_0 && i0 % 32 == 0)
+        for (int i = 0; i < d; i++) {
+            const uint8_t *at = k + i * GQA_KV_TILE * bytes_of(type) + (type == GQA_TYPE_Q8_0 ? (i / 32 + 1) * 64 : 0);
+            if (type == GQA_TYPE_Q8_0 && i % 32 == 0) {
+                fetch_next_tile(type, at - 64, d);
                 UNROLL for (int v = 0; v < nv; v++) scale[v] = vf_load_f16((const uint16_t *)(at - 64) + (v0 + v) * VF_LANES);
-            UNROLL for (int c = 0; c < chains; c++) {
-                if (v0 == 0) fetch_next_tile(type, at, d);
-                UNROLL for (int v = 0; v < nv; v++) {
-                    vf kk = load_kv(type, at + (v0 + v) * VF_LANES * bytes_of(type), scale[v]);
-                    UNROLL for (int r = 0; r < rows; r++) sum[c][v * rows + r] = vf_fma(kk, vf_set1(q[r * d + i0 + c]), sum[c][v * rows + r]);
-                }
-                at += GQA_KV_TILE * bytes_of(type);
+            }
+            if (v0 == 0) fetch_next_tile(type, at, d);
+            UNROLL for (int v = 0; v < nv; v++) {
+                vf kk = load_kv(type, at + (v0 + v) * VF_LANES * bytes_of(type), scale[v]);
+                UNROLL for (int r = 0; r < rows; r++) sum[v * rows + r] = vf_fma(kk, vf_set1(q[r * d + i]), sum[v * rows + r]);
             }
         }
-        UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++) {
-            vf total = sum[0][v * rows + r];
-            if (chains == 2) total = vf_add(total, sum[1][v * rows + r]);
-            vf_store(scores + r * GQA_KV_TILE + (v0 + v) * VF_LANES, total);
-        }
+        UNROLL for (int v = 0; v < nv; v++) UNROLL for (int r = 0; r < rows; r++)
+            vf_store(scores + r * GQA_KV_TILE + (v0 + v) * VF_LANES, sum[v * rows + r]);
     }
 }
 
-/* out [rows][vd] += p [rows][32] times V (scales [32][vd / 32], if quantised), for the nv vectors of dimensions from `at` on. The tile's n first positions: what is left
- * in the others may be anything, and nothing times infinity is not nothing. */
-ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const uint8_t *v, const float *scales, const float *p, int n, int vd, int at, float *out) {
+/* out [rows][vd] += p [rows][32] times V (scales [32][vd / 32], if quantised), for the nv vectors of dimensions from `at` on. The
+ * tile's n first positions: what is left in the others may be anything, and nothing times infinity is not nothing. */
+ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const uint8_t *v, const float *scales, const float *p, int n, int vd,
+                                    int at, float *out) {
     vf sum[SUMS];
     UNROLL for (int j = 0; j < nv; j++) UNROLL for (int r = 0; r < rows; r++) sum[j * rows + r] = vf_load(out + r * vd + at + j * VF_LANES);
     for (int t = 0; t < n; t++)
@@ -193,8 +189,11 @@ ALWAYS_INLINE void tile_values_part(int type, int rows, int nv, const uint8_t *v
 }
 ALWAYS_INLINE void tile_values(int type, int rows, const uint8_t *v, float *scales, const float *p, int n, int vd, float *out) {
     const int most = 64 / VF_LANES, nv = SUMS / rows < most ? SUMS / rows : most;
-    if (type == GQA_TYPE_Q8_0)
-        for (int i = 0; i < vd; i += VF_LANES) vf_store(scales + i, vf_load_f16((const uint16_t *)(v + GQA_KV_TILE * vd) + i));
+    if (type == GQA_TYPE_Q8_0) {
+        const uint8_t *stored = v + GQA_KV_TILE * vd;
+        for (int i = 0; i < vd; i += 32) fetch_next_tile(type, stored + 2 * i, vd);
+        for (int i = 0; i < vd; i += VF_LANES) vf_store(scales + i, vf_load_f16((const uint16_t *)stored + i));
+    }
     int at = 0;
     for (; at + nv * VF_LANES <= vd; at += nv * VF_LANES) tile_values_part(type, rows, nv, v, scales, p, n, vd, at, out);
     for (; at < vd; at += VF_LANES) tile_values_part(type, rows, 1, v, scales, p, n, vd, at, out);
@@ -202,7 +201,9 @@ ALWAYS_INLINE void tile_values(int type, int rows, const uint8_t *v, float *scal
 
 #define TILE_KERNELS(name, type, rows) \
     static void name##_scores_##rows(const uint8_t *k, const float *q, int d, float *scores) { tile_scores(type, rows, k, q, d, scores); } \
-    static void name##_values_##rows(const uint8_t *v, float *scales, const float *p, int n, int vd, float *out) { tile_values(type, rows, v, scales, p, n, vd, out); }
+    static void name##_values_##rows(const uint8_t *v, float *scales, const float *p, int n, int vd, float *out) { \
+        tile_values(type, rows, v, scales, p, n, vd, out); \
+    }
 #define TILE_TYPE(name, type) TILE_KERNELS(name, type, 1) TILE_KERNELS(name, type, 2) TILE_KERNELS(name, type, 4) TILE_KERNELS(name, type, 8)
 TILE_TYPE(kv32, GQA_TYPE_F32)
 TILE_TYPE(kv16, GQA_TYPE_F16)
@@ -221,7 +222,8 @@ static const tile_kernels tiles_q8_0 = TILE_TABLE(kv8);
 
 /* Quantised tiles are widened first where several passes of rows share that work, those of q4_0 always. */
 static const tile_kernels *kernels_for(int type, int rows) {
-    return type == GQA_TYPE_F16 ? &tiles_f16 : type == GQA_TYPE_BF16 ? &tiles_bf16 : type == GQA_TYPE_Q8_0 && rows <= GQA_ATTEND_ROWS ? &tiles_q8_0 : &tiles_f32;
+    if (type == GQA_TYPE_Q8_0 && rows <= GQA_ATTEND_ROWS) return &tiles_q8_0;
+    return type == GQA_TYPE_F16 ? &tiles_f16 : type == GQA_TYPE_BF16 ? &tiles_bf16 : &tiles_f32;
 }
 
 /* ---- online softmax ---------------------------------------------------------------------------------------------- */
