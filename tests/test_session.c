@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "../model_internal.h" /* gqa_hash, the checksum of saved sessions */
+#include "saved.h"
 
 enum { VOCAB = 101 };
 
@@ -301,14 +301,19 @@ static int load_bytes(gqa_session *s, const char *path, const uint8_t *p, size_t
     return gqa_session_load(s, path, err);
 }
 
+static const char *saved_path(void) { /* this process's own */
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
+    return path;
+}
+
 static void test_saved(const char *kv, int window) {
     gqa_model *m = model(2, window, 10), *stranger = model(2, window, 11);
     gqa_error err = {0};
     int32_t t[130];
-    char path[128];
+    const char *path = saved_path();
     size_t size;
     tokens_of(t, 130, 12);
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
     gqa_session *a = session(m, kv, 200), *b = session(m, kv, 250);
     gqa_session_eval(a, t, 120, &err);
     CHECK(gqa_session_save(a, path, &err) == 0, "%s", err.message);
@@ -345,9 +350,8 @@ static void test_saved_ring(void) {
     gqa_model *m = model(2, 48, 14);
     gqa_error err = {0};
     int32_t t[200];
-    char path[128];
+    const char *path = saved_path();
     tokens_of(t, 200, 15);
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
     gqa_session *a = session(m, "f32", 250), *b = session(m, "f32", 250);
     int ring = gqa_session_ring(a), seen = 200 - ring + 47; /* the window of position `seen` is the last that is whole */
     CHECK(ring < 200 && gqa_session_eval(a, t, 200, &err) == 0 && gqa_session_rewind(a, 190) == 0, "ring of %d: %s", ring, err.message);
@@ -366,34 +370,13 @@ static void test_saved_ring(void) {
 
 /* ---- hostile files ----------------------------------------------------------------------------------------------- */
 
-enum { HEADER = 40 }; /* session_file.c draws it: words at 16 type, 20 ring, 24 position, 28 has_logits, 32 tiles, 36 ahead */
-
-static uint32_t word_of(const uint8_t *file, size_t at) {
-    uint32_t v;
-    memcpy(&v, file + at, 4);
-    return v;
-}
-static void set_word(uint8_t *file, size_t at, uint32_t v) { memcpy(file + at, &v, 4); }
-
-/* Writes the checksum that the bytes call for: over header, tokens, logits, and the rest. */
-static void sign(uint8_t *file, size_t size) {
-    size_t at = 0, end = size - 8, parts[4] = {HEADER, word_of(file, 24) * (size_t)4, word_of(file, 28) ? VOCAB * sizeof(float) : 0, end};
-    uint64_t sum = 0;
-    for (int i = 0; i < 4; i++) {
-        size_t part = parts[i] < end - at ? parts[i] : end - at;
-        sum = gqa_hash(sum, file + at, part);
-        at += part;
-    }
-    memcpy(file + end, &sum, 8);
-}
-
 /* Loads signed bytes. Refused: with a message and an empty session. Loaded: whatever the cache holds, the session can be read
  * on, sampled from and rewound. Returns whether it was loaded. */
 static int survives(gqa_session *s, const char *path, uint8_t *file, size_t size, const char *what) {
     gqa_error err = {0};
     int32_t t[12];
     tokens_of(t, 12, size);
-    sign(file, size);
+    sign(file, size, VOCAB);
     if (load_bytes(s, path, file, size, &err)) {
         CHECK(err.code == GQA_ERR_FORMAT && strstr(err.message, path) && !strstr(err.message, "checksum"), "%s: %s", what, err.message);
         CHECK(gqa_session_position(s) == 0 && !gqa_session_logits(s), "%s: refused, but not empty", what);
@@ -504,15 +487,14 @@ static void test_hostile(const char *kv, int window, gqa_type weights) {
     gqa_model *m = model_of(weights, 2, window, 18);
     gqa_error err = {0};
     int32_t t[120];
-    char path[128];
+    const char *path = saved_path();
     size_t size;
     tokens_of(t, 120, 19);
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
     gqa_session *s = session(m, kv, 200), *again = session(m, kv, 200), *fresh = session(m, kv, 200);
     CHECK(gqa_session_eval(s, t, 120, &err) == 0 && gqa_session_save(s, path, &err) == 0, "%s", err.message);
     uint8_t *file = slurp(path, &size);
     uint64_t sum, mine;
-    memcpy(&sum, file + size - 8, 8), sign(file, size), memcpy(&mine, file + size - 8, 8);
+    memcpy(&sum, file + size - 8, 8), sign(file, size, VOCAB), memcpy(&mine, file + size - 8, 8);
     CHECK(sum == mine && size > HEADER && (word_of(file, 20) > 0) == (window > 0), "%s: checksum %llx, in the file %llx", kv,
           (unsigned long long)mine, (unsigned long long)sum);
     hostile_header(s, path, file, size);

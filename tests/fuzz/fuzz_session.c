@@ -3,14 +3,13 @@
  * fuzzer reaches what lies behind. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "../../model_internal.h" /* gqa_hash */
+#include "../saved.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { VOCAB = 40, HEADER = 40, SESSIONS = 3 }; /* session_file.c draws the header */
+enum { VOCAB = 40, SESSIONS = 3 };
 
 static gqa_session *sessions[SESSIONS];
 static uint8_t heads[SESSIONS][HEADER]; /* of each session, empty */
@@ -39,40 +38,22 @@ static void open_sessions(void) {
     }
 }
 
-static uint32_t word_of(const uint8_t *p) {
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-
-/* The checksum goes over header, tokens, logits and the rest, one after the other. */
-static void sign(uint8_t *p, size_t size) {
-    size_t at = 0, end = size - 8, parts[4] = {HEADER, (size_t)word_of(p + 24) * 4, word_of(p + 28) ? VOCAB * 4 : 0, end};
-    uint64_t sum = 0;
-    for (int i = 0; i < 4; i++) {
-        size_t part = parts[i] < end - at ? parts[i] : end - at;
-        sum = gqa_hash(sum, p + at, part);
-        at += part;
-    }
-    memcpy(p + end, &sum, 8);
-}
-
 /* Makes bytes a file that session s takes: position, logits and what follows come from them, the rest is what it must be.
  * Returns its size. */
 static size_t mend(const gqa_session *s, const uint8_t *head, uint8_t *p, size_t size) {
     const gqa_kv *kv = &s->kv[0];
-    uint32_t ring = word_of(head + 20), position = word_of(p + 24) % (uint32_t)(s->context + 1);
-    uint32_t logits = position ? word_of(p + 28) & 1 : 0;
+    uint32_t ring = word_of(head, 20), position = word_of(p, 24) % (uint32_t)(s->context + 1);
+    uint32_t logits = position ? word_of(p, 28) & 1 : 0;
     uint32_t tiles = (position + GQA_KV_TILE - 1) / GQA_KV_TILE, most = (uint32_t)kv->n_tiles;
-    uint32_t ahead = word_of(p + 36) % (ring + 1);
+    uint32_t ahead = word_of(p, 36) % (ring + 1);
     if (tiles > most) tiles = most;
     uint32_t words[4] = {position, logits, tiles, ahead};
     memcpy(p, head, 24);
     memcpy(p + 24, words, sizeof words);
     size_t tokens = HEADER + position * 4u, wanted = tokens + (logits ? VOCAB * 4 : 0) + tiles * (kv->k_tile_bytes + kv->v_tile_bytes) + 8;
     for (size_t i = size; i < wanted; i++) p[i] = p[HEADER + (i - HEADER) % (size - HEADER)];
-    for (size_t i = HEADER; i < tokens; i += 4) memcpy(p + i, &(uint32_t){word_of(p + i) % VOCAB}, 4);
-    sign(p, wanted);
+    for (size_t i = HEADER; i < tokens; i += 4) set_word(p, i, word_of(p, i) % VOCAB);
+    sign(p, wanted, VOCAB);
     return wanted;
 }
 
@@ -98,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     load(sessions[s], data, size);
     if (size <= HEADER + 8 || size > sizeof copy) return unlink(path), 0;
     memcpy(copy, data, size);
-    sign(copy, size);
+    sign(copy, size, VOCAB);
     load(sessions[s], copy, size);
     if (load(sessions[s], copy, mend(sessions[s], heads[s], copy, size))) abort();
     unlink(path);

@@ -1,0 +1,31 @@
+/* saved.h: the bytes of a saved session, for tests that change them. session_file.c draws the file: words at 16 type, 20 ring,
+ * 24 position, 28 has_logits, 32 tiles, 36 ahead; then tokens, logits and the cache, and a checksum in the last 8 bytes. */
+#ifndef GQA_TEST_SAVED_H
+#define GQA_TEST_SAVED_H
+
+#include <string.h>
+
+#include "../model_internal.h" /* gqa_hash */
+
+enum { HEADER = 40 };
+
+static inline uint32_t word_of(const uint8_t *file, size_t at) {
+    uint32_t v;
+    memcpy(&v, file + at, 4);
+    return v;
+}
+static inline void set_word(uint8_t *file, size_t at, uint32_t v) { memcpy(file + at, &v, 4); }
+
+/* Writes the checksum that the bytes call for: over header, tokens, logits [vocab], and the rest. */
+static inline void sign(uint8_t *file, size_t size, size_t vocab) {
+    size_t at = 0, end = size - 8, parts[4] = {HEADER, word_of(file, 24) * (size_t)4, word_of(file, 28) ? vocab * sizeof(float) : 0, end};
+    uint64_t sum = 0;
+    for (int i = 0; i < 4; i++) {
+        size_t part = parts[i] < end - at ? parts[i] : end - at;
+        sum = gqa_hash(sum, file + at, part);
+        at += part;
+    }
+    memcpy(file + end, &sum, 8);
+}
+
+#endif
