@@ -24,7 +24,9 @@ CFLAGS += -DGQA_STATIC
 endif
 CFLAGS += $(CFLAGS_EXTRA)
 
-LIB_SRC  = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c convert/*.c train/*.c)
+CORE     = base kernels formats vocab weights session chat
+CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
+LIB_SRC  = $(CORE_SRC) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 TEST_SRC = $(wildcard tests/test_*.c)
 TEST_LIB = tests/reference.c commands/template.c
@@ -68,7 +70,6 @@ tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS)
 
 # The library: the runtime alone, without training and conversion. Only gqa_ symbols leave it.
 VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
-CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard kernels/*.c)
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/lib/%.o)
 PREFIX   = /usr/local
 OBJCOPY  = objcopy
@@ -105,8 +106,8 @@ $(BUILD)/latency: tests/latency.c $(BUILD)/libgqa.a
 latency: $(BUILD)/latency
 	$(BUILD)/latency
 # lint: gcc's conversion warnings in everything that reads files or numbers, cppcheck, clang-tidy (.clang-tidy).
-PARSERS = util.c gguf.c gguf_write.c llama2c.c checkpoint.c session_file.c tokenizer.c tokenizer_bpe.c tokenizer_split.c commands/common.c
-LINTED  = $(filter-out unicode_table.c,$(wildcard *.c convert/*.c train/*.c commands/*.c)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
+PARSERS = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c)
+LINTED  = $(filter-out kernels/% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
 lint:
 	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --suppress=missingInclude --suppress=invalidPointerCast \
@@ -123,11 +124,13 @@ build-fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -lm
 demo: run
 	./run models/stories-gqa.gguf -i "Once upon a time" -n 250 -t 0.8
+print-sources:
+	@echo $(CORE_SRC)
 dist:
 	python3 scripts/amalgamate.py $(BUILD)/dist
 clean:
 	rm -rf build build-* run
 
-.PHONY: all demo tests test asan tsan tsan-run soak latency lint fuzz lib install dist clean
+.PHONY: all demo tests test asan tsan tsan-run soak latency lint fuzz lib install dist print-sources clean
 .SECONDARY:
 -include $(FUZZ_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(CORE_OBJ:.o=.d) $(RUN_OBJ:.o=.d) $(TESTS:=.d) $(TEST_LIB:%.c=$(BUILD)/%.d) $(BUILD)/tests/pthread_team.d

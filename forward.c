@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model_internal.h"
+#include "weights/model_internal.h"
 
 /* One pass, as all its threads see it. */
 typedef struct run {

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "model_internal.h"
-#include "utf8.h"
+#include "weights/model_internal.h"
+#include "base/utf8.h"
 
 const char *gqa_version(void) { return GQA_VERSION; }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model_internal.h"
+#include "weights/model_internal.h"
 
 static const gqa_model_options default_options;
 

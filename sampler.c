@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
-#include "random.h"
+#include "base/base.h"
+#include "base/random.h"
 
 typedef struct candidate {
     float weight;

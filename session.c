@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model_internal.h"
+#include "weights/model_internal.h"
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 

@@ -15,7 +15,7 @@
  * accidents; anybody can compute it, so nothing is trusted because it fits. Cached values may be any, infinities and NaN too. */
 #include <string.h>
 
-#include "model_internal.h"
+#include "weights/model_internal.h"
 
 static const char magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '1'};
 enum { HEADER = 40 };

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cursor.h"
-#include "tokenizer_internal.h"
-#include "utf8.h"
+#include "base/cursor.h"
+#include "vocab/vocab.h"
+#include "base/utf8.h"
 
 static const char space_mark[] = "\xE2\x96\x81"; /* U+2581 stands for a space in SentencePiece vocabularies */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "../utf8.h"
+#include "../base/utf8.h"
 #include "command.h"
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../internal.h"
+#include "../base/base.h"
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
 #include "command.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../kernels/tensor.h"
-#include "../model_internal.h"
+#include "../weights/model_internal.h"
 #include "convert_internal.h"
 
 /* ---- samples ----------------------------------------------------------------------------------------------------- */

@@ -12,8 +12,8 @@
 #ifndef GQA_CONVERT_H
 #define GQA_CONVERT_H
 
-#include "../checkpoint.h"
-#include "../tokenizer.h"
+#include "../formats/checkpoint.h"
+#include "../vocab/tokenizer.h"
 
 typedef enum gqa_pool {
     GQA_POOL_MEAN,     /* the mean of the group: the paper's choice */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "../random.h"
+#include "../base/random.h"
 #include "convert_internal.h"
 
 /* out [hd, cols] = R [hd, hd] in; R NULL: a copy. */

@@ -7,12 +7,18 @@ import re
 import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+FOLDERS = ["base", "kernels", "formats", "vocab", "weights", "session", "chat"]
 FEATURES = "#define _GNU_SOURCE\n#define _FILE_OFFSET_BITS 64\n"
 
 
 def sources():
-    top = sorted(f for f in os.listdir(ROOT) if f.endswith(".c") and f != "run.c")
-    return top + sorted("kernels/" + f for f in os.listdir(os.path.join(ROOT, "kernels")) if f.endswith(".c"))
+    """The C files of the library: those at the top but run.c, and those of its folders."""
+    found = []
+    for folder in [".", *FOLDERS]:
+        path = os.path.join(ROOT, folder)
+        files = sorted(f for f in os.listdir(path) if f.endswith(".c") and f != "run.c") if os.path.isdir(path) else []
+        found += [os.path.normpath(os.path.join(folder, f)) for f in files]
+    return found
 
 
 def read(path):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prints unicode_table.c: the ranges of letters (\\p{L}) and numbers (\\p{N}) that the byte-level pre-tokenisers ask for.
+"""Prints vocab/unicode_table.c: the ranges of letters (\\p{L}) and numbers (\\p{N}) that the byte-level pre-tokenisers ask for.
 
-usage: scripts/make_unicode_table.py > unicode_table.c
+usage: scripts/make_unicode_table.py > vocab/unicode_table.c
 """
 import unicodedata
 

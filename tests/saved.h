@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "../model_internal.h" /* gqa_hash */
+#include "../weights/model_internal.h" /* gqa_hash */
 
 enum { HEADER = 40 };
 

@@ -42,7 +42,7 @@ if nm "$run" | grep -q __asan_init; then skip "the size of a program with saniti
     strip -o "$tmp/stripped" "$run" && [ "$(wc -c <"$tmp/stripped")" -le 512000 ] && ok || no "stripped, run has $(wc -c <"$tmp/stripped") bytes, expected at most 512000"
 fi
 
-"$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ -D_POSIX_C_SOURCE=200809L util.c 2>"$tmp/log" && no "built for a big-endian machine"
+"$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ -D_POSIX_C_SOURCE=200809L base/file.c 2>"$tmp/log" && no "built for a big-endian machine"
 grep -q "needs a little-endian machine" "$tmp/log" && ok || no "a big-endian machine is not told why"
 if command -v python3 >/dev/null; then
     make -s dist BUILD="$tmp/build" >"$tmp/log" 2>&1 && ok || no "make dist"
@@ -58,7 +58,7 @@ if command -v python3 >/dev/null; then
     else skip "no C++ compiler"; fi
 else skip "no python3 for make dist"; fi
 
-"$CC" -O1 $omp -o "$tmp/third" examples/simple.c $(ls *.c | grep -v '^run\.c$') kernels/*.c -lm >"$tmp/log" 2>&1 && ok || no "the sources as they are"
+"$CC" -O1 $omp -o "$tmp/third" examples/simple.c $(make -s print-sources) -lm >"$tmp/log" 2>&1 && ok || no "the sources as they are"
 "$tmp/third" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log" && cmp -s "$tmp/static" "$tmp/out" && ok || no "simple from the sources"
 for e in simple cancel sessions game score; do
     "$CC" -o "$tmp/$e" "examples/$e.c" "$root/lib/libgqa.a" $omp -lm -pthread >"$tmp/log" 2>&1 && ok || no "examples/$e.c"

@@ -3,8 +3,8 @@
 #include "test.h"
 
 #include "../model.h"
-#include "../checkpoint.h"
-#include "../tokenizer.h"
+#include "../formats/checkpoint.h"
+#include "../vocab/tokenizer.h"
 
 static gqa_model *open_vocab(const char *name, const char *tokenizer) {
     gqa_error err = {0};

@@ -7,7 +7,7 @@
 #ifndef GQA_TRAIN_H
 #define GQA_TRAIN_H
 
-#include "../tokenizer.h"
+#include "../vocab/tokenizer.h"
 
 /* ---- tokenizer -------------------------------------------------------------------------------------------------- */
 

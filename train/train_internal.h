@@ -4,8 +4,8 @@
 
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
-#include "../internal.h"
-#include "../random.h"
+#include "../base/base.h"
+#include "../base/random.h"
 #include "train.h"
 
 /* One tensor of a model: [rows, cols] at offset in its flat array of weights. Vectors have rows 1 and no decay. */

@@ -1,12 +1,12 @@
-/* model_random.c: a checkpoint of any shape with random weights, made in memory: nothing to download before the speed of
+/* random.c: a checkpoint of any shape with random weights, made in memory: nothing to download before the speed of
  * a shape can be measured. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model_internal.h"
-#include "random.h"
+#include "../weights/model_internal.h"
+#include "../base/random.h"
 
 enum { POOL_VALUES = 1 << 18 };  /* distinct random values; a large matrix repeats them at shifting offsets */
 

@@ -1,12 +1,12 @@
-/* internal.h: what the library's files share and an embedder does not see. */
-#ifndef GQA_INTERNAL_H
-#define GQA_INTERNAL_H
+/* base.h: what the library's files share and an embedder does not see. */
+#ifndef GQA_BASE_H
+#define GQA_BASE_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-#include "model.h"
+#include "../model.h"
 
 /* Model files are little-endian, and their tensors are used where they lie. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

@@ -2,7 +2,7 @@
 #ifndef GQA_TOKENIZER_H
 #define GQA_TOKENIZER_H
 
-#include "checkpoint.h"
+#include "../formats/checkpoint.h"
 
 typedef struct gqa_vocab gqa_vocab;
 

@@ -1,4 +1,4 @@
-/* model_pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads; or maps a file that holds
+/* pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads; or maps a file that holds
  * such a copy:
  *
  *    0  "gqaPACK1"   8 bytes; the 1 counts layouts of panels

@@ -1,9 +1,9 @@
-/* tokenizer_split.c: pre-tokenisers: where byte-level BPE cuts text before it merges, as scanners written out from the
+/* pretokenize.c: pre-tokenisers: where byte-level BPE cuts text before it merges, as scanners written out from the
  * regular expressions that the models were trained with. \s is Unicode's White_Space; a byte that is not UTF-8 counts as a
  * character that is neither letter, number nor space. */
-#include "tokenizer_internal.h"
+#include "vocab.h"
 #include "unicode_table.h"
-#include "utf8.h"
+#include "../base/utf8.h"
 
 enum { END, LETTER, NUMBER, SPACE, NEWLINE /* \r or \n, which are spaces too */, OTHER };
 

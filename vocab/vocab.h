@@ -1,6 +1,6 @@
-/* tokenizer_internal.h: the inside of a vocabulary. */
-#ifndef GQA_TOKENIZER_INTERNAL_H
-#define GQA_TOKENIZER_INTERNAL_H
+/* vocab.h: the inside of a vocabulary. */
+#ifndef GQA_VOCAB_H
+#define GQA_VOCAB_H
 
 #include "tokenizer.h"
 

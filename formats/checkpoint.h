@@ -3,7 +3,7 @@
 #ifndef GQA_CHECKPOINT_H
 #define GQA_CHECKPOINT_H
 
-#include "internal.h"
+#include "../base/base.h"
 
 enum { GQA_MAX_DIMS = 4, GQA_TENSOR_NAME = 64 };
 

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "checkpoint.h"
-#include "cursor.h"
-#include "kernels/tensor.h"
+#include "../base/cursor.h"
+#include "../kernels/tensor.h"
 
 enum { MIN_ENTRY = 8 + 1 + 4 + 1, MIN_TENSOR = 8 + 1 + 4 + 8 + 4 + 8, MAX_KEY = 65535, MAX_ALIGNMENT = 65536,
        MAX_ENTRIES = 1 << 16 /* of metadata and of tensors: far above any real file, small enough to allocate for */ };

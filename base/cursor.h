@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "base.h"
 
 typedef struct gqa_cursor {
     const uint8_t *data;

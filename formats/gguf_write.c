@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "checkpoint.h"
-#include "kernels/tensor.h"
+#include "../kernels/tensor.h"
 
 enum { ALIGNMENT = 32 };
 

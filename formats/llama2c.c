@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "checkpoint.h"
-#include "cursor.h"
+#include "../base/cursor.h"
 
 enum { MAGIC = 0x616b3432, MATRICES = 7 };
 

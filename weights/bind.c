@@ -1,4 +1,4 @@
-/* model_bind.c: from a table of named tensors to the struct that the forward pass reads. One table of names and shapes
+/* bind.c: from a table of named tensors to the struct that the forward pass reads. One table of names and shapes
  * drives the checks, the binding and the error messages. */
 #include <math.h>
 #include <stdio.h>

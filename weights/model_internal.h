@@ -4,10 +4,10 @@
 
 #include <stdatomic.h>
 
-#include "checkpoint.h"
-#include "kernels/kernels.h"
-#include "kernels/team.h"
-#include "tokenizer.h"
+#include "../formats/checkpoint.h"
+#include "../kernels/kernels.h"
+#include "../kernels/team.h"
+#include "../vocab/tokenizer.h"
 
 /* One transformer block. Matrices are [rows = outputs, cols = inputs]; vectors are f32 copies, NULL when absent. */
 typedef struct gqa_layer {

@@ -1,11 +1,11 @@
-/* tokenizer_bpe.c: byte-pair merging with a heap, O(n log n). Symbols form a list; the heap holds neighbours that may merge,
+/* bpe.c: byte-pair merging with a heap, O(n log n). Symbols form a list; the heap holds neighbours that may merge,
  * the best first (SentencePiece: highest score; byte-level BPE: lowest rank), the leftmost on a tie. An entry that an
  * earlier merge made stale is recognised by the symbols' lengths and dropped. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizer_internal.h"
-#include "utf8.h"
+#include "vocab.h"
+#include "../base/utf8.h"
 
 typedef struct symbol {
     uint32_t at, len;        /* bytes of the text; len 0: merged away */

@@ -1,4 +1,4 @@
-/* util.c: error messages, pages of memory, mapped files, the choice of kernels. */
+/* file.c: error messages, pages of memory, mapped files, the choice of kernels. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, madvise */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "internal.h"
-#include "kernels/kernels.h"
+#include "base.h"
+#include "../kernels/kernels.h"
 
 int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...) {
     if (err) {
