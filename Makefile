@@ -109,6 +109,7 @@ latency: $(BUILD)/latency
 PARSERS = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c)
 LINTED  = $(filter-out kernels/% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
 lint:
+	python3 scripts/check-layers.py
 	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --suppress=missingInclude --suppress=invalidPointerCast \
 	    --suppress=invalidFunctionArg --suppress=legacyUninitvar --suppress=uninitStructMember --error-exitcode=1 $(LINTED)

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "weights/model_internal.h"
+#include "session/session_internal.h"
 
 /* One pass, as all its threads see it. */
 typedef struct run {
@@ -52,7 +52,7 @@ static void embed(run *r, gqa_worker *w) {
     const gqa_config *c = &r->m->config;
     const gqa_matrix *e = &r->m->embedding;
     size_t row_bytes = (size_t)gqa_type_bytes(e->type, (uint64_t)e->cols);
-    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
+    for_units(i, w, r->n) {
         gqa_dequantize(e->type, e->raw + (size_t)r->pass->tokens[i] * row_bytes, r->t->x + (size_t)i * (size_t)c->dim, (size_t)c->dim);
         int pairs = c->rope_dim / 2, position = position_of(r, i);
         float *table = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
@@ -67,7 +67,7 @@ static void embed(run *r, gqa_worker *w) {
 /* x += h when add, then h = rmsnorm(x) and its int8 form. */
 static void normalise(run *r, gqa_worker *w, const float *weight, int add, int wants_q8) {
     size_t dim = (size_t)r->m->config.dim;
-    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) {
+    for_units(i, w, r->n) {
         float *x = r->t->x + (size_t)i * dim, *h = r->t->h + (size_t)i * dim;
         if (add) r->kernels->add(x, h, (int)dim);
         r->kernels->rmsnorm(h, x, weight, (int)dim, r->m->config.norm_eps);
@@ -110,7 +110,7 @@ static void place_group(run *r, const gqa_layer *layer, int l, int i, int kv_hea
     const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
     float *q = r->t->q + group_at(r, i, kv_head);
     float *k = r->t->k + (size_t)i * (size_t)r->kv_dim + kv_at, *v = r->t->v + (size_t)i * (size_t)r->kv_dim + kv_at;
-    if (r->s->watch) r->s->watch(r->s->watch_user, l, position_of(r, i), kv_head, k, v);
+    if (r->s->on_kv) r->s->on_kv(r->s->on_kv_user, l, position_of(r, i), kv_head, k, v);
     for (size_t g = 0; g < (size_t)r->group; g++) finish_head(r, q + g * d, layer->bq ? layer->bq + q_at + g * d : NULL, layer->q_norm, cos_sin);
     finish_head(r, k, layer->bk ? layer->bk + kv_at : NULL, layer->k_norm, cos_sin);
     if (layer->bv) r->kernels->add(v, layer->bv + kv_at, c->head_dim);
@@ -125,15 +125,15 @@ static void quantize_group(run *r, const gqa_layer *layer, int i0, int i1, int k
 }
 static void quantize_attention(run *r, gqa_worker *w, const gqa_layer *layer) {
     if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(r)) return;
-    for (int i = gqa_unit_first(w, r->n); i >= 0; i = gqa_unit_next(w)) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
+    for_units(i, w, r->n) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
 static void attend_tiles(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
     const gqa_config *c = &r->m->config;
-    for (int u = gqa_unit_first(w, r->n * c->n_kv_heads); u >= 0; u = gqa_unit_next(w)) place_group(r, layer, l, u / c->n_kv_heads, u % c->n_kv_heads);
+    for_units(u, w, r->n * c->n_kv_heads) place_group(r, layer, l, u / c->n_kv_heads, u % c->n_kv_heads);
     int tiles = (r->n + GQA_PREFILL_TILE - 1) / GQA_PREFILL_TILE, units = tiles * c->n_kv_heads;
-    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, units) {
         if (cancelled(r)) continue;
         int row = (tiles - 1 - u / c->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % c->n_kv_heads;
         int rows = r->n - row < GQA_PREFILL_TILE ? r->n - row : GQA_PREFILL_TILE;
@@ -177,7 +177,7 @@ static void attend_splits(run *r, gqa_worker *w, const gqa_layer *layer, int l) 
     int heads = r->m->config.n_kv_heads, total = 0, first = 0;
     for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * heads;
     int alone = r->n == 1 || r->pass->sessions != NULL, whole = alone && total == r->n * heads;
-    for (int u = gqa_unit_first(w, r->n * heads); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, r->n * heads) {
         place_group(r, layer, l, u / heads, u % heads);
         if (whole) attend_piece(r, w, l, u / heads, u % heads, 0), merge_pieces(r, layer, u / heads, u % heads);
     }
@@ -194,7 +194,7 @@ static void attend_splits(run *r, gqa_worker *w, const gqa_layer *layer, int l) 
 /* gate = silu(gate) * up, and its int8 form; a unit is a row's piece of 512. */
 static void activate(run *r, gqa_worker *w, int wants_q8) {
     int ffn = r->m->config.ffn_dim, pieces = (ffn + 511) / 512;
-    for (int u = gqa_unit_first(w, r->n * pieces); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, r->n * pieces) {
         int i = u / pieces, k0 = u % pieces * 512, k1 = k0 + 512 < ffn ? k0 + 512 : ffn;
         size_t at = (size_t)i * (size_t)ffn + (size_t)k0;
         r->kernels->swiglu(r->t->gate + at, r->t->gate + at, r->t->up + at, k1 - k0);
@@ -207,11 +207,11 @@ static void classify(run *r, gqa_worker *w) {
     int n_out = r->pass->n_out;
     size_t dim = (size_t)r->m->config.dim, skip = (size_t)(r->n - n_out) * dim;
     if (n_out == 0) return;
-    for (int i = gqa_unit_first(w, n_out); i >= 0; i = gqa_unit_next(w)) {
+    for_units(i, w, n_out) {
         float *x = r->t->x + skip + (size_t)i * dim;
         r->kernels->add(x, r->t->h + skip + (size_t)i * dim, (int)dim);
     }
-    for (int i = gqa_unit_first(w, n_out); i >= 0; i = gqa_unit_next(w)) {
+    for_units(i, w, n_out) {
         r->kernels->rmsnorm(r->t->h + (size_t)i * dim, r->t->x + skip + (size_t)i * dim, r->m->output_norm, (int)dim,
                             r->m->config.norm_eps);
         if (gqa_type_wants_q8(r->m->classifier.type)) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);

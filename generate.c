@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "weights/model_internal.h"
+#include "session/session_internal.h"
 #include "base/utf8.h"
 
 const char *gqa_version(void) { return GQA_VERSION; }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "formats/formats.h"
 #include "weights/model_internal.h"
 
 static const gqa_model_options default_options;
@@ -113,46 +114,3 @@ uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     if (!t) return 0;
     return 2 * (uint64_t)c->n_layers * (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim * (uint64_t)t->bytes / (uint64_t)t->block;
 }
-
-/* ---- vocabulary: the model's words for what tokenizer.h does ---------------------------------------------------- */
-
-int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err) {
-    if (!m->vocab)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the model has no vocabulary%s", m->file.path,
-                        m->file.n_meta ? "" : " (llama2.c checkpoints need a tokenizer file: -z FILE)");
-    return gqa_vocab_tokenize(m->vocab, text, len, flags, out, cap, err);
-}
-
-int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t **out, gqa_error *err) {
-    *out = NULL;
-    int cap = len < INT32_MAX / 8 ? (int)len + 3 : 0, n = cap; /* a text too long for gqa_tokenize gets its message */
-    for (int tries = 0; tries < 2; tries++, cap = n) {
-        int32_t *tokens = malloc(sizeof *tokens * (size_t)(cap + 1));
-        if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes", len);
-        n = gqa_tokenize(m, text, len, flags, tokens, cap, err);
-        if (n >= 0 && n <= cap) {
-            *out = tokens;
-            return n;
-        }
-        free(tokens);
-        if (n < 0) break;
-    }
-    return n;
-}
-
-int gqa_token_bytes(const gqa_model *m, int32_t token, char *out, int cap) {
-    return m->vocab ? gqa_vocab_token_bytes(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
-}
-
-int32_t gqa_token_find(const gqa_model *m, const char *text) {
-    return m->vocab ? gqa_vocab_find(m->vocab, text, strlen(text)) : -1;
-}
-
-int gqa_vocab_size(const gqa_model *m) { return m->vocab ? gqa_vocab_count(m->vocab) : 0; }
-int32_t gqa_token_bos(const gqa_model *m) { return m->vocab ? gqa_vocab_bos(m->vocab) : -1; }
-int32_t gqa_token_eos(const gqa_model *m) { return m->vocab ? gqa_vocab_eos(m->vocab) : -1; }
-int gqa_token_is_end(const gqa_model *m, int32_t token) { return m->vocab && gqa_vocab_is_end(m->vocab, token); }
-int gqa_token_is_control(const gqa_model *m, int32_t token) { return m->vocab && gqa_vocab_is_control(m->vocab, token); }
-int gqa_model_adds_bos(const gqa_model *m) { return m->vocab && gqa_vocab_adds_bos(m->vocab); }
-const char *gqa_model_chat_template(const gqa_model *m) { return m->vocab ? gqa_vocab_chat_template(m->vocab) : NULL; }
-const char *gqa_model_warning(const gqa_model *m) { return m->vocab ? gqa_vocab_warning(m->vocab) : NULL; }

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weights/model_internal.h"
+#include "session/session_internal.h"
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
@@ -29,8 +29,6 @@ static void take_acts(arena *a, gqa_acts *acts, int k, int rows) {
     void *memory = take(a, 1, gqa_acts_bytes(k, rows));
     if (memory) gqa_acts_init(acts, memory, k, rows);
 }
-
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* All buffers but the KV cache, in one place: called once to add up, once to hand out. */
 static void lay_out(gqa_session *s, arena *a) {
@@ -252,6 +250,11 @@ int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_
 }
 
 /* ---- state ------------------------------------------------------------------------------------------------------- */
+
+void gqa_session_watch_kv(gqa_session *s, gqa_on_kv on_kv, void *user) {
+    s->on_kv = on_kv;
+    s->on_kv_user = user;
+}
 
 int gqa_session_ring(const gqa_session *s) { return s->kv[0].n_tiles * GQA_KV_TILE; }
 

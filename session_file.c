@@ -15,7 +15,8 @@
  * accidents; anybody can compute it, so nothing is trusted because it fits. Cached values may be any, infinities and NaN too. */
 #include <string.h>
 
-#include "weights/model_internal.h"
+#include "base/hash.h"
+#include "session/session_internal.h"
 
 static const char magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '1'};
 enum { HEADER = 40 };

@@ -23,6 +23,15 @@ int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...);
 static inline int gqa_mul_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_mul_overflow(a, b, out) ? -1 : 0; }
 static inline int gqa_add_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_add_overflow(a, b, out) ? -1 : 0; }
 
+static inline int min_int(int a, int b) { return a < b ? a : b; }
+static inline int max_int(int a, int b) { return a > b ? a : b; }
+static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+/* n / m rounded up, for n >= 0 and m > 0. */
+static inline int ceil_div(int n, int m) { return (n + m - 1) / m; }
+/* n rounded up to a multiple of m, a power of two. */
+static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1); }
+
 /* Zeroed, 64-byte aligned memory from the system in whole pages; pages take no memory until touched. NULL when there
  * is none. huge: ask for huge pages (memory that will be filled entirely and read in streams). */
 void *gqa_pages_alloc(size_t size, int huge);
@@ -47,11 +56,6 @@ int gqa_output_open(gqa_output *o, const char *path, gqa_error *err);
 void gqa_output_write(gqa_output *o, const void *data, size_t size);  /* errors wait for gqa_output_finish */
 int gqa_output_finish(gqa_output *o, gqa_error *err);
 void gqa_output_cancel(gqa_output *o);                                /* drops it, if there is one */
-
-/* The kernels of that instruction set; isa NULL: of the one that $GQA_ISA names, else the best that this CPU has. NULL with
- * *err filled: it is not to be had. */
-struct gqa_kernels;
-const struct gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 
 /* Limits: anything above is refused before it is used. */
 enum {

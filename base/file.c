@@ -1,9 +1,6 @@
-/* file.c: error messages, pages of memory, mapped files, the choice of kernels. */
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, madvise */
+/* file.c: files mapped for reading, and files written beside their place and then renamed into it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,34 +8,6 @@
 #include <unistd.h>
 
 #include "base.h"
-#include "../kernels/kernels.h"
-
-int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...) {
-    if (err) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(err->message, sizeof err->message, format, args);
-        va_end(args);
-        err->code = code;
-    }
-    return code;
-}
-
-void *gqa_pages_alloc(size_t size, int huge) {
-    if (size == 0) size = 1;
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (huge) madvise(p, size, MADV_HUGEPAGE);
-#else
-    (void)huge;
-#endif
-    return p;
-}
-
-void gqa_pages_free(void *p, size_t size) {
-    if (p) munmap(p, size ? size : 1);
-}
 
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
     struct stat st;
@@ -95,11 +64,4 @@ int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
 void gqa_map_close(gqa_map *map) {
     if (map->data) munmap((void *)map->data, map->size);
     *map = (gqa_map){0};
-}
-
-const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err) {
-    if (!isa) isa = getenv("GQA_ISA");
-    const gqa_kernels *k = gqa_kernels_find(isa && *isa ? isa : NULL);
-    if (!k) gqa_fail(err, GQA_ERR_UNSUPPORTED, "instruction set \"%s\": not on this CPU or not in this build (scalar always is)", isa);
-    return k;
 }

@@ -53,6 +53,15 @@ int finish_stdout(void);
 void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
 double seconds_now(void);                                  /* monotonic */
 double median(double *values, int n);                      /* sorts values[n]; NaN of none */
+enum { MAX_ROUNDS = 50 };
+/* A figure taken several times. */
+typedef struct sample {
+    double values[MAX_ROUNDS];
+    int n;
+} sample;
+void sample_add(sample *s, double v);
+double sample_median(const sample *s);
+double sample_spread(const sample *s);  /* half of the largest minus the smallest, as a share of the median */
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
 

@@ -265,6 +265,22 @@ double median(double *values, int n) {
     return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+void sample_add(sample *s, double v) {
+    if (s->n < MAX_ROUNDS) s->values[s->n++] = v;
+}
+
+double sample_median(const sample *s) {
+    double sorted[MAX_ROUNDS];
+    memcpy(sorted, s->values, sizeof sorted);
+    return median(sorted, s->n);
+}
+
+double sample_spread(const sample *s) {
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    for (int i = 0; i < s->n; i++) low = fmin(low, s->values[i]), high = fmax(high, s->values[i]);
+    return s->n ? (high - low) / 2 / sample_median(s) : 0;
+}
+
 const char *human_bytes(double bytes, char buf[32]) {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int unit = 0;

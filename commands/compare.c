@@ -1,6 +1,7 @@
 /* compare.c: `run compare`: one model as MHA, GQA and MQA, side by side: memory, speed at each depth, quality. Variants are
  * pooled from a checkpoint in memory, or have random weights of a shape. All are measured in turns (A B C A B C), so that
  * what the machine does meanwhile falls on all of them alike. */
+#include "../formats/formats.h"
 #include "compare.h"
 
 #include <math.h>
@@ -9,24 +10,6 @@
 #include <unistd.h>
 
 #include "calibrate.h"
-
-/* ---- samples ----------------------------------------------------------------------------------------------------- */
-
-void sample_add(sample *s, double v) {
-    if (s->n < MAX_ROUNDS) s->values[s->n++] = v;
-}
-
-double sample_median(const sample *s) {
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, s->values, sizeof sorted);
-    return median(sorted, s->n);
-}
-
-double sample_spread(const sample *s) {
-    double low = HUGE_VAL, high = -HUGE_VAL;
-    for (int i = 0; i < s->n; i++) low = fmin(low, s->values[i]), high = fmax(high, s->values[i]);
-    return s->n ? (high - low) / 2 / sample_median(s) : 0;
-}
 
 /* ---- the variants ------------------------------------------------------------------------------------------------ */
 

@@ -5,16 +5,7 @@
 #include "machine.h"
 #include "score.h"
 
-enum { MAX_VARIANTS = 12, MAX_DEPTHS = 12, MAX_CACHES = 5, MAX_ROUNDS = 50 };
-
-/* A figure taken several times. */
-typedef struct sample {
-    double values[MAX_ROUNDS];
-    int n;
-} sample;
-void sample_add(sample *s, double v);
-double sample_median(const sample *s);
-double sample_spread(const sample *s);  /* half of the largest minus the smallest, as a share of the median */
+enum { MAX_VARIANTS = 12, MAX_DEPTHS = 12, MAX_CACHES = 5 };
 
 /* One head count. */
 typedef struct variant {

@@ -1,4 +1,5 @@
 /* convert.c: `run convert`: a checkpoint to another one: fewer KV heads, other types, llama2.c to GGUF. */
+#include "../formats/formats.h"
 #include "calibrate.h"
 
 #include <stdlib.h>

@@ -23,18 +23,18 @@ struct machine {
 
 static void touch(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w, BUFFER / CHUNK); u >= 0; u = gqa_unit_next(w)) memset(m->buffer + (size_t)u * CHUNK, u, CHUNK);
+    for_units(u, w, BUFFER / CHUNK) memset(m->buffer + (size_t)u * CHUNK, u, CHUNK);
 }
 
 static void read_all(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w, BUFFER / CHUNK); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, BUFFER / CHUNK)
         m->sink = m->kernels->peak_read(m->buffer + (size_t)u * CHUNK, CHUNK);
 }
 
 static void multiply_floats(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w, m->n_threads); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, m->n_threads) {
         double macs;
         m->sink = (double)m->kernels->peak_float(FLOAT_ROUNDS, &macs);
         if (u == 0) m->macs = macs;
@@ -43,7 +43,7 @@ static void multiply_floats(gqa_worker *w, void *arg) {
 
 static void multiply_ints(gqa_worker *w, void *arg) {
     machine *m = arg;
-    for (int u = gqa_unit_first(w, m->n_threads); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, m->n_threads) {
         double macs;
         m->sink = (double)m->kernels->peak_int8(FLOAT_ROUNDS / 2, &macs);
         if (u == 0) m->macs = macs;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/formats.h"
 #include "training.h"
 
 /* The vocabulary of the saved run, of a model file, or a new one. */

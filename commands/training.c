@@ -1,4 +1,5 @@
 /* training.c: what train and uptrain share (training.h). */
+#include "../formats/formats.h"
 #include "training.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/formats.h"
 #include "../convert/convert.h"
 #include "training.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../kernels/tensor.h"
-#include "../weights/model_internal.h"
+#include "../session/session_internal.h"
 #include "convert_internal.h"
 
 /* ---- samples ----------------------------------------------------------------------------------------------------- */
@@ -31,8 +31,7 @@ int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32
     out->v = calloc(count, sizeof *out->v);
     if (!status && (!out->k || !out->v)) status = gqa_fail(err, GQA_ERR_MEMORY, "no memory for the keys and values of %d tokens", n);
     if (!status) {
-        s->watch = take;
-        s->watch_user = out;
+        gqa_session_watch_kv(s, take, out);
         status = gqa_session_eval(s, tokens, n, err);
     }
     gqa_session_free(s);

@@ -1,4 +1,5 @@
 /* convert.c: streams the tensors and the metadata of a checkpoint into a new one. */
+#include "../formats/gguf.h"
 #include "convert.h"
 
 #include <stdio.h>

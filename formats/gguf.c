@@ -12,15 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint.h"
 #include "../base/cursor.h"
 #include "../kernels/tensor.h"
+#include "gguf.h"
 
 enum { MIN_ENTRY = 8 + 1 + 4 + 1, MIN_TENSOR = 8 + 1 + 4 + 8 + 4 + 8, MAX_KEY = 65535, MAX_ALIGNMENT = 65536,
        MAX_ENTRIES = 1 << 16 /* of metadata and of tensors: far above any real file, small enough to allocate for */ };
 
-/* Bytes of a scalar value type; 0 for strings, arrays and unknown numbers. */
-static unsigned scalar_size(uint32_t type) {
+unsigned gguf_scalar_size(uint32_t type) {
     static const unsigned char sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     return type < sizeof sizes ? sizes[type] : 0;
 }
@@ -54,7 +53,7 @@ static double number_at(uint32_t type, const uint8_t *p) {
 
 /* A scalar as integer and as number; float values leave the integer 0. */
 static void read_scalar(gqa_cursor *in, gguf_entry *e) {
-    unsigned n = scalar_size((uint32_t)e->type);
+    unsigned n = gguf_scalar_size((uint32_t)e->type);
     uint64_t at = in->at, raw = cursor_scalar(in, n);
     if (in->bad) return;
     e->f = number_at((uint32_t)e->type, in->data + at);
@@ -70,7 +69,7 @@ static void read_scalar(gqa_cursor *in, gguf_entry *e) {
 static int read_array(gqa_checkpoint *c, gqa_cursor *in, gguf_entry *e, const char *key, gqa_error *err) {
     e->array_type = (int)cursor_u32(in);
     e->count = cursor_u64(in);
-    unsigned size = scalar_size((uint32_t)e->array_type);
+    unsigned size = gguf_scalar_size((uint32_t)e->array_type);
     if (in->bad) return 0;
     if (!size && e->array_type != GGUF_STRING)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: metadata %s: arrays of type %d are not supported", c->path, key, e->array_type);
@@ -94,7 +93,7 @@ static int read_entry(gqa_checkpoint *c, gqa_cursor *in, gguf_entry *e, gqa_erro
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: a metadata key of %llu bytes", c->path, (unsigned long long)e->key.size);
     if (e->type == GGUF_STRING) e->string = read_string(in);
     else if (e->type == GGUF_ARRAY) return read_array(c, in, e, key, err);
-    else if (scalar_size((uint32_t)e->type)) read_scalar(in, e);
+    else if (gguf_scalar_size((uint32_t)e->type)) read_scalar(in, e);
     else return gqa_fail(err, GQA_ERR_FORMAT, "%s: metadata %s: unknown value type %d", c->path, key, e->type);
     return 0;
 }
@@ -166,7 +165,7 @@ gqa_bytes gguf_next_string(const uint8_t **cursor) {
 }
 
 double gguf_array_number(const gguf_entry *e, uint64_t i) {
-    return number_at((uint32_t)e->array_type, e->array + i * scalar_size((uint32_t)e->array_type));
+    return number_at((uint32_t)e->array_type, e->array + i * gguf_scalar_size((uint32_t)e->array_type));
 }
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */

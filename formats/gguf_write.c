@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint.h"
+#include "gguf.h"
 #include "../kernels/tensor.h"
 
 enum { ALIGNMENT = 32 };

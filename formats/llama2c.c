@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint.h"
+#include "formats.h"
 #include "../base/cursor.h"
 
 enum { MAGIC = 0x616b3432, MATRICES = 7 };

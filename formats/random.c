@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../weights/model_internal.h"
+#include "../kernels/tensor.h"
+#include "formats.h"
 #include "../base/random.h"
 
 enum { POOL_VALUES = 1 << 18 };  /* distinct random values; a large matrix repeats them at shifting offsets */

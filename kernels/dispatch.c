@@ -1,6 +1,8 @@
 /* dispatch.c: the one place where an instruction set is chosen. GQA_ONLY_SCALAR leaves all but plain C out. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "../base/base.h"
 #include "kernels.h"
 
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
@@ -39,11 +41,20 @@ static const gqa_kernels *neon(void) { return &gqa_kernels_neon; }
 static const gqa_kernels *neon(void) { return NULL; }
 #endif
 
-const gqa_kernels *gqa_kernels_find(const char *name) {
+const gqa_kernels *gqa_kernels_find(const char *isa) {
     static const struct { const char *name; const gqa_kernels *(*find)(void); } sets[] = {{"avx512", avx512}, {"avx2", avx2}, {"neon", neon}};
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
-        const gqa_kernels *k = !name || !strcmp(name, sets[i].name) ? sets[i].find() : NULL;
+        const gqa_kernels *k = !isa || !strcmp(isa, sets[i].name) ? sets[i].find() : NULL;
         if (k) return k;
     }
-    return !name || !strcmp(name, "scalar") ? &gqa_kernels_scalar : NULL;
+    return !isa || !strcmp(isa, "scalar") ? &gqa_kernels_scalar : NULL;
+}
+
+const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err) {
+    if (!isa) isa = getenv("GQA_ISA");
+    const gqa_kernels *k = gqa_kernels_find(isa && *isa ? isa : NULL);
+    if (!k)
+        gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                 "instruction set \"%s\": not on this CPU or not in this build (scalar always is)", isa);
+    return k;
 }

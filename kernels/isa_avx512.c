@@ -1,8 +1,8 @@
-/* isa_avx512.c: the kernels for x86-64 CPUs with AVX-512 and VNNI (Ice Lake 2019, Zen 4 2022, and later). With GQA_SIMDE
- * defined the instructions are emulated in portable C by the SIMDe headers, so that tests of them run on any machine. */
+/* isa_avx512.c: the kernels for x86-64 CPUs with AVX-512 and VNNI (Ice Lake 2019, Zen 4 2022, and later). GQA_SIMDE may
+ * name a header that emulates the instructions in portable C, so that tests of them run on any machine (scripts/test-isas.sh). */
 #if defined(__x86_64__) || defined(GQA_SIMDE)
 #ifdef GQA_SIMDE
-#include "../tests/simde_avx512.h"
+#include GQA_SIMDE
 #else
 #include <immintrin.h>
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"

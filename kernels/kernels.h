@@ -160,9 +160,11 @@ size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
 size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
 size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend and attend_prefill */
 
-/* The best table for this CPU, or the one named ("scalar", "avx2", "avx512", "neon"); NULL: this CPU or this build does
- * not have it. */
-const gqa_kernels *gqa_kernels_find(const char *name);
+/* The table of that instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that this CPU has. NULL:
+ * this CPU or this build does not have it. */
+const gqa_kernels *gqa_kernels_find(const char *isa);
+/* The same, where isa NULL is first looked for in the environment ($GQA_ISA), and NULL comes with a message. */
+const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
 
 #endif

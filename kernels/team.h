@@ -1,9 +1,9 @@
 /* team.h: a team of threads that walks through a computation together. One OpenMP parallel region holds the whole
  * computation; inside it every thread runs the same code, a row of phases. A phase is a loop over units of work:
  *
- *     static void work(gqa_worker *w, void *arg) {
- *         for (int u = gqa_unit_first(w, n_units); u >= 0; u = gqa_unit_next(w)) compute(u);
- *         for (int u = gqa_unit_first(w, n_others); ...        // here every compute(u) of the phase above is done
+ *     static void work(gqa_worker *me, void *arg) {
+ *         for_units(u, me, n_units) compute(u);
+ *         for_units(u, me, n_others) ...        // here every compute(u) of the phase above is done
  *     }
  *     gqa_team_run(team, n_threads, work, arg);
  *
@@ -31,7 +31,7 @@ int gqa_threads_default(void);
 gqa_team *gqa_team_new(int max_threads);  /* NULL: no memory */
 void gqa_team_free(gqa_team *team);
 /* Runs fn on min(n_threads, max_threads) threads, or fewer if the system gives fewer; returns when all are done. */
-void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *w, void *arg), void *arg);
+void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *me, void *arg), void *arg);
 
 /* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and gives a unit to do, or
  * -1 when the phase is over. */
@@ -39,5 +39,7 @@ int gqa_unit_first(gqa_worker *w, int n_units);
 /* The unit it had is done; the next one, or -1 when all units of the phase are done. Waits for those that others hold: spins
  * briefly, then yields, then sleeps. */
 int gqa_unit_next(gqa_worker *w);
+/* A phase: u takes each unit in turn that this thread is given. */
+#define for_units(u, me, n) for (int u = gqa_unit_first(me, n); u >= 0; u = gqa_unit_next(me))
 
 #endif

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../model.h"
+#include "../model.h" /* for gqa_type and gqa_error, nothing else */
 
 /* Values come in blocks: block values take bytes bytes. F32: 1 and 4; Q4_0: 32 and 18; Q6_K: 256 and 210. */
 typedef struct gqa_type_info {

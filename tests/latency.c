@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "../formats/formats.h"
 #include "../convert/convert.h"
 
 static double now(void) {

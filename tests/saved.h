@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "../weights/model_internal.h" /* gqa_hash */
+#include "../base/hash.h"
 
 enum { HEADER = 40 };
 

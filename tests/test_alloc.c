@@ -1,6 +1,8 @@
 /* test_alloc.c: every allocation fails once: opening, tokenizing, sessions, evaluation, generation, saving, loading, conversion and
  * training each end with an error value and give back all they took. The linker puts the functions below in place of the real ones
  * (--wrap, see the Makefile); the address sanitizer's run shows what is not given back, and so does the count kept here. */
+#include "../formats/formats.h"
+#include "../formats/gguf.h"
 #include "test.h"
 
 #include <malloc.h>

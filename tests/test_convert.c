@@ -1,5 +1,7 @@
 /* test_convert.c: conversion keeps what it must keep: the same heads pool to the same function, turning and regrouping
  * heads changes no logit, a rotation that RoPE does not allow does; types, metadata and failures. */
+#include "../formats/formats.h"
+#include "../formats/gguf.h"
 #include "test.h"
 
 #include <unistd.h>

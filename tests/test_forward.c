@@ -3,7 +3,7 @@
  * prompts against token by token; one thread against several; GQA against MHA with its KV heads repeated. */
 #include "test.h"
 
-#include "../formats/checkpoint.h"
+#include "../formats/gguf.h"
 #include "../kernels/tensor.h"
 #include "reference.h"
 

@@ -2,7 +2,7 @@
  * token is known: UTF-8 split over tokens, stop strings over token borders, the ends of a text. */
 #include "test.h"
 
-#include "../formats/checkpoint.h"
+#include "../formats/gguf.h"
 
 /* ---- sampler ----------------------------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
  * set, one thread and two, token by token and at once, repacked and not. */
 #include "test.h"
 
-#include "../formats/checkpoint.h"
+#include "../formats/formats.h"
 #include "reference.h"
 
 enum { MAX_TOKENS = 64, MAX_GOLDEN = 32, MAX_LAYERS = 6 };

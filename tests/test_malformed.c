@@ -3,7 +3,7 @@
  * sanitizer sees a read of one byte too many. */
 #include "test.h"
 
-#include "../formats/checkpoint.h"
+#include "../formats/gguf.h"
 
 enum { DIM = 8, LAYERS = 2, HEADS = 4, KV_HEADS = 2, FFN = 12, VOCAB = 300 };
 

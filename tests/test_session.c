@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "../session/session_internal.h"
 #include "saved.h"
 
 enum { VOCAB = 101 };

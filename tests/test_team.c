@@ -22,7 +22,7 @@ static void step(gqa_worker *w, void *arg) {
     for (int p = 0; p < PHASES; p++) {
         if (w->id == k->sleeper && p % 50 == 20) nanosleep(&(struct timespec){0, 3000000}, NULL);
         if (w->id == k->leaver && w->n > 1 && p == PHASES / 2) return;
-        for (int u = gqa_unit_first(w, units_in(p)); u >= 0; u = gqa_unit_next(w)) {
+        for_units(u, w, units_in(p)) {
             for (int i = 0; p > 0 && i < units_in(p - 1); i++)
                 if (atomic_load_explicit(&k->done[p - 1][i], memory_order_relaxed) != 1) atomic_fetch_add(&k->too_early, 1);
             if (w->id == k->sleeper && u == 5 && p % 50 == 21) nanosleep(&(struct timespec){0, 2000000}, NULL);

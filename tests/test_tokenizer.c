@@ -3,7 +3,7 @@
 #include "test.h"
 
 #include "../model.h"
-#include "../formats/checkpoint.h"
+#include "../formats/gguf.h"
 #include "../vocab/tokenizer.h"
 
 static gqa_model *open_vocab(const char *name, const char *tokenizer) {

@@ -1,5 +1,6 @@
 /* test_train.c: training: gradients against finite differences of the double-precision reference, the optimiser against its
  * formulas, thread counts, resuming, files, validation, the vocabulary trainer and the order of the data. */
+#include "../formats/formats.h"
 #include "test.h"
 
 #include <unistd.h>

@@ -20,20 +20,20 @@ static void norm_grad(gqa_worker *w, const pass *p, const float *x, size_t weigh
     const net *n = p->net;
     size_t dim = (size_t)n->config.dim;
     int units = pieces(p->tokens, NORM_TOKENS);
-    for (int u = gqa_unit_first(w, units); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, units) {
         float *sum = p->b->partial + (size_t)u * dim;
         memset(sum, 0, dim * sizeof *sum);
         for (int t = u * NORM_TOKENS; t < p->tokens && t < (u + 1) * NORM_TOKENS; t++)
             p->k->rmsnorm_grad(p->b->dx + (size_t)t * dim, sum, p->b->dnormed + (size_t)t * dim, x + (size_t)t * dim,
                                n->params + weights, n->config.dim, n->config.norm_eps);
     }
-    for (int one = gqa_unit_first(w, 1); one >= 0; one = gqa_unit_next(w))
+    for_units(one, w, 1)
         for (int u = 0; u < units; u++) p->k->add(n->grads + weights, p->b->partial + (size_t)u * dim, n->config.dim);
 }
 
 static void swiglu_back(gqa_worker *w, const pass *p, const layer_acts *a) {
     int ffn = p->net->config.ffn_dim;
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
         for (int t = u * ROW_TOKENS; t < p->tokens && t < (u + 1) * ROW_TOKENS; t++) {
             const float *gu = a->gu + (size_t)t * 2 * (size_t)ffn;
             float *dgu = p->b->dgu + (size_t)t * 2 * (size_t)ffn;
@@ -43,9 +43,9 @@ static void swiglu_back(gqa_worker *w, const pass *p, const layer_acts *a) {
 
 static void attention_back(gqa_worker *w, const pass *p, const layer_acts *a) {
     const net *n = p->net;
-    for (int u = gqa_unit_first(w, p->n * n->config.n_kv_heads); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, p->n * n->config.n_kv_heads)
         train_attention_backward(p, a, u, w->id);
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
         train_rotate(p, n, p->b->dqkv, u * ROW_TOKENS,
                     (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 1);
 }
@@ -54,7 +54,7 @@ static void attention_back(gqa_worker *w, const pass *p, const layer_acts *a) {
 static const float *site_grad(gqa_worker *w, const pass *p, int site, float *out) {
     int dim = p->net->config.dim;
     if (p->drop.share == 0) return p->b->dx;
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS)) {
         int from = u * ROW_TOKENS, count = p->tokens - from < ROW_TOKENS ? p->tokens - from : ROW_TOKENS;
         size_t at = (size_t)from * (size_t)dim;
         train_dropout_rows(&p->drop, site, from, count, p->b->dx + at, out + at, dim, 0);
@@ -67,7 +67,7 @@ static void embedding_back(gqa_worker *w, const pass *p) {
     const net *n = p->net;
     enum { COLUMNS = 32 };
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w, pieces(n->config.dim, COLUMNS)); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, pieces(n->config.dim, COLUMNS)) {
         size_t from = (size_t)u * COLUMNS;
         int count = dim - from < COLUMNS ? (int)(dim - from) : COLUMNS;
         for (int t = 0; t < p->tokens; t++) {
@@ -79,7 +79,7 @@ static void embedding_back(gqa_worker *w, const pass *p) {
 
 static void clear_dx(gqa_worker *w, const pass *p) {
     size_t dim = (size_t)p->net->config.dim;
-    for (int u = gqa_unit_first(w, p->n); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, p->n)
         memset(p->b->dx + (size_t)u * (size_t)p->net->length * dim, 0,
                (size_t)p->net->length * dim * sizeof *p->b->dx);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/gguf.h"
 #include "../kernels/tensor.h"
 #include "train_internal.h"
 

@@ -23,7 +23,7 @@ static int units_of(const gemm *g, int *rows, int *cols) {
 void train_products(gqa_worker *w, const pass *p, const gemm *g, int n) {
     int total = 0, rows, cols;
     for (int i = 0; i < n; i++) total += units_of(&g[i], &rows, &cols);
-    for (int u = gqa_unit_first(w, total); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, total) {
         const gemm *x = g;
         int unit = u, units;
         while (unit >= (units = units_of(x, &rows, &cols))) unit -= units, x++;
@@ -45,7 +45,7 @@ static void linear(gqa_worker *w, const pass *p, float *y, const float *x, const
 static void norm_rows(gqa_worker *w, const pass *p, const net *n, float *out, const float *x, const float *weights,
                       float *copy) {
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS)) {
         int end = (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens;
         for (int t = u * ROW_TOKENS; t < end; t++)
             p->k->rmsnorm(out + (size_t)t * dim, x + (size_t)t * dim, weights, n->config.dim, n->config.norm_eps);
@@ -65,7 +65,7 @@ static void linear_add(gqa_worker *w, const pass *p, const net *n, int site, flo
     }
     float *room = p->b->dnormed; /* not in use before the way back */
     linear(w, p, room, in, weights, dim, cols, 0);
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS)) {
         int from = u * ROW_TOKENS, count = p->tokens - from < ROW_TOKENS ? p->tokens - from : ROW_TOKENS;
         size_t at = (size_t)from * (size_t)dim;
         train_dropout_rows(&p->drop, site, from, count, room + at, out + at, dim, 1);
@@ -74,7 +74,7 @@ static void linear_add(gqa_worker *w, const pass *p, const net *n, int site, flo
 
 static void embed(gqa_worker *w, const pass *p, net *n) {
     size_t dim = (size_t)n->config.dim;
-    for (int u = gqa_unit_first(w, p->n); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, p->n) {
         const int32_t *in = p->input + (size_t)u * ((size_t)n->length + 1);
         float *x = n->acts[0].x + (size_t)u * (size_t)n->length * dim;
         for (int t = 0; t < n->length; t++)
@@ -93,19 +93,19 @@ void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token
 }
 
 static void rotate(gqa_worker *w, const pass *p, const net *n, float *qkv) {
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
         train_rotate(p, n, qkv, u * ROW_TOKENS,
                     (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 0);
 }
 
 static void attention(gqa_worker *w, const pass *p, const net *n, const layer_acts *a) {
-    for (int u = gqa_unit_first(w, p->n * n->config.n_kv_heads); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, p->n * n->config.n_kv_heads)
         train_attention_forward(p, n, a, u, w->id);
 }
 
 static void swiglu_rows(gqa_worker *w, const pass *p, const net *n, const layer_acts *a) {
     int ffn = n->config.ffn_dim;
-    for (int u = gqa_unit_first(w, pieces(p->tokens, ROW_TOKENS)); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
         for (int t = u * ROW_TOKENS; t < p->tokens && t < (u + 1) * ROW_TOKENS; t++) {
             const float *gu = a->gu + (size_t)t * 2 * (size_t)ffn;
             p->k->swiglu(a->hidden + (size_t)t * (size_t)ffn, gu, gu + ffn, ffn);

@@ -44,7 +44,7 @@ static double token_loss(const pass *p, float *z, float *q, int target) {
 
 static void loss_rows(gqa_worker *w, const pass *p, int t0, int count) {
     size_t vocab = (size_t)p->net->config.vocab_size;
-    for (int u = gqa_unit_first(w, (count + ROW_TOKENS - 1) / ROW_TOKENS); u >= 0; u = gqa_unit_next(w))
+    for_units(u, w, (count + ROW_TOKENS - 1) / ROW_TOKENS)
         for (int i = u * ROW_TOKENS; i < count && i < (u + 1) * ROW_TOKENS; i++) {
             float *z = p->b->logits + (size_t)i * vocab;
             if (p->all_logits) memcpy(p->all_logits + (size_t)(t0 + i) * vocab, z, vocab * sizeof *z);

@@ -18,7 +18,7 @@ size_t train_sum_units(const net *n) { return (n->n_params + SUM_VALUES - 1) / S
 /* Sums of squares of SUM_VALUES gradients each, which every thread then adds up in order. */
 static void sum_squares(gqa_worker *w, gqa_trainer *t) {
     size_t n = t->net.n_params;
-    for (int u = gqa_unit_first(w, (int)train_sum_units(&t->net)); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, (int)train_sum_units(&t->net)) {
         size_t from = (size_t)u * SUM_VALUES, to = from + SUM_VALUES < n ? from + SUM_VALUES : n;
         double sum = 0;
         for (; from + 256 <= to; from += 256)
@@ -43,7 +43,7 @@ void train_update(gqa_worker *w, gqa_trainer *t, double grad_norm) {
     a.grad_scale = grad_norm > (double)o->clip ? (float)((double)o->clip / grad_norm) : 1.0f;
     a.correct1 = (float)(1 / (1 - pow((double)o->beta1, step)));
     a.correct2 = (float)(1 / (1 - pow((double)o->beta2, step)));
-    for (int u = gqa_unit_first(w, n->n_weights); u >= 0; u = gqa_unit_next(w)) {
+    for_units(u, w, n->n_weights) {
         const weight *x = &n->weights[u];
         a.decay = x->rows > 1 && o->decay > 0 ? o->decay : 0;
         t->k->adamw(n->params + x->offset, t->m + x->offset, t->v + x->offset, n->grads + x->offset,

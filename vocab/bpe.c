@@ -50,10 +50,8 @@ static candidate pop(merger *m) {
 
 static const merge_rule *find_rule(const gqa_vocab *v, int32_t left, int32_t right) {
     if (!v->rules_size || left < 0 || right < 0) return NULL;
-    uint32_t i = ((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u) & (v->rules_size - 1);
-    for (; v->rules[i].left >= 0; i = (i + 1) & (v->rules_size - 1))
-        if (v->rules[i].left == left && v->rules[i].right == right) return &v->rules[i];
-    return NULL;
+    const merge_rule *slot = vocab_merge_slot(v, left, right);
+    return slot->left < 0 ? NULL : slot;
 }
 
 /* Each merge makes at most two new candidates, so the heap never holds more than 3 n. */

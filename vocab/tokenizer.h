@@ -2,7 +2,7 @@
 #ifndef GQA_TOKENIZER_H
 #define GQA_TOKENIZER_H
 
-#include "../formats/checkpoint.h"
+#include "../formats/gguf.h"
 
 typedef struct gqa_vocab gqa_vocab;
 
@@ -18,7 +18,7 @@ int gqa_vocab_from_llama2c(gqa_vocab **out, const void *data, size_t size, int v
                            gqa_error *err);
 void gqa_vocab_free(gqa_vocab *v);
 
-/* The vocabulary halves of the gqa_model functions of the same name (model.h). */
+/* The vocabulary halves of the gqa_model functions of the same name (model.h). The first two are in ../tokenizer.c. */
 int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigned flags, int32_t *out, int cap,
                        gqa_error *err);
 int gqa_vocab_token_bytes(const gqa_vocab *v, int32_t token, char *out, int cap);

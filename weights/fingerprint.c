@@ -1,19 +1,8 @@
 /* fingerprint.c: telling models apart, for files that belong to one. */
 #include <string.h>
 
+#include "../base/hash.h"
 #include "model_internal.h"
-
-uint64_t gqa_hash(uint64_t h, const void *data, size_t size) {
-    const uint8_t *p = data;
-    for (; size >= 8; p += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        h = (h ^ word) * 0x100000001B3u;
-        h ^= h >> 29;
-    }
-    for (; size; p++, size--) h = (h ^ *p) * 0x100000001B3u;
-    return h;
-}
 
 uint64_t gqa_model_fingerprint(const gqa_model *m) {
     uint64_t h = 0xCBF29CE484222325u;

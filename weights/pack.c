@@ -5,9 +5,11 @@
  *    8  fingerprint  u64 of the model
  *   16  bytes        u64 of what follows at 4096
  * 4096  the panels of every matrix, wq of layer 0 first, the classifier last */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../kernels/team.h"
 #include "model_internal.h"
 
 enum { PACK_CHUNK = 16 };  /* panels a unit of work */
@@ -33,7 +35,7 @@ static int matrix_of(const job *j, int unit) {
 static void pack(gqa_worker *worker, void *arg) {
     job *j = arg;
     int total = j->first[j->n_matrices];
-    for (int u = gqa_unit_first(worker, total); u >= 0; u = gqa_unit_next(worker)) {
+    for_units(u, worker, total) {
         if (atomic_load_explicit(&j->cancelled, memory_order_relaxed)) continue;
         int i = matrix_of(j, u);
         gqa_matrix *w = gqa_model_matrix(j->m, i);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../../session/session_internal.h"
 #include "../saved.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

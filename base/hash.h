@@ -1,0 +1,22 @@
+/* hash.h: a 64-bit hash for telling contents apart, and a checksum; not for adversaries. */
+#ifndef GQA_HASH_H
+#define GQA_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* FNV-1a over 64-bit words, the rest by bytes. */
+static inline uint64_t gqa_hash(uint64_t h, const void *data, size_t size) {
+    const uint8_t *p = data;
+    for (; size >= 8; p += 8, size -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        h = (h ^ word) * 0x100000001B3u;
+        h ^= h >> 29;
+    }
+    for (; size; p++, size--) h = (h ^ *p) * 0x100000001B3u;
+    return h;
+}
+
+#endif
