@@ -152,21 +152,21 @@ static int pieces_of(const run *r, int row) {
 
 static float *parts_of(const run *r, int row, int kv_head) {
     size_t heads = (size_t)row * (size_t)r->m->config.n_kv_heads + (size_t)kv_head;
-    return r->t->parts + heads * (size_t)r->t->max_parts * gqa_part_floats(r->group, r->m->config.head_dim);
+    return r->t->parts + heads * (size_t)r->t->max_parts * gqa_partial_floats(r->group, r->m->config.head_dim);
 }
 
 static void attend_piece(run *r, gqa_worker *w, int l, int i, int kv_head, int piece) {
     int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1);
     int t0 = (begin / GQA_KV_SPLIT + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT, d = r->m->config.head_dim;
     const float *q = r->t->q + group_at(r, i, kv_head);
-    float *out = parts_of(r, i, kv_head) + (size_t)piece * gqa_part_floats(r->group, d);
-    r->kernels->attend(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin, t1 < end ? t1 : end, out, scratch_of(r, w));
+    float *out = parts_of(r, i, kv_head) + (size_t)piece * gqa_partial_floats(r->group, d);
+    r->kernels->attend_decode(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin, t1 < end ? t1 : end, out, scratch_of(r, w));
 }
 
 static void merge_pieces(run *r, const gqa_layer *layer, int i, int kv_head) {
     size_t d = (size_t)r->m->config.head_dim;
     float *out = r->t->attn + group_at(r, i, kv_head);
-    r->kernels->attend_merge(parts_of(r, i, kv_head), pieces_of(r, i), r->group, (int)d, out, d);
+    r->kernels->combine_splits(parts_of(r, i, kv_head), pieces_of(r, i), r->group, (int)d, out, d);
     quantize_group(r, layer, i, i + 1, kv_head);
 }
 

@@ -107,7 +107,7 @@ void gqa_model_close(gqa_model *m) {
 }
 
 const gqa_config *gqa_model_config(const gqa_model *m) { return &m->config; }
-void gqa_model_get_stats(const gqa_model *m, gqa_model_stats *out) { *out = m->stats; }
+const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) { return &m->stats; }
 
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);

@@ -155,7 +155,7 @@ typedef struct gqa_model_stats {
     const char *type_name;   /* of most weights: "q8_0", or "mixed" names like "q4_k + q6_k" */
     const char *isa;         /* instruction set chosen */
 } gqa_model_stats;
-void gqa_model_get_stats(const gqa_model *model, gqa_model_stats *out);
+const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
 /* Bytes of KV cache one position takes: 2 * n_layers * n_kv_heads * head_dim * (bytes an element). */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
@@ -196,6 +196,10 @@ const char *gqa_model_warning(const gqa_model *model);            /* something o
 
 /* ---- session -------------------------------------------------------------------------------------------------- */
 
+/* A program's own threads: runs fn(arg, 0) to fn(arg, n - 1), each once, and returns when all have returned. Best all at once,
+ * each on a thread of its own; correct in any order. */
+typedef void (*gqa_run_parallel)(void *user, int n, void (*fn)(void *arg, int thread), void *arg);
+
 typedef struct gqa_session_options {
     int context;      /* positions; 0: the smaller of 4096 and the model's context_length */
     const char *kv;   /* KV cache type: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL: "f16" */
@@ -220,7 +224,7 @@ int gqa_session_eval_all(gqa_session *session, const int32_t *tokens, int n, flo
 /* Batched decoding: one token for each of n different sessions over one model; the weights are read once for all.
  * Logits are then in each session. Either all sessions advance or none does. The threads and the scratch of the session with the
  * longest context are used; a cancel is heard on sessions[0]. */
-int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_error *err);
+int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err);
 
 /* Logits after the last token, [vocab_size]; valid until the next call on the session. NULL before the first eval
  * and after a rewind. */
@@ -235,10 +239,10 @@ int gqa_session_threads(const gqa_session *session);
 
 /* Forgets all tokens from position on. With a sliding window, positions already overwritten cannot come back:
  * GQA_ERR_ARGUMENT, and the session is unchanged (position 0 always works). */
-int gqa_session_rewind(gqa_session *session, int position);
+int gqa_session_rewind(gqa_session *session, int position, gqa_error *err);
 
 /* For speed measurements: appends n positions with random keys and values, without computing them. */
-int gqa_session_fill(gqa_session *session, int n, uint64_t seed, gqa_error *err);
+int gqa_session_fill_random(gqa_session *session, int n, uint64_t seed, gqa_error *err);
 
 /* Makes a running or the next gqa_session_eval return GQA_ERR_CANCELLED within a layer's time. May be called from
  * another thread or a signal handler. The request is dropped when an eval has obeyed it. */

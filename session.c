@@ -53,7 +53,7 @@ static void lay_out(gqa_session *s, arena *a) {
     t->cos_sin = take(a, rows * (uint64_t)c->rope_dim, sizeof(float));
     t->max_parts = s->context / GQA_KV_SPLIT + 2;
     t->parts = take(a, (uint64_t)GQA_DECODE_ROWS * (uint64_t)c->n_kv_heads * (uint64_t)t->max_parts,
-                    gqa_part_floats(group, c->head_dim) * sizeof(float));
+                    gqa_partial_floats(group, c->head_dim) * sizeof(float));
     t->logits = take(a, GQA_DECODE_ROWS * vocab, sizeof(float));
     take_acts(a, &t->a_dim, c->dim, t->rows);
     take_acts(a, &t->a_q, (int)q_dim, t->rows);
@@ -169,7 +169,7 @@ static int check_tokens(const gqa_session *s, const int32_t *tokens, int n, gqa_
 
 static void note_position(gqa_session *s, int position) {
     s->position = position;
-    if (position > s->high) s->high = position;
+    if (position > s->high_water) s->high_water = position;
 }
 
 /* Runs n tokens in passes. all: [n, vocab_size] or NULL for the last token's logits only. */
@@ -183,9 +183,9 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
         gqa_pass pass = {.session = s, .tokens = tokens + done, .n = count, .n_out = all ? count : last};
         pass.logits = all ? all + (size_t)done * vocab : s->logits;
         status = gqa_forward(&pass);
-        s->high = s->high > s->position + count ? s->high : s->position + count;
+        s->high_water = s->high_water > s->position + count ? s->high_water : s->position + count;
         if (status) {
-            gqa_session_rewind(s, start);  /* refused when a sliding window has moved on: whole passes stay */
+            gqa_session_rewind(s, start, NULL);  /* refused when a sliding window has moved on: whole passes stay */
             s->has_logits = 0;
             return gqa_fail(err, status, "evaluation was cancelled at position %d", s->position);
         }
@@ -205,7 +205,7 @@ int gqa_session_eval_all(gqa_session *s, const int32_t *tokens, int n, float *lo
 }
 
 /* Every session is checked before any moves. */
-static int check_sessions(gqa_session **sessions, const int32_t *tokens, int n, gqa_error *err) {
+static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err) {
     if (n <= 0 || !sessions || !tokens) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
     for (int i = 0; i < n; i++) {
         if (sessions[i]->model != sessions[0]->model)
@@ -218,7 +218,7 @@ static int check_sessions(gqa_session **sessions, const int32_t *tokens, int n, 
     return 0;
 }
 
-int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_error *err) {
+int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err) {
     int status = check_sessions(sessions, tokens, n, err), rows = GQA_DECODE_ROWS;
     if (status) return status;
     gqa_session *lead = sessions[0]; /* whose scratch has room for the pieces of the longest */
@@ -234,7 +234,7 @@ int gqa_sessions_eval(gqa_session **sessions, const int32_t *tokens, int n, gqa_
         status = gqa_forward(&pass);
         if (status) {
             for (int i = 0; i < done + count; i++) {  /* a written slot is harmless: nothing reads past position */
-                if (sessions[i]->high == sessions[i]->position) sessions[i]->high++;
+                if (sessions[i]->high_water == sessions[i]->position) sessions[i]->high_water++;
                 sessions[i]->has_logits = 0;
             }
             return gqa_fail(err, status, "batched evaluation was cancelled");
@@ -258,17 +258,20 @@ void gqa_session_watch_kv(gqa_session *s, gqa_on_kv on_kv, void *user) {
 
 int gqa_session_ring(const gqa_session *s) { return s->kv[0].n_tiles * GQA_KV_TILE; }
 
-int gqa_session_rewind(gqa_session *s, int position) {
-    if (position < 0 || position > s->position) return GQA_ERR_ARGUMENT;
+int gqa_session_rewind(gqa_session *s, int position, gqa_error *err) {
+    if (position < 0 || position > s->position)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "rewind to position %d: expected 0 to %d", position, s->position);
     int window = s->model->config.window, oldest = window > 0 && position > window ? position - window + 1 : 0;
-    if (position > 0 && oldest < s->high - gqa_session_ring(s)) return GQA_ERR_ARGUMENT;
-    if (position == 0) s->high = 0;
+    if (position > 0 && oldest < s->high_water - gqa_session_ring(s))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "rewind to position %d: the sliding window has overwritten positions before %d",
+                        position, s->high_water - gqa_session_ring(s));
+    if (position == 0) s->high_water = 0;
     if (position != s->position) s->has_logits = 0;
     s->position = position;
     return 0;
 }
 
-int gqa_session_fill(gqa_session *s, int n, uint64_t seed, gqa_error *err) {
+int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err) {
     enum { POOL = 61 };  /* distinct vectors; a prime, so that heads and layers meet different ones at a position */
     const gqa_config *c = &s->model->config;
     size_t d = (size_t)c->head_dim;

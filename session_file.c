@@ -32,7 +32,7 @@ static uint32_t ring_of(const gqa_session *s) {  /* 0 when the cache holds every
 }
 
 /* Positions past the present one that overwrote older ones in a ring. */
-static uint32_t written_ahead(const gqa_session *s) { return ring_of(s) ? (uint32_t)(s->high - s->position) : 0; }
+static uint32_t written_ahead(const gqa_session *s) { return ring_of(s) ? (uint32_t)(s->high_water - s->position) : 0; }
 
 static void make_header(const gqa_session *s, uint8_t h[HEADER]) {
     uint64_t print = gqa_model_fingerprint(s->model);
@@ -146,13 +146,13 @@ static void copy_session(gqa_session *s, const uint8_t *p) {
             p += k + v;
         }
     s->position = (int)position;
-    s->high = (int)(position + ahead);
+    s->high_water = (int)(position + ahead);
     s->has_logits = (int)has_logits;
 }
 
 int gqa_session_load(gqa_session *s, const char *path, gqa_error *err) {
     gqa_map file = {0};
-    gqa_session_rewind(s, 0);
+    gqa_session_rewind(s, 0, NULL);
     s->has_logits = 0;
     int status = gqa_map_open(&file, path, err);
     if (status) return status;

@@ -100,8 +100,8 @@ static int measure(bench *b, const char *name, int n, int at_once, int depth, in
         machine_limits now;
         double took;
         for (int i = 0; i < batch; i++) {
-            gqa_session_rewind(b->sessions[i], 0);
-            if (gqa_session_fill(b->sessions[i], depth, (uint64_t)(unsigned)b->o->seed, err)) return -1;
+            gqa_session_rewind(b->sessions[i], 0, NULL);
+            if (gqa_session_fill_random(b->sessions[i], depth, (uint64_t)(unsigned)b->o->seed, err)) return -1;
         }
         machine_measure(b->machine, rep < 0 ? 3 : 1, &now);
         if (run_tokens(b, batch, rep < 0 && !at_once && n > 4 ? 4 : n, at_once, &took, err)) return -1;
@@ -231,7 +231,7 @@ static int bench_model(bench *b) {
     const settings *o = b->o;
     const char *where = "";
     b->config = gqa_model_config(b->model);
-    gqa_model_get_stats(b->model, &b->stats);
+    b->stats = *gqa_model_get_stats(b->model);
     b->kv_type = o->kv ? gqa_type_from_name(o->kv) : GQA_TYPE_F16;
     if (!b->stats.has_weights) return fail("the model holds a vocabulary and no weights");
     int weight_type = gqa_type_from_name(b->stats.type_name);  /* of the first type named: the one with most bytes */

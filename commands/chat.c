@@ -130,7 +130,7 @@ static int answer(conversation *c, const char *message) {
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
 static void reset(conversation *c) {
-    gqa_session_rewind(c->run.session, 0);
+    gqa_session_rewind(c->run.session, 0, NULL);
     gqa_sampler_reset(c->run.sampler, (uint64_t)c->o->text.seed);
     c->open_answer = 0;
 }

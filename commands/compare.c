@@ -66,8 +66,8 @@ static int open_file(comparison *c, const char *text, size_t len) {
 /* Seconds of `tokens` steps of decoding at a depth; negative after telling why. */
 static double time_decode(const comparison *c, gqa_session *s, int depth) {
     gqa_error err = {0};
-    gqa_session_rewind(s, 0);
-    if (depth && gqa_session_fill(s, depth, 7, &err)) return fail("%s", err.message), -1;
+    gqa_session_rewind(s, 0, NULL);
+    if (depth && gqa_session_fill_random(s, depth, 7, &err)) return fail("%s", err.message), -1;
     int32_t token = 1;
     if (gqa_session_eval(s, &token, 1, &err)) return fail("%s", err.message), -1;  /* warms up what the fill has cooled down */
     double start = seconds_now();
@@ -81,7 +81,7 @@ static double time_prefill(const comparison *c, gqa_session *s) {
     int32_t *tokens = calloc((size_t)c->prompt, sizeof *tokens);
     int vocab = gqa_model_config(gqa_session_model(s))->vocab_size;
     for (int i = 0; tokens && i < c->prompt; i++) tokens[i] = i * 7 % vocab;
-    gqa_session_rewind(s, 0);
+    gqa_session_rewind(s, 0, NULL);
     double start = seconds_now();
     int status = tokens ? gqa_session_eval(s, tokens, c->prompt, &err) : gqa_session_eval(s, NULL, 0, &err);
     double took = seconds_now() - start;
@@ -184,7 +184,7 @@ static int compare(comparison *c) {
     int code = c->shape_text ? open_random(c) : open_file(c, text, len);
     if (!code) {
         c->config = *gqa_model_config(c->v[0].model);
-        for (int i = 0; i < c->n; i++) gqa_model_get_stats(c->v[i].model, &c->v[i].stats);
+        for (int i = 0; i < c->n; i++) c->v[i].stats = *gqa_model_get_stats(c->v[i].model);
         code = measure(c);
     }
     if (!code && text) code = judge(c, text, len);

@@ -71,8 +71,7 @@ static gqa_type kv_type(const text_run *run) {
 
 static void show_stats(const text_run *run, const gqa_generate_result *r) {
     char t[32];
-    gqa_model_stats stats;
-    gqa_model_get_stats(run->model, &stats);
+    gqa_model_stats stats = *gqa_model_get_stats(run->model);
     double position_bytes = (double)gqa_kv_bytes_per_position(gqa_model_config(run->model), kv_type(run));
     fputc('\n', stderr);
     show_stop(run, r);
@@ -88,8 +87,7 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
 
 static void show_json(const text_run *run, const char *path, const char *prompt, size_t prompt_len, const sink *out,
                       const gqa_generate_result *r) {
-    gqa_model_stats stats;
-    gqa_model_get_stats(run->model, &stats);
+    gqa_model_stats stats = *gqa_model_get_stats(run->model);
     printf("{\"model\": ");
     json_string(stdout, path, strlen(path));
     printf(", \"prompt\": ");
@@ -135,9 +133,9 @@ static int load_cache(text_run *run, const char *path, const int32_t *tokens, in
     const int32_t *have = gqa_session_tokens(run->session);
     while (same < held && same < n && have[same] == tokens[same]) same++;
     if (same == n && same > 0) same--;
-    if (gqa_session_rewind(run->session, same)) {  /* a sliding window has forgotten that part */
+    if (gqa_session_rewind(run->session, same, NULL)) {  /* a sliding window has forgotten that part */
         same = 0;
-        gqa_session_rewind(run->session, 0);
+        gqa_session_rewind(run->session, 0, NULL);
     }
     for (int i = 0; i < same; i++) gqa_sampler_accept(run->sampler, tokens[i]);
     return same;

@@ -49,7 +49,7 @@ static void show_text(const gqa_model *m) {
     const gqa_config *c = gqa_model_config(m);
     gqa_model_stats s;
     char a[64], b[32];
-    gqa_model_get_stats(m, &s);
+    s = *gqa_model_get_stats(m);
     printf("format         %s\n", s.format);
     if (c->name[0]) printf("name           %s\n", c->name);
     printf("vocabulary     %d tokens, bos %d, eos %d\n", gqa_vocab_size(m), gqa_token_bos(m), gqa_token_eos(m));
@@ -73,8 +73,7 @@ static void show_text(const gqa_model *m) {
 
 static void show_json(const gqa_model *m) {
     const gqa_config *c = gqa_model_config(m);
-    gqa_model_stats s;
-    gqa_model_get_stats(m, &s);
+    gqa_model_stats s = *gqa_model_get_stats(m);
     printf("{\"format\": \"%s\", \"name\": ", s.format);
     json_string(stdout, c->name, strlen(c->name));
     printf(", \"architecture\": \"%s\", \"has_weights\": %s, \"vocab_size\": %d", c->architecture, s.has_weights ? "true" : "false", gqa_vocab_size(m));

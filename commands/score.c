@@ -46,7 +46,7 @@ static int score_chunk(gqa_session **sessions, int n_sessions, const int32_t *to
     int vocab = gqa_model_config(gqa_session_model(sessions[0]))->vocab_size, half = n / 2, status = 0;
     for (int i = 0; i < n_sessions && !status; i++) {
         float *out = i ? logits : base;
-        gqa_session_rewind(sessions[i], 0);
+        gqa_session_rewind(sessions[i], 0, NULL);
         status = gqa_session_eval(sessions[i], tokens, half, err);
         if (!status) status = gqa_session_eval_all(sessions[i], tokens + half, n - half, out, err);
         for (int j = half; j < n - 1 && !status; j++) {

@@ -113,7 +113,7 @@ int text_open(text_run *run, const char *path, text_settings *s) {
     s->sampling.seed = (uint64_t)s->seed;
     if (run->session) run->sampler = gqa_sampler_new(&s->sampling, &err);
     if (!run->sampler) return fail("%s", err.message);
-    gqa_model_get_stats(run->model, &stats);
+    stats = *gqa_model_get_stats(run->model);
     if (!s->quiet)  /* a packed copy is in memory already; a mapped file must find room beside the cache */
         warn_memory(stats.packed_bytes ? 0 : (double)stats.weight_bytes, (double)gqa_session_bytes(run->session),
                     "take less context (-c N) or a smaller cache type (--kv q8_0)");

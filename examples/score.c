@@ -22,7 +22,7 @@ static double score(gqa_session *s, const char *text, int *n_tokens, gqa_error *
     double sum = (double)NAN;
     int n = gqa_tokenize_new(model, text, strlen(text), GQA_TOKENIZE_BOS, &tokens, err);
     float *logits = n > 0 ? malloc(sizeof(float) * (size_t)vocab * (size_t)n) : NULL;
-    gqa_session_rewind(s, 0);
+    gqa_session_rewind(s, 0, NULL);
     if (logits && gqa_session_eval_all(s, tokens, n, logits, err) == 0) {
         sum = 0;
         for (int i = 0; i + 1 < n; i++) sum += log_probability(logits + (size_t)i * (size_t)vocab, vocab, tokens[i + 1]);

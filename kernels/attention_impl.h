@@ -324,7 +324,7 @@ static void set_row(rows_state *s, int row, const float *q, float scale, int t0,
 
 /* ---- the table's functions --------------------------------------------------------------------------------------- */
 
-static void attend(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part, void *scratch) {
+static void attend_decode(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part, void *scratch) {
     int d = kv->head_dim;
     rows_state s = rows_in(scratch, group, d);
     for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, scale, t0, t1);
@@ -342,8 +342,8 @@ static void divide(float *out, const float *x, int n, float by) {
     for (; i < n; i++) out[i] = x[i] / by;
 }
 
-static void attend_merge(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out) {
-    size_t step = gqa_part_floats(group, head_dim);
+static void combine_splits(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out) {
+    size_t step = gqa_partial_floats(group, head_dim);
     for (int g = 0; g < group; g++) {
         float m = -INFINITY, l = 0, *o = out + (size_t)g * ld_out;
         for (int i = 0; i < n; i++)

@@ -35,7 +35,7 @@ static float softmax(float *x, int n, float scale) {
     return max + logf(total);
 }
 
-static void softmax_again(float *x, int n, float scale, float lse) {
+static void softmax_from_lse(float *x, int n, float scale, float lse) {
     int i = 0, rest = n % VF_LANES;
     vf vscale = vf_set1(scale), shift = vf_set1(-lse);
     for (; i < n - rest; i += VF_LANES) vf_store(x + i, vf_exp(vf_fma(vf_load(x + i), vscale, shift)));

@@ -35,7 +35,7 @@ static inline int gqa_matmul_units(const gqa_matrix *w) {
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 /* The inverse: writes the raw blocks of those rows (those that exist) to dst, row after row. */
 void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst);
-size_t gqa_record_bytes(int type);             /* of 32 columns of a panel; 0 for float types (pack.c draws them) */
+size_t gqa_packed_block_bytes(int type);             /* of 32 columns of a panel; 0 for float types (pack.c draws them) */
 
 /* ---- activations ------------------------------------------------------------------------------------------------ */
 
@@ -76,7 +76,7 @@ size_t gqa_kv_v_tile_bytes(int type, int head_dim);
 
 /* What one attention unit found: per query head the running maximum, the sum of exponentials and the weighted values.
  * Layout of a part for a group of g heads: float m[g], l[g], o[g][head_dim]. */
-static inline size_t gqa_part_floats(int group, int head_dim) { return (size_t)group * ((size_t)head_dim + 2); }
+static inline size_t gqa_partial_floats(int group, int head_dim) { return (size_t)group * ((size_t)head_dim + 2); }
 
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
@@ -118,10 +118,10 @@ typedef struct gqa_kernels {
     /* One decode unit: the group's queries q [group][head_dim] against positions t0..t1-1 of a KV head (t1 - t0 >= 1),
      * each K and V row read once for the group. Online softmax (Milakov & Gimelshein 2018). scale is 1/sqrt(head_dim).
      * scratch: gqa_attention_scratch bytes. */
-    void (*attend)(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part,
+    void (*attend_decode)(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part,
                    void *scratch);
-    /* Joins n parts (each gqa_part_floats apart) by log-sum-exp: out[g * ld_out + d]. n = 1 just normalises. */
-    void (*attend_merge)(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out);
+    /* Joins n parts (each gqa_partial_floats apart) by log-sum-exp: out[g * ld_out + d]. n = 1 just normalises. */
+    void (*combine_splits)(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out);
     /* One prefill unit: positions p0..p0+n_q-1 (n_q <= GQA_PREFILL_TILE) of the group's heads against the cache,
      * causal: a query at p sees positions max(0, p - window + 1) .. p (window 0: from 0). Query head g of position i
      * is q[i * ldq + g * head_dim]; out alike with ldo. All positions are in the cache already. */
@@ -132,7 +132,7 @@ typedef struct gqa_kernels {
     /* x[n] = softmax(scale * x), scale > 0; returns the log of the sum of exp(scale * x). */
     float (*softmax)(float *x, int n, float scale);
     /* The same from that logarithm: x = exp(scale * x - lse). */
-    void (*softmax_again)(float *x, int n, float scale, float lse);
+    void (*softmax_from_lse)(float *x, int n, float scale, float lse);
     /* dx = p * (dx - delta) * scale: the gradient through softmax(scale * x) = p, where delta = dot(p, dx). */
     void (*softmax_grad)(float *dx, const float *p, int n, float scale, float delta);
     float (*dot)(const float *a, const float *b, int n);
@@ -158,7 +158,7 @@ enum { GQA_SGEMM_MC = 144, GQA_SGEMM_KC = 256, GQA_SGEMM_NC = 768 };
 enum { GQA_MATMUL_SCRATCH = 192 << 10 };                    /* bytes of it that hold unpacked weights */
 size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
 size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
-size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend and attend_prefill */
+size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend_decode and attend_prefill */
 
 /* The table of that instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that this CPU has. NULL:
  * this CPU or this build does not have it. */

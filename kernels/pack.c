@@ -18,7 +18,7 @@
 
 enum { PLANE = 4 * GQA_PANEL };
 
-size_t gqa_record_bytes(int type) {
+size_t gqa_packed_block_bytes(int type) {
     switch (type) {
     case GQA_TYPE_Q8_0: return 8 * PLANE + 32;
     case GQA_TYPE_Q4_0: case GQA_TYPE_Q4_K: return 4 * PLANE + 32;
@@ -31,14 +31,14 @@ size_t gqa_record_bytes(int type) {
 static int is_k(int type) { return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K || type == GQA_TYPE_Q6_K; }
 
 size_t gqa_panel_bytes(int type, int cols) {
-    size_t n = (size_t)cols, record = gqa_record_bytes(type), bytes;
+    size_t n = (size_t)cols, record = gqa_packed_block_bytes(type), bytes;
     if (!record) bytes = n * GQA_PANEL * (type == GQA_TYPE_F32 ? 4 : 2);
     else if (is_k(type)) bytes = n / 256 * (8 * record + 64);
     else bytes = n / 32 * record;
     return (bytes + 63) & ~(size_t)63;
 }
 
-int gqa_type_wants_q8(int type) { return gqa_record_bytes(type) != 0; }
+int gqa_type_wants_q8(int type) { return gqa_packed_block_bytes(type) != 0; }
 
 /* ---- words: four columns at once --------------------------------------------------------------------------------- */
 
@@ -181,7 +181,7 @@ static void pack_floats(const uint8_t *raw, size_t row_bytes, size_t size, int r
 
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
     const gqa_type_info *t = gqa_type_info_of(w->type);
-    size_t row_bytes = (size_t)gqa_type_bytes(w->type, (uint64_t)w->cols), record = gqa_record_bytes(w->type);
+    size_t row_bytes = (size_t)gqa_type_bytes(w->type, (uint64_t)w->cols), record = gqa_packed_block_bytes(w->type);
     size_t step = is_k(w->type) ? 8 * record + 64 : record;
     const uint8_t *raw = w->raw + (size_t)panel * GQA_PANEL * row_bytes;
     int rows = panel_rows(w, panel);
@@ -201,7 +201,7 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
 
 void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst) {
     const gqa_type_info *t = gqa_type_info_of(w->type);
-    size_t row_bytes = (size_t)gqa_type_bytes(w->type, (uint64_t)w->cols), record = gqa_record_bytes(w->type);
+    size_t row_bytes = (size_t)gqa_type_bytes(w->type, (uint64_t)w->cols), record = gqa_packed_block_bytes(w->type);
     size_t step = is_k(w->type) ? 8 * record + 64 : record;
     int rows = panel_rows(w, panel);
     for (int k = 0; k < w->cols; k += t->block, src += record ? step : (size_t)GQA_PANEL * (size_t)t->bytes)

@@ -35,7 +35,7 @@ struct gqa_session {
     gqa_team *team;
     int n_threads;
     int context, position;
-    int high;                /* one past the highest position ever written since the session was empty */
+    int high_water;          /* one past the highest position ever written since the session was empty */
     int has_logits;
     int32_t *tokens;         /* [context] */
     gqa_kv *kv;              /* [n_layers] */
@@ -56,7 +56,7 @@ struct gqa_session {
 typedef struct gqa_pass {
     gqa_session *session;
     atomic_int *cancel;
-    gqa_session **sessions;
+    gqa_session *const *sessions;
     const int32_t *tokens;
     const int *positions;
     int n, n_out;

@@ -38,7 +38,7 @@ static double cancel_eval(gqa_session *s, const int32_t *tokens, int n, double a
     else while (!status) status = gqa_session_eval(s, tokens, 1, &err);
     double end = now();
     pthread_join(thread, NULL);
-    gqa_session_rewind(s, 0);
+    gqa_session_rewind(s, 0, NULL);
     return status == GQA_ERR_CANCELLED ? end - who.asked : -1;
 }
 

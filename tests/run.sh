@@ -1,8 +1,8 @@
 #!/bin/sh
 # run.sh: EMULATOR="qemu-arm" runs programs of another machine; SCRIPTS="" leaves the scripts out.
-# Runs every test program and test script, shows what fails, and adds their counts up in the last line.
+# Runs every test program and test script, shows what fails, and adds their cases up in the last line.
 BUILD=${BUILD:-build}
-passed=0 failed=0 skipped=0 run=$BUILD/run
+passed=0 failed=0 skipped=0 checks=0 run=$BUILD/run
 SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
 if [ -n "${EMULATOR:-}" ]; then
     run=$BUILD/run-emulated
@@ -21,14 +21,16 @@ for t in "$BUILD"/tests/test_* $SCRIPTS; do
     p=$(echo "$last" | sed -n 's/^\([0-9][0-9]*\) passed, [0-9][0-9]* failed.*/\1/p')
     f=$(echo "$last" | sed -n 's/^[0-9][0-9]* passed, \([0-9][0-9]*\) failed.*/\1/p')
     s=$(echo "$last" | sed -n 's/.*, \([0-9][0-9]*\) skipped$/\1/p')
+    n=$(sed -n 's/^\([0-9][0-9]*\) checks, [0-9][0-9]* failed$/\1/p' "$log" | tail -n 1)
     if [ -z "$p" ] || { [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; }; then
         echo "$t: ended with code $code and no count"
         p=${p:-0} f=$((${f:-0} + 1))
     fi
-    echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}"
+    echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}${n:+ ($n checks)}"
     if [ "$f" -gt 0 ]; then grep -v '^SKIPPED' "$log" | tail -n 60; fi
     grep '^SKIPPED' "$log"
-    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0}))
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0})) checks=$((checks + ${n:-0}))
 done
+echo "$checks checks in $((passed + failed)) cases"
 echo "$passed passed, $failed failed$([ "$skipped" -gt 0 ] && echo ", $skipped skipped")"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -69,7 +69,7 @@ static int one_step(const gqa_model *m, talk *t, const char *path, gqa_error *er
     unsigned what = below(100);
     if (t->n == CONTEXT || what < 5) {
         t->n = (int)below((unsigned)t->n + 1);
-        if (gqa_session_rewind(t->s, t->n)) fail("rewind", err);
+        if (gqa_session_rewind(t->s, t->n, NULL)) fail("rewind", err);
     }
     if (what >= 98 && t->n) { /* saved, and loaded into a session made for it */
         if (gqa_session_save(t->s, path, err)) fail("save", err);

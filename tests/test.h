@@ -1,5 +1,16 @@
-/* test.h: a test program is a main that calls CHECK and ends with `return test_end();`. It prints what failed, where
- * and with which values, and last a line "N passed, N failed[, N skipped]" that tests/run.sh adds up. */
+/* test.h: a test program is a list of named cases:
+ *
+ *     int main(int argc, char **argv) {
+ *         test_start(argc, argv);
+ *         TEST("rewind") {
+ *             CHECK(gqa_session_rewind(s, 3, NULL) == 0, "position %d", gqa_session_position(s));
+ *         }
+ *         return test_end();
+ *     }
+ *
+ * It prints which checks failed, where and with which values, and at its end the number of checks and "N passed, N failed[, N
+ * skipped]" in cases, which tests/run.sh adds up. -v also prints each case with its number of checks; names as arguments run
+ * the cases with these names alone. */
 #ifndef GQA_TEST_H
 #define GQA_TEST_H
 
@@ -11,13 +22,51 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int test_passed, test_failed, test_skipped;
+static struct {
+    int passed, failed, skipped;      /* cases */
+    int checks, failed_checks;        /* of all cases */
+    char name[128];                   /* the case that runs; "": none */
+    int case_checks, case_failed;
+    int verbose, n_wanted;
+    char **wanted;                    /* [n_wanted] names given on the command line */
+} test;
+
+__attribute__((unused)) static void test_start(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "-v")) test.verbose = 1;
+    test.wanted = argv + 1 + test.verbose;
+    test.n_wanted = argc - 1 - test.verbose;
+}
+
+static void test_case_end(void) {
+    if (!test.name[0]) return;
+    if (test.verbose || test.case_failed)
+        printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name, test.case_checks);
+    if (test.case_failed) test.failed++;
+    else test.passed++;
+    test.name[0] = 0;
+    test.case_checks = test.case_failed = 0;
+}
+
+/* Begins a case, and ends the one before. Returns whether it shall run. */
+__attribute__((unused)) static int test_case(const char *name) {
+    test_case_end();
+    int wanted = test.n_wanted == 0;
+    for (int i = 0; i < test.n_wanted; i++) wanted |= !strcmp(test.wanted[i], name);
+    if (wanted) snprintf(test.name, sizeof test.name, "%s", name);
+    return wanted;
+}
+#define TEST(name) if (test_case(name))
 
 __attribute__((format(printf, 4, 5), unused))
 static int test_check(int ok, const char *file, int line, const char *format, ...) {
-    if (ok) {
-        test_passed++;
-    } else if (test_failed++ < 50) {
+    if (!test.name[0]) snprintf(test.name, sizeof test.name, "(outside of cases)");
+    test.checks++;
+    test.case_checks++;
+    if (!ok) {
+        test.failed_checks++;
+        test.case_failed++;
+    }
+    if (!ok && test.case_failed <= 20) {
         va_list args;
         va_start(args, format);
         printf("%s:%d: FAILED: ", file, line);
@@ -31,25 +80,32 @@ static int test_check(int ok, const char *file, int line, const char *format, ..
 /* CHECK(condition, format, ...): counts one check; the message tells the values. Returns the condition. */
 #define CHECK(condition, ...) test_check(!!(condition), __FILE__, __LINE__, #condition ": " __VA_ARGS__)
 
-/* Whether text holds part, and says what it held when not. */
-#define CHECK_HAS(text, part) CHECK(strstr((text), (part)) != NULL, "\"%s\" does not hold \"%s\"", (text), (part))
+/* Whether text holds part, which must not be empty, and says what it held when not. */
+#define CHECK_HAS(text, part) \
+    CHECK((part)[0] && strstr((text), (part)) != NULL, "\"%s\" does not hold \"%s\"", (text), (part))
 
 /* A test that needs data that is not here: shown and counted. */
 __attribute__((unused)) static void test_skip(const char *what, const char *why) {
     printf("SKIPPED: %s: %s\n", what, why);
-    test_skipped++;
+    test.skipped++;
 }
 
 /* $GQA_DATA/name in a static buffer, or NULL (and a visible skip) when the variable is not set or the file is absent. */
 __attribute__((unused)) static const char *test_data(const char *name) {
     static char path[4][1024];
-    static int turn;
+    static int next;
     const char *dir = getenv("GQA_DATA");
-    if (!dir || !*dir) { test_skip(name, "GQA_DATA is not set"); return NULL; }
-    char *p = path[turn++ & 3];
+    if (!dir || !*dir) {
+        test_skip(name, "GQA_DATA is not set");
+        return NULL;
+    }
+    char *p = path[next++ & 3];
     snprintf(p, sizeof path[0], "%s/%s", dir, name);
     FILE *f = fopen(p, "rb");
-    if (!f) { test_skip(name, "not in GQA_DATA"); return NULL; }
+    if (!f) {
+        test_skip(name, "not in GQA_DATA");
+        return NULL;
+    }
     fclose(f);
     return p;
 }
@@ -66,10 +122,13 @@ __attribute__((unused)) static float test_random(uint64_t *state) {
 }
 
 __attribute__((unused)) static int test_end(void) {
-    printf("%d passed, %d failed", test_passed, test_failed);
-    if (test_skipped) printf(", %d skipped", test_skipped);
+    test_case_end();
+    printf("%d checks, %d failed\n", test.checks, test.failed_checks);
+    if (test.n_wanted && !test.passed && !test.failed) printf("no case has that name (-v lists them)\n");
+    printf("%d passed, %d failed", test.passed, test.failed);
+    if (test.skipped) printf(", %d skipped", test.skipped);
     printf("\n");
-    return test_failed ? 1 : 0;
+    return test.failed || (test.n_wanted && !test.passed) ? 1 : 0;
 }
 
 /* The larger of two errors; one that is no number is the largest (fmax would pass over it). */

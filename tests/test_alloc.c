@@ -215,7 +215,7 @@ static int use_packed(gqa_error *err) {
     gqa_model_close(m);
     if (status) return status;
     if (!(m = gqa_model_open(copy_path, &mo, err))) return -1;
-    gqa_model_get_stats(m, &stats);
+    stats = *gqa_model_get_stats(m);
     CHECK(stats.packed_bytes == 0 || failed_once, "repacked in memory in spite of the file");
     gqa_session *s = gqa_session_new(m, &(gqa_session_options){.context = 8, .n_threads = 1}, err);
     status = s ? gqa_session_eval(s, (int32_t[]){1, 300, 17}, 3, err) : -1;

@@ -18,7 +18,7 @@ static void check_contexts(const int *contexts, const int *depths, int threads) 
         gqa_session_options o = {.context = contexts[i], .kv = "f32", .n_threads = threads, .batch = i == 2 ? 1 : 0};
         together[i] = gqa_session_new(m, &o, &err);
         alone[i] = gqa_session_new(m, &o, &err);
-        made = together[i] && alone[i] && !gqa_session_fill(together[i], depths[i], (uint64_t)i, &err) && !gqa_session_fill(alone[i], depths[i], (uint64_t)i, &err);
+        made = together[i] && alone[i] && !gqa_session_fill_random(together[i], depths[i], (uint64_t)i, &err) && !gqa_session_fill_random(alone[i], depths[i], (uint64_t)i, &err);
     }
     CHECK(made, "%s", err.message);
     for (int step = 0; made && step < STEPS; step++) {

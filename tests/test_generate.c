@@ -185,7 +185,7 @@ static void test_generation(void) {
     gqa_generate_result r;
     heard h = {.stop_at = 1};
     CHECK(gqa_generate(s, greedy, "", NULL, hear, &h, &r, NULL) == 0 && r.stop == GQA_STOP_CALLER && !strcmp(h.text, "He"), "the caller stops: \"%s\"", h.text);
-    gqa_session_rewind(s, 0);
+    gqa_session_rewind(s, 0, NULL);
     gqa_error err = {0};
     char prompt[100];
     memset(prompt, 'x', sizeof prompt), prompt[99] = 0;

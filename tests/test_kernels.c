@@ -122,7 +122,7 @@ static void test_attention(const gqa_kernels *kernels, int type, int n, int grou
     kv.k = room(tiles * kv.k_tile_bytes), kv.v = room(tiles * kv.v_tile_bytes);
     memset(kv.k, 0xff, tiles * kv.k_tile_bytes), memset(kv.v, 0xff, tiles * kv.v_tile_bytes); /* no numbers: what an earlier use may leave */
     float *k = room(sizeof(float) * (size_t)(n * d)), *v = room(sizeof(float) * (size_t)(n * d)), *q = room(sizeof(float) * row * (size_t)n_q);
-    float *out = room(sizeof(float) * row * (size_t)n_q), *parts = room(sizeof(float) * gqa_part_floats(group, d) * (size_t)(n / split + 2)), *merged = room(sizeof(float) * row);
+    float *out = room(sizeof(float) * row * (size_t)n_q), *parts = room(sizeof(float) * gqa_partial_floats(group, d) * (size_t)(n / split + 2)), *merged = room(sizeof(float) * row);
     void *scratch = room(gqa_attention_scratch(group, d));
     double *want = malloc(sizeof *want * (size_t)d), worst = 0;
     for (int h = 0; h < HEADS; h++)
@@ -150,8 +150,8 @@ static void test_attention(const gqa_kernels *kernels, int type, int n, int grou
     CHECK(worst < tolerance, "%s prefill %s n %d group %d d %d window %d kind %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, kind, worst);
     int t0 = window && n > window ? n - window : 0, n_parts = 0;
     for (int t = t0; t < n; t += split, n_parts++)
-        kernels->attend(&kv, 1, q + (size_t)(n_q - 1) * row, group, scale, t, t + split < n ? t + split : n, parts + (size_t)n_parts * gqa_part_floats(group, d), scratch);
-    kernels->attend_merge(parts, n_parts, group, d, merged, (size_t)d);
+        kernels->attend_decode(&kv, 1, q + (size_t)(n_q - 1) * row, group, scale, t, t + split < n ? t + split : n, parts + (size_t)n_parts * gqa_partial_floats(group, d), scratch);
+    kernels->combine_splits(parts, n_parts, group, d, merged, (size_t)d);
     worst = 0;
     for (size_t i = 0; i < row; i++) worst = test_worse(worst, fabs((double)merged[i] - (double)out[(size_t)(n_q - 1) * row + i]));
     CHECK(worst < 1e-5, "%s decode against prefill, %s n %d group %d d %d window %d split %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, split, worst);

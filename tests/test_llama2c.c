@@ -134,7 +134,7 @@ static int run_file(const file *f, int shared, int no_repack, float *logits) {
     if (m) {
         char format[16];
         snprintf(format, sizeof format, "llama2.c v%d", f->version);
-        gqa_model_get_stats(m, &stats);
+        stats = *gqa_model_get_stats(m);
         CHECK(!strcmp(stats.format, format), "v%d opened as %s", f->version, stats.format);
         CHECK(gqa_model_config(m)->tied_embeddings == shared && gqa_model_config(m)->vocab_size == VOCAB, "v%d: another classifier", f->version);
         CHECK(gqa_model_config(m)->context_length == CONTEXT, "v%d: context %d", f->version, gqa_model_config(m)->context_length);

@@ -28,7 +28,7 @@ static void check_open(const char *what, int mapped, float *logits, int first) {
     gqa_model *m = gqa_model_open(model_path, NULL, &err);
     gqa_session *s = m ? gqa_session_new(m, &(gqa_session_options){.context = 32}, &err) : NULL;
     if (!CHECK(s && gqa_session_eval(s, tokens, 12, &err) == 0, "%s: %s", what, err.message)) return;
-    gqa_model_get_stats(m, &stats);
+    stats = *gqa_model_get_stats(m);
     size_t bytes = sizeof(float) * (size_t)gqa_model_config(m)->vocab_size;
     CHECK((stats.packed_bytes == 0) == mapped, "%s: %llu bytes in memory", what, (unsigned long long)stats.packed_bytes);
     if (first) memcpy(logits, gqa_session_logits(s), bytes);

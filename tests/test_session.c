@@ -60,7 +60,7 @@ static void test_rewind(int window) {
     gqa_session *a = session(m, "f32", 512), *b = session(m, "f32", 512);
     int back = window ? 290 : 100; /* a ring keeps only the last positions */
     CHECK(gqa_session_eval(a, t, 300, &err) == 0, "%s", err.message);
-    CHECK(gqa_session_rewind(a, back) == 0, "window %d: to %d", window, back);
+    CHECK(gqa_session_rewind(a, back, NULL) == 0, "window %d: to %d", window, back);
     CHECK(gqa_session_position(a) == back && !gqa_session_logits(a), "position %d, logits gone", gqa_session_position(a));
     CHECK(gqa_session_eval(a, other, 50, &err) == 0, "%s", err.message);
     for (int i = 0; i < back; i += 10) CHECK(gqa_session_eval(b, t + i, i + 10 < back ? 10 : back - i, &err) == 0, "%s", err.message);
@@ -68,11 +68,11 @@ static void test_rewind(int window) {
     CHECK(close_logits(gqa_session_logits(a), gqa_session_logits(b)), "window %d: rewound is not fresh", window);
     CHECK(gqa_session_position(a) == back + 50 && !memcmp(gqa_session_tokens(a) + back, other, sizeof other), "tokens kept");
     if (window) {
-        CHECK(gqa_session_rewind(a, 20) == GQA_ERR_ARGUMENT && gqa_session_position(a) == back + 50, "overwritten positions cannot come back");
+        CHECK(gqa_session_rewind(a, 20, NULL) == GQA_ERR_ARGUMENT && gqa_session_position(a) == back + 50, "overwritten positions cannot come back");
         CHECK(gqa_session_logits(a) != NULL, "unchanged");
     }
-    CHECK(gqa_session_rewind(a, back + 51) == GQA_ERR_ARGUMENT && gqa_session_rewind(a, -1) == GQA_ERR_ARGUMENT, "out of range");
-    CHECK(gqa_session_rewind(a, 0) == 0 && gqa_session_eval(a, t, 300, &err) == 0, "to 0: %s", err.message);
+    CHECK(gqa_session_rewind(a, back + 51, NULL) == GQA_ERR_ARGUMENT && gqa_session_rewind(a, -1, NULL) == GQA_ERR_ARGUMENT, "out of range");
+    CHECK(gqa_session_rewind(a, 0, NULL) == 0 && gqa_session_eval(a, t, 300, &err) == 0, "to 0: %s", err.message);
     gqa_session *c = session(m, "f32", 512);
     CHECK(gqa_session_eval(c, t, 300, &err) == 0 && same_logits(a, c), "from 0 again");
     gqa_session_free(a), gqa_session_free(b), gqa_session_free(c);
@@ -111,7 +111,7 @@ static void test_pieces(gqa_type weights, int kv_heads, const char *kv) {
         n = 1 + (int)(test_random_bits(&seed) % 30) / (i % 3 + 1);
         if (n > N - i) n = N - i;
         CHECK(gqa_session_eval(pieces, t + i, n, &err) == 0, "%s", err.message);
-        gqa_session_rewind(whole, 0);
+        gqa_session_rewind(whole, 0, NULL);
         CHECK(gqa_session_eval(whole, t, i + n, &err) == 0, "%s", err.message);
         CHECK(same_logits(pieces, whole), "%s weights, %d KV heads, %s cache: %d tokens after %d", gqa_type_name(weights), kv_heads, kv, n, i);
     }
@@ -159,7 +159,7 @@ static void test_limits(void) {
     CHECK_HAS(err.message, "40");
     CHECK(gqa_session_eval(s, t, 40, &err) == 0 && gqa_session_eval(s, t, 1, &err) == GQA_ERR_CONTEXT, "full");
     CHECK(gqa_session_position(s) == 40 && gqa_session_logits(s) != NULL, "a refused call changes nothing");
-    gqa_session_rewind(s, 10);
+    gqa_session_rewind(s, 10, NULL);
     t[3] = -1;
     CHECK(gqa_session_eval(s, t, 5, &err) == GQA_ERR_ARGUMENT && gqa_session_position(s) == 10, "token -1");
     CHECK_HAS(err.message, "-1");
@@ -196,7 +196,7 @@ static void test_memory(void) {
     long after = resident_bytes();
     if (before) CHECK(after - before < cache / 20, "at position 100 of 32768: %ld bytes of a cache of %ld", after - before, cache);
     else test_skip("resident memory", "no /proc/self/statm");
-    CHECK(gqa_session_fill(s, 32000, 1, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_fill_random(s, 32000, 1, &err) == 0, "%s", err.message);
     if (before) CHECK(resident_bytes() - before > cache / 10 * 9, "at position 32100: %ld bytes", resident_bytes() - before);
     gqa_session_free(s);
     if (before) CHECK(resident_bytes() - before < cache / 20, "given back");
@@ -355,14 +355,14 @@ static void test_saved_ring(void) {
     tokens_of(t, 200, 15);
     gqa_session *a = session(m, "f32", 250), *b = session(m, "f32", 250);
     int ring = gqa_session_ring(a), seen = 200 - ring + 47; /* the window of position `seen` is the last that is whole */
-    CHECK(ring < 200 && gqa_session_eval(a, t, 200, &err) == 0 && gqa_session_rewind(a, 190) == 0, "ring of %d: %s", ring, err.message);
+    CHECK(ring < 200 && gqa_session_eval(a, t, 200, &err) == 0 && gqa_session_rewind(a, 190, NULL) == 0, "ring of %d: %s", ring, err.message);
     CHECK(gqa_session_save(a, path, &err) == 0 && gqa_session_load(b, path, &err) == 0, "%s", err.message);
     for (int back = 190; back > 0; back--) {
-        int kept = gqa_session_rewind(a, back) == 0, loaded = gqa_session_rewind(b, back) == 0;
+        int kept = gqa_session_rewind(a, back, NULL) == 0, loaded = gqa_session_rewind(b, back, NULL) == 0;
         CHECK(kept == (back >= seen) && loaded == kept, "to %d of ring %d: %d, loaded %d", back, ring, kept, loaded);
     }
     CHECK(gqa_session_eval(a, t, 5, &err) == 0 && gqa_session_eval(b, t, 5, &err) == 0 && same_logits(a, b), "%s", err.message);
-    CHECK(gqa_session_rewind(b, 0) == 0 && gqa_session_save(b, path, &err) == 0 && !gqa_session_load(a, path, &err),
+    CHECK(gqa_session_rewind(b, 0, NULL) == 0 && gqa_session_save(b, path, &err) == 0 && !gqa_session_load(a, path, &err),
           "empty: %s", err.message);
     unlink(path);
     gqa_session_free(a), gqa_session_free(b);
@@ -393,8 +393,8 @@ static int survives(gqa_session *s, const char *path, uint8_t *file, size_t size
         int32_t next = gqa_sampler_next(i ? dice : greedy, gqa_session_logits(s), VOCAB);
         ok &= next >= 0 && next < VOCAB;
     }
-    if (gqa_session_rewind(s, n / 2) == 0) ok &= gqa_session_eval(s, t, n - n / 2 < 12 ? 1 : 12, &err) == 0;
-    ok &= gqa_session_rewind(s, 0) == 0 && gqa_session_eval(s, t, 12, &err) == 0;
+    if (gqa_session_rewind(s, n / 2, NULL) == 0) ok &= gqa_session_eval(s, t, n - n / 2 < 12 ? 1 : 12, &err) == 0;
+    ok &= gqa_session_rewind(s, 0, NULL) == 0 && gqa_session_eval(s, t, 12, &err) == 0;
     gqa_sampler_free(greedy), gqa_sampler_free(dice);
     CHECK(ok, "%s: loaded, but not usable: %s", what, err.message);
     return 1;

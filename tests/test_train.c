@@ -471,7 +471,7 @@ static void mean_losses(gqa_trainer *t, const gqa_dataset *d, int n, double *run
     gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
     for (int w = 0; s && w < n; w++) {
         const int32_t *window = d->tokens + w * length;
-        gqa_session_rewind(s, 0);
+        gqa_session_rewind(s, 0, NULL);
         if (!CHECK(gqa_session_eval_all(s, window, length, logits, &err) == 0, "%s", err.message)) break;
         for (int i = 0; i < length; i++) {
             for (int k = 0; k < vocab; k++) z[k] = (double)logits[i * vocab + k];

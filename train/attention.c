@@ -94,7 +94,7 @@ static void backward_rows(const pass *p, const layer_acts *a, const place *at, i
         int position = p0 + r / at->group, seen = position + 1;
         size_t head = (size_t)at->kv_head * (size_t)at->group + (size_t)(r % at->group);
         size_t row = (size_t)r * (size_t)at->hd;
-        p->k->softmax_again(s, seen, at->scale, a->lse[(at->first + (size_t)position) * heads + head]);
+        p->k->softmax_from_lse(s, seen, at->scale, a->lse[(at->first + (size_t)position) * heads + head]);
         p->k->softmax_grad(ds, s, seen, at->scale, p->k->dot(O + row, dO + row, at->hd));
         memset(s + seen, 0, (size_t)(keys - seen) * sizeof *s);
         memset(ds + seen, 0, (size_t)(keys - seen) * sizeof *ds);

@@ -68,8 +68,8 @@ static int load(gqa_session *s, const uint8_t *p, size_t size) {
     if (status && (n != 0 || !err.message[0])) abort();
     gqa_session_eval(s, tokens, 1, &err);                                                      /* decoding */
     gqa_session_eval(s, tokens, 12, &err);                                                     /* prefill */
-    if (gqa_session_rewind(s, n / 2) == 0 && gqa_session_eval(s, tokens, 12, &err) && n / 2 + 12 <= s->context) abort();
-    if (gqa_session_rewind(s, 0) || gqa_session_eval(s, tokens, 2, &err)) abort();
+    if (gqa_session_rewind(s, n / 2, NULL) == 0 && gqa_session_eval(s, tokens, 12, &err) && n / 2 + 12 <= s->context) abort();
+    if (gqa_session_rewind(s, 0, NULL) || gqa_session_eval(s, tokens, 2, &err)) abort();
     return status;
 }
 
