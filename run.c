@@ -33,7 +33,7 @@ static void on_bus_error(int signal_number) {
     (void)signal_number;
     ssize_t unused = write(STDERR_FILENO, message, sizeof message - 1);
     (void)unused;
-    _exit(EXIT_FAILED);
+    _exit(EXIT_FAILURE);
 }
 
 /* Between two parallel regions the threads of gcc's OpenMP spin for milliseconds; on a machine that is shared, those are

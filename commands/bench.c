@@ -242,11 +242,11 @@ static int bench_model(bench *b) {
     if (!(error >= 0 && error < 1e-3)) return fail("self-check failed: %s is off by %g; no speed is worth measuring", where, error);
     b->machine = machine_new(b->threads, b->stats.isa);
     if (!b->machine) return fail("no memory to measure the machine");
-    if (measure_all(b, &err)) return err.code ? fail("%s", err.message) : EXIT_FAILED;
+    if (measure_all(b, &err)) return err.code ? fail("%s", err.message) : EXIT_FAILURE;
     if (o->json) show_json(b, error);
     else if (o->csv) show_csv(b);
     else show_table(b, error, where);
-    return fflush(stdout) || ferror(stdout) ? fail("cannot write the result") : EXIT_DONE;
+    return fflush(stdout) || ferror(stdout) ? fail("cannot write the result") : EXIT_SUCCESS;
 }
 
 static int open_model(bench *b, const char *path) {
@@ -260,30 +260,30 @@ static int open_model(bench *b, const char *path) {
         if (parse_shape(b->o->shape, &shape, &type)) return EXIT_USAGE;
         b->model = gqa_model_random(&shape, type, (uint64_t)(unsigned)b->o->seed, &mo, &err);
     }
-    return b->model ? EXIT_DONE : fail("%s", err.message);
+    return b->model ? EXIT_SUCCESS : fail("%s", err.message);
 }
 
 int command_bench(int argc, char **argv) {
     settings o = {.depths_text = "0", .batches_text = "1", .prompt = 512, .tokens = 128, .reps = 5, .seed = 1};
     const opt options[] = {
-        {"--shape", OPT_STRING, &o.shape, 0, 0, "S", "random weights of this shape instead of a file: dim=2048,layers=22,heads=32,\nkv_heads=4,ffn=5632,vocab=32000,type=q8_0"},
-        {"-p", OPT_INT, &o.prompt, 0, 1 << 20, "N", "tokens of the prompt test; 0: none (512)"},
-        {"-n", OPT_INT, &o.tokens, 0, 1 << 20, "N", "tokens of the generation test; 0: none (128)"},
-        {"--depths", OPT_STRING, &o.depths_text, 0, 0, "LIST", "positions already in the cache (0)"},
-        {"--batch", OPT_STRING, &o.batches_text, 0, 0, "LIST", "sequences generated together (1)"},
-        {"-r", OPT_INT, &o.reps, 1, MAX_REPS, "N", "repetitions after a warm-up (5)"},
-        {"-j", OPT_INT, &o.threads, 0, 1024, "N", "threads (physical cores allowed)"},
-        {"--kv", OPT_STRING, &o.kv, 0, 0, "TYPE", "KV cache type: f32, f16, bf16, q8_0, q4_0 (f16)"},
-        {"--no-repack", OPT_FLAG, &o.no_repack, 0, 0, NULL, "run from the mapped file"},
-        {"-z", OPT_STRING, &o.tokenizer, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint (not needed)"},
-        {"-s", OPT_INT, &o.seed, 0, INT32_MAX, "SEED", "of the random weights and cache (1)"},
-        {"--json", OPT_FLAG, &o.json, 0, 0, NULL, "one JSON object"},
-        {"--csv", OPT_FLAG, &o.csv, 0, 0, NULL, "comma-separated values"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"--shape S", OPT_STRING, &o.shape, 0, 0, "random weights of this shape instead of a file: dim=2048,layers=22,heads=32,\nkv_heads=4,ffn=5632,vocab=32000,type=q8_0"},
+        {"-p N", OPT_INT, &o.prompt, 0, 1 << 20, "tokens of the prompt test; 0: none (512)"},
+        {"-n N", OPT_INT, &o.tokens, 0, 1 << 20, "tokens of the generation test; 0: none (128)"},
+        {"--depths LIST", OPT_STRING, &o.depths_text, 0, 0, "positions already in the cache (0)"},
+        {"--batch LIST", OPT_STRING, &o.batches_text, 0, 0, "sequences generated together (1)"},
+        {"-r N", OPT_INT, &o.reps, 1, MAX_REPS, "repetitions after a warm-up (5)"},
+        {"-j N", OPT_INT, &o.threads, 0, 1024, "threads (physical cores allowed)"},
+        {"--kv TYPE", OPT_STRING, &o.kv, 0, 0, "KV cache type: f32, f16, bf16, q8_0, q4_0 (f16)"},
+        {"--no-repack", OPT_FLAG, &o.no_repack, 0, 0, "run from the mapped file"},
+        {"-z FILE", OPT_STRING, &o.tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint (not needed)"},
+        {"-s SEED", OPT_INT, &o.seed, 0, INT32_MAX, "of the random weights and cache (1)"},
+        {"--json", OPT_FLAG, &o.json, 0, 0, "one JSON object"},
+        {"--csv", OPT_FLAG, &o.csv, 0, 0, "comma-separated values"},
+        OPT_END,
     };
     const char *path = NULL;
     int n_paths = 0;
-    int code = parse_options(argc, argv, options, &path, 1, &n_paths, "run bench MODEL|--shape S [options]");
+    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths, "run bench MODEL|--shape S [options]");
     if (code >= 0) return code;
     if (!path == !o.shape) return usage_error("bench: give a model file or --shape, and not both");
     o.n_depths = parse_int_list(o.depths_text, 0, 1 << 23, o.depths, MAX_LIST);
@@ -295,7 +295,7 @@ int command_bench(int argc, char **argv) {
     if (!b) return fail("no memory");
     b->o = &o;
     code = open_model(b, path);
-    if (code == EXIT_DONE) code = bench_model(b);
+    if (code == EXIT_SUCCESS) code = bench_model(b);
     for (int i = 0; i < b->n_sessions; i++) gqa_session_free(b->sessions[i]);
     machine_free(b->machine);
     gqa_model_close(b->model);

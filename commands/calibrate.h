@@ -6,7 +6,7 @@
 #include "command.h"
 
 /* Keys and values of the first tokens of text[len], at most `most`, as the model at that path computes them. tokenizer as in
- * gqa_model_options. EXIT_DONE, or EXIT_FAILED after telling why. */
+ * gqa_model_options. 0, or EXIT_FAILURE after printing an error. */
 int calibrate(gqa_kv_samples *samples, const char *model_path, const char *tokenizer, const char *text, size_t len, int most);
 
 #endif

@@ -39,7 +39,7 @@ typedef struct token_list {
 static int add_tokens(const conversation *c, token_list *list, const char *text, unsigned flags) {
     int n;
     int32_t *ids = text_tokenize(c->run.model, text, strlen(text), flags, &n), *grown;
-    if (!ids) return EXIT_FAILED;
+    if (!ids) return EXIT_FAILURE;
     grown = realloc(list->ids, sizeof *grown * (size_t)(list->n + n + 1));
     if (grown) {
         memcpy(grown + list->n, ids, sizeof *ids * (size_t)n);
@@ -47,7 +47,7 @@ static int add_tokens(const conversation *c, token_list *list, const char *text,
         list->n += n;
     }
     free(ids);
-    return grown ? EXIT_DONE : fail("no memory for %d tokens", list->n + n);
+    return grown ? EXIT_SUCCESS : fail("no memory for %d tokens", list->n + n);
 }
 
 /* Whether words of the user spell a special token, which they must not become. */
@@ -61,7 +61,7 @@ static int holds_special(const conversation *c, const char *text) {
 
 /* The turn as one text where that is safe, because that is how models were trained; else part by part. */
 static int turn_tokens(const conversation *c, const char *message, token_list *out) {
-    int first = gqa_session_position(c->run.session) == 0, split = 0, code = EXIT_DONE;
+    int first = gqa_session_position(c->run.session) == 0, split = 0, code = EXIT_SUCCESS;
     chat_turn turn = chat_turn_make(c->form, c->o->system, message, first);
     size_t len = strlen(c->form->answer_end) + 1;
     for (int i = 0; i < turn.n; i++) {
@@ -100,31 +100,31 @@ static int answer(conversation *c, const char *message) {
                                .ignore_end = c->o->text.ignore_end};
     if (turn_tokens(c, message, &turn)) {
         free(turn.ids);
-        return EXIT_FAILED;
+        return EXIT_FAILURE;
     }
     int room = gqa_session_context(c->run.session) - gqa_session_position(c->run.session);
     if (turn.n >= room) {
         fprintf(stderr, "run: the conversation has filled its context: %d positions left, the message needs %d; /reset begins anew, -c N gives more\n", room, turn.n);
         free(turn.ids);
-        return EXIT_DONE;
+        return EXIT_SUCCESS;
     }
     interrupt_clear();
     int status = text_feed(&c->run, turn.ids, turn.n, &c->seconds);
     free(turn.ids);
     c->seconds = 0;
     if (!status) status = gqa_generate(c->run.session, c->run.sampler, "", &go, put, c, &r, &err);
-    if (status && status != GQA_ERR_CANCELLED) return err.code ? fail("%s", err.message) : EXIT_FAILED;
+    if (status && status != GQA_ERR_CANCELLED) return err.code ? fail("%s", err.message) : EXIT_FAILURE;
     if (c->said_anything) putchar('\n');
     c->said_anything = 0;
     c->open_answer = 1;
     c->turns++;
     c->tokens += r.generated_tokens;
     c->seconds += r.decode_seconds;
-    if (finish_stdout()) return EXIT_FAILED;
+    if (finish_stdout()) return EXIT_FAILURE;
     if (interrupted()) fprintf(stderr, "(interrupted; Ctrl-D ends the conversation)\n");
     else if (r.stop == GQA_STOP_CONTEXT) fprintf(stderr, "(context full; /reset begins anew)\n");
     else if (r.stop == GQA_STOP_LENGTH && !c->o->text.quiet) fprintf(stderr, "(%d tokens; -n N allows more)\n", r.generated_tokens);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
@@ -161,7 +161,7 @@ static void command(conversation *c, char *line) {
 static int talk(conversation *c) {
     char *line = NULL;
     size_t room = 0;
-    int code = EXIT_DONE, terminal = isatty(STDIN_FILENO) && !c->o->text.quiet;
+    int code = EXIT_SUCCESS, terminal = isatty(STDIN_FILENO) && !c->o->text.quiet;
     if (c->o->first) code = answer(c, c->o->first);
     while (!code) {
         if (terminal) fputs("> ", stderr);
@@ -197,25 +197,26 @@ static int find_template(conversation *c) {
             fprintf(stderr, "run: warning: %s; talking in plain \"User: ... Assistant:\" (--template NAME: %s)\n",
                     jinja ? "the model's chat template is none of those known here" : "the model has no chat template, it may not be made for conversations", chat_template_names());
     }
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 int command_chat(int argc, char **argv) {
-    settings o = {.text = {TEXT_DEFAULTS}};
+    settings o = {0};
+    text_settings_init(&o.text);
     o.text.max_tokens = 1024;
     o.text.sampling.temperature = 0.7f;
     const opt options[] = {
-        {"-y", OPT_STRING, &o.system, 0, 0, "SYSTEM", "system prompt: how the model should behave"},
-        {"-i", OPT_STRING, &o.first, 0, 0, "TEXT", "first message"},
-        {"--template", OPT_STRING, &o.template_name, 0, 0, "NAME", "llama3, chatml, llama2, mistral, zephyr, plain (the model's)"},
-        TEXT_OPTIONS(o.text),
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"-y SYSTEM", OPT_STRING, &o.system, 0, 0, "system prompt: how the model should behave"},
+        {"-i TEXT", OPT_STRING, &o.first, 0, 0, "first message"},
+        {"--template NAME", OPT_STRING, &o.template_name, 0, 0, "llama3, chatml, llama2, mistral, zephyr, plain (the model's)"},
+        {"-n N", OPT_INT, &o.text.max_tokens, 0, INT32_MAX, "tokens of an answer (default 1024); 0: until the context is full"},
+        {"-t T", OPT_FLOAT, &o.text.sampling.temperature, 0, 1000, "temperature (default 0.7); 0: always the likeliest token"},
+        OPT_END,
     };
     const char *path = NULL;
     int n_paths = 0;
-    int code = parse_options(argc, argv, options, &path, 1, &n_paths,
-                             "run chat MODEL [options]\n\nA conversation, a line a message; /help lists its commands. Ctrl-C stops an answer, Ctrl-D ends.\n"
-                             "Here -n is 1024 and -t 0.7 without the option.");
+    int code = parse_options(argc, argv, TABLES(options, o.text.options), &path, 1, &n_paths,
+                             "run chat MODEL [options]\n\nA conversation, a line a message; /help lists its commands. Ctrl-C stops an answer, Ctrl-D ends.");
     if (code >= 0) return code;
     if (!path) return usage_error("chat: which model?");
     conversation c = {.o = &o};

@@ -5,10 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "../model.h"
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_USAGE = 2 }; /* beside EXIT_SUCCESS and EXIT_FAILURE */
 
 /* One option. value points at: int (OPT_INT), int64_t (OPT_INT64), float (OPT_FLOAT), const char * (OPT_STRING), int
  * (OPT_FLAG: set to 1), opt_list (OPT_STRINGS: may be repeated). Numbers must lie in [min, max] and are parsed whole:
@@ -16,19 +17,20 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 typedef enum opt_kind { OPT_INT, OPT_INT64, OPT_FLOAT, OPT_STRING, OPT_FLAG, OPT_STRINGS } opt_kind;
 typedef struct opt_list { const char *items[64]; int n; } opt_list;
 typedef struct opt {
-    const char *name;      /* "-n", "--top-k" */
+    const char *name;      /* "-n N", "--json": the option, and how help calls its argument */
     opt_kind kind;
     void *value;
     double min, max;
-    const char *argument;  /* shown in help: "N", "FILE" */
-    const char *help;
+    const char *help;      /* may have several lines */
 } opt;
+#define OPT_END {NULL, OPT_FLAG, NULL, 0, 0, NULL}
 
 /* Parses argv[0..argc-1] (the command's own words). Words that are not options go to positional[0..*n_positional-1]
  * (at most max_positional; more is an error). "-" alone is a word; everything after "--" is too. An option's argument
- * is the next word even if it starts with '-'. "-h" and "--help" print usage and the table to stdout. Returns -1 to go
- * on, else an exit code (0 after help, 2 after an error told on stderr). The table ends with an entry whose name is NULL. */
-int parse_options(int argc, char **argv, const opt *options, const char **positional, int max_positional,
+ * is the next word even if it starts with '-'. "-h" and "--help" print usage and the tables to stdout. Returns -1 to go
+ * on, else an exit code (0 after help, 2 after printing an error). TABLES(a, b): option tables that end with OPT_END. */
+#define TABLES(...) (const opt *const[]){__VA_ARGS__, NULL}
+int parse_options(int argc, char **argv, const opt *const *tables, const char **positional, int max_positional,
                   int *n_positional, const char *usage);
 
 /* Strict numbers and lists for values inside options. 0, or -1 when the text is not wholly that. */
@@ -43,11 +45,11 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type);
 /* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after telling why on stderr. */
 char *read_text(const char *path, size_t *size);
 
-/* "run: message\n" on stderr. Return EXIT_FAILED and EXIT_USAGE. */
+/* "run: message\n" on stderr. Return EXIT_FAILURE and EXIT_USAGE. */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Flushes stdout. EXIT_DONE, or EXIT_FAILED after telling why (silently when a pipe's reader has left). */
+/* Flushes stdout. 0, or EXIT_FAILURE after printing an error (silently when a pipe's reader has left). */
 int finish_stdout(void);
 
 void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */

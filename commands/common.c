@@ -23,7 +23,7 @@ int fail(const char *format, ...) {
     va_start(args, format);
     say(format, args);
     va_end(args);
-    return EXIT_FAILED;
+    return EXIT_FAILURE;
 }
 
 int usage_error(const char *format, ...) {
@@ -36,8 +36,8 @@ int usage_error(const char *format, ...) {
 }
 
 int finish_stdout(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_DONE;
-    if (errno == EPIPE) return EXIT_FAILED;  /* the reader has seen enough, `| head`: nothing to tell */
+    if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_SUCCESS;
+    if (errno == EPIPE) return EXIT_FAILURE;  /* the reader has seen enough, `| head`: nothing to tell */
     return fail("cannot write to the standard output: %s", strerror(errno));
 }
 
@@ -116,25 +116,33 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
 
 /* ---- options ----------------------------------------------------------------------------------------------------- */
 
-static void print_help(const char *usage, const opt *options) {
+static void print_help(const char *usage, const opt *const *tables) {
     printf("usage: %s\n\n", usage);
-    for (const opt *o = options; o->name; o++) {
-        char head[40];
-        snprintf(head, sizeof head, "%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
-        printf("  %-22s", head);
-        for (const char *line = o->help; line;) {  /* later lines under the first */
-            const char *next = strchr(line, '\n');
-            printf(" %.*s\n", (int)(next ? next - line : (ptrdiff_t)strlen(line)), line);
-            line = next ? next + 1 : NULL;
-            if (line) printf("%24s", "");
+    for (; *tables; tables++)
+        for (const opt *o = *tables; o->name; o++) {
+            printf("  %-22s ", o->name);
+            for (const char *c = o->help; *c; c++) { /* later lines under the first */
+                putchar(*c);
+                if (*c == '\n') printf("%25s", "");
+            }
+            putchar('\n');
         }
-    }
+}
+
+static int name_length(const opt *o) { return (int)strcspn(o->name, " "); }
+
+static const opt *find_option(const opt *const *tables, const char *word) {
+    for (; *tables; tables++)
+        for (const opt *o = *tables; o->name; o++)
+            if (strlen(word) == (size_t)name_length(o) && !strncmp(word, o->name, strlen(word))) return o;
+    return NULL;
 }
 
 static int bad_number(const opt *o, const char *text) {
     const char *kind = o->kind == OPT_FLOAT ? "a number" : "a whole number";
-    if (o->max >= 9e18) return usage_error("%s %s: expected %s from %.10g up", o->name, text, kind, o->min);
-    return usage_error("%s %s: expected %s from %.10g to %.10g", o->name, text, kind, o->min, o->max);
+    int len = name_length(o);
+    if (o->max >= 9e18) return usage_error("%.*s %s: expected %s from %.10g up", len, o->name, text, kind, o->min);
+    return usage_error("%.*s %s: expected %s from %.10g to %.10g", len, o->name, text, kind, o->min, o->max);
 }
 
 static int set_option(const opt *o, const char *text) {
@@ -158,7 +166,7 @@ static int set_option(const opt *o, const char *text) {
     case OPT_STRINGS: {
         opt_list *list = o->value;
         int room = (int)(sizeof list->items / sizeof *list->items);
-        if (list->n == room) return usage_error("%s: at most %d times", o->name, room);
+        if (list->n == room) return usage_error("%.*s: at most %d times", name_length(o), o->name, room);
         list->items[list->n++] = text;
         break;
     }
@@ -169,13 +177,12 @@ static int set_option(const opt *o, const char *text) {
     return -1;
 }
 
-int parse_options(int argc, char **argv, const opt *options, const char **positional, int max_positional,
+int parse_options(int argc, char **argv, const opt *const *tables, const char **positional, int max_positional,
                   int *n_positional, const char *usage) {
     int only_words = 0;
     *n_positional = 0;
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
-        const opt *o = options;
         if (only_words || word[0] != '-' || !word[1]) {
             if (*n_positional == max_positional) return usage_error("\"%s\" is one argument too many; usage: %s", word, usage);
             positional[(*n_positional)++] = word;
@@ -186,12 +193,12 @@ int parse_options(int argc, char **argv, const opt *options, const char **positi
             continue;
         }
         if (!strcmp(word, "-h") || !strcmp(word, "--help")) {
-            print_help(usage, options);
+            print_help(usage, tables);
             return finish_stdout();
         }
-        while (o->name && strcmp(o->name, word)) o++;
-        if (!o->name) return usage_error("no option %s; usage: %s", word, usage);
-        if (o->kind != OPT_FLAG && i + 1 == argc) return usage_error("%s needs an argument: %s %s", word, word, o->argument);
+        const opt *o = find_option(tables, word);
+        if (!o) return usage_error("no option %s; usage: %s", word, usage);
+        if (o->kind != OPT_FLAG && i + 1 == argc) return usage_error("%s needs an argument: %s", word, o->name);
         int code = set_option(o, o->kind == OPT_FLAG ? NULL : argv[++i]);
         if (code >= 0) return code;
     }

@@ -24,7 +24,7 @@ static int open_random(comparison *c) {
         c->v[i].model = gqa_model_random(&shape, type, 1, NULL, &err);
         if (!c->v[i].model) return fail("%s", err.message);
     }
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 static int pool_variant(const comparison *c, variant *v, const gqa_checkpoint *file, const gqa_vocab *vocab, const gqa_kv_samples *samples) {
@@ -33,7 +33,7 @@ static int pool_variant(const comparison *c, variant *v, const gqa_checkpoint *f
     size_t size = 0;
     if (gqa_convert(file, &o, NULL, &v->image, &size, &err)) return fail("%s", err.message);
     v->model = gqa_model_from_memory(v->image, size, NULL, &err);
-    return v->model ? EXIT_DONE : fail("%s", err.message);
+    return v->model ? EXIT_SUCCESS : fail("%s", err.message);
 }
 
 static int open_file(comparison *c, const char *text, size_t len) {
@@ -44,7 +44,7 @@ static int open_file(comparison *c, const char *text, size_t len) {
     gqa_vocab *vocab = NULL;
     gqa_map tokenizer = {0};
     enum { SAMPLES = 1024 };
-    int code = text && !strcmp(c->pool, "aligned") ? calibrate(&samples, c->model_path, c->tokenizer, text, len, SAMPLES) : EXIT_DONE;
+    int code = text && !strcmp(c->pool, "aligned") ? calibrate(&samples, c->model_path, c->tokenizer, text, len, SAMPLES) : EXIT_SUCCESS;
     if (!code && (gqa_map_open(&map, c->model_path, &err) || gqa_checkpoint_read(&file, map.data, map.size, c->model_path, &err))) code = fail("%s", err.message);
     if (!code && c->tokenizer && file.n_meta == 0 &&
         (gqa_map_open(&tokenizer, c->tokenizer, &err) || gqa_vocab_from_llama2c(&vocab, tokenizer.data, tokenizer.size, file.config.vocab_size, c->tokenizer, &err)))
@@ -92,23 +92,23 @@ static double time_prefill(const comparison *c, gqa_session *s) {
 static int one_round(comparison *c, gqa_session *sessions[MAX_VARIANTS][MAX_CACHES], int keep) {
     for (int i = 0; i < c->n; i++) {
         double t = time_prefill(c, sessions[i][0]);
-        if (t < 0) return EXIT_FAILED;
+        if (t < 0) return EXIT_FAILURE;
         if (keep) sample_add(&c->v[i].prefill, c->prompt / t);
     }
     for (int k = 0; k < c->n_kv; k++)
         for (int d = 0; d < c->n_depths; d++)
             for (int i = 0; i < c->n; i++) {
                 double t = time_decode(c, sessions[i][k], c->depths[d]);
-                if (t < 0) return EXIT_FAILED;
+                if (t < 0) return EXIT_FAILURE;
                 if (keep) sample_add(&c->v[i].decode[k][d], (c->tokens - 1) / t);
             }
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 static int measure(comparison *c) {
     gqa_session *sessions[MAX_VARIANTS][MAX_CACHES] = {{NULL}};
     gqa_error err = {0};
-    int code = EXIT_DONE, longest = c->depths[c->n_depths - 1] + c->tokens;
+    int code = EXIT_SUCCESS, longest = c->depths[c->n_depths - 1] + c->tokens;
     for (int i = 0; i < c->n && !code; i++)
         for (int k = 0; k < c->n_kv && !code; k++) {
             gqa_session_options so = {.context = longest > c->prompt ? longest : c->prompt, .kv = c->kv_names[k], .n_threads = c->threads};
@@ -132,12 +132,12 @@ static int measure(comparison *c) {
 /* Perplexity of every variant with every cache, each beside an f32 cache. */
 static int judge(comparison *c, const char *text, size_t len) {
     gqa_error err = {0};
-    int code = EXIT_DONE, n_chunks = 0;
+    int code = EXIT_SUCCESS, n_chunks = 0;
     for (int i = 0; i < c->n && !code; i++) {
         gqa_session *s[MAX_CACHES + 1] = {NULL};
         score scores[MAX_CACHES + 1];
         int32_t *tokens = score_tokens(c->v[i].model, text, len, c->chunk, c->chunks, &n_chunks);
-        if (!tokens) code = EXIT_FAILED;
+        if (!tokens) code = EXIT_FAILURE;
         for (int k = 0; k <= c->n_kv && !code; k++) {
             gqa_session_options so = {.context = c->chunk, .kv = k ? c->kv_names[k - 1] : "f32", .n_threads = c->threads};
             s[k] = gqa_session_new(c->v[i].model, &so, &err);
@@ -174,13 +174,13 @@ static int parse_lists(comparison *c) {
     c->memory = strtod(c->memory_text, &end);
     c->memory *= *end == 'G' ? 1 << 30 : *end == 'M' ? 1 << 20 : 1;
     if (c->n_kv < 1 || !(c->memory >= 1) || end == c->memory_text) return usage_error("--kv %s, --memory %s: expected types, and a size such as 8G", c->kv_list, c->memory_text);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 static int compare(comparison *c) {
     size_t len = 0;
     char *text = c->text_path ? read_text(c->text_path, &len) : NULL;
-    if (c->text_path && !text) return EXIT_FAILED;
+    if (c->text_path && !text) return EXIT_FAILURE;
     int code = c->shape_text ? open_random(c) : open_file(c, text, len);
     if (!code) {
         c->config = *gqa_model_config(c->v[0].model);
@@ -209,27 +209,27 @@ int command_compare(int argc, char **argv) {
     c.tokens = 32, c.prompt = 128, c.rounds = 5, c.chunk = 256;
     int n_paths = 0;
     const opt options[] = {
-        {"--shape", OPT_STRING, &c.shape_text, 0, 0, "S", "random weights: dim=2048,layers=4,heads=32,ffn=5632,vocab=32000,type=q8_0"},
-        {"--kv-heads", OPT_STRING, &c.head_list, 0, 0, "LIST", "head counts to compare, the first is the measure: 32,8,4,1"},
-        {"--pool", OPT_STRING, &c.pool, 0, 0, "HOW", "of a model's heads: mean, first, random, renorm, aligned (mean)"},
-        {"--depths", OPT_STRING, &c.depth_list, 0, 0, "LIST", "positions in the cache when decoding (0,1024,4096)"},
-        {"--kv", OPT_STRING, &c.kv_list, 0, 0, "LIST", "cache types (f16)"},
-        {"-f", OPT_STRING, &c.text_path, 0, 0, "FILE", "text for perplexity, and for aligned to look at"},
-        {"-c", OPT_INT, &c.chunk, 4, 1 << 20, "N", "tokens a chunk of that text (256)"},
-        {"--chunks", OPT_INT, &c.chunks, 0, 1 << 30, "K", "only the first K chunks; 0: all"},
-        {"--memory", OPT_STRING, &c.memory_text, 0, 0, "SIZE", "how many sequences fit into it (8G)"},
-        {"-n", OPT_INT, &c.tokens, 2, 1 << 20, "N", "tokens decoded a measurement (32)"},
-        {"--prompt", OPT_INT, &c.prompt, 1, 1 << 20, "N", "tokens of the prefill measurement (128)"},
-        {"--reps", OPT_INT, &c.rounds, 1, MAX_ROUNDS, "N", "rounds (5)"},
-        {"-j", OPT_INT, &c.threads, 0, 1024, "N", "threads (physical cores allowed)"},
-        {"-z", OPT_STRING, &c.tokenizer, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint"},
-        {"--svg", OPT_STRING, &c.svg_path, 0, 0, "FILE", "a chart"},
-        {"--csv", OPT_FLAG, &c.csv, 0, 0, NULL, "a row for each variant, cache and depth"},
-        {"--json", OPT_FLAG, &c.json, 0, 0, NULL, "one JSON object"},
-        {"--quiet", OPT_FLAG, &c.quiet, 0, 0, NULL, "nothing on stderr but errors"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"--shape S", OPT_STRING, &c.shape_text, 0, 0, "random weights: dim=2048,layers=4,heads=32,ffn=5632,vocab=32000,type=q8_0"},
+        {"--kv-heads LIST", OPT_STRING, &c.head_list, 0, 0, "head counts to compare, the first is the measure: 32,8,4,1"},
+        {"--pool HOW", OPT_STRING, &c.pool, 0, 0, "of a model's heads: mean, first, random, renorm, aligned (mean)"},
+        {"--depths LIST", OPT_STRING, &c.depth_list, 0, 0, "positions in the cache when decoding (0,1024,4096)"},
+        {"--kv LIST", OPT_STRING, &c.kv_list, 0, 0, "cache types (f16)"},
+        {"-f FILE", OPT_STRING, &c.text_path, 0, 0, "text for perplexity, and for aligned to look at"},
+        {"-c N", OPT_INT, &c.chunk, 4, 1 << 20, "tokens a chunk of that text (256)"},
+        {"--chunks K", OPT_INT, &c.chunks, 0, 1 << 30, "only the first K chunks; 0: all"},
+        {"--memory SIZE", OPT_STRING, &c.memory_text, 0, 0, "how many sequences fit into it (8G)"},
+        {"-n N", OPT_INT, &c.tokens, 2, 1 << 20, "tokens decoded a measurement (32)"},
+        {"--prompt N", OPT_INT, &c.prompt, 1, 1 << 20, "tokens of the prefill measurement (128)"},
+        {"--reps N", OPT_INT, &c.rounds, 1, MAX_ROUNDS, "rounds (5)"},
+        {"-j N", OPT_INT, &c.threads, 0, 1024, "threads (physical cores allowed)"},
+        {"-z FILE", OPT_STRING, &c.tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint"},
+        {"--svg FILE", OPT_STRING, &c.svg_path, 0, 0, "a chart"},
+        {"--csv", OPT_FLAG, &c.csv, 0, 0, "a row for each variant, cache and depth"},
+        {"--json", OPT_FLAG, &c.json, 0, 0, "one JSON object"},
+        {"--quiet", OPT_FLAG, &c.quiet, 0, 0, "nothing on stderr but errors"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, &c.model_path, 1, &n_paths, "run compare MODEL|--shape S --kv-heads LIST [options]");
+    int code = parse_options(argc, argv, TABLES(options), &c.model_path, 1, &n_paths, "run compare MODEL|--shape S --kv-heads LIST [options]");
     if (code >= 0) return code;
     if (!c.model_path == !c.shape_text) return usage_error("compare: give a model or a --shape");
     if (!c.head_list) return usage_error("compare: give the head counts (--kv-heads 8,4,1)");

@@ -39,6 +39,6 @@ uint64_t variant_kv_bytes(const comparison *c, const variant *v, int cache); /* 
 void compare_table(const comparison *c);
 void compare_csv(const comparison *c);
 void compare_json(const comparison *c);
-int compare_svg(const comparison *c);    /* EXIT_DONE or EXIT_FAILED, told */
+int compare_svg(const comparison *c);    /* 0, or EXIT_FAILURE after printing an error */
 
 #endif

@@ -162,5 +162,5 @@ int compare_svg(const comparison *c) {
     chart_write(f, charts, 2, caption);
     int failed = ferror(f);
     if (fclose(f) || failed) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }

@@ -28,7 +28,7 @@ static int read_tokenizer(const char *model, const char *named, int vocab_size, 
         path = beside;
     }
     if (gqa_map_open(map, path, &err) || gqa_vocab_from_llama2c(vocab, map->data, map->size, vocab_size, path, &err)) return fail("%s", err.message);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 typedef struct settings {
@@ -44,7 +44,7 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     gqa_vocab *vocab = NULL;
     gqa_kv_samples samples = {0};
     double last = 0;
-    int pool = gqa_pool_from_name(s->pool), type = s->type ? gqa_type_from_name(s->type) : -1, code = EXIT_DONE;
+    int pool = gqa_pool_from_name(s->pool), type = s->type ? gqa_type_from_name(s->type) : -1, code = EXIT_SUCCESS;
     if (pool < 0) return usage_error("--pool %s: expected mean, first, random, renorm or aligned", s->pool);
     if (s->type && type < 0) return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, q5_0, q4_k, q5_k or q6_k", s->type);
     if (gqa_map_open(&map, in, &err) || gqa_checkpoint_read(&c, map.data, map.size, in, &err)) code = fail("%s", err.message);
@@ -52,7 +52,7 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     if (!code && s->file && pool == GQA_POOL_ALIGNED) {
         size_t len;
         char *text = read_text(s->file, &len);
-        code = text ? calibrate(&samples, in, s->tokenizer, text, len, s->samples) : EXIT_FAILED;
+        code = text ? calibrate(&samples, in, s->tokenizer, text, len, s->samples) : EXIT_FAILURE;
         free(text);
     }
     if (!code) {
@@ -87,7 +87,7 @@ static int save_packed(const char *model, const settings *s) {
     gqa_model_close(m);
     if (status) return fail("%s", err.message);
     if (!s->quiet) fprintf(stderr, "%s: the weights, repacked\n", path);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 int command_convert(int argc, char **argv) {
@@ -95,18 +95,18 @@ int command_convert(int argc, char **argv) {
     int n_paths = 0;
     settings s = {.pool = "mean", .samples = 1024, .seed = 1};
     const opt options[] = {
-        {"--kv-heads", OPT_INT, &s.kv_heads, 1, 4096, "G", "KV heads to pool to; divides the model's (as they are)"},
-        {"--pool", OPT_STRING, &s.pool, 0, 0, "HOW", "mean, first, random, renorm, aligned (mean)"},
-        {"-f", OPT_STRING, &s.file, 0, 0, "FILE", "text that aligned looks at (without: the weights alone)"},
-        {"--samples", OPT_INT, &s.samples, 16, 1 << 20, "N", "tokens of that text (1024)"},
-        {"--type", OPT_STRING, &s.type, 0, 0, "TYPE", "of matrices: f32, f16, bf16, q8_0, q4_0, ... (as they are)"},
-        {"-s", OPT_INT64, &s.seed, 0, 9.3e18, "SEED", "of random (1)"},
-        {"-z", OPT_STRING, &s.tokenizer, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint (tokenizer.bin beside it)"},
-        {"--packed", OPT_FLAG, &s.packed, 0, 0, NULL, "also write OUT.gguf.packed (without OUT: IN.packed), for a quick start"},
-        {"--quiet", OPT_FLAG, &s.quiet, 0, 0, NULL, "nothing on stderr but errors"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"--kv-heads G", OPT_INT, &s.kv_heads, 1, 4096, "KV heads to pool to; divides the model's (as they are)"},
+        {"--pool HOW", OPT_STRING, &s.pool, 0, 0, "mean, first, random, renorm, aligned (mean)"},
+        {"-f FILE", OPT_STRING, &s.file, 0, 0, "text that aligned looks at (without: the weights alone)"},
+        {"--samples N", OPT_INT, &s.samples, 16, 1 << 20, "tokens of that text (1024)"},
+        {"--type TYPE", OPT_STRING, &s.type, 0, 0, "of matrices: f32, f16, bf16, q8_0, q4_0, ... (as they are)"},
+        {"-s SEED", OPT_INT64, &s.seed, 0, 9.3e18, "of random (1)"},
+        {"-z FILE", OPT_STRING, &s.tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint (tokenizer.bin beside it)"},
+        {"--packed", OPT_FLAG, &s.packed, 0, 0, "also write OUT.gguf.packed (without OUT: IN.packed), for a quick start"},
+        {"--quiet", OPT_FLAG, &s.quiet, 0, 0, "nothing on stderr but errors"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, paths, 2, &n_paths, "run convert IN OUT.gguf [options]");
+    int code = parse_options(argc, argv, TABLES(options), paths, 2, &n_paths, "run convert IN OUT.gguf [options]");
     if (code >= 0) return code;
     if (n_paths == 1 && s.packed) return save_packed(paths[0], &s);
     if (n_paths < 2) return usage_error("convert: give the file to read and the file to write");

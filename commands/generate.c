@@ -184,9 +184,9 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
     if (ok && o->json) show_json(run, path, prompt, len, &out, &made);
     else if (!o->json && out.last != '\n' && (ok || out.last)) putchar('\n');
     free(out.text);
-    if (finish_stdout() || !ok) return EXIT_FAILED;
+    if (finish_stdout() || !ok) return EXIT_FAILURE;
     if (!o->text.quiet) show_stats(run, &made);
-    return interrupted() ? EXIT_INTERRUPTED : EXIT_DONE;
+    return interrupted() ? EXIT_INTERRUPTED : EXIT_SUCCESS;
 }
 
 static int check(settings *o, const char *words[2], int n_words) {
@@ -203,32 +203,34 @@ static int check(settings *o, const char *words[2], int n_words) {
 }
 
 int command_generate(int argc, char **argv) {
-    settings o = {.text = {TEXT_DEFAULTS}};
+    settings o = {0};
+    text_settings_init(&o.text);
     const opt options[] = {
-        {"-i", OPT_STRING, &o.prompt, 0, 0, "TEXT", "prompt"},
-        {"-f", OPT_STRING, &o.file, 0, 0, "FILE", "prompt from a file without its last newline; -: standard input"},
-        TEXT_OPTIONS(o.text),
-        {"--no-bos", OPT_FLAG, &o.no_bos, 0, 0, NULL, "no beginning-of-sequence token before the prompt"},
-        {"--special", OPT_FLAG, &o.special, 0, 0, NULL, "text like <|im_end|> in the prompt is the special token"},
-        {"--no-echo", OPT_FLAG, &o.no_echo, 0, 0, NULL, "do not print the prompt before the text"},
-        {"--prompt-cache", OPT_STRING, &o.cache, 0, 0, "FILE", "keep the evaluated prompt in FILE, and use what is there"},
-        {"--json", OPT_FLAG, &o.json, 0, 0, NULL, "one JSON object with the text and the measurements"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"-i TEXT", OPT_STRING, &o.prompt, 0, 0, "prompt"},
+        {"-f FILE", OPT_STRING, &o.file, 0, 0, "prompt from a file without its last newline; -: standard input"},
+        {"-n N", OPT_INT, &o.text.max_tokens, 0, INT32_MAX, "tokens to generate (default 256); 0: until the context is full"},
+        {"-t T", OPT_FLOAT, &o.text.sampling.temperature, 0, 1000, "temperature (default 1.0); 0: always the likeliest token"},
+        {"--no-bos", OPT_FLAG, &o.no_bos, 0, 0, "no beginning-of-sequence token before the prompt"},
+        {"--special", OPT_FLAG, &o.special, 0, 0, "text like <|im_end|> in the prompt is the special token"},
+        {"--no-echo", OPT_FLAG, &o.no_echo, 0, 0, "do not print the prompt before the text"},
+        {"--prompt-cache FILE", OPT_STRING, &o.cache, 0, 0, "keep the evaluated prompt in FILE, and use what is there"},
+        {"--json", OPT_FLAG, &o.json, 0, 0, "one JSON object with the text and the measurements"},
+        OPT_END,
     };
     const char *words[2] = {NULL, NULL};
     int n_words = 0;
-    int code = parse_options(argc, argv, options, words, 2, &n_words,
-                             "run MODEL [options]\n\nWrites text that goes on from the prompt. Only text goes to stdout; Ctrl-C ends it cleanly\n"
-                             "with exit code 130. Numbers in brackets are what holds without the option.");
+    int code = parse_options(argc, argv, TABLES(options, o.text.options), words, 2, &n_words,
+                             "run MODEL [options]\n\nWrites text that goes on from the prompt. Only text goes to stdout; Ctrl-C ends it\n"
+                             "cleanly with exit code 130.");
     if (code >= 0) return code;
     code = check(&o, words, n_words);
     if (code >= 0) return code;
     size_t len = 0;
     char *prompt = read_prompt(&o, &len);
-    if (!prompt) return EXIT_FAILED;
+    if (!prompt) return EXIT_FAILURE;
     text_run run = {0};
     code = text_open(&run, words[0], &o.text);
-    if (code == EXIT_DONE) code = generate(&run, &o, words[0], prompt, len);
+    if (code == EXIT_SUCCESS) code = generate(&run, &o, words[0], prompt, len);
     text_close(&run);
     free(prompt);
     return code;

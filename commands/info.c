@@ -95,11 +95,11 @@ int command_info(int argc, char **argv) {
     int json = 0, n_paths = 0;
     gqa_model_options mo = {.no_repack = 1};
     const opt options[] = {
-        {"-z", OPT_STRING, &mo.tokenizer_path, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint"},
-        {"--json", OPT_FLAG, &json, 0, 0, NULL, "one JSON object"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, "tokenizer of a llama2.c checkpoint"},
+        {"--json", OPT_FLAG, &json, 0, 0, "one JSON object"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, &path, 1, &n_paths, "run info MODEL");
+    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths, "run info MODEL");
     if (code >= 0) return code;
     if (!path) return usage_error("info: no model");
     gqa_error err = {0};

@@ -7,7 +7,7 @@ static int run_text(gqa_model *model, const gqa_session_options *so, const char 
     gqa_error err = {0};
     gqa_session *s = gqa_session_new(model, so, &err);
     if (!s) return fail("%s", err.message);
-    int chunk = gqa_session_context(s), n_chunks = 0, code = EXIT_FAILED;
+    int chunk = gqa_session_context(s), n_chunks = 0, code = EXIT_FAILURE;
     int32_t *tokens = score_tokens(model, text, len, chunk, most, &n_chunks);
     score t;
     if (tokens) code = score_chunks(&s, 1, tokens, n_chunks, chunk, &t, "");
@@ -26,23 +26,23 @@ int command_perplexity(int argc, char **argv) {
     gqa_model_options mo = {0};
     gqa_session_options so = {.context = 512};
     const opt options[] = {
-        {"-f", OPT_STRING, &file, 0, 0, "FILE", "the text; - is standard input"},
-        {"-c", OPT_INT, &so.context, 4, 1 << 20, "N", "tokens a chunk (512)"},
-        {"--chunks", OPT_INT, &chunks, 0, 1 << 30, "K", "only the first K chunks; 0: all"},
-        {"--kv", OPT_STRING, &so.kv, 0, 0, "TYPE", "KV cache type: f32, f16, bf16, q8_0, q4_0 (f16)"},
-        {"-j", OPT_INT, &so.n_threads, 0, 1024, "N", "threads (physical cores allowed)"},
-        {"-z", OPT_STRING, &mo.tokenizer_path, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint"},
-        {"--no-repack", OPT_FLAG, &mo.no_repack, 0, 0, NULL, "run from the mapped file"},
-        {"--json", OPT_FLAG, &json, 0, 0, NULL, "one JSON object"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"-f FILE", OPT_STRING, &file, 0, 0, "the text; - is standard input"},
+        {"-c N", OPT_INT, &so.context, 4, 1 << 20, "tokens a chunk (512)"},
+        {"--chunks K", OPT_INT, &chunks, 0, 1 << 30, "only the first K chunks; 0: all"},
+        {"--kv TYPE", OPT_STRING, &so.kv, 0, 0, "KV cache type: f32, f16, bf16, q8_0, q4_0 (f16)"},
+        {"-j N", OPT_INT, &so.n_threads, 0, 1024, "threads (physical cores allowed)"},
+        {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, "tokenizer of a llama2.c checkpoint"},
+        {"--no-repack", OPT_FLAG, &mo.no_repack, 0, 0, "run from the mapped file"},
+        {"--json", OPT_FLAG, &json, 0, 0, "one JSON object"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, &path, 1, &n_paths, "run perplexity MODEL -f FILE [options]");
+    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths, "run perplexity MODEL -f FILE [options]");
     if (code >= 0) return code;
     if (!path || !file) return usage_error("perplexity: give a model and a text (-f FILE)");
     gqa_error err = {0};
     size_t len = 0;
     char *text = read_text(file, &len);
-    if (!text) return EXIT_FAILED;
+    if (!text) return EXIT_FAILURE;
     gqa_model *model = gqa_model_open(path, &mo, &err);
     code = model ? run_text(model, &so, text, len, chunks, json) : fail("%s", err.message);
     gqa_model_close(model);

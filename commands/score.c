@@ -76,7 +76,7 @@ int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, i
     }
     if (show) fprintf(stderr, "\r%60s\r", "");
     free(base), free(logits);
-    return status ? fail("%s", err.message) : EXIT_DONE;
+    return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
 int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int chunk, int most, int *n_chunks) {

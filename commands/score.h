@@ -16,7 +16,7 @@ double score_perplexity(const score *s);
 double score_error(const score *s);       /* standard error of the perplexity */
 
 /* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. Sessions after the first are compared
- * with it. show: a name for the progress line on stderr, NULL: none. EXIT_DONE, or an exit code after telling why. */
+ * with it. show: a name for the progress line on stderr, NULL: none. 0, or an exit code after printing an error. */
 int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, int chunk, score *scores, const char *show);
 
 /* The tokens of a text, for score_chunks: whole chunks of it, at most `most` (0: all). NULL after telling why; free() it. */

@@ -8,6 +8,31 @@
 
 #include "terminal.h"
 
+/* ---- options ----------------------------------------------------------------------------------------------------- */
+
+void text_settings_init(text_settings *s) {
+    gqa_sampler_options *o = &s->sampling;
+    const opt options[N_TEXT_OPTIONS + 1] = {
+        {"-p P", OPT_FLOAT, &o->top_p, 0, 1, "top-p: the likeliest tokens that reach probability P (default 0.9); 1: all"},
+        {"--top-k K", OPT_INT, &o->top_k, 0, INT32_MAX, "only the K likeliest tokens (default 0: all)"},
+        {"--min-p P", OPT_FLOAT, &o->min_p, 0, 0.999999, "no token below P times the likeliest (default 0)"},
+        {"--repeat-penalty R", OPT_FLOAT, &o->repeat_penalty, 0, 100, "penalise repeated tokens (default 1: no penalty)"},
+        {"--repeat-last N", OPT_INT, &o->repeat_last, 0, 1 << 24, "penalise the last N tokens (default 64)"},
+        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "the same seed gives the same text (default: from the clock)"},
+        {"-c N", OPT_INT, &s->context, 0, 1 << 24, "context size in tokens (default: 4096, or the model's if smaller)"},
+        {"-j N", OPT_INT, &s->threads, 0, 1024, "threads (default: one per physical core)"},
+        {"--kv TYPE", OPT_STRING, &s->kv, 0, 0, "KV cache type: f32, f16, bf16, q8_0, q4_0 (default f16)"},
+        {"-z FILE", OPT_STRING, &s->tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint\n(default: tokenizer.bin beside it)"},
+        {"--stop STR", OPT_STRINGS, &s->stop, 0, 0, "end before this text; may be repeated"},
+        {"--ignore-eos", OPT_FLAG, &s->ignore_end, 0, 0, "go on when the model ends the text"},
+        {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, "run from the mapped file: less memory, slower"},
+        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, "print nothing on stderr but errors"},
+        OPT_END,
+    };
+    *s = (text_settings){.max_tokens = 256, .seed = -1, .sampling = {.temperature = 1.0f, .top_p = 0.9f}};
+    memcpy(s->options, options, sizeof options);
+}
+
 /* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
 
 static gqa_session *volatile interrupt_target;
@@ -95,7 +120,7 @@ static int open_model(text_run *run, const char *path) {
     if (!run->model) return fail("%s", err.message);
     run->load_seconds = seconds_now() - p.start;
     if (gqa_model_warning(run->model) && !s->quiet) fprintf(stderr, "run: warning: %s\n", gqa_model_warning(run->model));
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 int text_open(text_run *run, const char *path, text_settings *s) {
@@ -107,7 +132,7 @@ int text_open(text_run *run, const char *path, text_settings *s) {
         clock_gettime(CLOCK_REALTIME, &t);
         s->seed = (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);  /* short enough to retype */
     }
-    if (open_model(run, path)) return EXIT_FAILED;
+    if (open_model(run, path)) return EXIT_FAILURE;
     gqa_session_options so = {.context = s->context, .kv = s->kv, .n_threads = s->threads};
     run->session = gqa_session_new(run->model, &so, &err);
     s->sampling.seed = (uint64_t)s->seed;
@@ -118,7 +143,7 @@ int text_open(text_run *run, const char *path, text_settings *s) {
         warn_memory(stats.packed_bytes ? 0 : (double)stats.weight_bytes, (double)gqa_session_bytes(run->session),
                     "take less context (-c N) or a smaller cache type (--kv q8_0)");
     interrupt_install(run->session);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 void text_close(text_run *run) {

@@ -4,34 +4,16 @@
 
 #include "command.h"
 
+enum { N_TEXT_OPTIONS = 14 };
 typedef struct text_settings {
     const char *tokenizer, *kv;
     int context, threads, no_repack, max_tokens, ignore_end, quiet;
     gqa_sampler_options sampling;
     int64_t seed;              /* -1: from the clock; the one in use after text_open */
     opt_list stop;
+    opt options[N_TEXT_OPTIONS + 1]; /* the table that sets the above, but for max_tokens and temperature */
 } text_settings;
-
-#define TEXT_DEFAULTS .max_tokens = 256, .seed = -1, .sampling = {.temperature = 1.0f, .top_p = 0.9f}
-
-/* The rows of an option table that both commands have. s: a text_settings. */
-#define TEXT_OPTIONS(s)                                                                                                     \
-    {"-n", OPT_INT, &(s).max_tokens, 0, INT32_MAX, "N", "tokens to generate; 0: until the context is full (256)"},          \
-    {"-t", OPT_FLOAT, &(s).sampling.temperature, 0, 1000, "T", "temperature; 0: always the likeliest token (1.0)"},         \
-    {"-p", OPT_FLOAT, &(s).sampling.top_p, 0, 1, "P", "top-p: the likeliest tokens that reach probability P; 1: all (0.9)"},\
-    {"--top-k", OPT_INT, &(s).sampling.top_k, 0, INT32_MAX, "K", "only the K likeliest tokens; 0: all (0)"},                \
-    {"--min-p", OPT_FLOAT, &(s).sampling.min_p, 0, 0.999999, "P", "no token below P times the likeliest (0)"},              \
-    {"--repeat-penalty", OPT_FLOAT, &(s).sampling.repeat_penalty, 0, 100, "R", "against tokens seen lately; 1: none (1)"},  \
-    {"--repeat-last", OPT_INT, &(s).sampling.repeat_last, 0, 1 << 24, "N", "how many tokens \"lately\" means (64)"},        \
-    {"-s", OPT_INT64, &(s).seed, 0, 9.3e18, "SEED", "the same seed gives the same text (from the clock)"},                  \
-    {"-c", OPT_INT, &(s).context, 0, 1 << 24, "N", "context size in tokens (the smaller of 4096 and the model's)"},         \
-    {"-j", OPT_INT, &(s).threads, 0, 1024, "N", "threads (physical cores allowed)"},                                        \
-    {"--kv", OPT_STRING, &(s).kv, 0, 0, "TYPE", "KV cache type: f32, f16, bf16, q8_0, q4_0 (f16)"},                         \
-    {"-z", OPT_STRING, &(s).tokenizer, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint (tokenizer.bin beside it)"},       \
-    {"--stop", OPT_STRINGS, &(s).stop, 0, 0, "STR", "end before this text; may be repeated"},                               \
-    {"--ignore-eos", OPT_FLAG, &(s).ignore_end, 0, 0, NULL, "go on when the model ends the text"},                          \
-    {"--no-repack", OPT_FLAG, &(s).no_repack, 0, 0, NULL, "run from the mapped file: less memory, slower"},                 \
-    {"--quiet", OPT_FLAG, &(s).quiet, 0, 0, NULL, "nothing on stderr but errors"}
+void text_settings_init(text_settings *s); /* the defaults, and the table */
 
 /* A model with what it needs to speak. */
 typedef struct text_run {
@@ -42,7 +24,7 @@ typedef struct text_run {
     double load_seconds;
 } text_run;
 
-/* Opens everything, and makes Ctrl-C cancel the session. EXIT_DONE, or an exit code after telling why; text_close
+/* Opens everything, and makes Ctrl-C cancel the session. 0, or an exit code after printing an error; text_close
  * either way. */
 int text_open(text_run *run, const char *path, text_settings *settings);
 void text_close(text_run *run);

@@ -20,21 +20,21 @@ int command_tokenize(int argc, char **argv) {
     int no_bos = 0, special = 0, n_paths = 0;
     gqa_model_options mo = {.vocab_only = 1};
     const opt options[] = {
-        {"-i", OPT_STRING, &text, 0, 0, "TEXT", "the text"},
-        {"-f", OPT_STRING, &file, 0, 0, "FILE", "the text, from a file; - is standard input"},
-        {"-z", OPT_STRING, &mo.tokenizer_path, 0, 0, "FILE", "tokenizer of a llama2.c checkpoint"},
-        {"--no-bos", OPT_FLAG, &no_bos, 0, 0, NULL, "no beginning-of-sequence token"},
-        {"--special", OPT_FLAG, &special, 0, 0, NULL, "text such as <|im_end|> is that special token"},
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"-i TEXT", OPT_STRING, &text, 0, 0, "the text"},
+        {"-f FILE", OPT_STRING, &file, 0, 0, "the text, from a file; - is standard input"},
+        {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, "tokenizer of a llama2.c checkpoint"},
+        {"--no-bos", OPT_FLAG, &no_bos, 0, 0, "no beginning-of-sequence token"},
+        {"--special", OPT_FLAG, &special, 0, 0, "text such as <|im_end|> is that special token"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, &path, 1, &n_paths, "run tokenize MODEL -i TEXT|-f FILE");
+    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths, "run tokenize MODEL -i TEXT|-f FILE");
     if (code >= 0) return code;
     if (!path) return usage_error("tokenize: no model");
     if (!text == !file) return usage_error("tokenize: give a text by -i or -f, and not by both");
     gqa_error err = {0};
     size_t len = text ? strlen(text) : 0;
     char *whole = file ? read_text(file, &len) : NULL;
-    if (file && !whole) return EXIT_FAILED;
+    if (file && !whole) return EXIT_FAILURE;
     gqa_model *model = gqa_model_open(path, &mo, &err);
     if (model && gqa_model_warning(model)) fprintf(stderr, "run: warning: %s\n", gqa_model_warning(model));
     code = model ? print_ids(model, file ? whole : text, len, (no_bos ? 0u : GQA_TOKENIZE_BOS) | (special ? GQA_TOKENIZE_SPECIAL : 0u))

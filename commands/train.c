@@ -18,25 +18,25 @@ static int find_vocab(training *r, const char *tokenizer, int n) {
         if (!r->s->quiet) fprintf(stderr, "learning a vocabulary of %d tokens\n", n);
         if (gqa_bpe_train(&r->vocab, r->text, r->text_len, n, &err)) return fail("%s", err.message);
     }
-    return r->vocab ? EXIT_DONE : fail("%s: no vocabulary", r->saved.path);
+    return r->vocab ? EXIT_SUCCESS : fail("%s: no vocabulary", r->saved.path);
 }
 
 int command_train(int argc, char **argv) {
     const char *out = NULL, *shape_text = NULL, *tokenizer = NULL, *name = "";
     int n_out = 0, vocab = 2048, untied = 0;
-    training_settings s = {TRAINING_DEFAULTS};
+    training_settings s;
+    training_settings_init(&s);
     s.opt.steps = 1000;
     const opt options[] = {
-        {"--shape", OPT_STRING, &shape_text, 0, 0, "S", "dim=128,layers=4,heads=8,kv_heads=2,ffn=344,context=256"},
-        {"--vocab", OPT_INT, &vocab, 300, 1 << 20, "N", "tokens of the vocabulary that is learnt (2048)"},
-        {"--tokenizer", OPT_STRING, &tokenizer, 0, 0, "FILE", "take the vocabulary of this model instead"},
-        {"--untied", OPT_FLAG, &untied, 0, 0, NULL, "a classifier of its own instead of the embedding"},
-        {"--steps", OPT_INT, &s.opt.steps, 1, 1 << 30, "N", "steps (1000)"},
-        {"--name", OPT_STRING, &name, 0, 0, "NAME", "the model's name, kept in the file"},
-        TRAINING_OPTIONS(s),
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"--shape S", OPT_STRING, &shape_text, 0, 0, "dim=128,layers=4,heads=8,kv_heads=2,ffn=344,context=256"},
+        {"--vocab N", OPT_INT, &vocab, 300, 1 << 20, "tokens of the vocabulary that is learnt (2048)"},
+        {"--tokenizer FILE", OPT_STRING, &tokenizer, 0, 0, "take the vocabulary of this model instead"},
+        {"--untied", OPT_FLAG, &untied, 0, 0, "a classifier of its own instead of the embedding"},
+        {"--steps N", OPT_INT, &s.opt.steps, 1, 1 << 30, "steps (1000)"},
+        {"--name NAME", OPT_STRING, &name, 0, 0, "the model's name, kept in the file"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, &out, 1, &n_out, "run train OUT.gguf -f TEXT [options]");
+    int code = parse_options(argc, argv, TABLES(options, s.options), &out, 1, &n_out, "run train OUT.gguf -f TEXT [options]");
     if (code >= 0) return code;
     if (!out) return usage_error("train: give the file to write");
     gqa_config c = {.dim = 128, .n_layers = 4, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 344, .context_length = 256};

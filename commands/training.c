@@ -11,6 +11,34 @@
 
 #include "machine.h"
 
+void training_settings_init(training_settings *s) {
+    const opt options[N_TRAINING_OPTIONS + 1] = {
+        {"-f FILE", OPT_STRINGS, &s->texts, 0, 0, "text to learn from; may be repeated; <|endoftext|> parts documents"},
+        {"--val FILE", OPT_STRING, &s->val, 0, 0, "text to measure the loss on"},
+        {"--batch N", OPT_INT, &s->opt.batch, 0, 1 << 16, "sequences a step (32)"},
+        {"--length N", OPT_INT, &s->opt.length, 0, 1 << 16, "tokens a sequence (the model's context)"},
+        {"--rate R", OPT_FLOAT, &s->opt.rate, 0, 1, "highest learning rate (0.002)"},
+        {"--rate-end R", OPT_FLOAT, &s->opt.rate_end, 0, 1, "last rate, a share of the highest (0.1)"},
+        {"--warmup N", OPT_INT, &s->opt.warmup, 0, 1 << 30, "steps until the highest rate (a twentieth, at most 200)"},
+        {"--decay D", OPT_FLOAT, &s->opt.decay, -1, 1, "weight decay; negative: none (0.1)"},
+        {"--clip C", OPT_FLOAT, &s->opt.clip, 0, 1e6, "largest norm of the gradient (1)"},
+        {"--dropout P", OPT_FLOAT, &s->opt.dropout, -1, 0.9, "share of embeddings and layer outputs left out a step (0)"},
+        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "the same seed gives the same model (1)"},
+        {"-j N", OPT_INT, &s->opt.n_threads, 0, 1024, "threads (physical cores allowed)"},
+        {"--type TYPE", OPT_STRING, &s->type_name, 0, 0, "of the matrices in OUT: f32, f16, q8_0, ... (f16)"},
+        {"--eval-every N", OPT_INT, &s->eval_every, 0, 1 << 30, "steps between two looks at --val (a tenth of all)"},
+        {"--save-every S", OPT_INT, &s->save_seconds, 1, 1 << 20, "seconds between two saves of OUT.state (60)"},
+        {"--stop-after N", OPT_INT, &s->stop_after, 0, 1 << 30, "save and stop N steps from here; 0: go to the end"},
+        {"--restart", OPT_FLAG, &s->restart, 0, 0, "forget OUT.state instead of going on from it"},
+        {"--log FILE", OPT_STRING, &s->log, 0, 0, "CSV of steps and losses, appended to"},
+        {"--json", OPT_FLAG, &s->json, 0, 0, "the result as one JSON object"},
+        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, "nothing on stderr but errors"},
+        OPT_END,
+    };
+    *s = (training_settings){.type_name = "f16", .save_seconds = 60, .seed = 1};
+    memcpy(s->options, options, sizeof options);
+}
+
 static volatile sig_atomic_t stop_wanted;
 static void on_signal(int signal) {
     (void)signal;
@@ -57,7 +85,7 @@ int training_open(training *r, training_settings *s, const char *out, const char
     if (s->log && !log) return fail("%s: cannot append to the log: %s", s->log, strerror(errno));
     if (log) fclose(log);
     r->text = read_texts(&s->texts, &r->text_len);
-    return r->text ? EXIT_DONE : EXIT_FAILED;
+    return r->text ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int training_tokenize(training *r) {
@@ -71,12 +99,12 @@ int training_tokenize(training *r) {
         int status = text ? gqa_dataset_add(&r->val, r->vocab, text, len, &err) : 0;
         free(text);
         if (status) return fail("%s", err.message);
-        if (!text) return EXIT_FAILED;
+        if (!text) return EXIT_FAILURE;
     }
     if (!r->s->quiet)
         fprintf(stderr, "%zu tokens in %d documents, %.3f bytes a token; a vocabulary of %d\n", r->data.n_tokens, r->data.n_documents,
                 (double)r->data.n_bytes / (double)r->data.n_tokens, gqa_vocab_count(r->vocab));
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
@@ -114,21 +142,21 @@ static void clear_line(meter *m) {
 static int save_state(training *r, meter *m) {
     gqa_error err = {0};
     m->saved = seconds_now();
-    if (gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state, &err) == 0) return EXIT_DONE;
+    if (gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state, &err) == 0) return EXIT_SUCCESS;
     clear_line(m);
     return fail("%s", err.message);
 }
 
-/* A line of the log; without --val its two losses stay empty. EXIT_DONE, or EXIT_FAILED after telling why. */
+/* A line of the log; without --val its two losses stay empty. 0, or EXIT_FAILURE after printing an error. */
 static int write_log(const training *r, const meter *m, const gqa_validation *v) {
-    if (!r->s->log) return EXIT_DONE;
+    if (!r->s->log) return EXIT_SUCCESS;
     FILE *f = fopen(r->s->log, "a");
     int wrong = !f || fprintf(f, "%d,%.6f,", gqa_trainer_steps_done(r->trainer), m->loss) < 0;
     if (!wrong) wrong = (v ? fprintf(f, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte) : fprintf(f, ",")) < 0;
     if (!wrong) wrong = fprintf(f, ",%.1f\n", m->busy) < 0;
     int error = errno; /* of the first call that failed: of fclose, which writes what stdio kept, when none did before */
     if (f && fclose(f) && !wrong) wrong = 1, error = errno;
-    return wrong ? fail("%s: cannot append to the log: %s", r->s->log, strerror(error)) : EXIT_DONE;
+    return wrong ? fail("%s: cannot append to the log: %s", r->s->log, strerror(error)) : EXIT_SUCCESS;
 }
 
 static int evaluate(training *r, meter *m, int most, gqa_validation *v) {
@@ -143,11 +171,11 @@ static int evaluate(training *r, meter *m, int most, gqa_validation *v) {
     return write_log(r, m, v);
 }
 
-/* Goes on to the last step, or to where a signal or --stop-after ends it. EXIT_DONE, EXIT_FAILED; 130 after a signal. */
+/* Goes on to the last step, or to where a signal or --stop-after ends it. EXIT_SUCCESS, EXIT_FAILURE; 130 after a signal. */
 static int steps(training *r, meter *m) {
     enum { SOME_WINDOWS = 128 };
     const gqa_train_options *o = gqa_trainer_options(r->trainer);
-    int every = r->s->eval_every ? r->s->eval_every : o->steps / 10 + 1, code = EXIT_DONE;
+    int every = r->s->eval_every ? r->s->eval_every : o->steps / 10 + 1, code = EXIT_SUCCESS;
     gqa_step_result step = {0};
     gqa_error err = {0};
     while (gqa_trainer_steps_done(r->trainer) < o->steps) {
@@ -163,7 +191,7 @@ static int steps(training *r, meter *m) {
         gqa_validation v;
         if (done % every == 0 && done < o->steps) code = evaluate(r, m, SOME_WINDOWS, &v);
         int due = code || paused || seconds_now() - m->saved > r->s->save_seconds; /* what was learnt outlives a failed evaluation or log */
-        if (due && save_state(r, m)) code = EXIT_FAILED;
+        if (due && save_state(r, m)) code = EXIT_FAILURE;
         if (code || paused) {
             clear_line(m);
             if (!code && !r->s->quiet) fprintf(stderr, "stopped at step %d of %d; the same command goes on from %s\n", done, o->steps, r->state);
@@ -171,7 +199,7 @@ static int steps(training *r, meter *m) {
         }
     }
     clear_line(m);
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 static int report(const training *r, const meter *m, const gqa_validation *v) {
@@ -210,11 +238,11 @@ int training_run(training *r) {
                 human_bytes((double)gqa_trainer_bytes(r->trainer), bytes), gqa_trainer_step_flops(r->trainer) * 1e-9, m.first ? "; going on with a saved run" : "");
     }
     int code = steps(r, &m);
-    if (code == -1) return EXIT_DONE;
+    if (code == -1) return EXIT_SUCCESS;
     if (code) return code;
     if (evaluate(r, &m, 0, &v)) {
         save_state(r, &m);
-        return EXIT_FAILED;
+        return EXIT_FAILURE;
     }
     gqa_train_record record = {r->command, r->val.n_tokens ? &v : NULL};
     if (gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err)) return fail("%s", err.message);

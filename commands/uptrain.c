@@ -22,7 +22,7 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
     if (status > 0 && !u->steps) return usage_error("%s was not trained here: give --steps, there is nothing to take a fraction of", parent->path);
     gqa_train_options *o = &s->opt;
     o->steps = u->steps ? u->steps : (int)((double)u->fraction * p.steps + 0.5);
-    if (status > 0) return EXIT_DONE;
+    if (status > 0) return EXIT_SUCCESS;
     if (!o->batch) o->batch = p.batch;
     if (!o->length) o->length = p.length;
     if (o->rate == 0) o->rate = p.rate;
@@ -31,7 +31,7 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
     if (o->clip == 0) o->clip = p.clip;
     if (o->dropout == 0) o->dropout = p.dropout;
     o->beta1 = p.beta1, o->beta2 = p.beta2;
-    return EXIT_DONE;
+    return EXIT_SUCCESS;
 }
 
 /* The parent's keys and values on the start of the training text, for the aligned pooling. */
@@ -42,7 +42,7 @@ static int take_samples(const training *r, const char *path, gqa_kv_samples *out
     int n = r->data.n_tokens < MOST ? (int)r->data.n_tokens : MOST;
     int status = m ? gqa_kv_samples_take(out, m, r->data.tokens, n, &err) : -1;
     gqa_model_close(m);
-    return status ? fail("%s", err.message) : EXIT_DONE;
+    return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
 /* r->trainer: the parent with fewer heads. */
@@ -52,7 +52,7 @@ static int make_child(training *r, const char *path, const gqa_checkpoint *paren
     gqa_checkpoint child = {0};
     uint8_t *image = NULL;
     size_t size = 0;
-    int code = pool == GQA_POOL_ALIGNED ? take_samples(r, path, &samples) : EXIT_DONE;
+    int code = pool == GQA_POOL_ALIGNED ? take_samples(r, path, &samples) : EXIT_SUCCESS;
     gqa_convert_options o = {.kv_heads = u->kv_heads, .pool = pool, .type = GQA_TYPE_F32, .samples = samples.k ? &samples : NULL, .seed = r->s->opt.seed};
     if (!code && (gqa_convert(parent, &o, NULL, &image, &size, &err) || gqa_checkpoint_read(&child, image, size, path, &err))) code = fail("%s", err.message);
     if (!code) {
@@ -68,18 +68,18 @@ static int make_child(training *r, const char *path, const gqa_checkpoint *paren
 int command_uptrain(int argc, char **argv) {
     const char *paths[2] = {NULL, NULL};
     int n_paths = 0;
-    training_settings s = {TRAINING_DEFAULTS};
+    training_settings s;
+    training_settings_init(&s);
     settings u = {.pool = "mean", .fraction = 0.05f};
     const opt options[] = {
-        {"--kv-heads", OPT_INT, &u.kv_heads, 1, 4096, "G", "KV heads to pool to; divides the parent's"},
-        {"--pool", OPT_STRING, &u.pool, 0, 0, "HOW", "mean, first, random, renorm, aligned (mean)"},
-        {"--fraction", OPT_FLOAT, &u.fraction, 0, 10, "A", "share of the parent's steps (0.05)"},
-        {"--steps", OPT_INT, &u.steps, 0, 1 << 30, "N", "steps, instead of a share"},
-        {"--distill", OPT_FLOAT, &s.opt.distill, 0, 1, "W", "weight of the divergence from the parent in the loss (0)"},
-        TRAINING_OPTIONS(s),
-        {NULL, OPT_FLAG, NULL, 0, 0, NULL, NULL},
+        {"--kv-heads G", OPT_INT, &u.kv_heads, 1, 4096, "KV heads to pool to; divides the parent's"},
+        {"--pool HOW", OPT_STRING, &u.pool, 0, 0, "mean, first, random, renorm, aligned (mean)"},
+        {"--fraction A", OPT_FLOAT, &u.fraction, 0, 10, "share of the parent's steps (0.05)"},
+        {"--steps N", OPT_INT, &u.steps, 0, 1 << 30, "steps, instead of a share"},
+        {"--distill W", OPT_FLOAT, &s.opt.distill, 0, 1, "weight of the divergence from the parent in the loss (0)"},
+        OPT_END,
     };
-    int code = parse_options(argc, argv, options, paths, 2, &n_paths, "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]");
+    int code = parse_options(argc, argv, TABLES(options, s.options), paths, 2, &n_paths, "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]");
     if (code >= 0) return code;
     if (n_paths < 2 || !u.kv_heads) return usage_error("uptrain: give the parent, the file to write and --kv-heads");
     int pool = gqa_pool_from_name(u.pool);
