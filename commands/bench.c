@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "json.h"
 #include "machine.h"
 
 enum { MAX_LIST = 16, MAX_REPS = 100, MAX_BATCH = 256, MAX_ROWS = 3 * MAX_LIST };
@@ -187,34 +188,40 @@ static void show_table(const bench *b, double error, const char *where) {
     }
 }
 
-static void json_number(const char *name, double value, const char *after) {
-    if (isnan(value)) printf("\"%s\": null%s", name, after);
-    else printf("\"%s\": %.6g%s", name, value, after);
-}
-
 static void show_json(const bench *b, double error) {
-    printf("{\"model\": ");
-    json_string(stdout, b->config->name, strlen(b->config->name));
-    printf(", \"isa\": \"%s\", \"threads\": %d, \"weights\": \"%s\", \"kv\": \"%s\", \"n_heads\": %d, \"n_kv_heads\": %d, ", b->stats.isa,
-           b->threads, b->stats.type_name, gqa_type_name(b->kv_type), b->config->n_heads, b->config->n_kv_heads);
-    json_number("weight_bytes", (double)b->stats.weight_bytes, ", ");
-    json_number("kv_bytes_per_position", (double)gqa_kv_bytes_per_position(b->config, (gqa_type)b->kv_type), ", ");
-    json_number("self_check_error", error, ", ");
-    json_number("read_bytes_per_second", b->limits.read_bytes, ", ");
-    json_number("f32_mac_per_second", b->limits.float_ops, ", ");
-    json_number("int8_mac_per_second", b->limits.int8_ops, ", \"tests\": [");
+    uint64_t kv_bytes = gqa_kv_bytes_per_position(b->config, (gqa_type)b->kv_type);
+    json_writer j = json_open();
+    json_string(&j, "model", b->config->name);
+    json_string(&j, "isa", b->stats.isa);
+    json_int(&j, "threads", b->threads);
+    json_string(&j, "weights", b->stats.type_name);
+    json_string(&j, "kv", gqa_type_name(b->kv_type));
+    json_int(&j, "n_heads", b->config->n_heads);
+    json_int(&j, "n_kv_heads", b->config->n_kv_heads);
+    json_int(&j, "weight_bytes", (int64_t)b->stats.weight_bytes);
+    json_int(&j, "kv_bytes_per_position", (int64_t)kv_bytes);
+    json_double(&j, "self_check_error", error);
+    json_double(&j, "read_bytes_per_second", b->limits.read_bytes);
+    json_double(&j, "f32_mac_per_second", b->limits.float_ops);
+    json_double(&j, "int8_mac_per_second", b->limits.int8_ops);
+    json_begin(&j, "tests", '[');
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
-        printf("%s{\"test\": \"%s\", \"depth\": %d, \"sequences\": %d, ", r == b->rows ? "" : ", ", r->name, r->depth, r->batch);
-        json_number("tokens_per_second", r->rate, ", ");
-        json_number("spread", r->spread, ", ");
-        json_number("seconds", r->seconds, ", ");
-        json_number("time_to_first_token", r->first_token, ", ");
-        json_number("bytes_per_second", r->bytes, ", ");
-        json_number("mac_per_second", r->ops, ", ");
-        json_number("share_of_limit", r->share, ", ");
-        json_number("kv_bytes_per_second", r->kv_bytes, "}");
+        json_begin(&j, NULL, '{');
+        json_string(&j, "test", r->name);
+        json_int(&j, "depth", r->depth);
+        json_int(&j, "sequences", r->batch);
+        json_double(&j, "tokens_per_second", r->rate);
+        json_double(&j, "spread", r->spread);
+        json_double(&j, "seconds", r->seconds);
+        json_double(&j, "time_to_first_token", r->first_token);
+        json_double(&j, "bytes_per_second", r->bytes);
+        json_double(&j, "mac_per_second", r->ops);
+        json_double(&j, "share_of_limit", r->share);
+        json_double(&j, "kv_bytes_per_second", r->kv_bytes);
+        json_end(&j, '}');
     }
-    printf("]}\n");
+    json_end(&j, ']');
+    json_close(&j);
 }
 
 static void show_csv(const bench *b) {

@@ -1,4 +1,4 @@
-/* command.h: what the subcommands of `run` share: the command line, files as prompts, messages, JSON. */
+/* command.h: what the subcommands of `run` share: the command line, files as prompts, messages. */
 #ifndef GQA_COMMAND_H
 #define GQA_COMMAND_H
 
@@ -52,7 +52,6 @@ int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Flushes stdout. 0, or EXIT_FAILURE after printing an error (silently when a pipe's reader has left). */
 int finish_stdout(void);
 
-void json_string(FILE *out, const char *text, size_t len); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
 double seconds_now(void);                                  /* monotonic */
 double median(double *values, int n);                      /* sorts values[n]; NaN of none */
 enum { MAX_ROUNDS = 50 };

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "../base/utf8.h"
 #include "command.h"
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -205,7 +204,7 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
     return -1;
 }
 
-/* ---- files, JSON, time ------------------------------------------------------------------------------------------- */
+/* ---- files, time ------------------------------------------------------------------------------------------------- */
 
 char *read_text(const char *path, size_t *size) {
     int from_stdin = !strcmp(path, "-");
@@ -231,28 +230,6 @@ char *read_text(const char *path, size_t *size) {
     }
     text[*size] = 0;
     return text;
-}
-
-void json_string(FILE *out, const char *text, size_t len) {
-    fputc('"', out);
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i];
-        int n = utf8_length(text + i, len - i);
-        if (n <= 0) {
-            fputs("\xEF\xBF\xBD", out);
-            n = 1;
-        } else if (c == '"' || c == '\\') {
-            fprintf(out, "\\%c", c);
-        } else if (c == '\n') {
-            fputs("\\n", out);
-        } else if (c < 0x20 || c == 0x7F) {
-            fprintf(out, "\\u%04x", c);
-        } else {
-            fwrite(text + i, 1, (size_t)n, out);
-        }
-        i += (size_t)n;
-    }
-    fputc('"', out);
 }
 
 double seconds_now(void) {

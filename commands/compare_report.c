@@ -5,6 +5,7 @@
 
 #include "chart.h"
 #include "compare.h"
+#include "json.h"
 
 const char *variant_name(const comparison *c, const variant *v, char buf[16]) {
     if (v->kv_heads == c->config.n_heads) return "MHA";
@@ -117,26 +118,56 @@ void compare_csv(const comparison *c) {
             }
 }
 
-void compare_json(const comparison *c) {
-    char name[16];
-    const gqa_config *g = &c->config;
-    printf("{\"layers\": %d, \"dim\": %d, \"heads\": %d, \"head_dim\": %d, \"threads\": %d, \"rounds\": %d, \"read_bytes_per_second\": %.4g, \"mla_bytes_per_position\": %.0f, \"variants\": [",
-           g->n_layers, g->dim, g->n_heads, g->head_dim, c->limits.n_threads, c->rounds, c->limits.read_bytes, 9.0 * g->head_dim * g->n_layers);
-    for (int i = 0; i < c->n; i++) {
-        const variant *v = &c->v[i];
-        printf("%s\n {\"name\": \"%s\", \"kv_heads\": %d, \"prefill\": %.2f, \"caches\": [", i ? "," : "", variant_name(c, v, name), v->kv_heads, sample_median(&v->prefill));
-        for (int k = 0; k < c->n_kv; k++) {
-            printf("%s\n  {\"type\": \"%s\", \"bytes_per_position\": %llu, ", k ? "," : "", c->kv_names[k], (unsigned long long)variant_kv_bytes(c, v, k));
-            if (c->has_scores) printf("\"perplexity\": %.6f, \"kl_to_f32\": %.7f, ", score_perplexity(&v->scores[k]), v->scores[k].divergence / (double)v->scores[k].n);
-            printf("\"decode\": [");
-            for (int d = 0; d < c->n_depths; d++)
-                printf("%s{\"depth\": %d, \"tokens_per_second\": %.3f, \"spread\": %.4f, \"bytes_per_second\": %.4g}", d ? ", " : "", c->depths[d], decode_speed(v, k, d),
-                       sample_spread(&v->decode[k][d]), decode_bytes(c, v, k, d));
-            printf("]}");
-        }
-        printf("]}");
+static void json_decoding(json_writer *j, const comparison *c, const variant *v, int cache) {
+    json_begin(j, "decode", '[');
+    for (int d = 0; d < c->n_depths; d++) {
+        json_begin(j, NULL, '{');
+        json_int(j, "depth", c->depths[d]);
+        json_double(j, "tokens_per_second", decode_speed(v, cache, d));
+        json_double(j, "spread", sample_spread(&v->decode[cache][d]));
+        json_double(j, "bytes_per_second", decode_bytes(c, v, cache, d));
+        json_end(j, '}');
     }
-    printf("]}\n");
+    json_end(j, ']');
+}
+
+static void json_variant(json_writer *j, const comparison *c, const variant *v) {
+    char name[16];
+    json_begin(j, NULL, '{');
+    json_string(j, "name", variant_name(c, v, name));
+    json_int(j, "kv_heads", v->kv_heads);
+    json_double(j, "prefill", sample_median(&v->prefill));
+    json_begin(j, "caches", '[');
+    for (int k = 0; k < c->n_kv; k++) {
+        json_begin(j, NULL, '{');
+        json_string(j, "type", c->kv_names[k]);
+        json_int(j, "bytes_per_position", (int64_t)variant_kv_bytes(c, v, k));
+        if (c->has_scores) {
+            json_double(j, "perplexity", score_perplexity(&v->scores[k]));
+            json_double(j, "kl_to_f32", v->scores[k].divergence / (double)v->scores[k].n);
+        }
+        json_decoding(j, c, v, k);
+        json_end(j, '}');
+    }
+    json_end(j, ']');
+    json_end(j, '}');
+}
+
+void compare_json(const comparison *c) {
+    const gqa_config *g = &c->config;
+    json_writer j = json_open();
+    json_int(&j, "layers", g->n_layers);
+    json_int(&j, "dim", g->dim);
+    json_int(&j, "heads", g->n_heads);
+    json_int(&j, "head_dim", g->head_dim);
+    json_int(&j, "threads", c->limits.n_threads);
+    json_int(&j, "rounds", c->rounds);
+    json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
+    json_double(&j, "mla_bytes_per_position", 9.0 * g->head_dim * g->n_layers);
+    json_begin(&j, "variants", '[');
+    for (int i = 0; i < c->n; i++) json_variant(&j, c, &c->v[i]);
+    json_end(&j, ']');
+    json_close(&j);
 }
 
 int compare_svg(const comparison *c) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "json.h"
 #include "terminal.h"
 
 typedef struct settings {
@@ -87,23 +88,29 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
 
 static void show_json(const text_run *run, const char *path, const char *prompt, size_t prompt_len, const sink *out,
                       const gqa_generate_result *r) {
-    gqa_model_stats stats = *gqa_model_get_stats(run->model);
-    printf("{\"model\": ");
-    json_string(stdout, path, strlen(path));
-    printf(", \"prompt\": ");
-    json_string(stdout, prompt, prompt_len);
-    printf(", \"text\": ");
-    json_string(stdout, out->len ? out->text : "", out->len);
-    printf(", \"stop\": \"%s\", \"seed\": %lld, \"prompt_tokens\": %d, \"generated_tokens\": %d, ", stop_name(r->stop),
-           (long long)run->settings->seed, r->prompt_tokens, r->generated_tokens);
-    printf("\"load_seconds\": %.6f, \"prefill_seconds\": %.6f, \"first_token_seconds\": %.6f, \"decode_seconds\": %.6f, ",
-           run->load_seconds, r->prefill_seconds, r->first_token_seconds, r->decode_seconds);
-    printf("\"prefill_tokens_per_second\": %.3f, \"decode_tokens_per_second\": %.3f, ",
-           rate(r->prompt_tokens, r->prefill_seconds), rate(r->generated_tokens - 1, r->decode_seconds));
-    printf("\"kv\": \"%s\", \"kv_bytes_per_position\": %llu, \"context\": %d, \"position\": %d, \"threads\": %d, \"isa\": \"%s\"}\n",
-           gqa_type_name(kv_type(run)),
-           (unsigned long long)gqa_kv_bytes_per_position(gqa_model_config(run->model), kv_type(run)),
-           gqa_session_context(run->session), gqa_session_position(run->session), gqa_session_threads(run->session), stats.isa);
+    const gqa_config *config = gqa_model_config(run->model);
+    double decoded = r->generated_tokens - 1; /* the first comes with the prompt */
+    json_writer j = json_open();
+    json_string(&j, "model", path);
+    json_text(&j, "prompt", prompt, prompt_len);
+    json_text(&j, "text", out->text ? out->text : "", out->len);
+    json_string(&j, "stop", stop_name(r->stop));
+    json_int(&j, "seed", run->settings->seed);
+    json_int(&j, "prompt_tokens", r->prompt_tokens);
+    json_int(&j, "generated_tokens", r->generated_tokens);
+    json_double(&j, "load_seconds", run->load_seconds);
+    json_double(&j, "prefill_seconds", r->prefill_seconds);
+    json_double(&j, "first_token_seconds", r->first_token_seconds);
+    json_double(&j, "decode_seconds", r->decode_seconds);
+    json_double(&j, "prefill_tokens_per_second", rate(r->prompt_tokens, r->prefill_seconds));
+    json_double(&j, "decode_tokens_per_second", rate(decoded, r->decode_seconds));
+    json_string(&j, "kv", gqa_type_name(kv_type(run)));
+    json_int(&j, "kv_bytes_per_position", (int64_t)gqa_kv_bytes_per_position(config, kv_type(run)));
+    json_int(&j, "context", gqa_session_context(run->session));
+    json_int(&j, "position", gqa_session_position(run->session));
+    json_int(&j, "threads", gqa_session_threads(run->session));
+    json_string(&j, "isa", gqa_model_get_stats(run->model)->isa);
+    json_close(&j);
 }
 
 /* ---- prompt ------------------------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "json.h"
 
 static const gqa_type kv_types[] = {GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0};
 enum { N_KV_TYPES = sizeof kv_types / sizeof kv_types[0] };
@@ -73,21 +74,33 @@ static void show_text(const gqa_model *m) {
 
 static void show_json(const gqa_model *m) {
     const gqa_config *c = gqa_model_config(m);
-    gqa_model_stats s = *gqa_model_get_stats(m);
-    printf("{\"format\": \"%s\", \"name\": ", s.format);
-    json_string(stdout, c->name, strlen(c->name));
-    printf(", \"architecture\": \"%s\", \"has_weights\": %s, \"vocab_size\": %d", c->architecture, s.has_weights ? "true" : "false", gqa_vocab_size(m));
-    if (s.has_weights) {
-        printf(", \"dim\": %d, \"n_layers\": %d, \"n_heads\": %d, \"n_kv_heads\": %d, \"head_dim\": %d, \"ffn_dim\": %d, \"context_length\": %d, "
-               "\"window\": %d, \"rope_theta\": %g, \"attention\": \"%s\", \"n_params\": %llu, \"weight_bytes\": %llu, \"type\": \"%s\", \"kv_bytes_per_position\": {",
-               c->dim, c->n_layers, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_dim, c->context_length, c->window, (double)c->rope_theta,
-               c->n_kv_heads == c->n_heads ? "MHA" : c->n_kv_heads == 1 ? "MQA" : "GQA", (unsigned long long)s.n_params,
-               (unsigned long long)s.weight_bytes, s.type_name);
+    const gqa_model_stats *s = gqa_model_get_stats(m);
+    json_writer j = json_open();
+    json_string(&j, "format", s->format);
+    json_string(&j, "name", c->name);
+    json_string(&j, "architecture", c->architecture);
+    json_bool(&j, "has_weights", s->has_weights);
+    json_int(&j, "vocab_size", gqa_vocab_size(m));
+    if (s->has_weights) {
+        json_int(&j, "dim", c->dim);
+        json_int(&j, "n_layers", c->n_layers);
+        json_int(&j, "n_heads", c->n_heads);
+        json_int(&j, "n_kv_heads", c->n_kv_heads);
+        json_int(&j, "head_dim", c->head_dim);
+        json_int(&j, "ffn_dim", c->ffn_dim);
+        json_int(&j, "context_length", c->context_length);
+        json_int(&j, "window", c->window);
+        json_double(&j, "rope_theta", (double)c->rope_theta);
+        json_string(&j, "attention", c->n_kv_heads == c->n_heads ? "MHA" : c->n_kv_heads == 1 ? "MQA" : "GQA");
+        json_int(&j, "n_params", (int64_t)s->n_params);
+        json_int(&j, "weight_bytes", (int64_t)s->weight_bytes);
+        json_string(&j, "type", s->type_name);
+        json_begin(&j, "kv_bytes_per_position", '{');
         for (int i = 0; i < N_KV_TYPES; i++)
-            printf("%s\"%s\": %llu", i ? ", " : "", gqa_type_name((int)kv_types[i]), (unsigned long long)gqa_kv_bytes_per_position(c, kv_types[i]));
-        printf("}");
+            json_int(&j, gqa_type_name((int)kv_types[i]), (int64_t)gqa_kv_bytes_per_position(c, kv_types[i]));
+        json_end(&j, '}');
     }
-    printf("}\n");
+    json_close(&j);
 }
 
 int command_info(int argc, char **argv) {

@@ -1,9 +1,26 @@
 /* perplexity.c: `run perplexity`: how well a model predicts a text (score.h). */
 #include <stdlib.h>
 
+#include "json.h"
 #include "score.h"
 
-static int run_text(gqa_model *model, const gqa_session_options *so, const char *text, size_t len, int most, int json) {
+static void show_json(const score *s, int n_chunks, int chunk) {
+    json_writer j = json_open();
+    json_double(&j, "perplexity", score_perplexity(s));
+    json_double(&j, "error", score_error(s));
+    json_double(&j, "nats_per_token", s->loss / (double)s->n);
+    json_int(&j, "chunks", n_chunks);
+    json_int(&j, "context", chunk);
+    json_int(&j, "tokens_scored", s->n);
+    json_close(&j);
+}
+
+static void show_text(const score *s, int n_chunks, int chunk) {
+    printf("PPL = %.4f +/- %.4f  (%d chunks of %d tokens, %ld scored)\n", score_perplexity(s),
+           score_error(s), n_chunks, chunk, s->n);
+}
+
+static int run_text(gqa_model *model, const gqa_session_options *so, const char *text, size_t len, int most, int as_json) {
     gqa_error err = {0};
     gqa_session *s = gqa_session_new(model, so, &err);
     if (!s) return fail("%s", err.message);
@@ -11,10 +28,8 @@ static int run_text(gqa_model *model, const gqa_session_options *so, const char 
     int32_t *tokens = score_tokens(model, text, len, chunk, most, &n_chunks);
     score t;
     if (tokens) code = score_chunks(&s, 1, tokens, n_chunks, chunk, &t, "");
-    if (!code && json)
-        printf("{\"perplexity\": %.8g, \"error\": %.6g, \"nats_per_token\": %.8g, \"chunks\": %d, \"context\": %d, \"tokens_scored\": %ld}\n",
-               score_perplexity(&t), score_error(&t), t.loss / (double)t.n, n_chunks, chunk, t.n);
-    else if (!code) printf("PPL = %.4f +/- %.4f  (%d chunks of %d tokens, %ld scored)\n", score_perplexity(&t), score_error(&t), n_chunks, chunk, t.n);
+    if (!code && as_json) show_json(&t, n_chunks, chunk);
+    else if (!code) show_text(&t, n_chunks, chunk);
     gqa_session_free(s);
     free(tokens);
     return code ? code : finish_stdout();

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "json.h"
 #include "machine.h"
 
 void training_settings_init(training_settings *s) {
@@ -206,13 +207,22 @@ static int report(const training *r, const meter *m, const gqa_validation *v) {
     const gqa_train_options *o = gqa_trainer_options(r->trainer);
     double speed = m->busy > 0 ? (double)o->batch * o->length * m->here / m->busy : 0, ops = rate_of(r, m);
     if (r->s->json) {
-        printf("{\"model\": ");
-        json_string(stdout, r->out, strlen(r->out));
-        printf(", \"parameters\": %llu, \"steps\": %d, \"tokens\": %.0f, \"loss\": %.6g", (unsigned long long)gqa_trainer_params(r->trainer),
-               o->steps, (double)o->steps * o->batch * o->length, m->loss);
-        if (v) printf(", \"nats_per_token\": %.6f, \"bits_per_byte\": %.6f", v->nats_per_token, v->bits_per_byte);
-        printf(", \"seconds\": %.1f, \"tokens_per_second\": %.1f, \"flops\": %.4g, \"share_of_peak\": %.3f, \"bytes\": %llu}\n", m->busy, speed,
-               ops, ops / m->peak, (unsigned long long)gqa_trainer_bytes(r->trainer));
+        json_writer j = json_open();
+        json_string(&j, "model", r->out);
+        json_int(&j, "parameters", (int64_t)gqa_trainer_params(r->trainer));
+        json_int(&j, "steps", o->steps);
+        json_int(&j, "tokens", (int64_t)o->steps * o->batch * o->length);
+        json_double(&j, "loss", m->loss);
+        if (v) {
+            json_double(&j, "nats_per_token", v->nats_per_token);
+            json_double(&j, "bits_per_byte", v->bits_per_byte);
+        }
+        json_double(&j, "seconds", m->busy);
+        json_double(&j, "tokens_per_second", speed);
+        json_double(&j, "flops", ops);
+        json_double(&j, "share_of_peak", ops / m->peak);
+        json_int(&j, "bytes", (int64_t)gqa_trainer_bytes(r->trainer));
+        json_close(&j);
     } else {
         printf("%s: %llu weights, %d steps", r->out, (unsigned long long)gqa_trainer_params(r->trainer), o->steps);
         if (v) printf(", validation %.4f nats a token, %.4f bits a byte", v->nats_per_token, v->bits_per_byte);
