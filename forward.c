@@ -1,274 +1,369 @@
-/* forward.c: the transformer, from token ids to logits. forward() reads top to bottom as the papers do:
- *   RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention (Ainslie et al. 2023),
- *   SwiGLU (Shazeer 2020), in the arrangement of LLaMA (Touvron et al. 2023).
+/* forward.c: the transformer, from token ids to logits. forward() reads top to bottom as the papers
+ * do: RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention
+ * (Ainslie et al. 2023), SwiGLU (Shazeer 2020), in the arrangement of LLaMA (Touvron et al. 2023).
  *
- * All threads of the team run forward() together. A phase is a loop over units of work that the threads share out; it
- * ends when all its units are done (kernels/team.h). What a unit computes never depends on who computes it, so neither
- * do the results. */
+ * All threads of the team run forward() together. A phase is a loop over units of work that the
+ * threads share; it ends when all its units are done (kernels/team.h). What a unit computes never
+ * depends on which thread computes it, so neither do the results. */
 #include <math.h>
 #include <string.h>
 
 #include "session/session_internal.h"
 
 /* One pass, as all its threads see it. */
-typedef struct run {
+typedef struct pass_state {
     const gqa_pass *pass;
-    const gqa_model *m;
+    const gqa_model *model;
+    const gqa_config *config;
     const gqa_kernels *kernels;
-    gqa_session *s;
-    gqa_scratch *t;
-    int n;                   /* rows: tokens in this pass */
-    int prefill;             /* rows are one sequence's, many enough for tiles of query positions */
-    int group;               /* query heads a KV head */
-    int q_dim, kv_dim;
+    gqa_session *session;
+    gqa_scratch *scratch;
+    int n;                   /* rows: tokens of this pass */
+    int prefill;             /* rows are one sequence's, enough for tiles of query positions */
+    int n_kv_heads, group;   /* group: query heads a KV head */
+    size_t dim, head_dim, q_dim, kv_dim, ffn_dim, rope_dim;
     float scale;             /* on q.k: 1 / sqrt(head_dim) */
     atomic_int *cancel;
-} run;
+} pass_state;
 
-enum { PREFILL_ROWS = 8 };   /* fewer rows of one sequence are attended like decoding: split over positions */
+enum {
+    PREFILL_ROWS = 8,        /* fewer rows of one sequence are attended like decoding, by splits */
+    SWIGLU_COLUMNS = 512     /* a unit of swiglu() */
+};
 
-/* The map of grouped-query attention: query head h reads KV head h / group; so KV head g serves query heads
- * first_query_head(g) .. + group - 1. This is the only place that knows it. */
-static int first_query_head(const run *r, int kv_head) { return kv_head * r->group; }
-/* Where that group's heads of a row begin in q and attn [n, q_dim]. */
-static size_t group_at(const run *r, int row, int kv_head) {
-    return (size_t)row * (size_t)r->q_dim + (size_t)first_query_head(r, kv_head) * (size_t)r->m->config.head_dim;
+/* The map of grouped-query attention: query head h reads KV head h / group, so KV head g serves the
+ * query heads first_query_head(g) .. + group - 1. The runtime's only place that knows it. */
+static size_t first_query_head(const pass_state *p, int kv_head) {
+    return (size_t)(kv_head * p->group);
 }
 
-static gqa_session *session_of(const run *r, int row) { return r->pass->sessions ? r->pass->sessions[row] : r->s; }
-static int position_of(const run *r, int row) { return r->pass->positions ? r->pass->positions[row] : r->s->position + row; }
-static int cancelled(const run *r) { return atomic_load_explicit(r->cancel, memory_order_relaxed); }
-static void *scratch_of(const run *r, const gqa_worker *w) { return r->t->thread + (size_t)w->id * r->t->thread_bytes; }
+/* Where the heads of a row's group begin in q and attn [n, q_dim]. */
+static size_t group_offset(const pass_state *p, int row, int kv_head) {
+    return (size_t)row * p->q_dim + first_query_head(p, kv_head) * p->head_dim;
+}
 
-static int oldest_seen(const run *r, int position) {  /* first position that a query at `position` attends to */
-    int window = r->m->config.window;
+static gqa_session *session_of(const pass_state *p, int row) {
+    return p->pass->sessions ? p->pass->sessions[row] : p->session;
+}
+
+static int position_of(const pass_state *p, int row) {
+    return p->pass->positions ? p->pass->positions[row] : p->session->position + row;
+}
+
+/* The first position that a query at `position` attends to. */
+static int first_seen(const pass_state *p, int position) {
+    int window = p->config->window;
     return window > 0 && position >= window ? position - window + 1 : 0;
 }
 
-/* ---- phases ------------------------------------------------------------------------------------------------------ */
+static int cancelled(const pass_state *p) {
+    return atomic_load_explicit(p->cancel, memory_order_relaxed);
+}
 
-/* x = embedding rows; cos_sin = rotation angles of each row's position. */
-static void embed(run *r, gqa_worker *w) {
-    const gqa_config *c = &r->m->config;
-    const gqa_matrix *e = &r->m->embedding;
-    size_t row_bytes = (size_t)gqa_type_bytes(e->type, (uint64_t)e->cols);
-    for_units(i, w, r->n) {
-        gqa_dequantize(e->type, e->raw + (size_t)r->pass->tokens[i] * row_bytes, r->t->x + (size_t)i * (size_t)c->dim, (size_t)c->dim);
-        int pairs = c->rope_dim / 2, position = position_of(r, i);
-        float *table = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
-        for (int p = 0; p < pairs; p++) {
-            double angle = position * r->m->rope_freq[p];
-            table[p] = (float)cos(angle) * r->m->rope_magnitude;
-            table[pairs + p] = (float)sin(angle) * r->m->rope_magnitude;
+static void *thread_scratch(const pass_state *p, const gqa_worker *me) {
+    return p->scratch->thread + (size_t)me->id * p->scratch->thread_bytes;
+}
+
+/* ---- embedding, norms, matrix products ------------------------------------------------------- */
+
+/* x = the embedding of each token; cos_sin = the rotations of its position. */
+static void embed(pass_state *p, gqa_worker *me) {
+    const gqa_matrix *table = &p->model->embedding;
+    size_t row_bytes = (size_t)gqa_type_bytes(table->type, p->dim), pairs = p->rope_dim / 2;
+    for_units(i, me, p->n) {
+        size_t row = (size_t)i, token = (size_t)p->pass->tokens[i];
+        float *cos_row = p->scratch->cos_sin + row * p->rope_dim, *sin_row = cos_row + pairs;
+        gqa_dequantize(table->type, table->raw + token * row_bytes, p->scratch->x + row * p->dim,
+                       p->dim);
+        for (size_t j = 0; j < pairs; j++) {
+            double angle = position_of(p, i) * p->model->rope_freq[j];
+            cos_row[j] = (float)cos(angle) * p->model->rope_magnitude;
+            sin_row[j] = (float)sin(angle) * p->model->rope_magnitude;
         }
     }
 }
 
-/* x += h when add, then h = rmsnorm(x) and its int8 form. */
-static void normalise(run *r, gqa_worker *w, const float *weight, int add, int wants_q8) {
-    size_t dim = (size_t)r->m->config.dim;
-    for_units(i, w, r->n) {
-        float *x = r->t->x + (size_t)i * dim, *h = r->t->h + (size_t)i * dim;
-        if (add) r->kernels->add(x, h, (int)dim);
-        r->kernels->rmsnorm(h, x, weight, (int)dim, r->m->config.norm_eps);
-        if (wants_q8) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
-    }
-}
-
-/* Several products of the same n activations in one phase: y[j] [n, rows] = a w[j]^T. */
+/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T. */
 typedef struct product {
     const gqa_matrix *w;
     float *y;
 } product;
 
-static void multiply(run *r, gqa_worker *w, const gqa_acts *a, int n, const product *list, int count) {
+/* Whether one of the products reads its activations as int8. */
+static int wants_int8(const product *list, int count) {
+    int wanted = 0;
+    for (int j = 0; j < count; j++) wanted |= gqa_type_wants_q8(list[j].w->type);
+    return wanted;
+}
+
+/* Add & Norm (Vaswani et al. 2017): x += branch (NULL: nothing), then h = rmsnorm(x), also as int8
+ * where a product of `next` wants it. */
+static void add_and_norm(pass_state *p, gqa_worker *me, const float *branch, const float *weight,
+                         const product *next, int count) {
+    int dim = p->config->dim, as_int8 = wants_int8(next, count);
+    for_units(i, me, p->n) {
+        size_t row = (size_t)i * p->dim;
+        float *x = p->scratch->x + row, *h = p->scratch->h + row;
+        if (branch) p->kernels->add(x, branch + row, dim);
+        p->kernels->rmsnorm(h, x, weight, dim, p->config->norm_eps);
+        if (as_int8) p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
+    }
+}
+
+static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, const product *list,
+                   int count) {
     int total = 0, first = 0;
     for (int j = 0; j < count; j++) total += gqa_matmul_units(list[j].w);
-    int u = gqa_unit_first(w, total);
+    int u = gqa_unit_first(me, total);
     for (int j = 0; j < count; j++) {
-        int units = gqa_matmul_units(list[j].w);
-        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) {
-            if (cancelled(r)) continue;
-            r->kernels->matmul_unit(list[j].w, a, n, list[j].y, (size_t)list[j].w->rows, u - first, scratch_of(r, w));
+        const gqa_matrix *w = list[j].w;
+        int units = gqa_matmul_units(w);
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
+            if (cancelled(p)) continue;
+            p->kernels->matmul_unit(w, a, n, list[j].y, (size_t)w->rows, u - first,
+                                    thread_scratch(p, me));
         }
         first += units;
     }
 }
 
-/* Bias, norm (qwen3) and rotary position of one head, in place. */
-static void finish_head(run *r, float *head, const float *bias, const float *norm, const float *cos_sin) {
-    const gqa_config *c = &r->m->config;
-    if (bias) r->kernels->add(head, bias, c->head_dim);
-    if (norm) r->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
-    r->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
+/* ---- rotary positions and the KV cache ------------------------------------------------------- */
+
+/* Bias (qwen2), norm (qwen3) and rotation of one head, in place. bias and norm may be NULL. */
+static void rope_head(pass_state *p, float *head, const float *bias, const float *norm,
+                      const float *cos_sin) {
+    const gqa_config *c = p->config;
+    if (bias) p->kernels->add(head, bias, c->head_dim);
+    if (norm) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
+    p->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
 }
 
-/* The query heads of a row's group, and its K and V, which go into the cache. */
-static void place_group(run *r, const gqa_layer *layer, int l, int i, int kv_head) {
-    const gqa_config *c = &r->m->config;
-    size_t d = (size_t)c->head_dim, kv_at = (size_t)kv_head * d, q_at = (size_t)first_query_head(r, kv_head) * d;
-    const float *cos_sin = r->t->cos_sin + (size_t)i * (size_t)c->rope_dim;
-    float *q = r->t->q + group_at(r, i, kv_head);
-    float *k = r->t->k + (size_t)i * (size_t)r->kv_dim + kv_at, *v = r->t->v + (size_t)i * (size_t)r->kv_dim + kv_at;
-    if (r->s->on_kv) r->s->on_kv(r->s->on_kv_user, l, position_of(r, i), kv_head, k, v);
-    for (size_t g = 0; g < (size_t)r->group; g++) finish_head(r, q + g * d, layer->bq ? layer->bq + q_at + g * d : NULL, layer->q_norm, cos_sin);
-    finish_head(r, k, layer->bk ? layer->bk + kv_at : NULL, layer->k_norm, cos_sin);
-    if (layer->bv) r->kernels->add(v, layer->bv + kv_at, c->head_dim);
-    r->kernels->kv_append(&session_of(r, i)->kv[l], kv_head, position_of(r, i), k, v);
+static const float *offset_or_null(const float *vector, size_t offset) {
+    return vector ? vector + offset : NULL;
 }
 
-/* The int8 form of what a group attended to, where its heads are whole blocks; else quantize_attention does it. */
-static int groups_are_blocks(const run *r) { return r->group * r->m->config.head_dim % 32 == 0; }
-static void quantize_group(run *r, const gqa_layer *layer, int i0, int i1, int kv_head) {
-    int d = r->m->config.head_dim, k0 = first_query_head(r, kv_head) * d;
-    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(r)) r->kernels->quantize_acts(&r->t->a_q, i0, i1, k0, k0 + r->group * d);
+/* Rotates the queries and the key of a row's group, and appends K and V to the cache. */
+static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
+                                 int kv_head) {
+    size_t d = p->head_dim, k_offset = (size_t)kv_head * d;
+    size_t q_offset = first_query_head(p, kv_head) * d, kv_row = (size_t)row * p->kv_dim;
+    const float *cos_sin = p->scratch->cos_sin + (size_t)row * p->rope_dim;
+    float *q = p->scratch->q + group_offset(p, row, kv_head);
+    float *k = p->scratch->k + kv_row + k_offset, *v = p->scratch->v + kv_row + k_offset;
+    int position = position_of(p, row);
+    if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
+    for (int g = 0; g < p->group; g++, q += d, q_offset += d)
+        rope_head(p, q, offset_or_null(layer->bq, q_offset), layer->q_norm, cos_sin);
+    rope_head(p, k, offset_or_null(layer->bk, k_offset), layer->k_norm, cos_sin);
+    if (layer->bv) p->kernels->add(v, layer->bv + k_offset, p->config->head_dim);
+    p->kernels->kv_append(&session_of(p, row)->kv[l], kv_head, position, k, v);
 }
-static void quantize_attention(run *r, gqa_worker *w, const gqa_layer *layer) {
-    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(r)) return;
-    for_units(i, w, r->n) r->kernels->quantize_acts(&r->t->a_q, i, i + 1, 0, r->q_dim);
+
+static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+    for_units(u, me, p->n * p->n_kv_heads)
+        rope_and_cache_group(p, layer, l, u / p->n_kv_heads, u % p->n_kv_heads);
+}
+
+/* ---- attention ------------------------------------------------------------------------------- */
+
+/* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
+ * of 32 values, else by rows in a phase of its own. */
+static int groups_are_blocks(const pass_state *p) {
+    return (size_t)p->group * p->head_dim % 32 == 0;
+}
+
+static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
+    int width = p->group * p->config->head_dim, first = kv_head * width;
+    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p))
+        p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
+}
+
+static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p)) return;
+    for_units(i, me, p->n)
+        p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, (int)p->q_dim);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
-static void attend_tiles(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
-    const gqa_config *c = &r->m->config;
-    for_units(u, w, r->n * c->n_kv_heads) place_group(r, layer, l, u / c->n_kv_heads, u % c->n_kv_heads);
-    int tiles = (r->n + GQA_PREFILL_TILE - 1) / GQA_PREFILL_TILE, units = tiles * c->n_kv_heads;
-    for_units(u, w, units) {
-        if (cancelled(r)) continue;
-        int row = (tiles - 1 - u / c->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % c->n_kv_heads;
-        int rows = r->n - row < GQA_PREFILL_TILE ? r->n - row : GQA_PREFILL_TILE;
-        size_t at = group_at(r, row, kv_head);
-        r->kernels->attend_prefill(&r->s->kv[l], kv_head, r->t->q + at, (size_t)r->q_dim, r->group, r->scale,
-                                   position_of(r, row), rows, c->window, r->t->attn + at, (size_t)r->q_dim, scratch_of(r, w));
-        quantize_group(r, layer, row, row + rows, kv_head);
+static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+    int tiles = ceil_div(p->n, GQA_PREFILL_TILE);
+    for_units(u, me, tiles * p->n_kv_heads) {
+        if (cancelled(p)) continue;
+        int row = (tiles - 1 - u / p->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % p->n_kv_heads;
+        int rows = min_int(p->n - row, GQA_PREFILL_TILE);
+        size_t offset = group_offset(p, row, kv_head);
+        p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
+                                   p->group, p->scale, position_of(p, row), rows,
+                                   p->config->window, p->scratch->attn + offset, p->q_dim,
+                                   thread_scratch(p, me));
+        quantize_group(p, layer, row, row + rows, kv_head);
     }
 }
 
-/* Pieces of GQA_KV_SPLIT positions that hold what a row attends to. */
-static int pieces_of(const run *r, int row) {
-    int p = position_of(r, row);
-    return p / GQA_KV_SPLIT - oldest_seen(r, p) / GQA_KV_SPLIT + 1;
+/* Splits of GQA_KV_SPLIT positions that hold what a row attends to. */
+static int splits_of(const pass_state *p, int row) {
+    int position = position_of(p, row);
+    return position / GQA_KV_SPLIT - first_seen(p, position) / GQA_KV_SPLIT + 1;
 }
 
-static float *parts_of(const run *r, int row, int kv_head) {
-    size_t heads = (size_t)row * (size_t)r->m->config.n_kv_heads + (size_t)kv_head;
-    return r->t->parts + heads * (size_t)r->t->max_parts * gqa_partial_floats(r->group, r->m->config.head_dim);
+static float *partials_of(const pass_state *p, int row, int kv_head) {
+    size_t index = (size_t)(row * p->n_kv_heads + kv_head) * (size_t)p->scratch->max_splits;
+    return p->scratch->partials + index * gqa_partial_floats(p->group, p->config->head_dim);
 }
 
-static void attend_piece(run *r, gqa_worker *w, int l, int i, int kv_head, int piece) {
-    int end = position_of(r, i) + 1, begin = oldest_seen(r, end - 1);
-    int t0 = (begin / GQA_KV_SPLIT + piece) * GQA_KV_SPLIT, t1 = t0 + GQA_KV_SPLIT, d = r->m->config.head_dim;
-    const float *q = r->t->q + group_at(r, i, kv_head);
-    float *out = parts_of(r, i, kv_head) + (size_t)piece * gqa_partial_floats(r->group, d);
-    r->kernels->attend_decode(&session_of(r, i)->kv[l], kv_head, q, r->group, r->scale, t0 > begin ? t0 : begin, t1 < end ? t1 : end, out, scratch_of(r, w));
+static void attend_split(pass_state *p, gqa_worker *me, int l, int row, int kv_head, int split) {
+    int end = position_of(p, row) + 1, begin = first_seen(p, end - 1);
+    int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
+    float *partial = partials_of(p, row, kv_head) +
+                     (size_t)split * gqa_partial_floats(p->group, p->config->head_dim);
+    p->kernels->attend_decode(&session_of(p, row)->kv[l], kv_head,
+                              p->scratch->q + group_offset(p, row, kv_head), p->group, p->scale,
+                              max_int(t0, begin), min_int(t0 + GQA_KV_SPLIT, end), partial,
+                              thread_scratch(p, me));
 }
 
-static void merge_pieces(run *r, const gqa_layer *layer, int i, int kv_head) {
-    size_t d = (size_t)r->m->config.head_dim;
-    float *out = r->t->attn + group_at(r, i, kv_head);
-    r->kernels->combine_splits(parts_of(r, i, kv_head), pieces_of(r, i), r->group, (int)d, out, d);
-    quantize_group(r, layer, i, i + 1, kv_head);
+static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    float *out = p->scratch->attn + group_offset(p, row, kv_head);
+    p->kernels->combine_splits(partials_of(p, row, kv_head), splits_of(p, row), p->group,
+                               p->config->head_dim, out, p->head_dim);
+    quantize_group(p, layer, row, row + 1, kv_head);
 }
 
-/* Decoding. While each row attends to one piece and to nothing of another row's, a unit is a row's KV head from its place in
- * the cache to the end. Else the pieces are units, so that even one KV head keeps every thread busy (Flash-Decoding, Dao et
- * al. 2023), and are then joined. Pieces are fixed, so results do not depend on the threads. */
-static void attend_splits(run *r, gqa_worker *w, const gqa_layer *layer, int l) {
-    int heads = r->m->config.n_kv_heads, total = 0, first = 0;
-    for (int i = 0; i < r->n; i++) total += pieces_of(r, i) * heads;
-    int alone = r->n == 1 || r->pass->sessions != NULL, whole = alone && total == r->n * heads;
-    for_units(u, w, r->n * heads) {
-        place_group(r, layer, l, u / heads, u % heads);
-        if (whole) attend_piece(r, w, l, u / heads, u % heads, 0), merge_pieces(r, layer, u / heads, u % heads);
-    }
-    if (whole) return;
-    int u = gqa_unit_first(w, total);
-    for (int i = 0; i < r->n; i++) {
-        int pieces = pieces_of(r, i), units = pieces * heads;
-        for (; u >= 0 && u < first + units; u = gqa_unit_next(w)) attend_piece(r, w, l, i, (u - first) / pieces, (u - first) % pieces);
+/* The splits of all rows are units, so that even one KV head keeps every thread busy
+ * (Flash-Decoding, Dao et al. 2023); then the partial results are combined. */
+static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l,
+                             int total) {
+    int heads = p->n_kv_heads, first = 0, u = gqa_unit_first(me, total);
+    for (int row = 0; row < p->n; row++) {
+        int splits = splits_of(p, row), units = splits * heads;
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(me))
+            attend_split(p, me, l, row, (u - first) / splits, (u - first) % splits);
         first += units;
     }
-    for (u = gqa_unit_first(w, r->n * heads); u >= 0; u = gqa_unit_next(w)) merge_pieces(r, layer, u / heads, u % heads);
+    for_units(v, me, p->n * heads) combine_splits(p, layer, v / heads, v % heads);
 }
 
-/* gate = silu(gate) * up, and its int8 form; a unit is a row's piece of 512. */
-static void activate(run *r, gqa_worker *w, int wants_q8) {
-    int ffn = r->m->config.ffn_dim, pieces = (ffn + 511) / 512;
-    for_units(u, w, r->n * pieces) {
-        int i = u / pieces, k0 = u % pieces * 512, k1 = k0 + 512 < ffn ? k0 + 512 : ffn;
-        size_t at = (size_t)i * (size_t)ffn + (size_t)k0;
-        r->kernels->swiglu(r->t->gate + at, r->t->gate + at, r->t->up + at, k1 - k0);
-        if (wants_q8) r->kernels->quantize_acts(&r->t->a_ffn, i, i + 1, k0, k1);
+/* Decoding. While each row attends to one split and to nothing of another row's, one unit takes a
+ * row's KV head through RoPE, cache and attention. Splits are fixed, so the results do not depend
+ * on the threads. */
+static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+    int heads = p->n_kv_heads, total = 0;
+    for (int row = 0; row < p->n; row++) total += splits_of(p, row) * heads;
+    int independent = p->n == 1 || p->pass->sessions != NULL;
+    if (!independent || total > p->n * heads) {
+        rope_and_cache(p, me, layer, l);
+        attend_by_splits(p, me, layer, l, total);
+        return;
+    }
+    for_units(u, me, total) {
+        rope_and_cache_group(p, layer, l, u / heads, u % heads);
+        attend_split(p, me, l, u / heads, u % heads, 0);
+        combine_splits(p, layer, u / heads, u % heads);
     }
 }
 
-/* Logits of the last n_out rows. */
-static void classify(run *r, gqa_worker *w) {
-    int n_out = r->pass->n_out;
-    size_t dim = (size_t)r->m->config.dim, skip = (size_t)(r->n - n_out) * dim;
+/* ---- feed-forward and classifier ------------------------------------------------------------- */
+
+/* gate = silu(gate) * up, also as int8 where the next product wants it. */
+static void swiglu(pass_state *p, gqa_worker *me, const product *next) {
+    int ffn_dim = p->config->ffn_dim, parts = ceil_div(ffn_dim, SWIGLU_COLUMNS);
+    int as_int8 = wants_int8(next, 1);
+    for_units(u, me, p->n * parts) {
+        int row = u / parts, first = u % parts * SWIGLU_COLUMNS;
+        int end = min_int(first + SWIGLU_COLUMNS, ffn_dim);
+        size_t offset = (size_t)row * p->ffn_dim + (size_t)first;
+        float *gate = p->scratch->gate + offset;
+        p->kernels->swiglu(gate, gate, p->scratch->up + offset, end - first);
+        if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, row, row + 1, first, end);
+    }
+}
+
+/* logits = W rmsnorm(x + h) of the last n_out rows. The norms go to the first rows of h, which
+ * other rows' additions may still read: hence a phase each. */
+static void classify(pass_state *p, gqa_worker *me) {
+    int n_out = p->pass->n_out, dim = p->config->dim;
+    size_t skip = (size_t)(p->n - n_out) * p->dim;
+    float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
+    const product logits = {&p->model->classifier, p->pass->logits};
     if (n_out == 0) return;
-    for_units(i, w, n_out) {
-        float *x = r->t->x + skip + (size_t)i * dim;
-        r->kernels->add(x, r->t->h + skip + (size_t)i * dim, (int)dim);
+    for_units(i, me, n_out) {
+        size_t row = (size_t)i * p->dim;
+        p->kernels->add(x + row, last_h + row, dim);
     }
-    for_units(i, w, n_out) {
-        r->kernels->rmsnorm(r->t->h + (size_t)i * dim, r->t->x + skip + (size_t)i * dim, r->m->output_norm, (int)dim,
-                            r->m->config.norm_eps);
-        if (gqa_type_wants_q8(r->m->classifier.type)) r->kernels->quantize_acts(&r->t->a_dim, i, i + 1, 0, (int)dim);
+    for_units(i, me, n_out) {
+        size_t row = (size_t)i * p->dim;
+        p->kernels->rmsnorm(h + row, x + row, p->model->output_norm, dim, p->config->norm_eps);
+        if (wants_int8(&logits, 1))
+            p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
     }
-    multiply(r, w, &r->t->a_dim, n_out, &(product){&r->m->classifier, r->pass->logits}, 1);
+    matmul(p, me, &p->scratch->h_acts, n_out, &logits, 1);
 }
 
-/* ---- the transformer --------------------------------------------------------------------------------------------- */
+/* ---- the transformer ------------------------------------------------------------------------- */
 
-static void forward(gqa_worker *w, void *arg) {
-    run *r = arg;
-    gqa_scratch *t = r->t;
-    embed(r, w);
-    for (int l = 0; l < r->m->config.n_layers; l++) {
-        const gqa_layer *layer = &r->m->layers[l];
-        const product qkv[] = {{&layer->wq, t->q}, {&layer->wk, t->k}, {&layer->wv, t->v}};
-        const product out[] = {{&layer->wo, t->h}};
-        const product gate_up[] = {{&layer->w_gate, t->gate}, {&layer->w_up, t->up}};
-        const product down[] = {{&layer->w_down, t->h}};
+static void forward(gqa_worker *me, void *arg) {
+    pass_state *p = arg;
+    gqa_scratch *s = p->scratch;
+    embed(p, me);                                                /* x = E[token] */
+    for (int l = 0; l < p->config->n_layers; l++) {
+        const gqa_layer *layer = &p->model->layers[l];
+        const product qkv[] = {{&layer->wq, s->q}, {&layer->wk, s->k}, {&layer->wv, s->v}};
+        const product out = {&layer->wo, s->h};
+        const product gate_up[] = {{&layer->w_gate, s->gate}, {&layer->w_up, s->up}};
+        const product down = {&layer->w_down, s->h};
+        const float *branch = l > 0 ? s->h : NULL;               /* of the layer before */
 
-        normalise(r, w, layer->attn_norm, l > 0, gqa_type_wants_q8(layer->wq.type) | gqa_type_wants_q8(layer->wk.type) |
-                                                     gqa_type_wants_q8(layer->wv.type));
-        if (cancelled(r)) return;
-        multiply(r, w, &t->a_dim, r->n, qkv, 3);
-        if (r->prefill) attend_tiles(r, w, layer, l);
-        else attend_splits(r, w, layer, l);
-        quantize_attention(r, w, layer);
-        multiply(r, w, &t->a_q, r->n, out, 1);
+        add_and_norm(p, me, branch, layer->attn_norm, qkv, 3);   /* x += h;  h = rmsnorm(x) */
+        if (cancelled(p)) return;
+        matmul(p, me, &s->h_acts, p->n, qkv, 3);                 /* q, k, v = Wq h, Wk h, Wv h */
+        if (p->prefill) {
+            rope_and_cache(p, me, layer, l);                     /* rotate q, k;  cache k, v */
+            attend_prefill(p, me, layer, l);                     /* attn = softmax(qK/sqrt(d)) V */
+        } else {
+            rope_cache_attend(p, me, layer, l);                  /* decoding: both in one phase */
+        }
+        quantize_rows(p, me, layer);
+        matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
-        normalise(r, w, layer->ffn_norm, 1, gqa_type_wants_q8(layer->w_gate.type) | gqa_type_wants_q8(layer->w_up.type));
-        if (cancelled(r)) return;
-        multiply(r, w, &t->a_dim, r->n, gate_up, 2);
-        activate(r, w, gqa_type_wants_q8(layer->w_down.type));
-        multiply(r, w, &t->a_ffn, r->n, down, 1);
+        add_and_norm(p, me, s->h, layer->ffn_norm, gate_up, 2);  /* x += h;  h = rmsnorm(x) */
+        if (cancelled(p)) return;
+        matmul(p, me, &s->h_acts, p->n, gate_up, 2);             /* gate, up = Wgate h, Wup h */
+        swiglu(p, me, &down);                                    /* gate = silu(gate) * up */
+        matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
     }
-    classify(r, w);
+    classify(p, me);                                             /* logits = W rmsnorm(x + h) */
 }
 
 /* Threads cost a few microseconds a phase: a small product is faster alone. */
-static int useful_threads(const run *r) {
+static int useful_threads(const pass_state *p) {
     enum { SMALL = 1 << 22 };  /* multiply-adds */
-    return r->m->stats.matmul_params * (uint64_t)r->n < SMALL ? 1 : r->s->n_threads;
+    uint64_t work = p->model->stats.matmul_params * (uint64_t)p->n;
+    return work < SMALL ? 1 : p->session->workspace->n_threads;
 }
 
 int gqa_forward(gqa_pass *pass) {
-    gqa_session *s = pass->session;
-    const gqa_config *c = &s->model->config;
-    gqa_scratch *t = &s->scratch;
-    run r = {.pass = pass, .m = s->model, .kernels = s->model->kernels, .s = s, .t = t, .n = pass->n, .cancel = pass->cancel ? pass->cancel : &s->cancel};
-    r.group = c->n_heads / c->n_kv_heads;
-    r.q_dim = c->n_heads * c->head_dim;
-    r.kv_dim = c->n_kv_heads * c->head_dim;
-    r.scale = 1 / sqrtf((float)c->head_dim);
-    r.prefill = !pass->sessions && pass->n >= PREFILL_ROWS;
-    t->a_dim.x = t->h, t->a_dim.ldx = (size_t)c->dim;
-    t->a_q.x = t->attn, t->a_q.ldx = (size_t)r.q_dim;
-    t->a_ffn.x = t->gate, t->a_ffn.ldx = (size_t)c->ffn_dim;
-    gqa_team_run(s->team, useful_threads(&r), forward, &r);
-    return atomic_exchange(r.cancel, 0) ? GQA_ERR_CANCELLED : 0;
+    gqa_session *session = pass->session;
+    const gqa_config *c = &session->model->config;
+    pass_state p = {
+        .pass = pass,
+        .model = session->model,
+        .config = c,
+        .kernels = session->model->kernels,
+        .session = session,
+        .scratch = &session->workspace->scratch,
+        .n = pass->n,
+        .prefill = !pass->sessions && pass->n >= PREFILL_ROWS,
+        .n_kv_heads = c->n_kv_heads,
+        .group = c->n_heads / c->n_kv_heads,
+        .dim = (size_t)c->dim,
+        .head_dim = (size_t)c->head_dim,
+        .q_dim = (size_t)(c->n_heads * c->head_dim),
+        .kv_dim = (size_t)(c->n_kv_heads * c->head_dim),
+        .ffn_dim = (size_t)c->ffn_dim,
+        .rope_dim = (size_t)c->rope_dim,
+        .scale = 1 / sqrtf((float)c->head_dim),
+        .cancel = pass->cancel ? pass->cancel : &session->cancel,
+    };
+    gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);
+    return atomic_exchange(p.cancel, 0) ? GQA_ERR_CANCELLED : 0;
 }

@@ -1,89 +1,177 @@
-/* generate.c: prompt in, text out: the loop around the session and the sampler, and the joining of tokens into text.
+/* generate.c: prompt in, text out: the joining of tokens into text, and the loop around the session
+ * and the sampler.
  *
- * Tokens end in the middle of characters and of stop strings. Text therefore waits in a buffer until it is known to be
- * whole characters that cannot be the beginning of a stop string; nothing that arrives is ever dropped. */
+ * Tokens end in the middle of characters and of stop strings. Text therefore waits until it is
+ * known to be whole characters that cannot be the beginning of a stop string; nothing that arrives
+ * is ever dropped. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "session/session_internal.h"
 #include "base/utf8.h"
+#include "session/session_internal.h"
 
 const char *gqa_version(void) { return GQA_VERSION; }
+int gqa_version_number(void) { return GQA_VERSION_NUMBER; }
+void gqa_free(void *p) { free(p); }
 
-/* ---- text on its way out ----------------------------------------------------------------------------------------- */
+/* ---- tokens to text -------------------------------------------------------------------------- */
 
-typedef struct outlet {
-    gqa_on_text on_text;
-    void *user;
-    const char *const *stop;  /* [n_stop] */
+struct gqa_text {
+    const gqa_model *model;
+    int drop_space;          /* of the next token: encoding put it before the text */
+    char **stop;             /* [n_stop] */
     int n_stop;
-    char *held;               /* [len] of [capacity]: not handed over yet */
-    size_t len, capacity;
-    int refused;              /* on_text asked to stop, and is not called again */
-} outlet;
+    char *buf;               /* [capacity]: first `done` bytes handed out, then `len` that wait */
+    size_t done, len, capacity;
+    int stopped;             /* a stop string has come */
+};
 
-/* Hands over the first n bytes held. Returns whether the caller wants to stop. */
-static int release(outlet *o, size_t n) {
-    if (!o->refused && n > 0 && o->on_text) o->refused = o->on_text(o->user, o->held, n) != 0;
-    memmove(o->held, o->held + n, o->len - n);
-    o->len -= n;
-    return o->refused;
+static int check_stops(const char *const *stop, int n_stop, gqa_error *err) {
+    if (n_stop < 0 || (n_stop > 0 && !stop))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%d stop strings: none given", n_stop);
+    for (int i = 0; i < n_stop; i++)
+        if (!stop[i] || !*stop[i])
+            return gqa_fail(err, GQA_ERR_ARGUMENT, "stop string %d is empty", i);
+    return 0;
 }
 
-/* Where the first stop string begins, or -1. */
-static ptrdiff_t find_stop(const outlet *o) {
-    for (size_t at = 0; at < o->len; at++)
-        for (int i = 0; i < o->n_stop; i++) {
-            size_t n = strlen(o->stop[i]);
-            if (n <= o->len - at && !memcmp(o->held + at, o->stop[i], n)) return (ptrdiff_t)at;
+gqa_text *gqa_text_new(const gqa_model *m, int at_start, const char *const *stop, int n_stop,
+                       gqa_error *err) {
+    if (!m) {
+        gqa_fail(err, GQA_ERR_ARGUMENT, "text: model is NULL");
+        return NULL;
+    }
+    if (check_stops(stop, n_stop, err)) return NULL;
+    gqa_text *t = calloc(1, sizeof *t);
+    if (!t) goto no_memory;
+    t->model = m;
+    t->drop_space = at_start && m->vocab && gqa_vocab_adds_space_prefix(m->vocab);
+    t->capacity = 1024;
+    t->buf = malloc(t->capacity);
+    t->stop = calloc((size_t)n_stop + 1, sizeof *t->stop);
+    if (!t->buf || !t->stop) goto no_memory;
+    for (int i = 0; i < n_stop; i++) {
+        size_t size = strlen(stop[i]) + 1;
+        t->stop[i] = malloc(size);
+        if (!t->stop[i]) goto no_memory;
+        memcpy(t->stop[t->n_stop++], stop[i], size);
+    }
+    return t;
+no_memory:
+    gqa_fail(err, GQA_ERR_MEMORY, "no memory to join text");
+    gqa_text_free(t);
+    return NULL;
+}
+
+void gqa_text_free(gqa_text *t) {
+    if (!t) return;
+    for (int i = 0; i < t->n_stop; i++) free(t->stop[i]);
+    free(t->stop);
+    free(t->buf);
+    free(t);
+}
+
+/* Where the first stop string begins in what waits, or -1. */
+static ptrdiff_t find_stop(const gqa_text *t) {
+    for (size_t at = 0; at < t->len; at++)
+        for (int i = 0; i < t->n_stop; i++) {
+            size_t n = strlen(t->stop[i]);
+            if (n <= t->len - at && !memcmp(t->buf + at, t->stop[i], n)) return (ptrdiff_t)at;
         }
     return -1;
 }
 
-/* Whether what is held from `at` on may be the beginning of a stop string. */
-static int may_become_stop(const outlet *o, size_t at) {
-    for (int i = 0; i < o->n_stop; i++)
-        if (o->len - at < strlen(o->stop[i]) && !memcmp(o->held + at, o->stop[i], o->len - at)) return 1;
+/* Whether what waits from `at` on may be the beginning of a stop string. */
+static int may_become_stop(const gqa_text *t, size_t at) {
+    size_t rest = t->len - at;
+    for (int i = 0; i < t->n_stop; i++)
+        if (rest < strlen(t->stop[i]) && !memcmp(t->buf + at, t->stop[i], rest)) return 1;
     return 0;
 }
 
-/* How many of the bytes held can go: whole characters before anything that may become a stop string. */
-static size_t sure_length(const outlet *o) {
+/* How many of the bytes that wait are complete: whole characters before anything that may become a
+ * stop string. */
+static size_t complete_length(const gqa_text *t) {
     size_t end = 0, at = 0;
-    while (end < o->len && !may_become_stop(o, end)) end++;
+    while (end < t->len && !may_become_stop(t, end)) end++;
     while (at < end) {
-        int n = utf8_length(o->held + at, end - at);
+        int n = utf8_length(t->buf + at, end - at);
         if (n == 0) break;
         at += n > 0 ? (size_t)n : 1;
     }
     return at;
 }
 
-/* Adds the text of a token. Returns 0, a negative status, or the gqa_stop that it caused. */
-static int feed(outlet *o, const gqa_model *m, int32_t token, int drop_space, gqa_error *err) {
-    int n = gqa_token_bytes(m, token, o->held + o->len, (int)(o->capacity - o->len));
-    if (n <= 0) return 0;  /* a control token, or a padded row of the classifier that stands for no token */
-    if (o->capacity - o->len < (size_t)n) {
-        size_t capacity = (o->len + (size_t)n) * 2;
-        char *held = realloc(o->held, capacity);
-        if (!held) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for %zu bytes of text", capacity);
-        o->held = held;
-        o->capacity = capacity;
-        gqa_token_bytes(m, token, o->held + o->len, n);
-    }
-    if (drop_space && o->held[o->len] == ' ') memmove(o->held + o->len, o->held + o->len + 1, (size_t)--n);
-    o->len += (size_t)n;
-    ptrdiff_t stop = find_stop(o);
-    if (stop >= 0) {
-        int refused = release(o, (size_t)stop);
-        o->len = 0;
-        return refused ? GQA_STOP_CALLER : GQA_STOP_STRING;
-    }
-    return release(o, sure_length(o)) ? GQA_STOP_CALLER : 0;
+/* Hands out the first n bytes that wait; they stay where they are until the next call. */
+static void hand_out(gqa_text *t, size_t n, const char **out, size_t *len) {
+    *out = t->buf;
+    *len = n;
+    t->done = n;
+    t->len -= n;
 }
 
-/* ---- the loop ---------------------------------------------------------------------------------------------------- */
+/* Forgets what was handed out. */
+static void discard_done(gqa_text *t) {
+    memmove(t->buf, t->buf + t->done, t->len);
+    t->done = 0;
+}
+
+/* Appends the token's bytes to what waits. */
+static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
+    char *end = t->buf + t->len;
+    int n = gqa_token_bytes(t->model, token, end, (int)min_size(t->capacity - t->len, INT32_MAX));
+    if (n <= 0) return 0; /* a control token, or a row of the classifier that is no token */
+    if (t->capacity - t->len < (size_t)n) {
+        size_t capacity = (t->len + (size_t)n) * 2;
+        char *grown = realloc(t->buf, capacity);
+        if (!grown)
+            return gqa_fail(err, GQA_ERR_MEMORY, "no memory for %zu bytes of text", capacity);
+        t->buf = grown;
+        t->capacity = capacity;
+        end = t->buf + t->len;
+        gqa_token_bytes(t->model, token, end, n);
+    }
+    if (t->drop_space && *end == ' ') memmove(end, end + 1, (size_t)--n);
+    t->len += (size_t)n;
+    return 0;
+}
+
+int gqa_text_push(gqa_text *t, int32_t token, const char **out, size_t *len, gqa_error *err) {
+    discard_done(t);
+    hand_out(t, 0, out, len);
+    if (t->stopped) return 1;
+    int status = append_token(t, token, err);
+    if (status) return status;
+    t->drop_space = 0;
+    ptrdiff_t stop = find_stop(t);
+    hand_out(t, stop >= 0 ? (size_t)stop : complete_length(t), out, len);
+    if (stop < 0) return 0;
+    t->len = 0;
+    t->stopped = 1;
+    return 1;
+}
+
+void gqa_text_flush(gqa_text *t, const char **out, size_t *len) {
+    discard_done(t);
+    hand_out(t, t->len, out, len);
+}
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+/* One call of gqa_generate. */
+typedef struct generation {
+    gqa_session *session;
+    gqa_sampler *sampler;
+    const gqa_generate_options *opt;
+    gqa_on_text on_text;
+    void *user;
+    gqa_text *text;
+    int text_refused;        /* on_text wants no more */
+    float *logits;           /* [vocab_size] the copy that on_logits may change; NULL without it */
+    double start;            /* of the call, in seconds */
+    gqa_generate_result result;
+} generation;
 
 static double now(void) {
     struct timespec t;
@@ -91,102 +179,173 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Tokens of the prompt into *tokens (the caller frees it); returns how many. */
-static int tokenize_prompt(const gqa_session *s, const char *prompt, unsigned flags, int32_t **tokens, gqa_error *err) {
-    const gqa_model *m = gqa_session_model(s);
-    size_t len = strlen(prompt);
-    if (flags == 0) flags = gqa_session_position(s) == 0 ? GQA_TOKENIZE_BOS : GQA_TOKENIZE_NONE;
-    if (len > GQA_MAX_CONTEXT * (size_t)64)
-        return gqa_fail(err, GQA_ERR_CONTEXT, "a prompt of %zu bytes is longer than any context", len);
-    int n = gqa_tokenize_new(m, prompt, len, flags & ~(unsigned)GQA_TOKENIZE_NONE, tokens, err);
-    if (n == 0 && !gqa_session_logits(s))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "the prompt is empty, and the model puts no token before a text: give a prompt");
-    return n;
+static int vocab_size_of(const generation *g) {
+    return gqa_model_config(gqa_session_model(g->session))->vocab_size;
 }
 
-static int eval_prompt(gqa_session *s, gqa_sampler *sampler, const char *prompt, const gqa_generate_options *opt,
-                       gqa_generate_result *r, gqa_error *err) {
-    int32_t *tokens = NULL;
-    double start = now();
-    int n = tokenize_prompt(s, prompt, opt->tokenize_flags, &tokens, err);
-    int status = n > 0 ? gqa_session_eval(s, tokens, n, err) : n;
-    for (int i = 0; status == 0 && i < n; i++) gqa_sampler_accept(sampler, tokens[i]);
-    free(tokens);
-    if (status == 0) r->prompt_tokens = n;
-    r->prefill_seconds = now() - start;
-    return status;
-}
-
-/* Samples until something stops it. Returns 0 with r->stop set, or a negative status. */
-static int decode(gqa_session *s, gqa_sampler *sampler, const gqa_generate_options *opt, outlet *o, double start,
-                  gqa_generate_result *r, gqa_error *err) {
-    const gqa_model *m = gqa_session_model(s);
-    int vocab = gqa_model_config(m)->vocab_size, position = gqa_session_position(s), bos = gqa_token_bos(m);
-    /* Encoding put a space before the text, and the text begins after BOS. */
-    int drop_space = m->vocab && gqa_vocab_adds_space_prefix(m->vocab) && position > 0 && bos >= 0 &&
-                     gqa_session_tokens(s)[position - 1] == bos;
-    double first = 0;
-    for (;;) {
-        int32_t token = gqa_sampler_next(sampler, gqa_session_logits(s), vocab);
-        if (token < 0) return gqa_fail(err, token, "no token could be sampled");
-        if (!opt->ignore_end && (gqa_token_is_end(m, token) || token == bos)) {  /* TinyStories models end with BOS */
-            r->stop = GQA_STOP_END;
-            return 0;
-        }
-        double time = now();
-        if (r->generated_tokens++ == 0) {
-            first = time;
-            r->first_token_seconds = time - start;
-        }
-        r->decode_seconds = time - first;
-        gqa_sampler_accept(sampler, token);
-        int stop = feed(o, m, token, drop_space, err);
-        if (stop < 0) return stop;
-        drop_space = 0;
-        if (gqa_session_position(s) == gqa_session_context(s)) {
-            r->stop = stop ? (gqa_stop)stop : r->generated_tokens == opt->max_tokens ? GQA_STOP_LENGTH : GQA_STOP_CONTEXT;
-            return 0;
-        }
-        int status = gqa_session_eval(s, &token, 1, err);  /* the last one too: the session holds the text */
-        if (status) return status;
-        if (!stop && r->generated_tokens == opt->max_tokens) stop = GQA_STOP_LENGTH;
-        if (stop) {
-            r->stop = (gqa_stop)stop;
-            return 0;
-        }
-    }
-}
-
-static int check_options(const gqa_generate_options *o, gqa_error *err) {
-    if (o->max_tokens < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "max_tokens %d: expected a number from 0 up", o->max_tokens);
-    if (o->n_stop < 0 || (o->n_stop > 0 && !o->stop)) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d stop strings: none given", o->n_stop);
-    for (int i = 0; i < o->n_stop; i++)
-        if (!o->stop[i] || !*o->stop[i]) return gqa_fail(err, GQA_ERR_ARGUMENT, "stop string %d is empty", i);
+static int eval_prompt(generation *g, const int32_t *tokens, int n, gqa_error *err) {
+    if (n == 0 && !gqa_session_logits(g->session))
+        return gqa_fail(err, GQA_ERR_ARGUMENT,
+                        "the prompt is empty, and the model puts no token before a text: give a "
+                        "prompt");
+    int status = n > 0 ? gqa_session_eval(g->session, tokens, n, err) : 0;
+    if (status) return status;
+    for (int i = 0; i < n; i++) gqa_sampler_accept(g->sampler, tokens[i]);
+    g->result.prompt_tokens = n;
     return 0;
 }
 
-int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt, const gqa_generate_options *opt,
-                 gqa_on_text on_text, void *user, gqa_generate_result *result, gqa_error *err) {
-    static const gqa_generate_options defaults;
-    gqa_generate_result r = {0};
-    gqa_error why = {0};
-    if (!opt) opt = &defaults;
-    if (!s || !sampler || !prompt) return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: session, sampler or prompt is NULL");
-    int status = check_options(opt, err);
-    if (status) return status;
-    outlet o = {.on_text = on_text, .user = user, .stop = opt->stop, .n_stop = opt->n_stop, .capacity = 1024};
-    o.held = malloc(o.capacity);
-    if (!o.held) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the text");
-    double start = now();
-    status = eval_prompt(s, sampler, prompt, opt, &r, &why);
-    if (!status) status = decode(s, sampler, opt, &o, start, &r, &why);
-    if (status == GQA_ERR_CANCELLED) {
-        r.stop = GQA_STOP_CALLER;
-        status = 0;
+/* Shows the logits to on_logits and samples. Returns 0 and *token, a gqa_stop, or a negative
+ * status. */
+static int next_token(generation *g, int32_t *token, gqa_error *err) {
+    const float *logits = gqa_session_logits(g->session);
+    int n_vocab = vocab_size_of(g);
+    if (g->logits) {
+        memcpy(g->logits, logits, sizeof(float) * (size_t)n_vocab);
+        if (g->opt->on_logits(g->user, gqa_session_tokens(g->session),
+                              gqa_session_position(g->session), g->logits, n_vocab))
+            return GQA_STOP_CALLER;
+        logits = g->logits;
     }
-    if (!status && release(&o, o.len)) r.stop = GQA_STOP_CALLER;  /* what waited to be whole goes as it is */
-    free(o.held);
-    if (status && err) *err = why;
-    if (result) *result = r;
+    *token = gqa_sampler_next(g->sampler, logits, n_vocab);
+    return *token < 0 ? gqa_fail(err, *token, "no token could be sampled") : 0;
+}
+
+/* Reports a token to on_token. Returns whether the caller wants to stop. */
+static int report_token(const generation *g, int32_t token) {
+    if (!g->opt->on_token) return 0;
+    const float *logits = gqa_session_logits(g->session);
+    double log_p = (double)logits[token] - gqa_log_sum_exp(logits, vocab_size_of(g));
+    return g->opt->on_token(g->user, token, (float)log_p) != 0;
+}
+
+/* Passes text on. Returns whether the caller wants to stop. */
+static int show(generation *g, const char *text, size_t len) {
+    if (len > 0 && g->on_text && !g->text_refused)
+        g->text_refused = g->on_text(g->user, text, len) != 0;
+    return g->text_refused;
+}
+
+/* Adds a token to the text. Returns 0, the gqa_stop that it caused, or a negative status. */
+static int add_text(generation *g, int32_t token, gqa_error *err) {
+    const char *text;
+    size_t len;
+    int stop = gqa_text_push(g->text, token, &text, &len, err);
+    if (stop < 0) return stop;
+    if (show(g, text, len)) return GQA_STOP_CALLER;
+    return stop ? GQA_STOP_STRING : 0;
+}
+
+static void count_token(generation *g, double *first) {
+    double time = now();
+    if (g->result.generated_tokens++ == 0) {
+        *first = time;
+        g->result.first_token_seconds = time - g->start;
+    }
+    g->result.decode_seconds = time - *first;
+}
+
+/* Samples until something stops it. Returns the gqa_stop, or a negative status. */
+static int decode(generation *g, gqa_error *err) {
+    gqa_session *s = g->session;
+    const gqa_model *m = gqa_session_model(s);
+    int32_t token, bos = gqa_token_bos(m);
+    double first = 0;
+    for (;;) {
+        int stop = next_token(g, &token, err);
+        if (stop) return stop;
+        int refused = report_token(g, token);
+        /* TinyStories models end a text with BOS. */
+        if (!g->opt->ignore_end && (gqa_token_is_end(m, token) || token == bos))
+            return GQA_STOP_END;
+        count_token(g, &first);
+        gqa_sampler_accept(g->sampler, token);
+        stop = add_text(g, token, err);
+        if (stop < 0) return stop;
+        if (!stop && refused) stop = GQA_STOP_CALLER;
+        if (!stop && g->result.generated_tokens == g->opt->max_tokens) stop = GQA_STOP_LENGTH;
+        if (gqa_session_position(s) == gqa_session_context(s))
+            return stop ? stop : GQA_STOP_CONTEXT;
+        int status = gqa_session_eval(s, &token, 1, err); /* the last one too: it is in the text */
+        if (status) return status;
+        if (stop) return stop;
+    }
+}
+
+static int check_call(const gqa_session *s, const gqa_sampler *sampler, const void *prompt, int n,
+                      const gqa_generate_options *opt, gqa_error *err) {
+    if (!s || !sampler || !prompt)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: session, sampler or prompt is NULL");
+    if (n < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: %d tokens", n);
+    if (opt->max_tokens < 0)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "max_tokens %d: expected a number from 0 up",
+                        opt->max_tokens);
+    int status = check_stops(opt->stop, opt->n_stop, err);
+    if (status) return status;
+    return gqa_check_reserved(opt->reserved, sizeof opt->reserved, "generate options", err);
+}
+
+static const gqa_generate_options default_generate_options;
+
+int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tokens, int n,
+                        const gqa_generate_options *opt, gqa_on_text on_text, void *user,
+                        gqa_generate_result *result, gqa_error *err) {
+    if (!opt) opt = &default_generate_options;
+    int status = check_call(s, sampler, n ? (const void *)tokens : "", n, opt, err);
+    if (status) return status;
+    generation g = {.session = s, .sampler = sampler, .opt = opt, .on_text = on_text, .user = user};
+    gqa_error why = {0};
+    g.start = now();
+    if (opt->on_logits) {
+        g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
+        if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
+    }
+    status = eval_prompt(&g, tokens, n, &why);
+    g.result.prefill_seconds = now() - g.start;
+    if (!status) {
+        int end = gqa_session_position(s), bos = gqa_token_bos(gqa_session_model(s));
+        int at_start = end > 0 && bos >= 0 && gqa_session_tokens(s)[end - 1] == bos;
+        g.text = gqa_text_new(gqa_session_model(s), at_start, opt->stop, opt->n_stop, &why);
+        status = g.text ? decode(&g, &why) : (int)why.code;
+    }
+    if (status == GQA_ERR_CANCELLED) status = GQA_STOP_CALLER;
+    if (status > 0 && g.text) {
+        const char *text;
+        size_t len;
+        gqa_text_flush(g.text, &text, &len); /* what waited to become whole goes as it is */
+        if (show(&g, text, len)) status = GQA_STOP_CALLER;
+    }
+    gqa_text_free(g.text);
+    free(g.logits);
+    if (status > 0) g.result.stop = (gqa_stop)status;
+    if (status < 0 && err) *err = why;
+    if (result) *result = g.result;
+    return min_int(status, 0);
+}
+
+int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt,
+                 const gqa_generate_options *opt, gqa_on_text on_text, void *user,
+                 gqa_generate_result *result, gqa_error *err) {
+    if (!opt) opt = &default_generate_options;
+    int status = check_call(s, sampler, prompt, 0, opt, err);
+    if (status) return status;
+    size_t len = strlen(prompt);
+    unsigned flags = opt->tokenize_flags;
+    if (flags == 0) flags = gqa_session_position(s) == 0 ? GQA_TOKENIZE_BOS : GQA_TOKENIZE_NONE;
+    if (len > GQA_MAX_CONTEXT * (size_t)64)
+        return gqa_fail(err, GQA_ERR_CONTEXT, "a prompt of %zu bytes is longer than any context",
+                        len);
+    int32_t *tokens;
+    flags &= ~(unsigned)GQA_TOKENIZE_NONE;
+    double start = now();
+    int n = gqa_tokenize_new(gqa_session_model(s), prompt, len, flags, &tokens, err);
+    double seconds = now() - start;
+    if (n < 0) return n;
+    status = gqa_generate_tokens(s, sampler, tokens, n, opt, on_text, user, result, err);
+    gqa_free(tokens);
+    if (result) {
+        result->prefill_seconds += seconds;
+        result->first_token_seconds += seconds;
+    }
     return status;
 }

@@ -1,9 +1,10 @@
 /* sampler.c: from logits to one token.
  *
- * The likeliest token gets weight 1 and the others exp((logit - max) / temperature): the softmax before its division.
- * Top-k and top-p keep the head of the order "heavier first, lower id first on a tie", found by quickselect: expected
- * time is linear in the vocabulary, and nothing is ever sorted. Sums are double and run in a fixed order, so that a
- * seed and the same logits always give the same text. */
+ * The likeliest token gets weight 1 and the others exp((logit - max) / temperature): the softmax
+ * before its division. Top-k and top-p keep the head of the order "heavier first, lower id first on
+ * a tie", found by quickselect: expected time is linear in the vocabulary, and nothing is ever
+ * sorted. Sums are double and run in a fixed order, so that a seed and the same logits always give
+ * the same text. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,42 +13,51 @@
 #include "base/base.h"
 #include "base/random.h"
 
-typedef struct candidate {
+typedef struct sampler_candidate {
     float weight;
     int32_t id;
-} candidate;
+} sampler_candidate;
 
 struct gqa_sampler {
     gqa_sampler_options opt;
     uint64_t state;          /* of the random numbers */
     int32_t *recent;         /* [repeat_last] ring of the last tokens; NULL without a penalty */
     int n_recent, next;
-    float *logits;           /* [capacity] with the penalty applied, NaN and infinities removed */
-    candidate *candidates;   /* [capacity] */
+    float *logits;           /* [capacity] with the penalty applied, all finite */
+    sampler_candidate *candidates; /* [capacity] */
     int capacity;
 };
 
-/* ---- set-up ------------------------------------------------------------------------------------------------------ */
+/* ---- creating -------------------------------------------------------------------------------- */
 
-static int check_options(const gqa_sampler_options *o, gqa_error *err) {
-    if (!(o->temperature >= 0 && o->temperature <= FLT_MAX))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "temperature %g: expected a number from 0 up", (double)o->temperature);
-    if (o->top_k < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "top_k %d: expected a number from 0 up", o->top_k);
-    if (!(o->top_p >= 0 && o->top_p <= 1))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "top_p %g: expected 0 to 1", (double)o->top_p);
-    if (!(o->min_p >= 0 && o->min_p < 1))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "min_p %g: expected 0 to less than 1", (double)o->min_p);
-    if (!(o->repeat_penalty >= 0 && o->repeat_penalty <= FLT_MAX))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "repeat_penalty %g: expected a number from 0 up", (double)o->repeat_penalty);
-    if (o->repeat_last < 0 || o->repeat_last > GQA_MAX_CONTEXT)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "repeat_last %d: expected 0 to %d", o->repeat_last, GQA_MAX_CONTEXT);
-    return 0;
+static int check_sampler_options(const gqa_sampler_options *o, gqa_error *err) {
+    const struct {
+        const char *name;
+        double value;
+        int valid;
+        const char *expected;
+    } checks[] = {
+        {"temperature", (double)o->temperature, o->temperature >= 0 && o->temperature <= FLT_MAX,
+         "a number from 0 up"},
+        {"top_k", o->top_k, o->top_k >= 0, "a number from 0 up"},
+        {"top_p", (double)o->top_p, o->top_p >= 0 && o->top_p <= 1, "0 to 1"},
+        {"min_p", (double)o->min_p, o->min_p >= 0 && o->min_p < 1, "0 to less than 1"},
+        {"repeat_penalty", (double)o->repeat_penalty,
+         o->repeat_penalty >= 0 && o->repeat_penalty <= FLT_MAX, "a number from 0 up"},
+        {"repeat_last", o->repeat_last, o->repeat_last >= 0 && o->repeat_last <= GQA_MAX_CONTEXT,
+         "0 to 16777216"},
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
+        if (!checks[i].valid)
+            return gqa_fail(err, GQA_ERR_ARGUMENT, "%s %.7g: expected %s", checks[i].name,
+                            checks[i].value, checks[i].expected);
+    return gqa_check_reserved(o->reserved, sizeof o->reserved, "sampler options", err);
 }
 
 gqa_sampler *gqa_sampler_new(const gqa_sampler_options *opt, gqa_error *err) {
     static const gqa_sampler_options greedy;
     if (!opt) opt = &greedy;
-    if (check_options(opt, err)) return NULL;
+    if (check_sampler_options(opt, err)) return NULL;
     gqa_sampler *s = calloc(1, sizeof *s);
     if (!s) goto fail;
     s->opt = *opt;
@@ -84,13 +94,13 @@ void gqa_sampler_accept(gqa_sampler *s, int32_t token) {
     if (s->n_recent < s->opt.repeat_last) s->n_recent++;
 }
 
-/* ---- logits ------------------------------------------------------------------------------------------------------ */
+/* ---- logits ---------------------------------------------------------------------------------- */
 
-static int reserve(gqa_sampler *s, int n) {
+static int reserve_candidates(gqa_sampler *s, int n) {
     if (n <= s->capacity) return 0;
     float *logits = realloc(s->logits, sizeof *logits * (size_t)n);
     if (logits) s->logits = logits;
-    candidate *candidates = realloc(s->candidates, sizeof *candidates * (size_t)n);
+    sampler_candidate *candidates = realloc(s->candidates, sizeof *candidates * (size_t)n);
     if (candidates) s->candidates = candidates;
     if (!logits || !candidates) return GQA_ERR_MEMORY;
     s->capacity = n;
@@ -98,15 +108,20 @@ static int reserve(gqa_sampler *s, int n) {
 }
 
 /* Finite numbers only, so that differences are never NaN; NaN counts as minus infinity. */
-static float tame(float x) { return !(x >= -FLT_MAX) ? -FLT_MAX : x > FLT_MAX ? FLT_MAX : x; }
+static float clamp_finite(float x) {
+    if (!(x >= -FLT_MAX)) return -FLT_MAX;
+    return x > FLT_MAX ? FLT_MAX : x;
+}
 
+/* The penalty is always taken from the caller's logit: a token seen twice is penalised once. */
 static void prepare_logits(gqa_sampler *s, const float *logits, int n) {
-    for (int i = 0; i < n; i++) s->logits[i] = tame(logits[i]);
-    for (int i = 0; i < s->n_recent; i++) {  /* from the caller's logit: a token seen twice is penalised once */
+    for (int i = 0; i < n; i++) s->logits[i] = clamp_finite(logits[i]);
+    for (int i = 0; i < s->n_recent; i++) {
         int32_t id = s->recent[i];
         if (id < 0 || id >= n) continue;
-        float x = tame(logits[id]);
-        s->logits[id] = tame(x > 0 ? x / s->opt.repeat_penalty : x * s->opt.repeat_penalty);
+        float x = clamp_finite(logits[id]);
+        x = x > 0 ? x / s->opt.repeat_penalty : x * s->opt.repeat_penalty;
+        s->logits[id] = clamp_finite(x);
     }
 }
 
@@ -117,35 +132,56 @@ static int32_t arg_max(const float *x, int n) {
     return best;
 }
 
-/* ---- selection --------------------------------------------------------------------------------------------------- */
+double gqa_log_sum_exp(const float *logits, int n) {
+    double max = -HUGE_VAL, sum = 0;
+    for (int i = 0; i < n; i++)
+        if ((double)logits[i] > max) max = (double)logits[i];
+    if (max == -HUGE_VAL) return max;
+    for (int i = 0; i < n; i++)
+        if (logits[i] == logits[i]) sum += exp((double)logits[i] - max);
+    return max + log(sum);
+}
 
-static int before(candidate a, candidate b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
+void gqa_log_softmax(const float *logits, int n, float *out) {
+    double lse = gqa_log_sum_exp(logits, n);
+    for (int i = 0; i < n; i++) {
+        int possible = (double)logits[i] > -HUGE_VAL; /* neither minus infinity nor NaN */
+        out[i] = possible ? (float)((double)logits[i] - lse) : -HUGE_VALF;
+    }
+}
 
-static void swap(candidate *a, candidate *b) {
-    candidate t = *a;
+/* ---- selection ------------------------------------------------------------------------------- */
+
+static int ranks_before(sampler_candidate a, sampler_candidate b) {
+    return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+}
+
+static void swap_candidates(sampler_candidate *a, sampler_candidate *b) {
+    sampler_candidate t = *a;
     *a = *b;
     *b = t;
 }
 
-/* Moves the elements that come before a pivot, and the pivot after them, to the front; returns its place. */
-static int partition(candidate *c, int n) {
-    candidate *middle = c + n / 2, *last = c + n - 1;  /* the pivot is the median of three, put last */
-    if (before(*middle, *c)) swap(middle, c);
-    if (before(*last, *c)) swap(last, c);
-    if (before(*middle, *last)) swap(middle, last);
-    int place = 0;
+/* Moves the elements that rank before a pivot, and the pivot after them, to the front; returns the
+ * pivot's index. The pivot is the median of three, put last. */
+static int partition_candidates(sampler_candidate *c, int n) {
+    sampler_candidate *middle = c + n / 2, *last = c + n - 1;
+    if (ranks_before(*middle, *c)) swap_candidates(middle, c);
+    if (ranks_before(*last, *c)) swap_candidates(last, c);
+    if (ranks_before(*middle, *last)) swap_candidates(middle, last);
+    int index = 0;
     for (int i = 0; i < n - 1; i++)
-        if (before(c[i], *last)) swap(&c[i], &c[place++]);
-    swap(&c[place], last);
-    return place;
+        if (ranks_before(c[i], *last)) swap_candidates(&c[i], &c[index++]);
+    swap_candidates(&c[index], last);
+    return index;
 }
 
-/* Moves the first of c[n] to the front, in no order: the fewest that number k, or that weigh mass together, whichever
- * takes fewer. Returns how many. k >= 1, mass > 0. */
-static int keep_head(candidate *c, int n, int k, double mass) {
-    int low = 0, high = n;  /* all before low are kept, all from high on are dropped, the border is between */
+/* Moves the first of c[n] in rank to the front, in no order: the fewest that number k, or that
+ * weigh mass together, whichever is fewer. Returns how many. k >= 1, mass > 0. */
+static int select_top(sampler_candidate *c, int n, int k, double mass) {
+    int low = 0, high = n;  /* all below low are kept, all from high on are dropped */
     while (high - low > 1) {
-        int border = low + partition(c + low, high - low) + 1;
+        int border = low + partition_candidates(c + low, high - low) + 1;
         double head = 0;
         for (int i = low; i < border - 1; i++) head += (double)c[i].weight;
         if (border - 1 >= k || head >= mass) {        /* enough without the pivot */
@@ -160,27 +196,30 @@ static int keep_head(candidate *c, int n, int k, double mass) {
     return high;
 }
 
-static double total(const candidate *c, int n) {
+static double total_weight(const sampler_candidate *c, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += (double)c[i].weight;
     return sum;
 }
 
-/* Top-k by logit first, so that only the chosen need an exp. Returns how many candidates there are. */
-static int weigh(gqa_sampler *s, int n) {
-    candidate *c = s->candidates;
-    float max = s->logits[arg_max(s->logits, n)];
-    for (int i = 0; i < n; i++) c[i] = (candidate){s->logits[i], i};
-    if (s->opt.top_k > 0 && s->opt.top_k < n) n = keep_head(c, n, s->opt.top_k, HUGE_VAL);
-    for (int i = 0; i < n; i++) c[i].weight = (float)exp(((double)c[i].weight - (double)max) / (double)s->opt.temperature);
+/* Top-k by logit first, so that only the chosen need an exp. Returns how many candidates there
+ * are. */
+static int softmax_weights(gqa_sampler *s, int n) {
+    sampler_candidate *c = s->candidates;
+    double max = (double)s->logits[arg_max(s->logits, n)], temperature = (double)s->opt.temperature;
+    for (int i = 0; i < n; i++) c[i] = (sampler_candidate){s->logits[i], i};
+    if (s->opt.top_k > 0 && s->opt.top_k < n) n = select_top(c, n, s->opt.top_k, HUGE_VAL);
+    for (int i = 0; i < n; i++)
+        c[i].weight = (float)exp(((double)c[i].weight - max) / temperature);
     return n;
 }
 
-static int32_t draw(gqa_sampler *s, const candidate *c, int n) {
-    double left = gqa_random_unit(gqa_random_next(&s->state)) * total(c, n);
+/* Rounding may leave a rest of the random number: the last token with any weight gets it. */
+static int32_t draw(gqa_sampler *s, const sampler_candidate *c, int n) {
+    double left = gqa_random_unit(gqa_random_next(&s->state)) * total_weight(c, n);
     int32_t id = c[0].id;
     for (int i = 0; i < n; i++) {
-        if (!(c[i].weight > 0)) continue;  /* rounding may leave a rest: the last token with any weight gets it */
+        if (!(c[i].weight > 0)) continue;
         id = c[i].id;
         left -= (double)c[i].weight;
         if (left < 0) break;
@@ -190,12 +229,13 @@ static int32_t draw(gqa_sampler *s, const candidate *c, int n) {
 
 int32_t gqa_sampler_next(gqa_sampler *s, const float *logits, int n) {
     if (!s || !logits || n <= 0) return GQA_ERR_ARGUMENT;
-    if (reserve(s, n)) return GQA_ERR_MEMORY;
+    if (reserve_candidates(s, n)) return GQA_ERR_MEMORY;
     prepare_logits(s, logits, n);
     if (s->opt.temperature == 0) return arg_max(s->logits, n);
-    n = weigh(s, n);
-    candidate *c = s->candidates;
-    if (s->opt.top_p > 0 && s->opt.top_p < 1) n = keep_head(c, n, n, (double)s->opt.top_p * total(c, n));
+    n = softmax_weights(s, n);
+    sampler_candidate *c = s->candidates;
+    if (s->opt.top_p > 0 && s->opt.top_p < 1)
+        n = select_top(c, n, n, (double)s->opt.top_p * total_weight(c, n));
     if (s->opt.min_p > 0) {
         int kept = 0;
         for (int i = 0; i < n; i++)

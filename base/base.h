@@ -19,6 +19,9 @@ __attribute__((format(printf, 3, 4)))
 #endif
 int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...);
 
+/* 0 when the reserved tail of a struct from the caller is zero, else an error that names the struct. */
+int gqa_check_reserved(const void *tail, size_t size, const char *what, gqa_error *err);
+
 /* Checked arithmetic on sizes: return 0 and write *out, or -1 on overflow. */
 static inline int gqa_mul_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_mul_overflow(a, b, out) ? -1 : 0; }
 static inline int gqa_add_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_add_overflow(a, b, out) ? -1 : 0; }
@@ -44,6 +47,9 @@ typedef struct gqa_map {
 } gqa_map;
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err); /* refuses directories and empty files by name */
 void gqa_map_close(gqa_map *map);
+
+/* Opens a file for reading by fread; *size is its length. Refuses what gqa_map_open refuses. */
+int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err);
 
 /* A file being written. It lies beside its place ("PATH.tmp.PID") until gqa_output_finish renames it into it; whatever goes
  * wrong, what stood there before stays. A path that a rename would harm (a device, a folder) is refused. */

@@ -41,21 +41,50 @@ void gqa_output_cancel(gqa_output *o) {
     o->file = NULL;
 }
 
-int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
+/* Opens a regular file that is not empty for reading. Returns its descriptor, or a negative status. */
+static int open_regular(const char *path, uint64_t *size, gqa_error *err) {
     struct stat st;
-    *map = (gqa_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* else a FIFO would wait for its writer before it can be refused */
-    if (fd < 0) return gqa_fail(err, GQA_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     int status = 0;
-    if (fstat(fd, &st)) status = gqa_fail(err, GQA_ERR_IO, "%s: cannot examine: %s", path, strerror(errno));
-    else if (S_ISDIR(st.st_mode)) status = gqa_fail(err, GQA_ERR_IO, "%s: is a directory, expected a file", path);
-    else if (!S_ISREG(st.st_mode)) status = gqa_fail(err, GQA_ERR_IO, "%s: not a regular file", path);
-    else if (st.st_size == 0) status = gqa_fail(err, GQA_ERR_FORMAT, "%s: the file is empty", path);
-    else if ((uint64_t)st.st_size > SIZE_MAX / 2) status = gqa_fail(err, GQA_ERR_MEMORY, "%s: too large for this machine", path);
-    if (!status) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) status = gqa_fail(err, GQA_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
-        else *map = (gqa_map){p, (size_t)st.st_size};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO without a writer would block */
+    if (fd < 0)
+        return gqa_fail(err, GQA_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fstat(fd, &st))
+        status = gqa_fail(err, GQA_ERR_IO, "%s: cannot examine: %s", path, strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        status = gqa_fail(err, GQA_ERR_IO, "%s: is a directory, expected a file", path);
+    else if (!S_ISREG(st.st_mode))
+        status = gqa_fail(err, GQA_ERR_IO, "%s: not a regular file", path);
+    else if (st.st_size == 0)
+        status = gqa_fail(err, GQA_ERR_FORMAT, "%s: the file is empty", path);
+    if (status) {
+        close(fd);
+        return status;
+    }
+    *size = (uint64_t)st.st_size;
+    return fd;
+}
+
+int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err) {
+    int fd = open_regular(path, size, err);
+    *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (fd < 0 || *file) return fd < 0 ? fd : 0;
+    close(fd);
+    return gqa_fail(err, GQA_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+}
+
+int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
+    uint64_t size;
+    int status = 0, fd = open_regular(path, &size, err);
+    *map = (gqa_map){0};
+    if (fd < 0) return fd;
+    if (size > SIZE_MAX / 2) {
+        status = gqa_fail(err, GQA_ERR_MEMORY, "%s: too large for this machine", path);
+    } else {
+        void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            status = gqa_fail(err, GQA_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
+        else
+            *map = (gqa_map){p, (size_t)size};
     }
     close(fd);
     return status;

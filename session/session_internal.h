@@ -1,4 +1,5 @@
-/* session_internal.h: the inside of gqa_session, and one pass through the model. */
+/* session_internal.h: the inside of gqa_session and gqa_workspace, and one pass through the
+ * model. */
 #ifndef GQA_SESSION_INTERNAL_H
 #define GQA_SESSION_INTERNAL_H
 
@@ -7,52 +8,64 @@
 #include "../kernels/team.h"
 #include "../weights/model_internal.h"
 
-/* Receives K and V [head_dim] of a KV head at a position and layer, before biases and RoPE. Called by several threads at
- * once, each for its own rows. */
-typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k, const float *v);
+enum { GQA_DECODE_ROWS = 64 };  /* sessions of a batched decoding pass */
 
 /* Buffers for one pass of up to `rows` tokens through the model; all token-major. */
 typedef struct gqa_scratch {
-    int rows;                /* tokens a pass */
+    int rows;                /* tokens a pass, at least GQA_DECODE_ROWS */
     float *x;                /* [rows, dim] residual stream */
     float *h;                /* [rows, dim] normalised input of a block, then its output */
     float *q, *k, *v;        /* [rows, q_dim], [rows, kv_dim], [rows, kv_dim] */
     float *attn;             /* [rows, q_dim] */
     float *gate, *up;        /* [rows, ffn_dim] */
     float *cos_sin;          /* [rows, rope_dim] */
-    float *parts;            /* [decode_rows, n_kv_heads, max_parts] attention parts */
-    int max_parts;
-    float *logits;           /* [decode_rows, vocab_size] */
-    gqa_acts a_dim, a_q, a_ffn; /* int8 forms of h, attn, gate */
+    float *partials;         /* [GQA_DECODE_ROWS, n_kv_heads, max_splits] partial attention */
+    int max_splits;
+    float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */
+    gqa_acts h_acts, attn_acts, gate_acts; /* h, attn, gate as inputs of products */
     uint8_t *thread;         /* [n_threads] blocks of thread_bytes */
     size_t thread_bytes;
 } gqa_scratch;
 
-enum { GQA_DECODE_ROWS = 64 };  /* sessions a batched decoding pass */
-
-struct gqa_session {
+struct gqa_workspace {
     const gqa_model *model;
     gqa_team *team;
     int n_threads;
-    int context, position;
-    int high_water;          /* one past the highest position ever written since the session was empty */
+    int context, batch;      /* the largest of a session that uses it */
+    void *memory;            /* storage of scratch */
+    size_t memory_bytes;
+    gqa_scratch scratch;
+};
+
+/* Receives K and V [head_dim] of a KV head at a position and layer, before biases and RoPE. Called
+ * by several threads at once, each for its own rows. */
+typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k,
+                          const float *v);
+
+struct gqa_session {
+    const gqa_model *model;
+    gqa_workspace *workspace;
+    int owns_workspace;
+    int context, batch;
+    int position;
+    int high_water;          /* one past the highest position written since the session was empty */
     int has_logits;
     int32_t *tokens;         /* [context] */
     gqa_kv *kv;              /* [n_layers] */
-    uint8_t *cache;          /* memory of all layers' tiles */
+    uint8_t *cache;          /* storage of all layers' tiles */
     size_t cache_bytes;
-    void *memory;            /* memory of scratch, tokens, logits */
+    void *memory;            /* storage of tokens, kv, logits */
     size_t memory_bytes;
     float *logits;           /* [vocab_size] */
-    gqa_scratch scratch;
     atomic_int cancel;
     gqa_on_kv on_kv;         /* NULL: none */
     void *on_kv_user;
 };
 
-/* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions is NULL: then the
- * positions follow each other). Scratch and team are those of `session`, and so is what cancels, when cancel is NULL. Logits of the last n_out rows go to
- * logits [n_out, vocab_size]; n_out may be 0. 0, or GQA_ERR_CANCELLED. */
+/* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions
+ * is NULL: then the positions follow each other). The workspace is that of `session`, and so is
+ * what cancels, when cancel is NULL. Logits of the last n_out rows go to logits
+ * [n_out, vocab_size]; n_out may be 0. 0, or GQA_ERR_CANCELLED. */
 typedef struct gqa_pass {
     gqa_session *session;
     atomic_int *cancel;
@@ -64,9 +77,37 @@ typedef struct gqa_pass {
 } gqa_pass;
 int gqa_forward(gqa_pass *pass);
 
-/* session.c */
-int gqa_session_ring(const gqa_session *s); /* positions the cache can hold at once */
-/* Shows every K and V that the session computes from now on to on_kv (convert/align.c measures heads with it); NULL: no more. */
+/* session.c: shows every K and V that the session computes from now on to on_kv (convert/align.c
+ * measures heads with it); NULL: no more. */
 void gqa_session_watch_kv(gqa_session *s, gqa_on_kv on_kv, void *user);
+
+/* ---- workspace.c ----------------------------------------------------------------------------- */
+
+/* One region of memory cut into aligned buffers; with base NULL it only adds up. */
+typedef struct gqa_arena {
+    uint8_t *base;
+    uint64_t used;
+    int overflow;
+} gqa_arena;
+
+/* count * size bytes, 64-byte aligned; NULL while adding up. */
+void *gqa_arena_take(gqa_arena *a, uint64_t count, uint64_t size);
+
+/* Checks all options but kv and workspace. */
+int gqa_check_session_options(const gqa_model *m, const gqa_session_options *opt, gqa_error *err);
+
+/* ---- cache.c: the KV cache of a session ------------------------------------------------------ */
+
+/* Allocates the tiles of s->kv [n_layers] for s->context positions, or with a sliding window for
+ * the window and one batch of new tokens (a ring of tiles). */
+int gqa_cache_new(gqa_session *s, int type, gqa_error *err);
+/* Positions that the cache holds at once. */
+int gqa_cache_ring(const gqa_session *s);
+/* The first position whose key and value are still in the cache. */
+int gqa_cache_first_valid(const gqa_session *s);
+/* The first position that is needed to continue at `position`. */
+int gqa_cache_first_needed(const gqa_session *s, int position);
+/* Copies the tiles that hold positions first .. end - 1. */
+void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end);
 
 #endif

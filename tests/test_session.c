@@ -354,7 +354,7 @@ static void test_saved_ring(void) {
     const char *path = saved_path();
     tokens_of(t, 200, 15);
     gqa_session *a = session(m, "f32", 250), *b = session(m, "f32", 250);
-    int ring = gqa_session_ring(a), seen = 200 - ring + 47; /* the window of position `seen` is the last that is whole */
+    int ring = gqa_cache_ring(a), seen = 200 - ring + 47; /* the window of position `seen` is the last that is whole */
     CHECK(ring < 200 && gqa_session_eval(a, t, 200, &err) == 0 && gqa_session_rewind(a, 190, NULL) == 0, "ring of %d: %s", ring, err.message);
     CHECK(gqa_session_save(a, path, &err) == 0 && gqa_session_load(b, path, &err) == 0, "%s", err.message);
     for (int back = 190; back > 0; back--) {

@@ -1,0 +1,71 @@
+/* cache.c: the KV cache of a session: its tiles, which positions they hold, copying them. */
+#include <string.h>
+
+#include "session_internal.h"
+
+static int n_tiles(const gqa_session *s) {
+    int positions = s->context, window = s->model->config.window;
+    if (window > 0 && window < positions - s->batch) positions = window + s->batch;
+    return ceil_div(positions, GQA_KV_TILE);
+}
+
+int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
+    const gqa_config *c = &s->model->config;
+    gqa_kv kv = {
+        .type = type,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .n_tiles = n_tiles(s),
+        .k_tile_bytes = gqa_kv_k_tile_bytes(type, c->head_dim),
+        .v_tile_bytes = gqa_kv_v_tile_bytes(type, c->head_dim),
+    };
+    if (!kv.k_tile_bytes || !kv.v_tile_bytes)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                        "KV cache type %s: head_dim must be a multiple of 32, got %d",
+                        gqa_type_name(type), c->head_dim);
+    uint64_t tiles = (uint64_t)kv.n_tiles * (uint64_t)kv.n_kv_heads, layer, total;
+    if (gqa_mul_size(tiles, kv.k_tile_bytes + kv.v_tile_bytes, &layer) ||
+        gqa_mul_size(layer, (uint64_t)c->n_layers, &total) || total > SIZE_MAX / 2)
+        return gqa_fail(err, GQA_ERR_MEMORY,
+                        "a KV cache of %d positions does not fit in the address space",
+                        s->context);
+    s->cache = gqa_pages_alloc((size_t)total, 0);
+    if (!s->cache)
+        return gqa_fail(err, GQA_ERR_MEMORY,
+                        "no memory for a KV cache of %llu bytes (%d positions); a smaller context "
+                        "needs less",
+                        (unsigned long long)total, s->context);
+    s->cache_bytes = (size_t)total;
+    for (int l = 0; l < c->n_layers; l++) {
+        s->kv[l] = kv;
+        s->kv[l].k = s->cache + (size_t)l * (size_t)layer;
+        s->kv[l].v = s->kv[l].k + (size_t)tiles * kv.k_tile_bytes;
+    }
+    return 0;
+}
+
+int gqa_cache_ring(const gqa_session *s) { return s->kv[0].n_tiles * GQA_KV_TILE; }
+
+int gqa_cache_first_valid(const gqa_session *s) {
+    return max_int(0, s->high_water - gqa_cache_ring(s));
+}
+
+int gqa_cache_first_needed(const gqa_session *s, int position) {
+    int window = s->model->config.window;
+    return window > 0 && position > window ? position - window + 1 : 0;
+}
+
+static void copy_tile(gqa_kv *to, const gqa_kv *from, int kv_head, int tile) {
+    size_t dst = (size_t)(kv_head * to->n_tiles + tile % to->n_tiles);
+    size_t src = (size_t)(kv_head * from->n_tiles + tile % from->n_tiles);
+    memcpy(to->k + dst * to->k_tile_bytes, from->k + src * from->k_tile_bytes, to->k_tile_bytes);
+    memcpy(to->v + dst * to->v_tile_bytes, from->v + src * from->v_tile_bytes, to->v_tile_bytes);
+}
+
+void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end) {
+    if (first >= end) return;
+    for (int l = 0; l < to->model->config.n_layers; l++)
+        for (int h = 0; h < to->kv[l].n_kv_heads; h++)
+            for (int tile = first / GQA_KV_TILE; tile <= (end - 1) / GQA_KV_TILE; tile++)
+                copy_tile(&to->kv[l], &from->kv[l], h, tile);
+}

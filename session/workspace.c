@@ -1,0 +1,110 @@
+/* workspace.c: the threads and the scratch memory of forward passes, one allocation for all. */
+#include <stdlib.h>
+
+#include "session_internal.h"
+
+void *gqa_arena_take(gqa_arena *a, uint64_t count, uint64_t size) {
+    uint64_t bytes, end;
+    if (gqa_mul_size(count, size, &bytes) || gqa_add_size(bytes, 63, &bytes) ||
+        gqa_add_size(a->used, bytes & ~(uint64_t)63, &end)) {
+        a->overflow = 1;
+        return NULL;
+    }
+    void *p = a->base ? a->base + a->used : NULL;
+    a->used = end;
+    return p;
+}
+
+/* x [rows, k] and its form as input of products. */
+static float *take_activations(gqa_arena *a, gqa_acts *acts, int k, int rows) {
+    float *x = gqa_arena_take(a, (uint64_t)rows, (uint64_t)k * sizeof(float));
+    void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, rows));
+    if (memory) gqa_acts_init(acts, memory, k, rows);
+    acts->x = x;
+    acts->ldx = (size_t)k;
+    return x;
+}
+
+/* All buffers: called once to add up, once to hand out. */
+static void lay_out(gqa_workspace *w, gqa_arena *a) {
+    const gqa_config *c = &w->model->config;
+    gqa_scratch *s = &w->scratch;
+    int q_dim = c->n_heads * c->head_dim, group = c->n_heads / c->n_kv_heads;
+    uint64_t rows = (uint64_t)s->rows, decode_rows = GQA_DECODE_ROWS;
+    uint64_t kv_bytes = (uint64_t)(c->n_kv_heads * c->head_dim) * sizeof(float);
+    s->x = gqa_arena_take(a, rows, (uint64_t)c->dim * sizeof(float));
+    s->h = take_activations(a, &s->h_acts, c->dim, s->rows);
+    s->q = gqa_arena_take(a, rows, (uint64_t)q_dim * sizeof(float));
+    s->k = gqa_arena_take(a, rows, kv_bytes);
+    s->v = gqa_arena_take(a, rows, kv_bytes);
+    s->attn = take_activations(a, &s->attn_acts, q_dim, s->rows);
+    s->gate = take_activations(a, &s->gate_acts, c->ffn_dim, s->rows);
+    s->up = gqa_arena_take(a, rows, (uint64_t)c->ffn_dim * sizeof(float));
+    s->cos_sin = gqa_arena_take(a, rows, (uint64_t)c->rope_dim * sizeof(float));
+    s->max_splits = w->context / GQA_KV_SPLIT + 2;
+    s->partials = gqa_arena_take(a, decode_rows * (uint64_t)(c->n_kv_heads * s->max_splits),
+                                 gqa_partial_floats(group, c->head_dim) * sizeof(float));
+    s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
+    size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, c->ffn_dim)));
+    s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
+    s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);
+}
+
+int gqa_check_session_options(const gqa_model *m, const gqa_session_options *opt, gqa_error *err) {
+    if (!m) return gqa_fail(err, GQA_ERR_ARGUMENT, "session: model is NULL");
+    if (!m->has_weights)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: holds a vocabulary and no weights",
+                        m->file.path);
+    if (opt->context < 0 || opt->context > GQA_MAX_CONTEXT)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "context %d: expected 0 to %d", opt->context,
+                        GQA_MAX_CONTEXT);
+    if (opt->n_threads < 0 || opt->n_threads > 1024)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "n_threads %d: expected 0 to 1024", opt->n_threads);
+    if (opt->batch < 0 || opt->batch > 4096)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "batch %d: expected 0 to 4096", opt->batch);
+    return gqa_check_reserved(opt->reserved, sizeof opt->reserved, "session options", err);
+}
+
+gqa_workspace *gqa_workspace_new(const gqa_model *m, const gqa_session_options *opt,
+                                 gqa_error *err) {
+    static const gqa_session_options defaults;
+    if (!opt) opt = &defaults;
+    if (gqa_check_session_options(m, opt, err)) return NULL;
+    if (opt->workspace) {
+        gqa_fail(err, GQA_ERR_ARGUMENT, "a workspace cannot be made from another workspace");
+        return NULL;
+    }
+    gqa_workspace *w = calloc(1, sizeof *w);
+    if (!w) {
+        gqa_fail(err, GQA_ERR_MEMORY, "no memory for a workspace");
+        return NULL;
+    }
+    w->model = m;
+    w->n_threads = opt->n_threads ? opt->n_threads : gqa_threads_default();
+    w->context = opt->context ? opt->context : min_int(m->config.context_length, 4096);
+    w->batch = min_int(opt->batch ? opt->batch : 512, w->context);
+    w->scratch.rows = max_int(w->batch, GQA_DECODE_ROWS);
+    gqa_arena sizes = {0};
+    lay_out(w, &sizes);
+    w->memory_bytes = (size_t)sizes.used;
+    if (!sizes.overflow && sizes.used <= SIZE_MAX / 2)
+        w->memory = gqa_pages_alloc(w->memory_bytes, 0);
+    w->team = gqa_team_new(w->n_threads);
+    if (!w->memory || !w->team) {
+        gqa_fail(err, GQA_ERR_MEMORY, "no memory for a workspace of %llu bytes",
+                 (unsigned long long)sizes.used);
+        gqa_workspace_free(w);
+        return NULL;
+    }
+    lay_out(w, &(gqa_arena){.base = w->memory});
+    return w;
+}
+
+void gqa_workspace_free(gqa_workspace *w) {
+    if (!w) return;
+    gqa_team_free(w->team);
+    gqa_pages_free(w->memory, w->memory_bytes);
+    free(w);
+}
+
+uint64_t gqa_workspace_bytes(const gqa_workspace *w) { return w->memory_bytes; }
