@@ -132,22 +132,29 @@ static int32_t arg_max(const float *x, int n) {
     return best;
 }
 
+/* Neither minus infinity nor NaN. */
+static int is_possible(float logit) { return logit > -HUGE_VALF; }
+
+/* log(sum exp(logits - *max)), where *max is the largest; apart, the two lose no digits. */
+static double log_sum_above(const float *logits, int n, double *max) {
+    double sum = 0;
+    *max = -HUGE_VAL;
+    for (int i = 0; i < n; i++)
+        if ((double)logits[i] > *max) *max = (double)logits[i];
+    for (int i = 0; i < n; i++)
+        if (is_possible(logits[i])) sum += exp((double)logits[i] - *max);
+    return log(sum);
+}
+
 double gqa_log_sum_exp(const float *logits, int n) {
-    double max = -HUGE_VAL, sum = 0;
-    for (int i = 0; i < n; i++)
-        if ((double)logits[i] > max) max = (double)logits[i];
-    if (max == -HUGE_VAL) return max;
-    for (int i = 0; i < n; i++)
-        if (logits[i] == logits[i]) sum += exp((double)logits[i] - max);
-    return max + log(sum);
+    double max, log_sum = log_sum_above(logits, n, &max);
+    return max + log_sum;
 }
 
 void gqa_log_softmax(const float *logits, int n, float *out) {
-    double lse = gqa_log_sum_exp(logits, n);
-    for (int i = 0; i < n; i++) {
-        int possible = (double)logits[i] > -HUGE_VAL; /* neither minus infinity nor NaN */
-        out[i] = possible ? (float)((double)logits[i] - lse) : -HUGE_VALF;
-    }
+    double max, log_sum = log_sum_above(logits, n, &max);
+    for (int i = 0; i < n; i++)
+        out[i] = is_possible(logits[i]) ? (float)((double)logits[i] - max - log_sum) : -HUGE_VALF;
 }
 
 /* ---- selection ------------------------------------------------------------------------------- */
