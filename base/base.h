@@ -1,30 +1,48 @@
-/* base.h: what the library's files share and an embedder does not see. */
+/* base.h: declarations that all files of the library share: errors, arithmetic, memory pages,
+ * files. */
 #ifndef GQA_BASE_H
 #define GQA_BASE_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "../model.h"
 
-/* Model files are little-endian, and their tensors are used where they lie. */
+/* Model files are little-endian, and their tensors are used in place. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "gqa.c needs a little-endian machine"
 #endif
 
-/* Fills *err (when not NULL) and returns code, so that a caller can write `return gqa_fail(err, ...)`. */
+/* Fills *err (when not NULL) and returns code, so that a caller can write `return gqa_fail(err,
+ * ...)`. gqa_fail_path puts "PATH: " before the message. */
 #if defined(__GNUC__)
-__attribute__((format(printf, 3, 4)))
+#define GQA_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define GQA_PRINTF(text, first)
 #endif
+GQA_PRINTF(3, 4)
 int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...);
+GQA_PRINTF(4, 5)
+int gqa_fail_path(const char *path, gqa_error *err, gqa_status code, const char *format, ...);
+GQA_PRINTF(4, 0)
+int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args);
 
-/* 0 when the reserved tail of a struct from the caller is zero, else an error that names the struct. */
+/* 0 when the reserved tail of a struct from the caller is zero, else an error that names the
+ * struct. */
 int gqa_check_reserved(const void *tail, size_t size, const char *what, gqa_error *err);
 
 /* Checked arithmetic on sizes: return 0 and write *out, or -1 on overflow. */
-static inline int gqa_mul_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_mul_overflow(a, b, out) ? -1 : 0; }
-static inline int gqa_add_size(uint64_t a, uint64_t b, uint64_t *out) { return __builtin_add_overflow(a, b, out) ? -1 : 0; }
+static inline int gqa_mul_size(uint64_t a, uint64_t b, uint64_t *out) {
+    return __builtin_mul_overflow(a, b, out) ? -1 : 0;
+}
+static inline int gqa_add_size(uint64_t a, uint64_t b, uint64_t *out) {
+    return __builtin_add_overflow(a, b, out) ? -1 : 0;
+}
+
+/* The number of elements of an array (not of a pointer). */
+#define array_length(array) (sizeof(array) / sizeof(array)[0])
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
 static inline int max_int(int a, int b) { return a > b ? a : b; }
@@ -35,8 +53,9 @@ static inline int ceil_div(int n, int m) { return (n + m - 1) / m; }
 /* n rounded up to a multiple of m, a power of two. */
 static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1); }
 
-/* Zeroed, 64-byte aligned memory from the system in whole pages; pages take no memory until touched. NULL when there
- * is none. huge: ask for huge pages (memory that will be filled entirely and read in streams). */
+/* Zeroed memory from the system in whole pages, 64-byte aligned; a page takes memory when it is
+ * first written. NULL: not available. huge: ask for huge pages (for memory that is filled
+ * entirely and read in streams). */
 void *gqa_pages_alloc(size_t size, int huge);
 void gqa_pages_free(void *p, size_t size);
 
@@ -45,25 +64,28 @@ typedef struct gqa_map {
     const uint8_t *data;
     size_t size;
 } gqa_map;
-int gqa_map_open(gqa_map *map, const char *path, gqa_error *err); /* refuses directories and empty files by name */
+/* Directories and empty files are refused, each with a message of its own. */
+int gqa_map_open(gqa_map *map, const char *path, gqa_error *err);
 void gqa_map_close(gqa_map *map);
 
-/* Opens a file for reading by fread; *size is its length. Refuses what gqa_map_open refuses. */
+/* Opens a file for fread; *size is its length. Refuses what gqa_map_open refuses. */
 int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err);
 
-/* A file being written. It lies beside its place ("PATH.tmp.PID") until gqa_output_finish renames it into it; whatever goes
- * wrong, what stood there before stays. A path that a rename would harm (a device, a folder) is refused. */
+/* A file being written: "PATH.tmp.PID" until gqa_output_finish renames it to PATH. After any
+ * failure the existing file at PATH is left as it was. A PATH that a rename would damage (a
+ * device, a directory) is refused. */
 typedef struct gqa_output {
     FILE *file;             /* NULL: none */
     int failed;             /* errno of the first write that failed */
     char path[1024], temporary[1056];
 } gqa_output;
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err);
-void gqa_output_write(gqa_output *o, const void *data, size_t size);  /* errors wait for gqa_output_finish */
+/* A failed write is reported by gqa_output_finish. */
+void gqa_output_write(gqa_output *o, const void *data, size_t size);
 int gqa_output_finish(gqa_output *o, gqa_error *err);
-void gqa_output_cancel(gqa_output *o);                                /* drops it, if there is one */
+void gqa_output_cancel(gqa_output *o); /* deletes the unfinished file, if there is one */
 
-/* Limits: anything above is refused before it is used. */
+/* Limits: a file or a caller that asks for more is refused. */
 enum {
     GQA_MAX_DIM = 1 << 20,
     GQA_MAX_LAYERS = 1024,

@@ -1,5 +1,6 @@
-/* cursor.h: bounded reading of untrusted bytes. Every read checks first; after the first failure all reads give zero and
- * `bad` stays set, so that a parser can read a whole structure and check once. */
+/* cursor.h: bounded reading of untrusted bytes. Every read is checked against the end; after the
+ * first failure all reads give zero and `bad` stays set, so that a parser can read a whole
+ * structure and check once. */
 #ifndef GQA_CURSOR_H
 #define GQA_CURSOR_H
 
@@ -27,7 +28,8 @@ static inline const uint8_t *cursor_take(gqa_cursor *c, uint64_t n) {
     return p;
 }
 
-static inline uint64_t cursor_scalar(gqa_cursor *c, unsigned n) { /* n bytes, little-endian host */
+/* An integer of n <= 8 bytes (little-endian, as the host is). */
+static inline uint64_t cursor_scalar(gqa_cursor *c, unsigned n) {
     uint64_t v = 0;
     const uint8_t *p = cursor_take(c, n);
     if (p) memcpy(&v, p, n);

@@ -1,4 +1,4 @@
-/* hash.h: a 64-bit hash for telling contents apart, and a checksum; not for adversaries. */
+/* hash.h: a 64-bit hash, for checksums and for telling contents apart; not cryptographic. */
 #ifndef GQA_HASH_H
 #define GQA_HASH_H
 
@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* FNV-1a over 64-bit words, the rest by bytes. */
+/* FNV-1a over 64-bit words, then over the bytes that are left. */
 static inline uint64_t gqa_hash(uint64_t h, const void *data, size_t size) {
     const uint8_t *p = data;
     for (; size >= 8; p += 8, size -= 8) {

@@ -1,4 +1,5 @@
-/* random.h: random bits from splitmix64 (Steele, Lea, Flood, OOPSLA 2014), as a stream and as a hash. */
+/* random.h: random bits from splitmix64 (Steele, Lea, Flood, OOPSLA 2014), as a stream and as a
+ * hash of a seed and an index. */
 #ifndef GQA_RANDOM_H
 #define GQA_RANDOM_H
 
@@ -10,10 +11,12 @@ static inline uint64_t gqa_random_mix(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-/* The next 64 bits of a stream; any state is a good start. */
-static inline uint64_t gqa_random_next(uint64_t *state) { return gqa_random_mix(*state += 0x9E3779B97F4A7C15u); }
+/* The next 64 bits of a stream; any initial state is good. */
+static inline uint64_t gqa_random_next(uint64_t *state) {
+    return gqa_random_mix(*state += 0x9E3779B97F4A7C15u);
+}
 
-/* 64 bits for each pair of numbers, whatever was asked before. */
+/* 64 bits that depend on seed and index alone. */
 static inline uint64_t gqa_random_at(uint64_t seed, uint64_t index) {
     return gqa_random_mix(seed * 0xD1342543DE82EF95u + (index + 1) * 0x9E3779B97F4A7C15u);
 }

@@ -1,17 +1,18 @@
-/* utf8.h: where characters end. */
+/* utf8.h: lengths and code points of UTF-8 characters. */
 #ifndef GQA_UTF8_H
 #define GQA_UTF8_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-/* Looks at the first character of text[len], len >= 1: returns its length (1 to 4) when it is whole and valid UTF-8,
- * 0 when the text ends inside what may yet become one, -1 when its first byte is not UTF-8 (overlong forms,
- * surrogates and values above U+10FFFF included). */
+/* Examines the first character of text[len], len >= 1. Returns its length (1 to 4) when it is
+ * complete and valid UTF-8, 0 when the text ends inside a character that is valid so far, -1 when
+ * it is not UTF-8 (overlong forms, surrogates and values above U+10FFFF included). */
 static inline int utf8_length(const char *text, size_t len) {
     const unsigned char *p = (const unsigned char *)text;
     unsigned char first = p[0], low = 0x80, high = 0xBF;  /* bounds of the second byte */
-    int n = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
-    if (n == 0) return -1;
+    if ((first >= 0x80 && first < 0xC2) || first > 0xF4) return -1;
+    int n = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
     if (first == 0xE0) low = 0xA0;
     if (first == 0xED) high = 0x9F;
     if (first == 0xF0) low = 0x90;
@@ -22,6 +23,16 @@ static inline int utf8_length(const char *text, size_t len) {
         low = 0x80;
         high = 0xBF;
     }
+    return n;
+}
+
+/* The same, and writes the code point of a valid character to *c. */
+static inline int utf8_decode(const char *text, size_t len, uint32_t *c) {
+    static const unsigned char first_bits[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+    int n = utf8_length(text, len);
+    if (n <= 0) return n;
+    *c = (unsigned char)text[0] & first_bits[n];
+    for (int i = 1; i < n; i++) *c = *c << 6 | ((unsigned char)text[i] & 0x3F);
     return n;
 }
 
