@@ -1,8 +1,6 @@
 /* checkpoint.c: what all file formats share: finding a tensor, checking hyper-parameters. */
 #include "checkpoint.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,45 +20,80 @@ void gqa_checkpoint_free(gqa_checkpoint *c) {
     c->n_tensors = c->n_meta = 0;
 }
 
-/* ---- hyper-parameters -------------------------------------------------------------------------------------------- */
+/* ---- hyper-parameters -------------------------------------------------------------------- */
 
-static int check_int(const char *path, const char *name, int value, int min, int max, gqa_error *err) {
-    if (value >= min && value <= max) return 0;
-    return gqa_fail(err, GQA_ERR_FORMAT, "%s: %s is %d, expected %d to %d", path, name, value, min, max);
+typedef struct int_range {
+    const char *name;
+    int value, min, max;
+} int_range;
+
+typedef struct float_range {
+    const char *name;
+    float value, min, max;
+} float_range;
+
+static int check_int_ranges(const int_range *r, size_t n, const char *path, gqa_error *err) {
+    for (; n > 0; r++, n--)
+        if (r->value < r->min || r->value > r->max)
+            return gqa_fail_path(path, err, GQA_ERR_FORMAT, "%s is %d, expected %d to %d", r->name,
+                                 r->value, r->min, r->max);
+    return 0;
 }
 
-static int check_float(const char *path, const char *name, float value, float min, float max, gqa_error *err) {
-    if (value >= min && value <= max) return 0; /* false for NaN */
-    return gqa_fail(err, GQA_ERR_FORMAT, "%s: %s is %g, expected %g to %g", path, name, (double)value, (double)min, (double)max);
+static int check_float_ranges(const float_range *r, size_t n, const char *path, gqa_error *err) {
+    for (; n > 0; r++, n--)
+        if (!(r->value >= r->min && r->value <= r->max)) /* true for NaN */
+            return gqa_fail_path(path, err, GQA_ERR_FORMAT, "%s is %g, expected %g to %g", r->name,
+                                 (double)r->value, (double)r->min, (double)r->max);
+    return 0;
+}
+
+static int check_ranges(const gqa_config *c, const char *path, gqa_error *err) {
+    const int_range ints[] = {
+        {"dim", c->dim, 1, GQA_MAX_DIM},
+        {"n_layers", c->n_layers, 1, GQA_MAX_LAYERS},
+        {"n_heads", c->n_heads, 1, GQA_MAX_HEADS},
+        {"n_kv_heads", c->n_kv_heads, 1, c->n_heads},
+        {"head_dim", c->head_dim, 2, GQA_MAX_HEAD_DIM},
+        {"ffn_dim", c->ffn_dim, 1, GQA_MAX_DIM},
+        {"vocab_size", c->vocab_size, 1, GQA_MAX_VOCAB},
+        {"context_length", c->context_length, 1, GQA_MAX_CONTEXT},
+        {"window", c->window, 0, GQA_MAX_CONTEXT},
+        {"rope_dim", c->rope_dim, 2, c->head_dim},
+    };
+    const float_range floats[] = {
+        {"rope_theta", c->rope_theta, 1e-3f, 1e12f},
+        {"norm_eps", c->norm_eps, 1e-20f, 1.0f},
+        {"rope_factor", c->rope_factor, 1e-3f, 1e6f},
+        {"rope_attn_factor", c->rope_attn_factor, 1e-3f, 1e3f},
+    };
+    int status = check_int_ranges(ints, array_length(ints), path, err);
+    return status ? status : check_float_ranges(floats, array_length(floats), path, err);
+}
+
+static int check_yarn_ranges(const gqa_config *c, const char *path, gqa_error *err) {
+    const int_range context = {"rope_orig_context", c->rope_orig_context, 1, GQA_MAX_CONTEXT};
+    const float_range floats[] = {
+        {"rope_beta_fast", c->rope_beta_fast, 1e-3f, 1e6f},
+        {"rope_beta_slow", c->rope_beta_slow, 1e-3f, 1e6f},
+        {"rope_theta (yarn)", c->rope_theta, 1.0001f, 1e12f},
+    };
+    int status = check_int_ranges(&context, 1, path, err);
+    return status ? status : check_float_ranges(floats, array_length(floats), path, err);
 }
 
 int gqa_config_validate(const gqa_config *c, const char *path, gqa_error *err) {
-    int s;
-    if ((s = check_int(path, "dim", c->dim, 1, GQA_MAX_DIM, err)) || (s = check_int(path, "n_layers", c->n_layers, 1, GQA_MAX_LAYERS, err)) ||
-        (s = check_int(path, "n_heads", c->n_heads, 1, GQA_MAX_HEADS, err)) ||
-        (s = check_int(path, "n_kv_heads", c->n_kv_heads, 1, c->n_heads, err)) ||
-        (s = check_int(path, "head_dim", c->head_dim, 2, GQA_MAX_HEAD_DIM, err)) ||
-        (s = check_int(path, "ffn_dim", c->ffn_dim, 1, GQA_MAX_DIM, err)) ||
-        (s = check_int(path, "vocab_size", c->vocab_size, 1, GQA_MAX_VOCAB, err)) ||
-        (s = check_int(path, "context_length", c->context_length, 1, GQA_MAX_CONTEXT, err)) ||
-        (s = check_int(path, "window", c->window, 0, GQA_MAX_CONTEXT, err)) ||
-        (s = check_int(path, "rope_dim", c->rope_dim, 2, c->head_dim, err)) ||
-        (s = check_float(path, "rope_theta", c->rope_theta, 1e-3f, 1e12f, err)) ||
-        (s = check_float(path, "norm_eps", c->norm_eps, 1e-20f, 1.0f, err)) ||
-        (s = check_float(path, "rope_factor", c->rope_factor, 1e-3f, 1e6f, err)) ||
-        (s = check_float(path, "rope_attn_factor", c->rope_attn_factor, 1e-3f, 1e3f, err)))
-        return s;
+    int status = check_ranges(c, path, err);
+    if (status) return status;
     if (c->n_heads % c->n_kv_heads)
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: n_heads %d is not a multiple of n_kv_heads %d", path, c->n_heads, c->n_kv_heads);
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT,
+                             "n_heads %d is not a multiple of n_kv_heads %d", c->n_heads,
+                             c->n_kv_heads);
     if (c->head_dim % 2 || c->rope_dim % 2)
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: head_dim %d and rope_dim %d must be even", path, c->head_dim, c->rope_dim);
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "head_dim %d and rope_dim %d must be even",
+                             c->head_dim, c->rope_dim);
     if (c->n_heads > GQA_MAX_DIM / c->head_dim)
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: n_heads %d * head_dim %d exceeds %d", path, c->n_heads, c->head_dim, GQA_MAX_DIM);
-    if (c->rope_scaling == GQA_ROPE_YARN &&
-        ((s = check_int(path, "rope_orig_context", c->rope_orig_context, 1, GQA_MAX_CONTEXT, err)) ||
-         (s = check_float(path, "rope_beta_fast", c->rope_beta_fast, 1e-3f, 1e6f, err)) ||
-         (s = check_float(path, "rope_beta_slow", c->rope_beta_slow, 1e-3f, 1e6f, err)) ||
-         (s = check_float(path, "rope_theta (yarn)", c->rope_theta, 1.0001f, 1e12f, err))))
-        return s;
-    return 0;
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "n_heads %d * head_dim %d exceeds %d",
+                             c->n_heads, c->head_dim, GQA_MAX_DIM);
+    return c->rope_scaling == GQA_ROPE_YARN ? check_yarn_ranges(c, path, err) : 0;
 }

@@ -4,13 +4,16 @@
 
 #include "checkpoint.h"
 
-/* Parses data[size], which must outlive the checkpoint. The format is told by its magic; llama2.c v0 has none and is
- * recognised by plausible header fields that agree exactly with the file's size. path is for messages only.
- * Returns 0, or a negative status with the checkpoint empty. */
-int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path, gqa_error *err);
+/* Parses data[size], which must outlive the checkpoint. The format is recognised by its magic;
+ * llama2.c v0 has none, and is recognised by plausible header fields that agree exactly with the
+ * file's size. path is for messages only. Returns 0, or a negative status with the checkpoint
+ * empty. */
+int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path,
+                        gqa_error *err);
 
 /* A checkpoint of that shape with random weights, owned (random.c; gqa_model_random in model.h). */
-int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed, gqa_error *err);
+int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed,
+                          gqa_error *err);
 
 /* Reads a llama2.c checkpoint in data[size] into an empty checkpoint. */
 int llama2c_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *err);

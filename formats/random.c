@@ -1,17 +1,19 @@
-/* random.c: a checkpoint of any shape with random weights, made in memory: nothing to download before the speed of
- * a shape can be measured. */
+/* random.c: a checkpoint of any shape with random weights, made in memory: nothing has to be
+ * downloaded to measure the speed of a shape. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/random.h"
 #include "../kernels/tensor.h"
 #include "formats.h"
-#include "../base/random.h"
 
-enum { POOL_VALUES = 1 << 18 };  /* distinct random values; a large matrix repeats them at shifting offsets */
+/* Distinct random values; a large matrix repeats them from varying offsets. */
+enum { RANDOM_VALUES = 1 << 18 };
 
-static void defaults(gqa_config *c) {
+static void set_default_shape(gqa_config *c) {
     if (!c->architecture[0]) strcpy(c->architecture, "llama");
     if (!c->name[0]) strcpy(c->name, "random weights");
     if (!c->n_kv_heads) c->n_kv_heads = c->n_heads;
@@ -25,100 +27,120 @@ static void defaults(gqa_config *c) {
     if (!(c->rope_attn_factor > 0)) c->rope_attn_factor = 1;
 }
 
-typedef struct builder {
+/* The tensors are walked twice: first (tensors NULL) they are counted, then they are filled in. */
+typedef struct random_builder {
     gqa_checkpoint *c;
-    int count;
-    uint64_t size;      /* bytes of data so far, each tensor aligned to 64 */
-    int overflow;
-} builder;
+    size_t count;
+    uint64_t size;      /* bytes of data, each tensor aligned to 64 */
+    int misfit;         /* a row is not a multiple of the type's block, or the size overflows */
+} random_builder;
 
-/* First pass (tensors NULL): counts. Second: fills the table; offsets are kept in .data until memory exists. */
-static void add(builder *b, const char *name, int type, int rows, int cols) {
-    uint64_t n = (uint64_t)rows * (uint64_t)cols, bytes = gqa_type_bytes(type, n);
-    if (!bytes || gqa_type_bytes(type, (uint64_t)cols) == 0) b->overflow = 1;
+static void add_tensor(random_builder *b, const char *name, int type, int rows, int cols) {
+    uint64_t dims[2] = {(uint64_t)cols, (uint64_t)rows};
+    uint64_t size = gqa_type_bytes(type, dims[0] * dims[1]);
+    if (!size || !gqa_type_bytes(type, dims[0])) b->misfit = 1;
     if (b->c->tensors) {
         gqa_tensor *t = &b->c->tensors[b->count];
-        *t = (gqa_tensor){.type = type, .n_dims = rows > 1 ? 2 : 1, .dims = {(uint64_t)cols, (uint64_t)rows, 1, 1}, .size = bytes};
+        *t = (gqa_tensor){.type = type, .n_dims = rows > 1 ? 2 : 1, .size = size,
+                          .dims = {dims[0], dims[1], 1, 1},
+                          .data = (const uint8_t *)b->c->owned + b->size};
         snprintf(t->name, sizeof t->name, "%s", name);
-        t->data = (const uint8_t *)b->c->owned + b->size;
     }
     b->count++;
-    b->size += (bytes + 63) & ~(uint64_t)63;
+    b->size += (size + 63) / 64 * 64;
 }
 
-static void add_all(builder *b, const gqa_config *c, int type) {
+static void add_tensors(random_builder *b, const gqa_config *c, int type) {
     int q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
     const struct { const char *name; int type, rows, cols; } layer[] = {
-        {"attn_norm.weight", GQA_TYPE_F32, 1, c->dim},  {"attn_q.weight", type, q_dim, c->dim},
-        {"attn_k.weight", type, kv_dim, c->dim},        {"attn_v.weight", type, kv_dim, c->dim},
-        {"attn_output.weight", type, c->dim, q_dim},    {"ffn_norm.weight", GQA_TYPE_F32, 1, c->dim},
-        {"ffn_gate.weight", type, c->ffn_dim, c->dim},  {"ffn_up.weight", type, c->ffn_dim, c->dim},
+        {"attn_norm.weight", GQA_TYPE_F32, 1, c->dim},
+        {"attn_q.weight", type, q_dim, c->dim},
+        {"attn_k.weight", type, kv_dim, c->dim},
+        {"attn_v.weight", type, kv_dim, c->dim},
+        {"attn_output.weight", type, c->dim, q_dim},
+        {"ffn_norm.weight", GQA_TYPE_F32, 1, c->dim},
+        {"ffn_gate.weight", type, c->ffn_dim, c->dim},
+        {"ffn_up.weight", type, c->ffn_dim, c->dim},
         {"ffn_down.weight", type, c->dim, c->ffn_dim},
     };
     b->count = 0;
     b->size = 0;
-    add(b, "token_embd.weight", type, c->vocab_size, c->dim);
+    add_tensor(b, "token_embd.weight", type, c->vocab_size, c->dim);
     for (int l = 0; l < c->n_layers; l++)
-        for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
+        for (size_t i = 0; i < array_length(layer); i++) {
             char name[GQA_TENSOR_NAME];
             snprintf(name, sizeof name, "blk.%d.%s", l, layer[i].name);
-            add(b, name, layer[i].type, layer[i].rows, layer[i].cols);
+            add_tensor(b, name, layer[i].type, layer[i].rows, layer[i].cols);
         }
-    add(b, "output_norm.weight", GQA_TYPE_F32, 1, c->dim);
-    if (!c->tied_embeddings) add(b, "output.weight", type, c->vocab_size, c->dim);
+    add_tensor(b, "output_norm.weight", GQA_TYPE_F32, 1, c->dim);
+    if (!c->tied_embeddings) add_tensor(b, "output.weight", type, c->vocab_size, c->dim);
 }
 
-/* Vectors become ones. A matrix is filled from a pool of quantised values with standard deviation near 1/sqrt(cols),
- * so that activations keep their size through the layers. */
-static void fill(gqa_tensor *t, uint64_t *state, float *values, uint8_t *pool) {
+/* Vectors become ones. A matrix is filled from a pool of quantised values with standard deviation
+ * near 1/sqrt(cols), so that activations keep their size through the layers. */
+static void fill_tensor(gqa_tensor *t, uint64_t *state, float *values, uint8_t *pool) {
     uint8_t *data = (uint8_t *)t->data;
     if (t->n_dims == 1) {
         for (uint64_t i = 0; i < t->dims[0]; i++) ((float *)data)[i] = 1;
         return;
     }
-    float scale = 3.0f / sqrtf((float)t->dims[0]);  /* uniform in [-scale/2, scale/2): deviation 0.87/sqrt(cols) */
-    for (int i = 0; i < POOL_VALUES; i++) values[i] = ((float)(gqa_random_next(state) >> 40) / 16777216.0f - 0.5f) * scale;
-    gqa_quantize(t->type, values, pool, POOL_VALUES);
+    /* uniform in [-scale/2, scale/2): deviation 0.87/sqrt(cols) */
+    float scale = 3.0f / sqrtf((float)t->dims[0]);
+    for (int i = 0; i < RANDOM_VALUES; i++) {
+        float unit = (float)(gqa_random_next(state) >> 40) / 16777216.0f;
+        values[i] = (unit - 0.5f) * scale;
+    }
+    gqa_quantize(t->type, values, pool, RANDOM_VALUES);
     const gqa_type_info *info = gqa_type_info_of(t->type);
-    size_t n_blocks = (size_t)(POOL_VALUES / info->block), left = (size_t)(t->size / (uint64_t)info->bytes);
-    while (left) {
-        size_t skip = (size_t)gqa_random_next(state) % (n_blocks / 2), n = n_blocks - skip;
-        if (n > left) n = left;
-        memcpy(data, pool + skip * (size_t)info->bytes, n * (size_t)info->bytes);
-        data += n * (size_t)info->bytes;
+    size_t block_bytes = (size_t)info->bytes, n_blocks = (size_t)(RANDOM_VALUES / info->block);
+    for (size_t left = t->size / block_bytes; left > 0;) {
+        size_t skip = gqa_random_next(state) % (n_blocks / 2), n = min_size(n_blocks - skip, left);
+        memcpy(data, pool + skip * block_bytes, n * block_bytes);
+        data += n * block_bytes;
         left -= n;
     }
 }
 
-int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed, gqa_error *err) {
+/* Allocates the table and the data that b has counted, and fills them. */
+static int build_tensors(random_builder *b, int type, uint64_t seed, gqa_error *err) {
+    gqa_checkpoint *c = b->c;
+    c->owned = b->size <= SIZE_MAX / 2 ? aligned_alloc(64, b->size) : NULL;
+    c->tensors = calloc(b->count, sizeof *c->tensors);
+    float *values = malloc(sizeof(float) * RANDOM_VALUES);
+    uint8_t *pool = malloc(sizeof(float) * RANDOM_VALUES);
+    int status = 0;
+    if (c->owned && c->tensors && values && pool) {
+        add_tensors(b, &c->config, type);
+        for (; c->n_tensors < (int)b->count; c->n_tensors++)
+            fill_tensor(&c->tensors[c->n_tensors], &seed, values, pool);
+    } else {
+        status = fail_memory(c, err, "no memory for %" PRIu64 " bytes of weights", b->size);
+    }
+    free(values);
+    free(pool);
+    return status;
+}
+
+int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed,
+                          gqa_error *err) {
     memset(c, 0, sizeof *c);
     snprintf(c->path, sizeof c->path, "random model");
     c->format = "random weights";
     const gqa_type_info *info = gqa_type_info_of((int)type);
-    if (!shape || !info) return gqa_fail(err, GQA_ERR_ARGUMENT, "random model: no shape, or unknown type %d", (int)type);
+    if (!shape || !info)
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no shape, or unknown type %d", type);
     c->config = *shape;
     c->config.qkv_bias = c->config.qk_norm = 0;
-    defaults(&c->config);
+    set_default_shape(&c->config);
     int status = gqa_config_validate(&c->config, c->path, err);
     if (status) return status;
-    builder b = {.c = c};
-    add_all(&b, &c->config, (int)type);
-    if (b.overflow)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "random model: type %s needs rows that are multiples of %d (dim %d, ffn %d)",
-                        info->name, info->block, c->config.dim, c->config.ffn_dim);
-    c->owned = aligned_alloc(64, (size_t)b.size);
-    c->tensors = calloc((size_t)b.count, sizeof *c->tensors);
-    float *values = malloc(sizeof(float) * POOL_VALUES);
-    uint8_t *pool = malloc(sizeof(float) * POOL_VALUES);
-    if (!c->owned || !c->tensors || !values || !pool) {
-        status = gqa_fail(err, GQA_ERR_MEMORY, "random model: no memory for %llu bytes of weights", (unsigned long long)b.size);
-    } else {
-        add_all(&b, &c->config, (int)type);
-        c->n_tensors = b.count;
-        for (int i = 0; i < c->n_tensors; i++) fill(&c->tensors[i], &seed, values, pool);
-    }
-    free(values);
-    free(pool);
+    random_builder b = {.c = c};
+    add_tensors(&b, &c->config, (int)type);
+    if (b.misfit)
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                             "type %s needs rows that are multiples of %d (dim %d, ffn %d)",
+                             info->name, info->block, c->config.dim, c->config.ffn_dim);
+    status = build_tensors(&b, (int)type, seed, err);
     if (status) gqa_checkpoint_free(c);
     return status;
 }

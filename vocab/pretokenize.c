@@ -1,51 +1,61 @@
-/* pretokenize.c: pre-tokenisers: where byte-level BPE cuts text before it merges, as scanners written out from the
- * regular expressions that the models were trained with. \s is Unicode's White_Space; a byte that is not UTF-8 counts as a
- * character that is neither letter, number nor space. */
-#include "vocab.h"
-#include "unicode_table.h"
+/* pretokenize.c: pre-tokenisers: where byte-level BPE splits text before it merges, as scanners
+ * written out from the regular expressions that the models were trained with. \s is Unicode's
+ * White_Space; a byte that is not UTF-8 counts as a character that is neither letter, number nor
+ * space. */
 #include "../base/utf8.h"
+#include "unicode_table.h"
+#include "vocab.h"
 
-enum { END, LETTER, NUMBER, SPACE, NEWLINE /* \r or \n, which are spaces too */, OTHER };
+/* Classes of characters. A newline is \r or \n, which are spaces too. */
+enum { CHAR_END, CHAR_LETTER, CHAR_NUMBER, CHAR_SPACE, CHAR_NEWLINE, CHAR_OTHER };
 
 static int in_ranges(uint32_t c, const gqa_range *ranges, int n) {
-    int lo = 0, hi = n;
-    while (lo < hi) {
-        int mid = (lo + hi) / 2;
-        if (ranges[mid].last < c) lo = mid + 1; else hi = mid;
+    int low = 0, high = n;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (ranges[mid].last < c) low = mid + 1;
+        else high = mid;
     }
-    return lo < n && ranges[lo].first <= c;
+    return low < n && ranges[low].first <= c;
+}
+
+static int is_white_space(uint32_t c) {
+    static const gqa_range ranges[] = {
+        {9, 13}, {' ', ' '}, {0x85, 0x85}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A},
+        {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000},
+    };
+    return in_ranges(c, ranges, (int)array_length(ranges));
 }
 
 static int class_of(uint32_t c) {
-    if (c == '\r' || c == '\n') return NEWLINE;
-    if (c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-        c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000)
-        return SPACE;
-    if (c < 128) return (c | 32) >= 'a' && (c | 32) <= 'z' ? LETTER : c >= '0' && c <= '9' ? NUMBER : OTHER;
-    if (in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count)) return LETTER;
-    return in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count) ? NUMBER : OTHER;
+    if (c == '\r' || c == '\n') return CHAR_NEWLINE;
+    if ((c | 32) >= 'a' && (c | 32) <= 'z') return CHAR_LETTER;
+    if (c >= '0' && c <= '9') return CHAR_NUMBER;
+    if (is_white_space(c)) return CHAR_SPACE;
+    if (c < 128) return CHAR_OTHER;
+    if (in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count)) return CHAR_LETTER;
+    if (in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count)) return CHAR_NUMBER;
+    return CHAR_OTHER;
 }
 
 /* Class of the character at text[at]; *next is where the following one begins. */
-static int look(const char *text, size_t len, size_t at, size_t *next) {
+static int class_at(const char *text, size_t len, size_t at, size_t *next) {
+    uint32_t c;
     *next = at;
-    if (at >= len) return END;
-    int n = utf8_length(text + at, len - at);
-    *next = at + (n > 0 ? (size_t)n : 1);
-    if (n <= 0) return OTHER;
-    const unsigned char *p = (const unsigned char *)text + at;
-    uint32_t c = n == 1 ? p[0] : n == 2 ? (p[0] & 31u) << 6 | (p[1] & 63u) : n == 3 ? (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u)
-               : (p[0] & 7u) << 18 | (p[1] & 63u) << 12 | (p[2] & 63u) << 6 | (p[3] & 63u);
-    return class_of(c);
+    if (at >= len) return CHAR_END;
+    int n = utf8_decode(text + at, len - at, &c);
+    *next = at + (n > 0 ? (unsigned)n : 1);
+    return n > 0 ? class_of(c) : CHAR_OTHER;
 }
 
-static size_t run_of(const char *text, size_t len, size_t at, int kind, int most) {
+/* The end of the characters of that class from text[at] on, at most max_n of them. */
+static size_t run_end(const char *text, size_t len, size_t at, int class, int max_n) {
     size_t next;
-    while (most-- > 0 && look(text, len, at, &next) == kind) at = next;
+    while (max_n-- > 0 && class_at(text, len, at, &next) == class) at = next;
     return at;
 }
 
-enum { ANY = 1 << 30 };
+enum { NO_LIMIT = 1 << 30 };
 
 /* 's 't 're 've 'm 'll 'd: its length, or 0. */
 static size_t contraction(const char *t, size_t len, int any_case) {
@@ -57,50 +67,55 @@ static size_t contraction(const char *t, size_t len, int any_case) {
     return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
+static int is_space(int class) { return class == CHAR_SPACE || class == CHAR_NEWLINE; }
+
 /* \s+(?!\S)|\s+ : a run of spaces leaves its last one to the word that follows. */
 static size_t spaces(const char *text, size_t len) {
     size_t at = 0, last = 0, next;
-    for (int kind; kind = look(text, len, at, &next), kind == SPACE || kind == NEWLINE; at = next) last = at;
+    for (; is_space(class_at(text, len, at, &next)); at = next) last = at;
     return at == len || last == 0 ? at : last;
 }
-
-/* [^\s\p{L}\p{N}]+ from at on. */
-static size_t others(const char *text, size_t len, size_t at) { return run_of(text, len, at, OTHER, ANY); }
 
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static size_t split_gpt2(const char *text, size_t len) {
     size_t n = contraction(text, len, 0), first = text[0] == ' ' ? 1 : 0, next;
     if (n) return n;
-    int kind = look(text, len, first, &next);
-    if (kind == LETTER || kind == NUMBER || kind == OTHER) return run_of(text, len, first, kind, ANY);
+    int class = class_at(text, len, first, &next);
+    if (class == CHAR_LETTER || class == CHAR_NUMBER || class == CHAR_OTHER)
+        return run_end(text, len, first, class, NO_LIMIT);
     return spaces(text, len);
 }
 
-/* \p{N} first, each a piece of its own; then gpt-2 on what lies between. */
+/* Each \p{N} by itself; gpt-2 on what lies between them. */
 static size_t split_smollm(const char *text, size_t len) {
-    size_t next, end;
-    if (look(text, len, 0, &next) == NUMBER) return next;
-    for (end = 0; look(text, len, end, &next) != NUMBER && end < len; end = next) {}
+    size_t end = 0, next;
+    if (class_at(text, len, 0, &next) == CHAR_NUMBER) return next;
+    while (end < len && class_at(text, len, end, &next) != CHAR_NUMBER) end = next;
     return split_gpt2(text, end);
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+ *  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
 static size_t split_llama3(const char *text, size_t len, int digits) {
     size_t n = contraction(text, len, 1), next, after;
     if (n) return n;
-    int kind = look(text, len, 0, &next);
-    if (kind == LETTER) return run_of(text, len, 0, LETTER, ANY);
-    if (kind != NEWLINE && kind != NUMBER && look(text, len, next, &after) == LETTER) return run_of(text, len, next, LETTER, ANY);
-    if (kind == NUMBER) return run_of(text, len, 0, NUMBER, digits);
+    int class = class_at(text, len, 0, &next);
+    if (class == CHAR_LETTER) return run_end(text, len, 0, CHAR_LETTER, NO_LIMIT);
+    if (class == CHAR_NUMBER) return run_end(text, len, 0, CHAR_NUMBER, digits);
+    if (class != CHAR_NEWLINE && class_at(text, len, next, &after) == CHAR_LETTER)
+        return run_end(text, len, next, CHAR_LETTER, NO_LIMIT);
     size_t first = text[0] == ' ' ? 1 : 0;
-    if (look(text, len, first, &after) == OTHER) return run_of(text, len, others(text, len, first), NEWLINE, ANY);
-    size_t newline = 0, at = 0;  /* end of the last newline in the run of spaces */
-    for (; kind = look(text, len, at, &next), kind == SPACE || kind == NEWLINE; at = next)
-        if (kind == NEWLINE) newline = next;
+    if (class_at(text, len, first, &after) == CHAR_OTHER) {
+        size_t end = run_end(text, len, first, CHAR_OTHER, NO_LIMIT);
+        return run_end(text, len, end, CHAR_NEWLINE, NO_LIMIT);
+    }
+    size_t newline = 0, at = 0;  /* newline: the end of the last one in the run of spaces */
+    for (; is_space(class = class_at(text, len, at, &next)); at = next)
+        if (class == CHAR_NEWLINE) newline = next;
     return newline ? newline : spaces(text, len);
 }
 
-size_t split_next(splitter kind, const char *text, size_t len) {
+size_t pretoken_length(splitter kind, const char *text, size_t len) {
     switch (kind) {
     case SPLIT_LLAMA3: return split_llama3(text, len, 3);
     case SPLIT_QWEN2: return split_llama3(text, len, 1);

@@ -1,4 +1,5 @@
-/* unicode_table.h: character classes, as sorted ranges (unicode_table.c is made by scripts/make_unicode_table.py). */
+/* unicode_table.h: character classes, as sorted ranges. unicode_table.c is made by
+ * scripts/make_unicode_table.py. */
 #ifndef GQA_UNICODE_TABLE_H
 #define GQA_UNICODE_TABLE_H
 

@@ -1,0 +1,146 @@
+/* gguf_config.c: hyper-parameters from GGUF metadata ("llama.block_count",
+ * "llama.rope.freq_base", ...) and from which tensors are there. */
+#include <stdio.h>
+#include <string.h>
+
+#include "gguf.h"
+
+/* The architectures: metadata keys begin with the name. */
+static const struct { const char *name; int rope_half; } architectures[] = {
+    {"llama", 0}, {"qwen2", 1}, {"qwen3", 1},
+};
+
+static void copy_text(char *out, size_t capacity, gqa_bytes text) {
+    int n = (int)min_size(text.size, capacity - 1);
+    snprintf(out, capacity, "%.*s", n, n ? text.data : "");
+}
+
+/* ---- keys of the architecture
+ * ------------------------------------------------------------------ */
+
+/* "ARCHITECTURE.suffix" */
+static const char *arch_key(const gguf_meta *m, const char *suffix, char buf[128]) {
+    snprintf(buf, 128, "%s.%s", m->c->config.architecture, suffix);
+    return buf;
+}
+
+/* A number a layer is accepted when all layers agree. */
+static int arch_int_of_layers(gguf_meta *m, const char *key, const gguf_entry *e) {
+    double first = gguf_array_number(e, 0);
+    for (uint64_t i = 1; i < e->count && !m->status; i++)
+        if (gguf_array_number(e, i) != first)
+            m->status = fail_unsupported(m->c, m->err,
+                "metadata %s differs from layer to layer, which is not supported", key);
+    if (!m->status && !(first >= 0 && first <= INT32_MAX))
+        m->status = fail_format(m->c, m->err, "metadata %s is %g", key, first);
+    return m->status ? 0 : (int)first;
+}
+
+static int arch_int(gguf_meta *m, const char *suffix, int absent) {
+    char key[128];
+    const gguf_entry *e = gguf_find(m->c, arch_key(m, suffix, key));
+    if (!m->status && e && e->type == GGUF_ARRAY && e->array_type != GGUF_STRING && e->count)
+        return arch_int_of_layers(m, key, e);
+    return gguf_meta_int(m, key, 0, INT32_MAX, absent);
+}
+
+static float arch_float(gguf_meta *m, const char *suffix, float absent) {
+    char key[128];
+    return gguf_meta_float(m, arch_key(m, suffix, key), absent);
+}
+
+/* ---- the config
+ * -------------------------------------------------------------------------------- */
+
+static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
+    char key[128], name[41];
+    gqa_bytes kind = gguf_meta_string(m, arch_key(m, "rope.scaling.type", key));
+    float scale = kind.data ? 1 : arch_float(m, "rope.scale_linear", 1); /* an older key */
+    if (scale != 1) {
+        g->rope_factor = scale;
+        g->rope_scaling = GQA_ROPE_LINEAR;
+    } else if (!kind.data || bytes_equal(kind, "none")) {
+        g->rope_factor = 1;
+    } else if (bytes_equal(kind, "linear")) {
+        g->rope_scaling = GQA_ROPE_LINEAR;
+    } else if (bytes_equal(kind, "yarn")) {
+        g->rope_scaling = GQA_ROPE_YARN;
+    } else {
+        copy_text(name, sizeof name, kind);
+        m->status = fail_unsupported(m->c, m->err,
+            "metadata %s is \"%s\", which is not supported (none, linear, yarn are)", key, name);
+    }
+    if (g->rope_factor == 0) g->rope_factor = 1;
+}
+
+static void read_rope(gguf_meta *m, gqa_config *g) {
+    g->rope_theta = arch_float(m, "rope.freq_base", 10000);
+    g->rope_dim = arch_int(m, "rope.dimension_count", g->head_dim);
+    g->rope_factor = arch_float(m, "rope.scaling.factor", 1);
+    g->rope_attn_factor = arch_float(m, "rope.scaling.attn_factor", 1);
+    g->rope_orig_context = arch_int(m, "rope.scaling.original_context_length", g->context_length);
+    g->rope_beta_fast = arch_float(m, "rope.scaling.yarn_beta_fast", 32);
+    g->rope_beta_slow = arch_float(m, "rope.scaling.yarn_beta_slow", 1);
+    read_rope_scaling(m, g);
+}
+
+static void read_shape(gguf_meta *m, gqa_config *g) {
+    g->dim = arch_int(m, "embedding_length", 0);
+    g->n_layers = arch_int(m, "block_count", 0);
+    g->n_heads = arch_int(m, "attention.head_count", 0);
+    g->n_kv_heads = arch_int(m, "attention.head_count_kv", g->n_heads);
+    g->ffn_dim = arch_int(m, "feed_forward_length", 0);
+    g->context_length = arch_int(m, "context_length", 2048);
+    g->head_dim = arch_int(m, "attention.key_length", g->n_heads > 0 ? g->dim / g->n_heads : 0);
+    g->window = arch_int(m, "attention.sliding_window", 0);
+    g->norm_eps = arch_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
+    int value_length = arch_int(m, "attention.value_length", g->head_dim);
+    int experts = arch_int(m, "expert_count", 0);
+    if (!m->status && value_length != g->head_dim)
+        m->status = fail_unsupported(m->c, m->err,
+            "attention.key_length %d and value_length %d differ, which is not supported",
+            g->head_dim, value_length);
+    if (!m->status && experts > 0)
+        m->status = fail_unsupported(m->c, m->err,
+            "mixtures of experts (expert_count %d) are not supported", experts);
+}
+
+/* What the file's tensors say: the size of the vocabulary, biases, norms, a classifier of its
+ * own. */
+static int read_from_tensors(gqa_checkpoint *c, gqa_error *err) {
+    gqa_config *g = &c->config;
+    const gqa_tensor *embedding = gqa_checkpoint_tensor(c, "token_embd.weight");
+    const gguf_entry *tokens = gguf_find(c, "tokenizer.ggml.tokens");
+    uint64_t vocab_size = tokens && tokens->type == GGUF_ARRAY ? tokens->count : 0;
+    if (embedding) vocab_size = embedding->dims[1];
+    g->vocab_size = vocab_size > INT32_MAX ? -1 : (int)vocab_size;
+    if (!c->n_tensors) return 0;
+    g->tied_embeddings = !gqa_checkpoint_tensor(c, "output.weight");
+    g->qkv_bias = gqa_checkpoint_tensor(c, "blk.0.attn_q.bias") != NULL;
+    g->qk_norm = gqa_checkpoint_tensor(c, "blk.0.attn_q_norm.weight") != NULL;
+    if (!embedding) return fail_format(c, err, "tensor token_embd.weight is missing");
+    return gqa_config_validate(g, c->path, err);
+}
+
+int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
+    gqa_config *g = &c->config;
+    gguf_meta m = {.c = c, .err = err};
+    gqa_bytes architecture = gguf_meta_string(&m, "general.architecture");
+    gqa_bytes name = gguf_meta_string(&m, "general.name");
+    if (m.status) return m.status;
+    if (!architecture.data)
+        return c->n_tensors ? fail_format(c, err, "metadata general.architecture is missing") : 0;
+    copy_text(g->name, sizeof g->name, name);
+    copy_text(g->architecture, sizeof g->architecture, architecture);
+    size_t i = 0;
+    while (i < array_length(architectures) && strcmp(g->architecture, architectures[i].name)) i++;
+    if (i == array_length(architectures)) {
+        if (!c->n_tensors) return 0; /* a vocabulary is of use whatever the architecture */
+        return fail_unsupported(c, err,
+            "architecture \"%s\" is not supported (llama, qwen2, qwen3 are)", g->architecture);
+    }
+    g->rope_half = architectures[i].rope_half;
+    read_shape(&m, g);
+    read_rope(&m, g);
+    return m.status ? m.status : read_from_tensors(c, err);
+}
