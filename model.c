@@ -7,10 +7,12 @@
 #include "formats/formats.h"
 #include "weights/model_internal.h"
 
-static const gqa_model_options default_options;
+static const gqa_model_options default_model_options;
 
-/* llama2.c keeps its vocabulary in a file of its own: the one named, or tokenizer.bin beside the model. */
-static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_options *opt, gqa_error *err) {
+/* llama2.c keeps its vocabulary in a file of its own: the one named, or tokenizer.bin beside the
+ * model. */
+static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_options *opt,
+                          gqa_error *err) {
     char beside[1024];
     const char *path = opt->tokenizer_path;
     if (!path && model_path) {
@@ -21,23 +23,26 @@ static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_
         path = beside;
     }
     if (!path) return 0;
-    int status = gqa_map_open(&m->tokenizer_map, path, err);
+    gqa_map *map = &m->tokenizer_map;
+    int status = gqa_map_open(map, path, err);
     if (status) return status;
-    return gqa_vocab_from_llama2c(&m->vocab, m->tokenizer_map.data, m->tokenizer_map.size, m->config.vocab_size, path, err);
+    return gqa_vocab_from_llama2c(&m->vocab, map->data, map->size, m->config.vocab_size, path, err);
 }
 
-static int open_vocab(gqa_model *m, const char *model_path, const gqa_model_options *opt, gqa_error *err) {
+static int open_vocab(gqa_model *m, const char *model_path, const gqa_model_options *opt,
+                      gqa_error *err) {
     int status = gqa_vocab_from_gguf(&m->vocab, &m->file, err);
     if (!status && !m->vocab) status = open_tokenizer(m, model_path, opt, err);
     if (status || !m->vocab || !m->file.n_tensors) return status;
-    if (gqa_vocab_count(m->vocab) > m->config.vocab_size)
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: the vocabulary has %d tokens, but the embedding has %d rows",
-                        m->file.path, gqa_vocab_count(m->vocab), m->config.vocab_size);
-    return 0;
+    int n_tokens = gqa_vocab_count(m->vocab), n_rows = m->config.vocab_size;
+    if (n_tokens <= n_rows) return 0;
+    return fail_format(&m->file, err, "the vocabulary has %d tokens, but the embedding has %d rows",
+                       n_tokens, n_rows);
 }
 
-/* Everything after the checkpoint is in m->file. */
-static int build(gqa_model *m, const char *model_path, const gqa_model_options *opt, gqa_error *err) {
+/* Everything after the checkpoint is in m->file. model_path NULL: from memory. */
+static int build_model(gqa_model *m, const char *model_path, const gqa_model_options *opt,
+                       gqa_error *err) {
     m->config = m->file.config;
     m->kernels = gqa_kernels_choose(opt->isa, err);
     if (!m->kernels) return GQA_ERR_UNSUPPORTED;
@@ -48,7 +53,7 @@ static int build(gqa_model *m, const char *model_path, const gqa_model_options *
     status = gqa_model_bind(m, err);
     if (!status && !opt->no_repack) status = gqa_model_pack(m, model_path, opt, err);
     if (!status && opt->on_progress && opt->on_progress(opt->user, 1))
-        status = gqa_fail(err, GQA_ERR_CANCELLED, "%s: loading was cancelled", m->file.path);
+        status = gqa_fail_path(m->file.path, err, GQA_ERR_CANCELLED, "loading was cancelled");
     return status;
 }
 
@@ -58,39 +63,41 @@ static gqa_model *model_new(gqa_error *err) {
     return m;
 }
 
+/* The model, or NULL after closing what there is of it when status is not 0. */
+static gqa_model *model_or_null(gqa_model *m, int status) {
+    if (!status) return m;
+    gqa_model_close(m);
+    return NULL;
+}
+
 gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_error *err) {
-    if (!opt) opt = &default_options;
+    if (!opt) opt = &default_model_options;
     gqa_model *m = model_new(err);
     if (!m) return NULL;
-    if (gqa_map_open(&m->map, path, err) || gqa_checkpoint_read(&m->file, m->map.data, m->map.size, path, err) ||
-        build(m, path, opt, err)) {
-        gqa_model_close(m);
-        return NULL;
-    }
-    return m;
+    int status = gqa_map_open(&m->map, path, err);
+    if (!status) status = gqa_checkpoint_read(&m->file, m->map.data, m->map.size, path, err);
+    if (!status) status = build_model(m, path, opt, err);
+    return model_or_null(m, status);
 }
 
-gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_options *opt, gqa_error *err) {
-    if (!opt) opt = &default_options;
+gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_options *opt,
+                                 gqa_error *err) {
+    if (!opt) opt = &default_model_options;
     gqa_model *m = model_new(err);
     if (!m) return NULL;
-    if (gqa_checkpoint_read(&m->file, data, size, "memory", err) || build(m, NULL, opt, err)) {
-        gqa_model_close(m);
-        return NULL;
-    }
-    return m;
+    int status = gqa_checkpoint_read(&m->file, data, size, "memory", err);
+    if (!status) status = build_model(m, NULL, opt, err);
+    return model_or_null(m, status);
 }
 
-gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t seed, const gqa_model_options *opt,
-                            gqa_error *err) {
-    if (!opt) opt = &default_options;
+gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t seed,
+                            const gqa_model_options *opt, gqa_error *err) {
+    if (!opt) opt = &default_model_options;
     gqa_model *m = model_new(err);
     if (!m) return NULL;
-    if (gqa_checkpoint_random(&m->file, shape, type, seed, err) || build(m, NULL, opt, err)) {
-        gqa_model_close(m);
-        return NULL;
-    }
-    return m;
+    int status = gqa_checkpoint_random(&m->file, shape, type, seed, err);
+    if (!status) status = build_model(m, NULL, opt, err);
+    return model_or_null(m, status);
 }
 
 void gqa_model_close(gqa_model *m) {
@@ -112,5 +119,7 @@ const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) { return &m->stat
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);
     if (!t) return 0;
-    return 2 * (uint64_t)c->n_layers * (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim * (uint64_t)t->bytes / (uint64_t)t->block;
+    uint64_t layers = (uint64_t)c->n_layers, heads = (uint64_t)c->n_kv_heads;
+    uint64_t values = 2 * layers * heads * (uint64_t)c->head_dim;
+    return values * (uint64_t)t->bytes / (uint64_t)t->block;
 }

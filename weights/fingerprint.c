@@ -1,4 +1,4 @@
-/* fingerprint.c: telling models apart, for files that belong to one. */
+/* fingerprint.c: a hash that tells models apart, for files that belong to one. */
 #include <string.h>
 
 #include "../base/hash.h"
@@ -11,8 +11,8 @@ uint64_t gqa_model_fingerprint(const gqa_model *m) {
         h = gqa_hash(h, t->name, strlen(t->name));
         h = gqa_hash(h, &t->type, sizeof t->type);
         h = gqa_hash(h, t->dims, sizeof t->dims);
-        size_t size = (size_t)t->size, sample = size < 64 ? size : 64;
-        h = gqa_hash(h, t->data + (size - sample) / 2, sample);
+        size_t sample = min_size(t->size, 64);
+        h = gqa_hash(h, t->data + (t->size - sample) / 2, sample);
     }
     h = gqa_hash(h, &m->config.rope_theta, sizeof m->config.rope_theta);
     return h;

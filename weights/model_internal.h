@@ -1,4 +1,5 @@
-/* model_internal.h: the inside of gqa_model: the struct that the forward pass reads, and how it is filled. */
+/* model_internal.h: the inside of gqa_model: the struct that the forward pass reads, and how it
+ * is filled. */
 #ifndef GQA_MODEL_INTERNAL_H
 #define GQA_MODEL_INTERNAL_H
 
@@ -6,7 +7,8 @@
 #include "../kernels/kernels.h"
 #include "../vocab/tokenizer.h"
 
-/* One transformer block. Matrices are [rows = outputs, cols = inputs]; vectors are f32 copies, NULL when absent. */
+/* One transformer block. Matrices are [rows = outputs, cols = inputs]; vectors are f32 copies,
+ * NULL when absent. */
 typedef struct gqa_layer {
     const float *attn_norm;          /* [dim] */
     gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim] */
@@ -20,7 +22,7 @@ typedef struct gqa_layer {
 struct gqa_model {
     gqa_checkpoint file;
     gqa_map map, tokenizer_map;      /* empty for a model from memory */
-    gqa_map packed_map;              /* of a file written by gqa_model_save_packed; empty: packed is memory */
+    gqa_map packed_map;              /* of a file of gqa_model_save_packed; empty: not mapped */
     gqa_vocab *vocab;                /* NULL: none */
     gqa_config config;
     const gqa_kernels *kernels;
@@ -31,8 +33,8 @@ struct gqa_model {
     gqa_matrix classifier;           /* [vocab_size, dim]; the embedding when tied */
     double *rope_freq;               /* [rope_dim / 2] radians a position, scaling applied */
     float rope_magnitude;            /* factor on cos and sin (YaRN) */
-    float *vectors;                  /* memory of all the f32 vectors above */
-    uint8_t *packed;                 /* memory of the packed matrices */
+    float *vectors;                  /* storage for all the f32 vectors above */
+    uint8_t *packed;                 /* storage for the packed matrices */
     size_t packed_bytes;
     gqa_model_stats stats;
     char type_name[64];
@@ -44,12 +46,16 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 
 /* bind.c: finds, checks and binds all tensors of m->file, copies vectors, fills stats. */
 int gqa_model_bind(gqa_model *m, gqa_error *err);
-/* pack.c: gives every matrix its packed form: from the file PATH.packed if one of this model is there (path NULL: none),
- * or made on n_threads threads. */
+/* rope.c: fills rope_freq and rope_magnitude. factors [rope_dim / 2] divide the frequencies;
+ * NULL: none. */
+int gqa_model_make_rope(gqa_model *m, const float *factors, gqa_error *err);
+/* pack.c: gives every matrix its packed form: from the file PATH.packed if there is one and it
+ * belongs to this model (path NULL: none), or made on n_threads threads. */
 int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err);
-void gqa_model_unpack(gqa_model *m); /* gives them up */
+void gqa_model_unpack(gqa_model *m); /* frees them */
 
-/* fingerprint.c: tells one model from another: every tensor's name, type and shape, and 64 bytes from its middle. */
+/* fingerprint.c: a hash of every tensor's name, type and shape, and of 64 bytes from its middle:
+ * differs between models. */
 uint64_t gqa_model_fingerprint(const gqa_model *m);
 
 #endif

@@ -1,0 +1,47 @@
+/* rope.c: the frequencies that RoPE rotates by, with the scalings that extend a model's context. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "model_internal.h"
+
+/* YaRN's ramp (arXiv 2309.00071, section 3.2): 1 for pairs that rotate often within the trained
+ * context and are kept, 0 for those that rotate rarely and are interpolated, linear between. */
+static double yarn_ramp(const gqa_config *c, int pair) {
+    double rotations = (double)c->rope_orig_context / (2 * 3.14159265358979323846);
+    double per_log = c->rope_dim / (2 * log((double)c->rope_theta));
+    double low = floor(per_log * log(rotations / (double)c->rope_beta_fast));
+    double high = ceil(per_log * log(rotations / (double)c->rope_beta_slow));
+    if (low < 0) low = 0;
+    if (high > c->rope_dim - 1) high = c->rope_dim - 1;
+    double y = (pair - low) / (high - low > 0.001 ? high - low : 0.001);
+    return 1 - (y < 0 ? 0 : y > 1 ? 1 : y);
+}
+
+/* The frequency of a pair whose unscaled frequency is f. */
+static double scaled_frequency(const gqa_config *c, int pair, double f) {
+    if (c->rope_scaling == GQA_ROPE_NONE) return f;
+    double interpolated = f / (double)(c->rope_factor > 0 ? c->rope_factor : 1);
+    double keep = c->rope_scaling == GQA_ROPE_YARN ? yarn_ramp(c, pair) : 0;
+    return interpolated * (1 - keep) + f * keep;
+}
+
+int gqa_model_make_rope(gqa_model *m, const float *factors, gqa_error *err) {
+    const gqa_config *c = &m->config;
+    int pairs = c->rope_dim / 2;
+    m->rope_freq = malloc(sizeof(double) * (size_t)max_int(pairs, 1));
+    if (!m->rope_freq) return fail_memory(&m->file, err, "no memory for the RoPE table");
+    m->rope_magnitude = c->rope_attn_factor > 0 ? c->rope_attn_factor : 1;
+    if (c->rope_scaling == GQA_ROPE_YARN)
+        m->rope_magnitude *= (float)(1 + 0.1 * log((double)c->rope_factor));
+    for (int i = 0; i < pairs; i++) {
+        double f = pow((double)c->rope_theta, -2.0 * i / c->rope_dim);
+        if (factors) {
+            if (!(factors[i] > 0) || !isfinite(factors[i]))
+                return fail_format(&m->file, err, "tensor rope_freqs.weight: element %d is %g, "
+                                   "expected a positive number", i, (double)factors[i]);
+            f /= (double)factors[i];
+        }
+        m->rope_freq[i] = scaled_frequency(c, i, f);
+    }
+    return 0;
+}
