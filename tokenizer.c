@@ -99,6 +99,13 @@ int gqa_vocab_token_bytes(const gqa_vocab *v, int32_t token, char *out, int cap)
     return n;
 }
 
+int gqa_vocab_token_name(const gqa_vocab *v, int32_t token, char *out, int cap) {
+    if (token < 0 || token >= v->n) return GQA_ERR_ARGUMENT;
+    gqa_bytes name = v->names[token];
+    if (cap > 0) memcpy(out, name.data, min_size(name.size, (size_t)cap));
+    return name.size < INT32_MAX ? (int)name.size : INT32_MAX;
+}
+
 /* ---- the same for a model (model.h) ------------------------------------------------------ */
 
 int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t *out,
@@ -131,6 +138,10 @@ int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned 
 
 int gqa_token_bytes(const gqa_model *m, int32_t token, char *out, int cap) {
     return m->vocab ? gqa_vocab_token_bytes(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
+}
+
+int gqa_token_name(const gqa_model *m, int32_t token, char *out, int cap) {
+    return m->vocab ? gqa_vocab_token_name(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
 }
 
 int32_t gqa_token_find(const gqa_model *m, const char *text) {

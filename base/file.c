@@ -65,7 +65,8 @@ static int check_readable(const struct stat *st, const char *path, gqa_error *er
 /* Opens a regular file that is not empty. Returns its descriptor, or a negative status. */
 static int open_regular(const char *path, uint64_t *size, gqa_error *err) {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO without a writer would block */
+    /* O_NONBLOCK: a FIFO without a writer would block */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return file_cannot("open", path, errno, err);
     int status = fstat(fd, &st) ? file_cannot("examine", path, errno, err)
                                 : check_readable(&st, path, err);

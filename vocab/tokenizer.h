@@ -27,11 +27,12 @@ int gqa_vocab_new(gqa_vocab **out, const gqa_bytes *tokens, const float *scores,
 
 void gqa_vocab_free(gqa_vocab *v);
 
-/* What the functions of model.h with similar names do for a model. The first two are in
+/* What the functions of model.h with similar names do for a model. The first three are in
  * ../tokenizer.c. */
 int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigned flags,
                        int32_t *out, int cap, gqa_error *err);
 int gqa_vocab_token_bytes(const gqa_vocab *v, int32_t token, char *out, int cap);
+int gqa_vocab_token_name(const gqa_vocab *v, int32_t token, char *out, int cap);
 int32_t gqa_vocab_find(const gqa_vocab *v, const char *text, size_t len);
 int gqa_vocab_count(const gqa_vocab *v);
 int32_t gqa_vocab_bos(const gqa_vocab *v);
