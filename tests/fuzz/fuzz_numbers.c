@@ -1,4 +1,5 @@
-/* fuzz_numbers.c: any bytes as numbers and shapes on the command line. Run with -close_fd_mask=2: refusals are printed. */
+/* fuzz_numbers.c: any bytes as numbers and shapes on the command line. Run with -close_fd_mask=2:
+ * refusals are printed. */
 #include <stdlib.h>
 #include <string.h>
 

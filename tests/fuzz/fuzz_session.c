@@ -1,6 +1,6 @@
-/* fuzz_session.c: any bytes as a saved session: refused with the session empty, or loaded and usable. Each input is tried as it
- * is, then with the checksum that its bytes call for, then with a header and length that one of the sessions takes: so the
- * fuzzer reaches what lies behind. */
+/* fuzz_session.c: any bytes as a saved session: refused with the session empty, or loaded and
+ * usable. Each input is tried as it is, then with the checksum that its bytes call for, then with
+ * a header and a length that fit one of the sessions, so that the fuzzer gets past those checks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,15 +18,18 @@ static char path[64];
 
 /* An f16 cache of all positions, an f32 and a q8_0 cache that are rings. */
 static void open_sessions(void) {
-    gqa_config c = {.dim = 32, .n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16, .ffn_dim = 32,
-                    .vocab_size = VOCAB, .context_length = 64};
+    gqa_config c = {.dim = 32, .n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 16,
+                    .ffn_dim = 32, .vocab_size = VOCAB, .context_length = 64};
     gqa_session_options o = {.context = 64, .n_threads = 1};
     gqa_error err = {0};
     gqa_model *m = gqa_model_random(&c, GQA_TYPE_F32, 1, NULL, &err);
     if (!m || !(sessions[0] = gqa_session_new(m, &o, &err))) abort();
-    c.window = 20, c.context_length = o.context = 128, o.batch = 16;
+    c.window = 20;
+    c.context_length = o.context = 128;
+    o.batch = 16;
     for (int i = 1; i < SESSIONS; i++) {
-        c.head_dim = 16 * i, o.kv = i == 1 ? "f32" : "q8_0";
+        c.head_dim = 16 * i;
+        o.kv = i == 1 ? "f32" : "q8_0";
         m = gqa_model_random(&c, i == 1 ? GQA_TYPE_F32 : GQA_TYPE_Q8_0, 1, NULL, &err);
         if (!m || !(sessions[i] = gqa_session_new(m, &o, &err))) abort();
     }
@@ -39,25 +42,25 @@ static void open_sessions(void) {
     }
 }
 
-/* Makes bytes a file that session s takes: position, logits and what follows come from them, the rest is what it must be.
- * Returns its size. */
-static size_t mend(const gqa_session *s, const uint8_t *head, uint8_t *p, size_t size) {
+/* Makes the bytes a file that session s accepts: position, flags and contents are theirs, the
+ * rest is what it must be. Returns its size. */
+static size_t make_valid(const gqa_session *s, const uint8_t *head, uint8_t *p, size_t size) {
     const gqa_kv *kv = &s->kv[0];
     uint32_t ring = word_of(head, 20), position = word_of(p, 24) % (uint32_t)(s->context + 1);
     uint32_t logits = position ? word_of(p, 28) & 1 : 0;
-    uint32_t tiles = (position + GQA_KV_TILE - 1) / GQA_KV_TILE, most = (uint32_t)kv->n_tiles;
-    uint32_t ahead = word_of(p, 36) % (ring + 1);
-    if (tiles > most) tiles = most;
-    uint32_t words[4] = {position, logits, tiles, ahead};
+    uint32_t tiles = (uint32_t)min_int(ceil_div((int)position, GQA_KV_TILE), kv->n_tiles);
+    uint32_t words[4] = {position, logits, tiles, word_of(p, 36) % (ring + 1)};
     memcpy(p, head, 24);
     memcpy(p + 24, words, sizeof words);
-    size_t tokens = HEADER + position * 4u, wanted = tokens + (logits ? VOCAB * 4 : 0) + tiles * (kv->k_tile_bytes + kv->v_tile_bytes) + 8;
+    size_t tokens_end = HEADER + position * 4u, cache = tiles * (kv->k_tile_bytes + kv->v_tile_bytes);
+    size_t wanted = tokens_end + (logits ? VOCAB * 4 : 0) + cache + 8;
     for (size_t i = size; i < wanted; i++) p[i] = p[HEADER + (i - HEADER) % (size - HEADER)];
-    for (size_t i = HEADER; i < tokens; i += 4) set_word(p, i, word_of(p, i) % VOCAB);
+    for (size_t i = HEADER; i < tokens_end; i += 4) set_word(p, i, word_of(p, i) % VOCAB);
     sign(p, wanted, VOCAB);
     return wanted;
 }
 
+/* Loads the file and uses the session, whether it loaded or not: decoding, prefill, rewinds. */
 static int load(gqa_session *s, const uint8_t *p, size_t size) {
     gqa_error err = {0};
     FILE *f = fopen(path, "wb");
@@ -66,9 +69,10 @@ static int load(gqa_session *s, const uint8_t *p, size_t size) {
     int status = gqa_session_load(s, path, &err), n = gqa_session_position(s);
     int32_t tokens[12] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
     if (status && (n != 0 || !err.message[0])) abort();
-    gqa_session_eval(s, tokens, 1, &err);                                                      /* decoding */
-    gqa_session_eval(s, tokens, 12, &err);                                                     /* prefill */
-    if (gqa_session_rewind(s, n / 2, NULL) == 0 && gqa_session_eval(s, tokens, 12, &err) && n / 2 + 12 <= s->context) abort();
+    gqa_session_eval(s, tokens, 1, &err);
+    gqa_session_eval(s, tokens, 12, &err);
+    int rewound = gqa_session_rewind(s, n / 2, NULL) == 0, fits = n / 2 + 12 <= s->context;
+    if (rewound && gqa_session_eval(s, tokens, 12, &err) && fits) abort();
     if (gqa_session_rewind(s, 0, NULL) || gqa_session_eval(s, tokens, 2, &err)) abort();
     return status;
 }
@@ -76,13 +80,15 @@ static int load(gqa_session *s, const uint8_t *p, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static uint8_t copy[1 << 16];
     if (!sessions[0]) open_sessions();
-    int s = size > 16 && data[16] == heads[1][16] ? 1 : size > 16 && data[16] == heads[2][16] ? 2 : 0;
+    int s = SESSIONS - 1; /* the one whose cache type the file names, or the first */
+    while (s > 0 && (size <= 16 || data[16] != heads[s][16])) s--;
     load(sessions[s], data, size);
-    if (size <= HEADER + 8 || size > sizeof copy) return unlink(path), 0;
-    memcpy(copy, data, size);
-    sign(copy, size, VOCAB);
-    load(sessions[s], copy, size);
-    if (load(sessions[s], copy, mend(sessions[s], heads[s], copy, size))) abort();
+    if (size > HEADER + 8 && size <= sizeof copy) {
+        memcpy(copy, data, size);
+        sign(copy, size, VOCAB);
+        load(sessions[s], copy, size);
+        if (load(sessions[s], copy, make_valid(sessions[s], heads[s], copy, size))) abort();
+    }
     unlink(path);
     return 0;
 }

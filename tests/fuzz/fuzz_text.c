@@ -1,5 +1,5 @@
-/* fuzz_text.c: any bytes as text: ids in range that spell the bytes again. The vocabulary is $GQA_FUZZ_MODEL's, or the shipped
- * model's. */
+/* fuzz_text.c: any bytes as text: ids in range that spell the bytes again. The vocabulary is
+ * $GQA_FUZZ_MODEL's, or the shipped model's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,25 +25,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         m = gqa_model_open(path ? path : "models/stories-gqa.gguf", &mo, &err);
         if (!m) abort();
     }
-    int32_t *ids = malloc(sizeof *ids * (3 * size + 5)); /* where a space has no token of its own */
-    char *back = malloc(4 * size + 16), *copy = malloc(size + 1);
+    int max_ids = 3 * (int)size + 5; /* 3 a space without a token of its own */
+    size_t max_bytes = 4 * size + 16;
+    int32_t *ids = malloc(sizeof *ids * (size_t)max_ids);
+    char *back = malloc(max_bytes), *copy = malloc(size + 1);
     if (!ids || !back || !copy) abort();
     size_t at = 0;
-    int n = gqa_tokenize(m, (const char *)data, size, 0, ids, 3 * (int)size + 5, &err);
-    if (n < 0 || n > 3 * (int)size + 5) abort();
+    int n = gqa_tokenize(m, (const char *)data, size, 0, ids, max_ids, &err);
+    if (n < 0 || n > max_ids) abort();
     for (int i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= gqa_vocab_size(m)) abort();
-        int len = gqa_token_bytes(m, ids[i], back + at, (int)(4 * size + 16 - at));
+        int len = gqa_token_bytes(m, ids[i], back + at, (int)(max_bytes - at));
         if (len < 0) abort();
         at += (size_t)len;
     }
     size_t space = at == size + 1; /* SentencePiece's, before the text */
     if (at != size + space || memcmp(back + space, data, size)) {
-        size_t len = with_spaces(copy, data, size); /* SentencePiece writes a space as U+2581; both come back as a space */
+        size_t len = with_spaces(copy, data, size); /* U+2581 comes back as a space */
         space = at == len + 1;
         if (at != len + space || memcmp(back + space, copy, len)) abort();
     }
-    gqa_tokenize(m, (const char *)data, size, GQA_TOKENIZE_SPECIAL, ids, 3 * (int)size + 5, &err);
+    gqa_tokenize(m, (const char *)data, size, GQA_TOKENIZE_SPECIAL, ids, max_ids, &err);
     free(ids);
     free(back);
     free(copy);

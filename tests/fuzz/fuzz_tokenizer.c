@@ -1,4 +1,5 @@
-/* fuzz_tokenizer.c: any bytes as a llama2.c tokenizer file; the first byte tells how many tokens it should have. */
+/* fuzz_tokenizer.c: any bytes as a llama2.c tokenizer file; the first byte is half the number of
+ * tokens that the model has. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!copy) return 0;
     memcpy(copy, data + 1, size - 1);
     if (gqa_vocab_from_llama2c(&v, copy, size - 1, data[0] * 2, "fuzz", &err) == 0) {
-        int n = gqa_vocab_tokenize(v, (const char *)copy, size < 50 ? size - 1 : 50, GQA_TOKENIZE_SPECIAL, ids, 64, &err);
+        const char *text = (const char *)copy;
+        size_t len = size < 50 ? size - 1 : 50;
+        int n = gqa_vocab_tokenize(v, text, len, GQA_TOKENIZE_SPECIAL, ids, 64, &err);
         for (int i = 0; i < n && i < 64; i++)
             if (ids[i] < 0 || ids[i] >= gqa_vocab_count(v)) abort();
     } else if (!err.message[0]) {

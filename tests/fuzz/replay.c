@@ -1,5 +1,6 @@
-/* replay.c: gives a fuzz target every file of a folder, tests/fuzz/seeds/NAME for a program test_fuzz_NAME: what was found once
- * is looked at in every run of the tests. A target aborts when something is wrong. */
+/* replay.c: gives a fuzz target every file of a folder, tests/fuzz/seeds/NAME for a program
+ * test_fuzz_NAME: what was found once is tried in every run of the tests. A target aborts when
+ * something is wrong. */
 #include "../test.h"
 
 #include <dirent.h>
@@ -17,6 +18,7 @@ static int replay(const char *path) {
 
 int main(int argc, char **argv) {
     char folder[256], path[600];
+    test_start(argc, argv);
     const char *name = argc ? strstr(argv[0], "test_fuzz_") : NULL;
     snprintf(folder, sizeof folder, "tests/fuzz/seeds/%s", name ? name + strlen("test_fuzz_") : "");
     DIR *d = opendir(folder);
@@ -24,10 +26,10 @@ int main(int argc, char **argv) {
     for (struct dirent *e; d && (e = readdir(d));) {
         if (e->d_name[0] == '.') continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        CHECK(replay(path), "%s", path);
+        TEST(e->d_name) CHECK(replay(path), "%s", path);
         files++;
     }
     if (d) closedir(d);
-    CHECK(files > 0, "no files in %s", folder);
+    TEST("files in the folder") CHECK(files > 0, "none in %s", folder);
     return test_end();
 }
