@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Turn a Hugging Face model folder into one GGUF file that `run` reads. Python's standard library only.
+"""Turns a Hugging Face model folder into one GGUF file that `run` reads. Needs only Python's
+standard library.
 
 usage: scripts/export_hf.py FOLDER OUT.gguf [--type keep|f32|f16|bf16]
 
-FOLDER holds config.json, *.safetensors, and tokenizer.model or tokenizer.json. Architectures: llama (and mistral), qwen2,
-qwen3. Weights are copied tensor by tensor; quantise afterwards with `run convert OUT.gguf SMALL.gguf --type q8_0`.
+FOLDER holds config.json, *.safetensors, and tokenizer.model or tokenizer.json. Architectures: llama
+(and mistral), qwen2, qwen3. Weights are copied tensor by tensor; quantise afterwards with
+`run convert OUT.gguf SMALL.gguf --type q8_0`.
 """
 import json
 import math
@@ -22,10 +24,10 @@ ALIGNMENT = 32
 
 
 class Refused(Exception):
-    """What the folder asks for is not supported, or is damaged. The message names the thing."""
+    """The folder is damaged or needs what is not supported. The message names the thing."""
 
 
-# ---- safetensors ---------------------------------------------------------------------------------------------------
+# ---- safetensors -----------------------------------------------------------------------------
 
 class Safetensors:
     """All tensors of a folder's *.safetensors files: name -> (GGUF type, shape, memoryview)."""
@@ -51,11 +53,14 @@ class Safetensors:
                 continue
             begin, end = entry["data_offsets"]
             if entry["dtype"] not in TYPE_OF_DTYPE:
-                raise Refused(f"{path}: tensor {name} has dtype {entry['dtype']}; supported are F32, F16, BF16")
-            kind = TYPE_OF_DTYPE[entry["dtype"]]
-            if not 0 <= begin <= end <= len(data) - 8 - length or end - begin != math.prod(entry["shape"]) * SIZE[kind]:
-                raise Refused(f"{path}: tensor {name}: offsets {begin}..{end} do not fit shape {entry['shape']}")
-            self.tensors[name] = (kind, entry["shape"], data[8 + length + begin:8 + length + end])
+                raise Refused(f"{path}: tensor {name} has dtype {entry['dtype']}; "
+                              "supported are F32, F16, BF16")
+            kind, shape, start = TYPE_OF_DTYPE[entry["dtype"]], entry["shape"], 8 + length
+            inside = 0 <= begin <= end <= len(data) - start
+            if not inside or end - begin != math.prod(shape) * SIZE[kind]:
+                raise Refused(f"{path}: tensor {name}: offsets {begin}..{end} do not fit "
+                              f"shape {shape}")
+            self.tensors[name] = (kind, shape, data[start + begin:start + end])
 
     def get(self, name, shape):
         if name not in self.tensors:
@@ -82,16 +87,23 @@ def convert(data, source, target):
         return struct.pack(f"<{n}f", *values)
     if target == F16:
         return struct.pack(f"<{n}e", *(max(-65504.0, min(65504.0, v)) for v in values))
-    words = struct.unpack(f"<{n}I", struct.pack(f"<{n}f", *values))  # to bf16, rounding to nearest even
-    return struct.pack(f"<{n}H", *((w + 0x7FFF + (w >> 16 & 1)) >> 16 & 0xFFFF if w & 0x7FFFFFFF <= 0x7F800000
-                                   else w >> 16 | 0x40 for w in words))
+    words = struct.unpack(f"<{n}I", struct.pack(f"<{n}f", *values))
+    return struct.pack(f"<{n}H", *map(bf16_word, words))
+
+
+def bf16_word(w):
+    """The upper half of a float's bits, rounded to nearest even; NaN stays NaN."""
+    is_nan = w & 0x7FFFFFFF > 0x7F800000
+    return w >> 16 | 0x40 if is_nan else (w + 0x7FFF + (w >> 16 & 1)) >> 16 & 0xFFFF
 
 
 def interleave(data, n_heads, head_dim, row_bytes):
-    """Rows of each head from half-split rotary order (i, i + d/2), as Hugging Face keeps them, to the adjacent pairs
-    (2i, 2i + 1) of GGUF's llama. For K, n_heads is the number of KV heads: mixing that up is a classic bug."""
+    """Rows of each head from half-split rotary order (i, i + d/2), as Hugging Face keeps them, to
+    the adjacent pairs (2i, 2i + 1) of GGUF's llama. For K, n_heads is the number of KV heads:
+    mixing that up is a classic bug."""
     if len(data) != n_heads * head_dim * row_bytes:
-        raise Refused(f"{n_heads} heads of {head_dim} rows of {row_bytes} bytes are not {len(data)} bytes")
+        raise Refused(f"{n_heads} heads of {head_dim} rows of {row_bytes} bytes are not "
+                      f"{len(data)} bytes")
     out, at, half = bytearray(len(data)), 0, head_dim // 2
     for head in range(n_heads):
         for i in range(half):
@@ -102,7 +114,7 @@ def interleave(data, n_heads, head_dim, row_bytes):
     return out
 
 
-# ---- GGUF ------------------------------------------------------------------------------------------------------------
+# ---- GGUF ------------------------------------------------------------------------------------
 
 U32, I32, FLOAT, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
@@ -119,7 +131,7 @@ def pack_value(kind, value):
 
 
 class Gguf:
-    """Collects metadata and tensors (as functions that give their bytes when asked), then writes the file."""
+    """Collects metadata and tensors (functions that return their bytes), then writes the file."""
 
     def __init__(self):
         self.meta, self.tensors = [], []
@@ -128,26 +140,30 @@ class Gguf:
         self.meta.append(pack_string(key) + struct.pack("<I", kind) + pack_value(kind, value))
 
     def put_array(self, key, kind, values):
-        self.meta.append(pack_string(key) + struct.pack("<IIQ", ARRAY, kind, len(values)) +
-                         b"".join(pack_value(kind, v) for v in values))
+        head = pack_string(key) + struct.pack("<IIQ", ARRAY, kind, len(values))
+        self.meta.append(head + b"".join(pack_value(kind, v) for v in values))
 
     def tensor(self, name, kind, shape, data):
         self.tensors.append((name, kind, shape, data))
+
+    def write_to(self, f):
+        f.write(b"GGUF" + struct.pack("<IQQ", 3, len(self.tensors), len(self.meta)))
+        f.write(b"".join(self.meta))
+        offset = 0
+        for name, kind, shape, _ in self.tensors:
+            n_dims, dims = len(shape), reversed(shape)  # the fastest index first
+            f.write(pack_string(name) + struct.pack(f"<I{n_dims}QIQ", n_dims, *dims, kind, offset))
+            offset += -(-math.prod(shape) * SIZE[kind] // ALIGNMENT) * ALIGNMENT
+        for _, _, _, data in self.tensors:
+            f.write(bytes(-f.tell() % ALIGNMENT))
+            f.write(data())
+        f.write(bytes(-f.tell() % ALIGNMENT))
 
     def write(self, path):
         temporary = f"{path}.tmp.{os.getpid()}"
         try:
             with open(temporary, "wb") as f:
-                f.write(b"GGUF" + struct.pack("<IQQ", 3, len(self.tensors), len(self.meta)) + b"".join(self.meta))
-                offset = 0
-                for name, kind, shape, _ in self.tensors:
-                    dims = list(reversed(shape))  # the fastest index first
-                    f.write(pack_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset))
-                    offset += -(-math.prod(shape) * SIZE[kind] // ALIGNMENT) * ALIGNMENT
-                for _, kind, shape, data in self.tensors:
-                    f.write(bytes(-f.tell() % ALIGNMENT))
-                    f.write(data())
-                f.write(bytes(-f.tell() % ALIGNMENT))
+                self.write_to(f)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(temporary, path)
@@ -157,27 +173,31 @@ class Gguf:
             raise
 
 
-# ---- hyper-parameters ------------------------------------------------------------------------------------------------
+# ---- hyper-parameters ------------------------------------------------------------------------
 
 class Config:
     def __init__(self, folder):
         c = self.raw = read_json(os.path.join(folder, "config.json"))
         self.kind = c.get("model_type")
         if self.kind not in ("llama", "mistral", "qwen2", "qwen3"):
-            raise Refused(f"config.json: model_type {self.kind!r} is not supported (llama, mistral, qwen2, qwen3 are)")
+            raise Refused(f"config.json: model_type {self.kind!r} is not supported "
+                          "(llama, mistral, qwen2, qwen3 are)")
         self.arch = "llama" if self.kind == "mistral" else self.kind
-        self.dim, self.layers, self.heads = c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"]
+        self.dim, self.layers = c["hidden_size"], c["num_hidden_layers"]
+        self.heads = c["num_attention_heads"]
         self.kv_heads = c.get("num_key_value_heads") or self.heads
         self.head_dim = c.get("head_dim") or self.dim // self.heads
         self.ffn, self.vocab = c["intermediate_size"], c["vocab_size"]
         self.theta = self.rope().get("rope_theta") or c.get("rope_theta") or 10000.0
         self.tied = bool(c.get("tie_word_embeddings", False))
         self.bias = self.kind == "qwen2" or bool(c.get("attention_bias", False))
-        self.window = c.get("sliding_window") if c.get("use_sliding_window", self.kind == "mistral") else None
+        slides = c.get("use_sliding_window", self.kind == "mistral")
+        self.window = c.get("sliding_window") if slides else None
         if c.get("hidden_act", "silu") != "silu":
             raise Refused(f"config.json: hidden_act {c['hidden_act']!r}: only silu is supported")
         if self.heads % self.kv_heads or self.head_dim % 2:
-            raise Refused(f"config.json: {self.heads} heads over {self.kv_heads} KV heads of {self.head_dim}")
+            raise Refused(f"config.json: {self.heads} heads over {self.kv_heads} KV heads of "
+                          f"{self.head_dim}")
 
     def rope(self):
         return self.raw.get("rope_scaling") or self.raw.get("rope_parameters") or {}
@@ -191,7 +211,8 @@ class Config:
         r = self.rope()
         if self.rope_kind() != "llama3":
             return None
-        low, high, old = r["low_freq_factor"], r["high_freq_factor"], r["original_max_position_embeddings"]
+        low, high = r["low_freq_factor"], r["high_freq_factor"]
+        old = r["original_max_position_embeddings"]
         factors = []
         for i in range(self.head_dim // 2):
             wave = 2 * math.pi * self.theta ** (2 * i / self.head_dim)
@@ -221,13 +242,15 @@ class Config:
         if kind in ("linear", "yarn"):
             g.put(f"{a}.rope.scaling.type", STRING, kind)
             g.put(f"{a}.rope.scaling.factor", FLOAT, r["factor"])
-            if "original_max_position_embeddings" in r:
-                g.put(f"{a}.rope.scaling.original_context_length", U32, r["original_max_position_embeddings"])
+            context = r.get("original_max_position_embeddings")
+            if context is not None:
+                g.put(f"{a}.rope.scaling.original_context_length", U32, context)
         elif kind not in ("default", "llama3"):
-            raise Refused(f"config.json: rope_scaling type {kind!r} is not supported (linear, yarn, llama3 are)")
+            raise Refused(f"config.json: rope_scaling type {kind!r} is not supported "
+                          "(linear, yarn, llama3 are)")
 
 
-# ---- tensors ---------------------------------------------------------------------------------------------------------
+# ---- tensors ---------------------------------------------------------------------------------
 
 def put_tensors(g, c, source, wanted):
     q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
@@ -255,7 +278,8 @@ def put_tensors(g, c, source, wanted):
             put(b + "attn_q_norm.weight", h + "self_attn.q_norm.weight", [c.head_dim])
             put(b + "attn_k_norm.weight", h + "self_attn.k_norm.weight", [c.head_dim])
         if f"{h}self_attn.o_proj.bias" in source.tensors:
-            raise Refused(f"tensor {h}self_attn.o_proj.bias: a bias on the attention output is not supported")
+            raise Refused(f"tensor {h}self_attn.o_proj.bias: a bias on the attention output is not "
+                          "supported")
         put(b + "attn_output.weight", h + "self_attn.o_proj.weight", [c.dim, q_dim])
         put(b + "ffn_norm.weight", h + "post_attention_layernorm.weight", [c.dim])
         put(b + "ffn_gate.weight", h + "mlp.gate_proj.weight", [c.ffn, c.dim])
@@ -266,10 +290,11 @@ def put_tensors(g, c, source, wanted):
         put("output.weight", "lm_head.weight", [c.vocab, c.dim])
     factors = c.rope_factors()
     if factors:
-        g.tensor("rope_freqs.weight", F32, [len(factors)], lambda: struct.pack(f"<{len(factors)}f", *factors))
+        data = struct.pack(f"<{len(factors)}f", *factors)
+        g.tensor("rope_freqs.weight", F32, [len(factors)], lambda: data)
 
 
-# ---- tokenizer -------------------------------------------------------------------------------------------------------
+# ---- tokenizer -------------------------------------------------------------------------------
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
@@ -313,11 +338,11 @@ def sentencepiece(path):
         data = f.read()
     for field, _, value in protobuf_fields(data):
         if field == 1:
-            piece = {1: b"", 2: bytes(4), 3: NORMAL}
-            piece.update({f: v for f, _, v in protobuf_fields(value)})
-            tokens.append(piece[1])
-            scores.append(struct.unpack("<f", piece[2])[0])
-            types.append(piece[3])
+            entry = {1: b"", 2: bytes(4), 3: NORMAL}
+            entry.update({f: v for f, _, v in protobuf_fields(value)})
+            tokens.append(entry[1])
+            scores.append(struct.unpack("<f", entry[2])[0])
+            types.append(entry[3])
         elif field == 2:
             if {f: v for f, _, v in protobuf_fields(value)}.get(3, 1) != 2:
                 raise Refused("tokenizer.model: not a BPE model (unigram models are not supported)")
@@ -346,7 +371,8 @@ def put_json_tokenizer(g, t, vocab_size):
     for a in t.get("added_tokens", []):
         by_id[a["id"]] = (a["content"], CONTROL if a.get("special") else USER)
     if max(by_id) >= vocab_size:
-        raise Refused(f"tokenizer.json: token id {max(by_id)} is beyond config.json's vocab_size {vocab_size}")
+        raise Refused(f"tokenizer.json: token id {max(by_id)} is beyond config.json's vocab_size "
+                      f"{vocab_size}")
     tokens, types = [], []
     for i in range(vocab_size):
         token, kind = by_id.get(i, (f"[unused{i}]", UNUSED))
@@ -357,47 +383,51 @@ def put_json_tokenizer(g, t, vocab_size):
         tokens.append(token)
         types.append(kind)
     g.put("tokenizer.ggml.model", STRING, "llama" if spm else "gpt2")
-    g.put("tokenizer.ggml.pre", STRING, "default" if spm else pre_tokenizer_name(t.get("pre_tokenizer")))
+    pre = "default" if spm else pre_tokenizer_name(t.get("pre_tokenizer"))
+    g.put("tokenizer.ggml.pre", STRING, pre)
     g.put_array("tokenizer.ggml.tokens", STRING, tokens)
     g.put_array("tokenizer.ggml.token_type", I32, types)
-    if spm:  # the merge that makes a piece is its rank: earlier merges win
+    if spm:  # a token's score is the rank of the merge that makes it: earlier merges win
         rank = {m.replace(" ", ""): -float(i) for i, m in reversed(list(enumerate(merges)))}
-        g.put_array("tokenizer.ggml.scores", FLOAT, [rank.get(token, -1e6 if k == NORMAL else 0.0) for token, k in zip(tokens, types)])
+        g.put_array("tokenizer.ggml.scores", FLOAT,
+                    [rank.get(t, -1e6 if k == NORMAL else 0.0) for t, k in zip(tokens, types)])
     else:
         g.put_array("tokenizer.ggml.merges", STRING, merges)
     return {token: i for i, token in enumerate(tokens)}
 
 
-def put_tokenizer(g, folder, c):
-    model, as_json = os.path.join(folder, "tokenizer.model"), os.path.join(folder, "tokenizer.json")
-    settings = read_json(os.path.join(folder, "tokenizer_config.json"), {})
-    if os.path.exists(model):
-        tokens, scores, types, prefix = sentencepiece(model)
-        added = read_json(os.path.join(folder, "added_tokens.json"), {})
-        if len(tokens) > c.vocab:
-            raise Refused(f"tokenizer.model: {len(tokens)} pieces, config.json's vocab_size is {c.vocab}")
-        by_id = {i: text for text, i in added.items()}
-        for i in range(len(tokens), c.vocab):
-            tokens.append(by_id.get(i, f"[unused{i}]"))
-            scores.append(-1e6)
-            types.append(USER if i in by_id else UNUSED)
-        g.put("tokenizer.ggml.model", STRING, "llama")
-        g.put("tokenizer.ggml.pre", STRING, "default")
-        g.put_array("tokenizer.ggml.tokens", STRING, tokens)
-        g.put_array("tokenizer.ggml.scores", FLOAT, scores)
-        g.put_array("tokenizer.ggml.token_type", I32, types)
-        g.put("tokenizer.ggml.add_space_prefix", BOOL, prefix)
-        ids = {t.decode("utf-8", "replace") if isinstance(t, bytes) else t: i for i, t in enumerate(tokens)}
-    elif os.path.exists(as_json):
-        ids = put_json_tokenizer(g, read_json(as_json), c.vocab)
-    else:
-        raise Refused(f"{folder}: neither tokenizer.model nor tokenizer.json")
-    for key in ("bos", "eos", "unk"):
-        token = settings.get(f"{key}_token", c.raw.get(f"{key}_token_id"))
-        token = token.get("content") if isinstance(token, dict) else token[0] if isinstance(token, list) else token
-        token = ids.get(token) if isinstance(token, str) else token
+def put_sentencepiece_tokenizer(g, path, added, vocab_size):
+    tokens, scores, types, prefix = sentencepiece(path)
+    if len(tokens) > vocab_size:
+        raise Refused(f"tokenizer.model: {len(tokens)} tokens, config.json's vocab_size is "
+                      f"{vocab_size}")
+    by_id = {i: text for text, i in added.items()}
+    for i in range(len(tokens), vocab_size):
+        tokens.append(by_id.get(i, f"[unused{i}]"))
+        scores.append(-1e6)
+        types.append(USER if i in by_id else UNUSED)
+    g.put("tokenizer.ggml.model", STRING, "llama")
+    g.put("tokenizer.ggml.pre", STRING, "default")
+    g.put_array("tokenizer.ggml.tokens", STRING, tokens)
+    g.put_array("tokenizer.ggml.scores", FLOAT, scores)
+    g.put_array("tokenizer.ggml.token_type", I32, types)
+    g.put("tokenizer.ggml.add_space_prefix", BOOL, prefix)
+    return {t.decode("utf-8", "replace") if isinstance(t, bytes) else t: i
+            for i, t in enumerate(tokens)}
+
+
+def put_settings(g, settings, raw, ids):
+    """Special tokens by name or id, flags, and the chat template."""
+    for key, name in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown")):
+        token = settings.get(f"{key}_token", raw.get(f"{key}_token_id"))
+        if isinstance(token, dict):
+            token = token.get("content")
+        elif isinstance(token, list):
+            token = token[0]
+        if isinstance(token, str):
+            token = ids.get(token)
         if token is not None:
-            g.put(f"tokenizer.ggml.{'unknown' if key == 'unk' else key}_token_id", U32, token)
+            g.put(f"tokenizer.ggml.{name}_token_id", U32, token)
     for key in ("add_bos_token", "add_eos_token"):
         if isinstance(settings.get(key), bool):
             g.put(f"tokenizer.ggml.{key}", BOOL, settings[key])
@@ -405,7 +435,21 @@ def put_tokenizer(g, folder, c):
         g.put("tokenizer.chat_template", STRING, settings["chat_template"])
 
 
-# ---- the program -----------------------------------------------------------------------------------------------------
+def put_tokenizer(g, folder, c):
+    model = os.path.join(folder, "tokenizer.model")
+    as_json = os.path.join(folder, "tokenizer.json")
+    settings = read_json(os.path.join(folder, "tokenizer_config.json"), {})
+    if os.path.exists(model):
+        added = read_json(os.path.join(folder, "added_tokens.json"), {})
+        ids = put_sentencepiece_tokenizer(g, model, added, c.vocab)
+    elif os.path.exists(as_json):
+        ids = put_json_tokenizer(g, read_json(as_json), c.vocab)
+    else:
+        raise Refused(f"{folder}: neither tokenizer.model nor tokenizer.json")
+    put_settings(g, settings, c.raw, ids)
+
+
+# ---- the program -----------------------------------------------------------------------------
 
 def read_json(path, default=None):
     try:
@@ -448,10 +492,14 @@ def main(words):
         return 2
     try:
         c, g = export(words[0], words[1], wanted)
-    except (Refused, OSError, KeyError) as e:
-        print(f"export_hf: {'config.json: no key ' if isinstance(e, KeyError) else ''}{e}", file=sys.stderr)
+    except KeyError as e:
+        print(f"export_hf: config.json: no key {e}", file=sys.stderr)
         return 1
-    print(f"{words[1]}: {c.arch}, {c.layers} layers, {c.heads} query / {c.kv_heads} KV heads, {len(g.tensors)} tensors")
+    except (Refused, OSError) as e:
+        print(f"export_hf: {e}", file=sys.stderr)
+        return 1
+    print(f"{words[1]}: {c.arch}, {c.layers} layers, {c.heads} query / {c.kv_heads} KV heads, "
+          f"{len(g.tensors)} tensors")
     return 0
 
 

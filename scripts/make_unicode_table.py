@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prints vocab/unicode_table.c: the ranges of letters (\\p{L}) and numbers (\\p{N}) that the byte-level pre-tokenisers ask for.
+"""Prints vocab/unicode_table.c: the ranges of letters (\\p{L}) and numbers (\\p{N}) that the
+byte-level pre-tokenisers ask for.
 
 usage: scripts/make_unicode_table.py > vocab/unicode_table.c
 """
@@ -26,7 +27,8 @@ def table(name, items):
     print(f"const int {name}_count = {len(items)};")
 
 
-print(f"/* unicode_table.c: made by scripts/make_unicode_table.py from Unicode {unicodedata.unidata_version}; do not edit. */")
+print("/* unicode_table.c: made by scripts/make_unicode_table.py from Unicode "
+      f"{unicodedata.unidata_version}; do not edit. */")
 print('#include "unicode_table.h"\n')
 table("gqa_unicode_letters", ranges("L"))
 print()
