@@ -1,4 +1,4 @@
-/* command.h: what the subcommands of `run` share: the command line, files as prompts, messages. */
+/* command.h: what the subcommands of `run` share: the command line, messages, files, figures. */
 #ifndef GQA_COMMAND_H
 #define GQA_COMMAND_H
 
@@ -11,62 +11,98 @@
 
 enum { EXIT_USAGE = 2 }; /* beside EXIT_SUCCESS and EXIT_FAILURE */
 
-/* One option. value points at: int (OPT_INT), int64_t (OPT_INT64), float (OPT_FLOAT), const char * (OPT_STRING), int
- * (OPT_FLAG: set to 1), opt_list (OPT_STRINGS: may be repeated). Numbers must lie in [min, max] and are parsed whole:
- * "12x" is an error. */
+/* ---- the command line ----------------------------------------------------------------------- */
+
+/* One option. value points at: int (OPT_INT), int64_t (OPT_INT64), float (OPT_FLOAT),
+ * const char * (OPT_STRING), int (OPT_FLAG: set to 1), opt_list (OPT_STRINGS: may be repeated).
+ * Numbers must lie in [min, max] and are parsed whole: "12x" is an error. A maximum of 9e18 or more
+ * is none. */
 typedef enum opt_kind { OPT_INT, OPT_INT64, OPT_FLOAT, OPT_STRING, OPT_FLAG, OPT_STRINGS } opt_kind;
-typedef struct opt_list { const char *items[64]; int n; } opt_list;
+typedef struct opt_list {
+    const char *items[64];
+    int n;
+} opt_list;
 typedef struct opt {
-    const char *name;      /* "-n N", "--json": the option, and how help calls its argument */
+    const char *name;      /* "-n N", "--json": the option, and the name of its argument in help */
     opt_kind kind;
     void *value;
     double min, max;
     const char *help;      /* may have several lines */
 } opt;
 #define OPT_END {NULL, OPT_FLAG, NULL, 0, 0, NULL}
+/* The help of options that many commands have. */
+#define THREADS_HELP "threads (default: one per physical core)"
+#define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0 (default f16)"
+#define REPACK_HELP "run from the mapped file: less memory, slower"
+#define QUIET_HELP "print nothing on stderr but errors"
+#define LLAMA2C_HELP "tokenizer of a llama2.c checkpoint (default: tokenizer.bin\nbeside it)"
 
-/* Parses argv[0..argc-1] (the command's own words). Words that are not options go to positional[0..*n_positional-1]
- * (at most max_positional; more is an error). "-" alone is a word; everything after "--" is too. An option's argument
- * is the next word even if it starts with '-'. "-h" and "--help" print usage and the tables to stdout. Returns -1 to go
- * on, else an exit code (0 after help, 2 after printing an error). TABLES(a, b): option tables that end with OPT_END. */
+/* Parses argv[0..argc-1] (the command's own words). Words that are not options go to
+ * positional[0..*n_positional-1] (at most max_positional; more is an error). "-" alone is a word;
+ * everything after "--" is too. An option's argument is the next word even if it starts with '-'.
+ * "-h" and "--help" print usage and the tables to stdout. Returns -1 to go on, else an exit code
+ * (0 after help, 2 after printing an error). TABLES(a, b): option tables that end with OPT_END. */
 #define TABLES(...) (const opt *const[]){__VA_ARGS__, NULL}
-int parse_options(int argc, char **argv, const opt *const *tables, const char **positional, int max_positional,
-                  int *n_positional, const char *usage);
+int parse_options(int argc, char **argv, const opt *const *tables, const char **positional,
+                  int max_positional, int *n_positional, const char *usage);
 
-/* Strict numbers and lists for values inside options. 0, or -1 when the text is not wholly that. */
+/* Strict numbers for values inside options. 0, or -1 when the text is not wholly that. */
 int parse_int(const char *text, int64_t min, int64_t max, int64_t *out);
 int parse_float(const char *text, double min, double max, double *out);
-int parse_int_list(const char *text, int64_t min, int64_t max, int *out, int cap); /* "0,1024,4096"; returns count, -1 bad */
+/* "0,1024,4096" into out[cap]. Returns how many, or -1. */
+int parse_int_list(const char *text, int min, int max, int *out, int cap);
 
-/* "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000[,head_dim=64][,context=N][,window=N][,type=q8_0]" into a
- * config for gqa_model_random and a type. 0, or -1 after telling what is wrong on stderr. */
+/* "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000[,head_dim=64][,context=N][,window=N]
+ * [,type=q8_0]" into a config for gqa_model_random and a type. 0, or EXIT_USAGE after printing an
+ * error. */
 int parse_shape(const char *text, gqa_config *shape, gqa_type *type);
 
-/* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after telling why on stderr. */
-char *read_text(const char *path, size_t *size);
+/* ---- messages ------------------------------------------------------------------------------- */
 
 /* "run: message\n" on stderr. Return EXIT_FAILURE and EXIT_USAGE. */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* "run: warning: message\n" on stderr. */
+void warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Flushes stdout. 0, or EXIT_FAILURE after printing an error (silently when a pipe's reader has left). */
+/* Flushes stdout. 0, or EXIT_FAILURE after printing an error (silently when a pipe's reader has
+ * left). */
 int finish_stdout(void);
 
-double seconds_now(void);                                  /* monotonic */
-double median(double *values, int n);                      /* sorts values[n]; NaN of none */
+/* ---- files ---------------------------------------------------------------------------------- */
+
+/* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after printing an error. */
+char *read_text(const char *path, size_t *size);
+
+/* gqa_model_open, which prints the model's warning. NULL after printing an error. */
+gqa_model *open_model(const char *path, const gqa_model_options *options);
+
+/* ---- figures -------------------------------------------------------------------------------- */
+
+double seconds_now(void);              /* monotonic */
+double median(double *values, int n);  /* sorts values[n]; NaN of none */
+
+/* A figure measured several times. */
 enum { MAX_ROUNDS = 50 };
-/* A figure taken several times. */
 typedef struct sample {
     double values[MAX_ROUNDS];
     int n;
 } sample;
 void sample_add(sample *s, double v);
 double sample_median(const sample *s);
-double sample_spread(const sample *s);  /* half of the largest minus the smallest, as a share of the median */
+double sample_spread(const sample *s); /* (largest - smallest) / 2, as a share of the median */
+
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
+/* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */
+const char *attention_name(const gqa_config *config, char buf[16]);
+/* Bytes of KV cache a position would take under MLA, in f16: 4.5 head_dim elements a layer
+ * (DeepSeek-V2, arXiv 2405.04434, table 1). */
+double mla_bytes(const gqa_config *config);
 
-/* One function a subcommand; argv[0] is the first word after the command's name. Returns the exit code. */
+/* ---- the subcommands ------------------------------------------------------------------------ */
+
+/* argv[0] is the first word after the command's name. Return the exit code. */
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_info(int argc, char **argv);

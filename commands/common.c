@@ -1,18 +1,17 @@
 /* common.c: what the subcommands of `run` share (command.h). */
+#include "command.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "command.h"
+/* ---- messages ------------------------------------------------------------------------------- */
 
-/* ---- messages ---------------------------------------------------------------------------------------------------- */
-
-static void say(const char *format, va_list args) {
-    fflush(stdout);  /* text first: both may go to one terminal */
-    fputs("run: ", stderr);
+static void print_message(const char *prefix, const char *format, va_list args) {
+    fflush(stdout); /* the text comes first: both may go to one terminal */
+    fputs(prefix, stderr);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
 }
@@ -20,7 +19,7 @@ static void say(const char *format, va_list args) {
 int fail(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    print_message("run: ", format, args);
     va_end(args);
     return EXIT_FAILURE;
 }
@@ -28,23 +27,30 @@ int fail(const char *format, ...) {
 int usage_error(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    say(format, args);
+    print_message("run: ", format, args);
     va_end(args);
-    fputs("`run --help` lists the commands, `run COMMAND --help` the options of one\n", stderr);
+    fputs("Try `run --help` for the commands, `run COMMAND --help` for its options.\n", stderr);
     return EXIT_USAGE;
+}
+
+void warning(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_message("run: warning: ", format, args);
+    va_end(args);
 }
 
 int finish_stdout(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_SUCCESS;
-    if (errno == EPIPE) return EXIT_FAILURE;  /* the reader has seen enough, `| head`: nothing to tell */
-    return fail("cannot write to the standard output: %s", strerror(errno));
+    if (errno == EPIPE) return EXIT_FAILURE; /* `| head` closed the pipe: not an error */
+    return fail("cannot write to standard output: %s", strerror(errno));
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------------------------- */
+/* ---- numbers -------------------------------------------------------------------------------- */
 
 int parse_int(const char *text, int64_t min, int64_t max, int64_t *out) {
     char *end;
-    if (!strchr("+-0123456789", *text)) return -1;  /* strtoll would skip spaces */
+    if (!strchr("+-0123456789", *text)) return -1; /* strtoll would skip spaces */
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno || end == text || *end || v < min || v > max) return -1;
@@ -54,15 +60,16 @@ int parse_int(const char *text, int64_t min, int64_t max, int64_t *out) {
 
 int parse_float(const char *text, double min, double max, double *out) {
     char *end;
-    if (!strchr("+-.0123456789", *text)) return -1;
+    if (!strchr("+-.0123456789", *text) || strpbrk(text, "xX")) return -1;
     errno = 0;
     double v = strtod(text, &end);
-    if (end == text || *end || !isfinite(v) || (errno && fabs(v) > 1) || strpbrk(text, "xX") || v < min || v > max) return -1;
+    int overflow = errno && fabs(v) > 1;
+    if (end == text || *end || !isfinite(v) || overflow || v < min || v > max) return -1;
     *out = v;
     return 0;
 }
 
-int parse_int_list(const char *text, int64_t min, int64_t max, int *out, int cap) {
+int parse_int_list(const char *text, int min, int max, int *out, int cap) {
     for (int n = 0; n < cap; text++) {
         char item[24];
         size_t len = strcspn(text, ",");
@@ -70,7 +77,7 @@ int parse_int_list(const char *text, int64_t min, int64_t max, int *out, int cap
         if (len == 0 || len >= sizeof item) return -1;
         memcpy(item, text, len);
         item[len] = 0;
-        if (parse_int(item, min, max, &v) || v < INT32_MIN || v > INT32_MAX) return -1;
+        if (parse_int(item, min, max, &v)) return -1;
         out[n++] = (int)v;
         text += len;
         if (!*text) return n;
@@ -78,42 +85,53 @@ int parse_int_list(const char *text, int64_t min, int64_t max, int *out, int cap
     return -1;
 }
 
-int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
+static int set_field(const char *name, const char *value, gqa_config *shape, gqa_type *type) {
     const struct { const char *name; int *value; } fields[] = {
-        {"dim", &shape->dim}, {"layers", &shape->n_layers}, {"heads", &shape->n_heads}, {"kv_heads", &shape->n_kv_heads},
-        {"ffn", &shape->ffn_dim}, {"vocab", &shape->vocab_size}, {"head_dim", &shape->head_dim},
-        {"context", &shape->context_length}, {"window", &shape->window},
+        {"dim", &shape->dim},
+        {"layers", &shape->n_layers},
+        {"heads", &shape->n_heads},
+        {"kv_heads", &shape->n_kv_heads},
+        {"ffn", &shape->ffn_dim},
+        {"vocab", &shape->vocab_size},
+        {"head_dim", &shape->head_dim},
+        {"context", &shape->context_length},
+        {"window", &shape->window},
     };
+    if (!strcmp(name, "type")) {
+        int t = gqa_type_from_name(value);
+        if (t < 0)
+            return usage_error("--shape: type=%s: expected f32, f16, bf16, q8_0, q4_0, ...", value);
+        *type = (gqa_type)t;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        int64_t v;
+        if (strcmp(name, fields[i].name)) continue;
+        if (parse_int(value, 1, INT32_MAX, &v))
+            return usage_error("--shape: %s=%s: expected a number from 1", name, value);
+        *fields[i].value = (int)v;
+        return 0;
+    }
+    return usage_error("--shape: unknown field \"%s\"; expected dim, layers, heads, kv_heads, ffn, "
+                       "vocab, head_dim, context, window or type", name);
+}
+
+int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
     for (const char *p = text; *p;) {
         char item[64];
-        size_t len = strcspn(p, ","), known = sizeof fields / sizeof *fields, i;
-        char *value = NULL;
-        if (len && len < sizeof item) {
-            memcpy(item, p, len);
-            item[len] = 0;
-            value = strchr(item, '=');
-        }
-        if (!value) return usage_error("--shape %s: expected NAME=VALUE with commas between, found \"%.*s\"", text, (int)len, p), -1;
-        *value++ = 0;
+        int len = (int)strcspn(p, ",");
+        snprintf(item, sizeof item, "%.*s", len, p);
+        char *equals = strchr(item, '=');
+        if (!equals || len >= (int)sizeof item)
+            return usage_error("--shape %s: expected NAME=VALUE,..., got \"%.*s\"", text, len, p);
+        *equals = 0;
+        if (set_field(item, equals + 1, shape, type)) return EXIT_USAGE;
         p += len + (p[len] == ',');
-        if (!strcmp(item, "type")) {
-            int t = gqa_type_from_name(value);
-            if (t < 0) return usage_error("--shape: type %s: expected f32, f16, bf16, q8_0, q4_0, q4_k, q6_k, ...", value), -1;
-            *type = (gqa_type)t;
-            continue;
-        }
-        for (i = 0; i < known && strcmp(item, fields[i].name); i++) {}
-        int64_t v;
-        if (i == known)
-            return usage_error("--shape: no field \"%s\"; there are dim, layers, heads, kv_heads, ffn, vocab, head_dim, context, "
-                               "window, type", item), -1;
-        if (parse_int(value, 1, INT32_MAX, &v)) return usage_error("--shape: %s=%s: expected a number from 1 up", item, value), -1;
-        *fields[i].value = (int)v;
     }
     return 0;
 }
 
-/* ---- options ----------------------------------------------------------------------------------------------------- */
+/* ---- options -------------------------------------------------------------------------------- */
 
 static void print_help(const char *usage, const opt *const *tables) {
     printf("usage: %s\n\n", usage);
@@ -128,28 +146,35 @@ static void print_help(const char *usage, const opt *const *tables) {
         }
 }
 
+/* Of "--top-k" in "--top-k K". */
 static int name_length(const opt *o) { return (int)strcspn(o->name, " "); }
 
 static const opt *find_option(const opt *const *tables, const char *word) {
+    size_t len = strlen(word);
     for (; *tables; tables++)
         for (const opt *o = *tables; o->name; o++)
-            if (strlen(word) == (size_t)name_length(o) && !strncmp(word, o->name, strlen(word))) return o;
+            if (strcspn(o->name, " ") == len && !memcmp(word, o->name, len)) return o;
     return NULL;
 }
 
 static int bad_number(const opt *o, const char *text) {
     const char *kind = o->kind == OPT_FLOAT ? "a number" : "a whole number";
-    int len = name_length(o);
-    if (o->max >= 9e18) return usage_error("%.*s %s: expected %s from %.10g up", len, o->name, text, kind, o->min);
-    return usage_error("%.*s %s: expected %s from %.10g to %.10g", len, o->name, text, kind, o->min, o->max);
+    char range[80];
+    if (o->max >= 9e18) snprintf(range, sizeof range, "from %.10g up", o->min);
+    else snprintf(range, sizeof range, "from %.10g to %.10g", o->min, o->max);
+    return usage_error("%.*s %s: expected %s %s", name_length(o), o->name, text, kind, range);
 }
 
+/* Returns -1 to go on, else an exit code. */
 static int set_option(const opt *o, const char *text) {
-    int64_t whole, max = o->max >= 9e18 ? INT64_MAX : (int64_t)o->max;
+    int64_t max = o->max >= 9e18 ? INT64_MAX : (int64_t)o->max;
+    int64_t whole;
     double number;
+    opt_list *list = o->value;
+    int capacity = (int)(sizeof list->items / sizeof *list->items);
     switch (o->kind) {
     case OPT_INT:
-        if (parse_int(text, (int64_t)o->min, max, &whole) || whole < INT32_MIN || whole > INT32_MAX) return bad_number(o, text);
+        if (parse_int(text, (int64_t)o->min, max, &whole)) return bad_number(o, text);
         *(int *)o->value = (int)whole;
         break;
     case OPT_INT64:
@@ -162,13 +187,11 @@ static int set_option(const opt *o, const char *text) {
     case OPT_STRING:
         *(const char **)o->value = text;
         break;
-    case OPT_STRINGS: {
-        opt_list *list = o->value;
-        int room = (int)(sizeof list->items / sizeof *list->items);
-        if (list->n == room) return usage_error("%.*s: at most %d times", name_length(o), o->name, room);
+    case OPT_STRINGS:
+        if (list->n == capacity)
+            return usage_error("%.*s: at most %d times", name_length(o), o->name, capacity);
         list->items[list->n++] = text;
         break;
-    }
     case OPT_FLAG:
         *(int *)o->value = 1;
         break;
@@ -176,14 +199,15 @@ static int set_option(const opt *o, const char *text) {
     return -1;
 }
 
-int parse_options(int argc, char **argv, const opt *const *tables, const char **positional, int max_positional,
-                  int *n_positional, const char *usage) {
+int parse_options(int argc, char **argv, const opt *const *tables, const char **positional,
+                  int max_positional, int *n_positional, const char *usage) {
     int only_words = 0;
     *n_positional = 0;
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (only_words || word[0] != '-' || !word[1]) {
-            if (*n_positional == max_positional) return usage_error("\"%s\" is one argument too many; usage: %s", word, usage);
+            if (*n_positional == max_positional)
+                return usage_error("unexpected argument \"%s\"; usage: %s", word, usage);
             positional[(*n_positional)++] = word;
             continue;
         }
@@ -196,18 +220,20 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
             return finish_stdout();
         }
         const opt *o = find_option(tables, word);
-        if (!o) return usage_error("no option %s; usage: %s", word, usage);
-        if (o->kind != OPT_FLAG && i + 1 == argc) return usage_error("%s needs an argument: %s", word, o->name);
+        if (!o) return usage_error("unknown option %s; usage: %s", word, usage);
+        if (o->kind != OPT_FLAG && i + 1 == argc)
+            return usage_error("option %s requires an argument: %s", word, o->name);
         int code = set_option(o, o->kind == OPT_FLAG ? NULL : argv[++i]);
         if (code >= 0) return code;
     }
     return -1;
 }
 
-/* ---- files, time ------------------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 char *read_text(const char *path, size_t *size) {
     int from_stdin = !strcmp(path, "-");
+    const char *name = from_stdin ? "standard input" : path;
     FILE *f = from_stdin ? stdin : fopen(path, "rb");
     char *text = NULL;
     size_t capacity = 0;
@@ -215,14 +241,15 @@ char *read_text(const char *path, size_t *size) {
     if (!f) return fail("%s: %s", path, strerror(errno)), NULL;
     do {
         if (capacity - *size < 2) {
-            char *more = realloc(text, capacity = capacity ? capacity * 2 : 65536);
-            if (!more) break;
-            text = more;
+            capacity = capacity ? capacity * 2 : 65536;
+            char *grown = realloc(text, capacity);
+            if (!grown) break;
+            text = grown;
         }
         *size += fread(text + *size, 1, capacity - *size - 1, f);
     } while (!feof(f) && !ferror(f));
     int complete = text && feof(f) && !ferror(f);
-    if (!complete) fail("%s: %s", from_stdin ? "standard input" : path, ferror(f) ? strerror(errno) : "no memory for all of it");
+    if (!complete) fail("%s: %s", name, ferror(f) ? strerror(errno) : "out of memory");
     if (!from_stdin) fclose(f);
     if (!complete) {
         free(text);
@@ -231,6 +258,16 @@ char *read_text(const char *path, size_t *size) {
     text[*size] = 0;
     return text;
 }
+
+gqa_model *open_model(const char *path, const gqa_model_options *options) {
+    gqa_error err = {0};
+    gqa_model *model = gqa_model_open(path, options, &err);
+    if (!model) fail("%s", err.message);
+    else if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));
+    return model;
+}
+
+/* ---- figures -------------------------------------------------------------------------------- */
 
 double seconds_now(void) {
     struct timespec t;
@@ -261,7 +298,10 @@ double sample_median(const sample *s) {
 
 double sample_spread(const sample *s) {
     double low = HUGE_VAL, high = -HUGE_VAL;
-    for (int i = 0; i < s->n; i++) low = fmin(low, s->values[i]), high = fmax(high, s->values[i]);
+    for (int i = 0; i < s->n; i++) {
+        low = fmin(low, s->values[i]);
+        high = fmax(high, s->values[i]);
+    }
     return s->n ? (high - low) / 2 / sample_median(s) : 0;
 }
 
@@ -272,6 +312,16 @@ const char *human_bytes(double bytes, char buf[32]) {
         bytes /= 1024;
         unit++;
     }
-    snprintf(buf, 32, unit == 0 ? "%.0f %s" : bytes < 10 ? "%.2f %s" : bytes < 100 ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    int decimals = unit == 0 || bytes >= 100 ? 0 : bytes < 10 ? 2 : 1;
+    snprintf(buf, 32, "%.*f %s", decimals, bytes, units[unit]);
     return buf;
 }
+
+const char *attention_name(const gqa_config *c, char buf[16]) {
+    if (c->n_kv_heads == c->n_heads) return "MHA";
+    if (c->n_kv_heads == 1) return "MQA";
+    snprintf(buf, 16, "GQA-%d", c->n_kv_heads);
+    return buf;
+}
+
+double mla_bytes(const gqa_config *c) { return 4.5 * c->head_dim * c->n_layers * 2; }

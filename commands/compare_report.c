@@ -7,116 +7,153 @@
 #include "compare.h"
 #include "json.h"
 
-const char *variant_name(const comparison *c, const variant *v, char buf[16]) {
-    if (v->kv_heads == c->config.n_heads) return "MHA";
-    if (v->kv_heads == 1) return "MQA";
-    snprintf(buf, 16, "GQA-%d", v->kv_heads);
-    return buf;
+/* ---- figures -------------------------------------------------------------------------------- */
+
+static const char *variant_name(const variant *v, char buf[16]) {
+    return attention_name(gqa_model_config(v->model), buf);
 }
 
-uint64_t variant_kv_bytes(const comparison *c, const variant *v, int cache) {
-    return gqa_kv_bytes_per_position(gqa_model_config(v->model), (gqa_type)c->kv_types[cache]);
+/* Bytes of cache a position. */
+static uint64_t kv_bytes(const comparison *c, const variant *v, int cache) {
+    return gqa_kv_bytes_per_position(gqa_model_config(v->model), c->caches[cache].type);
 }
 
-static double decode_speed(const variant *v, int cache, int depth) { return sample_median(&v->decode[cache][depth]); }
+/* Tokens a second. */
+static double decode_speed(const variant *v, int cache, int depth) {
+    return sample_median(&v->decode[cache][depth]);
+}
 
-/* Bytes read a second: weights and the cache of the depth (a token on average half way through the run). */
+/* Against the first variant. */
+static double speed_ratio(const comparison *c, const variant *v, int cache, int depth) {
+    return decode_speed(v, cache, depth) / decode_speed(&c->variants[0], cache, depth);
+}
+
+/* Bytes read a second: the weights, and the cache (a token is half way through on average). */
 static double decode_bytes(const comparison *c, const variant *v, int cache, int depth) {
-    double kv = (double)variant_kv_bytes(c, v, cache) * (c->depths[depth] + c->tokens / 2.0);
-    return ((double)v->stats.decode_bytes + kv) * decode_speed(v, cache, depth);
+    double kv = (double)kv_bytes(c, v, cache) * (c->depths[depth] + c->tokens / 2.0);
+    return ((double)v->stats->decode_bytes + kv) * decode_speed(v, cache, depth);
 }
 
-static int fits(const comparison *c, double bytes_per_position, int depth) {
-    int positions = depth + c->tokens;
-    return (int)fmin(c->memory / (bytes_per_position * positions), 1e9);
+/* Sequences of that depth in c->memory. */
+static int sequences_that_fit(const comparison *c, double position_bytes, int depth) {
+    int positions = c->depths[depth] + c->tokens;
+    return (int)fmin(c->memory / (position_bytes * positions), 1e9);
 }
 
-static void speed_rows(const comparison *c, int cache) {
+static double largest_spread(const comparison *c) {
+    double spread = 0;
+    for (int i = 0; i < c->n_variants; i++)
+        for (int k = 0; k < c->n_caches; k++)
+            for (int d = 0; d < c->n_depths; d++)
+                spread = fmax(spread, sample_spread(&c->variants[i].decode[k][d]));
+    return spread;
+}
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+static void show_conditions(const comparison *c) {
+    const gqa_config *g = c->config;
+    const gqa_model_stats *s = c->variants[0].stats;
+    printf("%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, weights %s, ",
+           g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size, s->type_name);
+    printf("%d threads, %s; ", c->limits.n_threads, s->isa);
+    printf("medians of %d interleaved rounds,\neach within %.0f%% of its median; ", c->rounds,
+           100 * largest_spread(c));
+    printf("this machine reads %.1f GB/s\n\n", c->limits.read_bytes * 1e-9);
+}
+
+static void show_speed(const comparison *c, int cache) {
     char name[16];
-    printf("%-8s %12s", "", "prefill");
+    printf("%s cache\n%-8s %12s", c->caches[cache].name, "", "prefill");
     for (int d = 0; d < c->n_depths; d++) printf("   decode at %-6d", c->depths[d]);
     printf("\n%-8s %7s%-5d", "", "pp", c->prompt);
     for (int d = 0; d < c->n_depths; d++) printf("   %7s %5s %4s", "tok/s", "x MHA", "GB/s");
     printf("\n");
-    for (int i = 0; i < c->n; i++) {
-        const variant *v = &c->v[i];
-        printf("%-8s %12.0f", variant_name(c, v, name), sample_median(&v->prefill));
-        for (int d = 0; d < c->n_depths; d++)
-            printf("   %7.*f %5.2f %4.1f", decode_speed(v, cache, d) < 100 ? 1 : 0, decode_speed(v, cache, d), decode_speed(v, cache, d) / decode_speed(&c->v[0], cache, d),
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++) {
+        printf("%-8s %12.0f", variant_name(v, name), sample_median(&v->prefill));
+        for (int d = 0; d < c->n_depths; d++) {
+            double speed = decode_speed(v, cache, d);
+            printf("   %7.*f %5.2f %4.1f", speed < 100, speed, speed_ratio(c, v, cache, d),
                    decode_bytes(c, v, cache, d) * 1e-9);
+        }
         printf("\n");
+    }
+    printf("\n");
+}
+
+/* A row of the table of memory, without its newline. */
+static void show_memory_row(const comparison *c, const char *name, const char *type, double bytes) {
+    char buf[32];
+    printf("%-8s %5s %14s", name, type, human_bytes(bytes, buf));
+    for (int d = 0; d < c->n_depths; d++) {
+        if (c->depths[d] == 0) continue;
+        printf("   %16s", human_bytes(bytes * c->depths[d], buf));
+        printf(" %4d", sequences_that_fit(c, bytes, d));
     }
 }
 
-static void memory_rows(const comparison *c) {
+static void show_memory(const comparison *c) {
     char name[16], bytes[32];
     printf("%-8s %5s %14s", "", "cache", "KV a position");
     for (int d = 0; d < c->n_depths; d++)
         if (c->depths[d] > 0) printf("   %10s%-6d %4s", "at ", c->depths[d], "fit");
     printf("\n");
-    for (int i = 0; i < c->n; i++)
-        for (int k = 0; k < c->n_kv; k++) {
-            double each = (double)variant_kv_bytes(c, &c->v[i], k);
-            printf("%-8s %5s %14s", variant_name(c, &c->v[i], name), c->kv_names[k], human_bytes(each, bytes));
-            for (int d = 0; d < c->n_depths; d++)
-                if (c->depths[d] > 0) printf("   %16s %4d", human_bytes(each * c->depths[d], bytes), fits(c, each, c->depths[d]));
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+        for (int k = 0; k < c->n_caches; k++) {
+            double each = (double)kv_bytes(c, v, k);
+            show_memory_row(c, variant_name(v, name), c->caches[k].name, each);
             printf("\n");
         }
-    double mla = 4.5 * c->config.head_dim * c->config.n_layers * 2;
-    printf("%-8s %5s %14s", "MLA", "f16", human_bytes(mla, bytes));
-    for (int d = 0; d < c->n_depths; d++)
-        if (c->depths[d] > 0) printf("   %16s %4d", human_bytes(mla * c->depths[d], bytes), fits(c, mla, c->depths[d]));
+    show_memory_row(c, "MLA", "f16", mla_bytes(c->config));
     printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
     printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
 }
 
-static void quality_rows(const comparison *c) {
+static void show_quality(const comparison *c) {
     char name[16];
-    printf("\n%-8s %5s %12s %10s %14s %10s\n", "", "cache", "perplexity", "+/-", "KL to f32", "same top");
-    for (int i = 0; i < c->n; i++)
-        for (int k = 0; k < c->n_kv; k++) {
-            const score *s = &c->v[i].scores[k];
-            printf("%-8s %5s %12.4f %10.4f", variant_name(c, &c->v[i], name), c->kv_names[k], score_perplexity(s), score_error(s));
-            printf(" %14.6f %9.2f%%%s\n", s->divergence / (double)s->n, 100.0 * (double)s->same_top / (double)s->n,
-                   s->divergence / (double)s->n > 0.1 ? "  <- ruined" : "");
+    printf("\n%-8s %5s %12s %10s %14s %10s\n", "", "cache", "perplexity", "+/-", "KL to f32",
+           "same top");
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+        for (int k = 0; k < c->n_caches; k++) {
+            const score *s = &v->scores[k];
+            double divergence = score_divergence(s), same_top = (double)s->same_top / (double)s->n;
+            printf("%-8s %5s", variant_name(v, name), c->caches[k].name);
+            printf(" %12.4f %10.4f", score_perplexity(s), score_error(s));
+            printf(" %14.6f %9.2f%%%s\n", divergence, 100 * same_top,
+                   divergence > 0.1 ? "  <- ruined" : "");
         }
 }
 
 void compare_table(const comparison *c) {
-    const gqa_config *g = &c->config;
-    double spread = 0;
-    for (int i = 0; i < c->n; i++)
-        for (int k = 0; k < c->n_kv; k++)
-            for (int d = 0; d < c->n_depths; d++) spread = fmax(spread, sample_spread(&c->v[i].decode[k][d]));
-    printf("%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, weights %s, %d threads, %s; medians of %d interleaved rounds,\n"
-           "each within %.0f%% of its median; this machine reads %.1f GB/s\n\n",
-           g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size, c->v[0].stats.type_name, c->limits.n_threads, c->v[0].stats.isa, c->rounds,
-           100 * spread, c->limits.read_bytes * 1e-9);
-    for (int k = 0; k < c->n_kv; k++) {
-        printf("%s cache\n", c->kv_names[k]);
-        speed_rows(c, k);
-        printf("\n");
-    }
-    memory_rows(c);
-    if (c->has_scores) quality_rows(c);
+    show_conditions(c);
+    for (int k = 0; k < c->n_caches; k++) show_speed(c, k);
+    show_memory(c);
+    if (c->has_scores) show_quality(c);
+}
+
+/* ---- CSV ------------------------------------------------------------------------------------ */
+
+static void csv_row(const comparison *c, const variant *v, int cache, int depth) {
+    char name[16];
+    const score *s = &v->scores[cache];
+    printf("%s,%d,", variant_name(v, name), v->kv_heads);
+    printf("%s,%d,", c->caches[cache].name, c->depths[depth]);
+    printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
+    printf("%.3f,", decode_speed(v, cache, depth));
+    printf("%.4f,%.4g,", speed_ratio(c, v, cache, depth), decode_bytes(c, v, cache, depth));
+    if (c->has_scores) printf("%.5f,%.6f\n", score_perplexity(s), score_divergence(s));
+    else printf(",\n");
 }
 
 void compare_csv(const comparison *c) {
-    char name[16];
-    printf("variant,kv_heads,kv_type,depth,kv_bytes_per_position,prefill_tokens_per_second,decode_tokens_per_second,ratio_to_first,bytes_per_second,"
-           "perplexity,kl_to_f32\n");
-    for (int i = 0; i < c->n; i++)
-        for (int k = 0; k < c->n_kv; k++)
-            for (int d = 0; d < c->n_depths; d++) {
-                const variant *v = &c->v[i];
-                printf("%s,%d,%s,%d,%llu,%.2f,%.3f,%.4f,%.4g,", variant_name(c, v, name), v->kv_heads, c->kv_names[k], c->depths[d],
-                       (unsigned long long)variant_kv_bytes(c, v, k), sample_median(&v->prefill), decode_speed(v, k, d),
-                       decode_speed(v, k, d) / decode_speed(&c->v[0], k, d), decode_bytes(c, v, k, d));
-                if (c->has_scores) printf("%.5f,%.6f", score_perplexity(&v->scores[k]), v->scores[k].divergence / (double)v->scores[k].n);
-                else printf(",");
-                printf("\n");
-            }
+    printf("variant,kv_heads,kv_type,depth,kv_bytes_per_position,prefill_tokens_per_second,"
+           "decode_tokens_per_second,ratio_to_first,bytes_per_second,perplexity,kl_to_f32\n");
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+        for (int k = 0; k < c->n_caches; k++)
+            for (int d = 0; d < c->n_depths; d++) csv_row(c, v, k, d);
 }
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
 
 static void json_decoding(json_writer *j, const comparison *c, const variant *v, int cache) {
     json_begin(j, "decode", '[');
@@ -134,17 +171,17 @@ static void json_decoding(json_writer *j, const comparison *c, const variant *v,
 static void json_variant(json_writer *j, const comparison *c, const variant *v) {
     char name[16];
     json_begin(j, NULL, '{');
-    json_string(j, "name", variant_name(c, v, name));
+    json_string(j, "name", variant_name(v, name));
     json_int(j, "kv_heads", v->kv_heads);
     json_double(j, "prefill", sample_median(&v->prefill));
     json_begin(j, "caches", '[');
-    for (int k = 0; k < c->n_kv; k++) {
+    for (int k = 0; k < c->n_caches; k++) {
         json_begin(j, NULL, '{');
-        json_string(j, "type", c->kv_names[k]);
-        json_int(j, "bytes_per_position", (int64_t)variant_kv_bytes(c, v, k));
+        json_string(j, "type", c->caches[k].name);
+        json_int(j, "bytes_per_position", (int64_t)kv_bytes(c, v, k));
         if (c->has_scores) {
             json_double(j, "perplexity", score_perplexity(&v->scores[k]));
-            json_double(j, "kl_to_f32", v->scores[k].divergence / (double)v->scores[k].n);
+            json_double(j, "kl_to_f32", score_divergence(&v->scores[k]));
         }
         json_decoding(j, c, v, k);
         json_end(j, '}');
@@ -154,7 +191,7 @@ static void json_variant(json_writer *j, const comparison *c, const variant *v) 
 }
 
 void compare_json(const comparison *c) {
-    const gqa_config *g = &c->config;
+    const gqa_config *g = c->config;
     json_writer j = json_open();
     json_int(&j, "layers", g->n_layers);
     json_int(&j, "dim", g->dim);
@@ -163,34 +200,70 @@ void compare_json(const comparison *c) {
     json_int(&j, "threads", c->limits.n_threads);
     json_int(&j, "rounds", c->rounds);
     json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
-    json_double(&j, "mla_bytes_per_position", 9.0 * g->head_dim * g->n_layers);
+    json_double(&j, "mla_bytes_per_position", mla_bytes(g));
     json_begin(&j, "variants", '[');
-    for (int i = 0; i < c->n; i++) json_variant(&j, c, &c->v[i]);
+    for (int i = 0; i < c->n_variants; i++) json_variant(&j, c, &c->variants[i]);
     json_end(&j, ']');
     json_close(&j);
 }
 
+/* ---- the chart ------------------------------------------------------------------------------ */
+
+/* The figures of both charts. */
+typedef struct chart_data {
+    double x[MAX_VARIANTS][MAX_DEPTHS], y[MAX_VARIANTS][MAX_DEPTHS];
+    double groups[MAX_VARIANTS], times[MAX_VARIANTS];
+    char names[MAX_VARIANTS][16];
+    char title[80], caption[200];
+} chart_data;
+
+/* Tokens a second over depth, a line a variant. */
+static chart speed_chart(const comparison *c, chart_data *data) {
+    chart result = {
+        .title = "Decoding, tokens a second",
+        .x_label = "positions in the cache",
+        .y_label = "tokens/s, one sequence",
+    };
+    for (int i = 0; i < c->n_variants; i++) {
+        const variant *v = &c->variants[i];
+        const char *name = variant_name(v, data->names[i]);
+        for (int d = 0; d < c->n_depths; d++) {
+            data->x[i][d] = c->depths[d];
+            data->y[i][d] = decode_speed(v, 0, d);
+        }
+        chart_series line = {name, data->x[i], data->y[i], c->n_depths};
+        result.series[result.n_series++] = line;
+    }
+    return result;
+}
+
+/* Time a token at the greatest depth over KV heads. */
+static chart time_chart(const comparison *c, chart_data *data) {
+    chart result = {
+        .title = data->title, .x_label = "KV heads (1: MQA)", .y_label = "ms a token", .log_x = 1,
+    };
+    int last = c->n_depths - 1;
+    snprintf(data->title, sizeof data->title, "Time a token at depth %d", c->depths[last]);
+    for (int i = 0; i < c->n_variants; i++) {
+        data->groups[i] = c->variants[i].kv_heads;
+        data->times[i] = 1000 / decode_speed(&c->variants[i], 0, last);
+    }
+    result.series[0] = (chart_series){"time a token", data->groups, data->times, c->n_variants};
+    result.n_series = 1;
+    return result;
+}
+
 int compare_svg(const comparison *c) {
-    static double x[MAX_VARIANTS][MAX_DEPTHS], y[MAX_VARIANTS][MAX_DEPTHS], groups[MAX_VARIANTS], times[MAX_VARIANTS];
-    static char names[MAX_VARIANTS][16];
-    char title[80], caption[200], name[16];
+    chart_data data;
+    const gqa_config *g = c->config;
     FILE *f = fopen(c->svg_path, "w");
     if (!f) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
-    chart charts[2] = {{.title = "Decoding, tokens a second", .x_label = "positions in the cache", .y_label = "tokens/s, one sequence"},
-                       {.title = title, .x_label = "KV heads (1: MQA)", .y_label = "ms a token", .log_x = 1}};
-    int deepest = c->n_depths - 1;
-    snprintf(title, sizeof title, "Time a token at depth %d", c->depths[deepest]);
-    for (int i = 0; i < c->n; i++) {
-        snprintf(names[i], sizeof names[i], "%s", variant_name(c, &c->v[i], name));
-        for (int d = 0; d < c->n_depths; d++) x[i][d] = c->depths[d], y[i][d] = decode_speed(&c->v[i], 0, d);
-        charts[0].series[charts[0].n_series++] = (chart_series){names[i], x[i], y[i], c->n_depths};
-        groups[i] = c->v[i].kv_heads;
-        times[i] = 1000 / decode_speed(&c->v[i], 0, deepest);
-    }
-    charts[1].series[charts[1].n_series++] = (chart_series){"time a token", groups, times, c->n};
-    snprintf(caption, sizeof caption, "%d layers, dim %d, %d heads of %d, weights %s, %s cache, %d threads; medians of %d interleaved rounds", c->config.n_layers, c->config.dim,
-             c->config.n_heads, c->config.head_dim, c->v[0].stats.type_name, c->kv_names[0], c->limits.n_threads, c->rounds);
-    chart_write(f, charts, 2, caption);
+    chart charts[2] = {speed_chart(c, &data), time_chart(c, &data)};
+    snprintf(data.caption, sizeof data.caption,
+             "%d layers, dim %d, %d heads of %d, weights %s, %s cache, %d threads; "
+             "medians of %d interleaved rounds", g->n_layers, g->dim, g->n_heads, g->head_dim,
+             c->variants[0].stats->type_name, c->caches[0].name, c->limits.n_threads, c->rounds);
+    chart_write(f, charts, 2, data.caption);
     int failed = ferror(f);
     if (fclose(f) || failed) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
     return EXIT_SUCCESS;

@@ -17,13 +17,13 @@ typedef struct json_writer {
     int comma;     /* the next member or element needs one before it */
 } json_writer;
 
-json_writer json_open(void);                                         /* { */
-void json_close(json_writer *j);                                     /* } and a newline */
-void json_begin(json_writer *j, const char *name, char bracket);     /* { or [ */
-void json_end(json_writer *j, char bracket);                         /* } or ] */
+json_writer json_open(void);         /* { */
+void json_close(json_writer *j);     /* } and a newline */
+void json_begin(json_writer *j, const char *name, char bracket); /* { or [ */
+void json_end(json_writer *j, char bracket);                     /* } or ] */
 void json_int(json_writer *j, const char *name, int64_t value);
 void json_bool(json_writer *j, const char *name, int value);
-void json_double(json_writer *j, const char *name, double value);    /* 8 digits; null for NaN and infinities */
+void json_double(json_writer *j, const char *name, double value); /* 8 digits; NaN: null */
 void json_string(json_writer *j, const char *name, const char *text);
 /* text[len], any bytes: what is not UTF-8 becomes U+FFFD. */
 void json_text(json_writer *j, const char *name, const char *text, size_t len);

@@ -1,14 +1,15 @@
-/* machine.c: measures the limits of this machine with the loops of kernels/peak_impl.h, and checks the kernels against
- * plain double loops. The only command file that looks below model.h: it is about the kernels, not about a model. */
+/* machine.c: measures the limits of this machine with the loops of kernels/peak_impl.h, and checks
+ * the kernels against plain double loops. */
+#include "machine.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../base/base.h"
+#include "../base/random.h"
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
 #include "command.h"
-#include "machine.h"
 
 enum { BUFFER = 512 << 20, CHUNK = 1 << 20, FLOAT_ROUNDS = 1 << 20 };
 
@@ -21,29 +22,28 @@ struct machine {
     volatile double sink; /* keeps the loops alive */
 };
 
-static void touch(gqa_worker *w, void *arg) {
+static void fill(gqa_worker *me, void *arg) {
     machine *m = arg;
-    for_units(u, w, BUFFER / CHUNK) memset(m->buffer + (size_t)u * CHUNK, u, CHUNK);
+    for_units(u, me, BUFFER / CHUNK) memset(m->buffer + u * CHUNK, u, CHUNK);
 }
 
-static void read_all(gqa_worker *w, void *arg) {
+static void read_all(gqa_worker *me, void *arg) {
     machine *m = arg;
-    for_units(u, w, BUFFER / CHUNK)
-        m->sink = m->kernels->peak_read(m->buffer + (size_t)u * CHUNK, CHUNK);
+    for_units(u, me, BUFFER / CHUNK) m->sink = m->kernels->peak_read(m->buffer + u * CHUNK, CHUNK);
 }
 
-static void multiply_floats(gqa_worker *w, void *arg) {
+static void multiply_floats(gqa_worker *me, void *arg) {
     machine *m = arg;
-    for_units(u, w, m->n_threads) {
+    for_units(u, me, m->n_threads) {
         double macs;
         m->sink = (double)m->kernels->peak_float(FLOAT_ROUNDS, &macs);
         if (u == 0) m->macs = macs;
     }
 }
 
-static void multiply_ints(gqa_worker *w, void *arg) {
+static void multiply_ints(gqa_worker *me, void *arg) {
     machine *m = arg;
-    for_units(u, w, m->n_threads) {
+    for_units(u, me, m->n_threads) {
         double macs;
         m->sink = (double)m->kernels->peak_int8(FLOAT_ROUNDS / 2, &macs);
         if (u == 0) m->macs = macs;
@@ -61,7 +61,7 @@ machine *machine_new(int n_threads, const char *isa) {
         machine_free(m);
         return NULL;
     }
-    gqa_team_run(m->team, n_threads, touch, m);
+    gqa_team_run(m->team, n_threads, fill, m);
     return m;
 }
 
@@ -72,12 +72,14 @@ void machine_free(machine *m) {
     free(m);
 }
 
+/* The best of some rounds, a second; amount: what a round does, 0: m->macs of each thread. */
 static double best_rate(machine *m, int rounds, void (*work)(gqa_worker *, void *), double amount) {
     double best = 0;
     for (int i = 0; i < rounds; i++) {
         double start = seconds_now();
         gqa_team_run(m->team, m->n_threads, work, m);
-        double rate = (amount > 0 ? amount : m->macs * m->n_threads) / (seconds_now() - start);
+        double seconds = seconds_now() - start;
+        double rate = (amount > 0 ? amount : m->macs * m->n_threads) / seconds;
         if (rate > best) best = rate;
     }
     return best;
@@ -91,64 +93,115 @@ void machine_measure(machine *m, int rounds, machine_limits *out) {
 }
 
 double machine_float_rate(int n_threads) {
-    machine m = {.kernels = gqa_kernels_choose(NULL, NULL), .n_threads = n_threads ? n_threads : gqa_threads_default()};
-    m.team = gqa_team_new(m.n_threads);
+    if (n_threads == 0) n_threads = gqa_threads_default();
+    machine m = {.kernels = gqa_kernels_choose(NULL, NULL), .n_threads = n_threads};
+    m.team = gqa_team_new(n_threads);
     double rate = m.team && m.kernels ? best_rate(&m, 3, multiply_floats, 0) : 0;
     gqa_team_free(m.team);
     return rate;
 }
 
-/* ---- self-check -------------------------------------------------------------------------------------------------- */
+/* ---- self-check ----------------------------------------------------------------------------- */
 
-static float noise(uint32_t *state) {
-    *state = *state * 1664525u + 1013904223u;
-    return (float)(*state >> 8) / 8388608.0f - 1.0f;
+enum { ROWS = 96, COLS = 768, PREFILL_TOKENS = 37 };
+
+/* A product y = x w^T of a matrix with n columns, as the kernels take it. */
+typedef struct product {
+    gqa_matrix matrix;
+    gqa_acts acts;
+    float *w, *x, *y;         /* [ROWS, COLS], [n, COLS], [n, ROWS] */
+    uint8_t *raw, *packed;
+    void *acts_memory, *scratch;
+} product;
+
+static void *aligned(size_t size) { return aligned_alloc(64, round_up(size, 64)); }
+
+static int product_alloc(product *p, int type, int n) {
+    size_t floats = sizeof(float) * max_size(ROWS, (size_t)n) * COLS;
+    size_t panel = gqa_panel_bytes(type, COLS);
+    p->w = aligned(floats);
+    p->x = aligned(floats);
+    p->y = aligned(floats);
+    p->raw = aligned(floats);
+    p->packed = aligned(panel * (ROWS / GQA_PANEL));
+    p->acts_memory = aligned(gqa_acts_bytes(COLS, n));
+    p->scratch = aligned(gqa_matmul_scratch(COLS));
+    p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel};
+    return p->w && p->x && p->y && p->raw && p->packed && p->acts_memory && p->scratch;
 }
 
-static void *room(size_t size) { return aligned_alloc(64, (size + 63) & ~(size_t)63); }
+static void product_free(product *p) {
+    free(p->w);
+    free(p->x);
+    free(p->y);
+    free(p->raw);
+    free(p->packed);
+    free(p->acts_memory);
+    free(p->scratch);
+}
 
-/* y = x w^T for a matrix of that type and n columns against its dequantised weights and activations in double. */
-static double check_product(const gqa_kernels *k, int type, int n) {
-    enum { ROWS = 96, COLS = 768 };
-    size_t panel = gqa_panel_bytes(type, COLS), worst_n = (size_t)n;
-    float *w = room(sizeof(float) * ROWS * COLS), *x = room(sizeof(float) * COLS * worst_n), *y = room(sizeof(float) * ROWS * worst_n);
-    uint8_t *raw = room(sizeof(float) * ROWS * COLS), *packed = room(panel * (ROWS / GQA_PANEL));
-    void *acts = room(gqa_acts_bytes(COLS, n)), *scratch = room(gqa_matmul_scratch(COLS));
+static void fill_random(float *x, int n, uint64_t *state) {
+    for (int i = 0; i < n; i++) x[i] = (float)(2 * gqa_random_unit(gqa_random_next(state)) - 1);
+}
+
+/* Random weights and activations; w and x then hold the rounded values that the kernels see. */
+static void product_fill(product *p, const gqa_kernels *k, int n) {
+    uint64_t state = 5;
+    fill_random(p->w, ROWS * COLS, &state);
+    fill_random(p->x, n * COLS, &state);
+    gqa_quantize(p->matrix.type, p->w, p->raw, ROWS * COLS);
+    gqa_dequantize(p->matrix.type, p->raw, p->w, ROWS * COLS);
+    uint8_t *panel = p->packed;
+    for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)
+        gqa_pack_panel(&p->matrix, i, panel);
+    gqa_acts *a = &p->acts;
+    gqa_acts_init(a, p->acts_memory, COLS, n);
+    a->x = p->x;
+    a->ldx = COLS;
+    if (!gqa_type_wants_q8(p->matrix.type)) return;
+    k->quantize_acts(a, 0, n, 0, COLS);
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < COLS; c++)
+            p->x[i * COLS + c] = (float)a->q[i * a->kpad + c] * a->d[i * (a->kpad / 32) + c / 32];
+}
+
+/* The largest error of y against double loops, relative to the size of the sum. */
+static double product_error(const product *p, int n) {
     double worst = -1;
-    if (w && x && y && raw && packed && acts && scratch) {
-        uint32_t state = 5;
-        gqa_matrix m = {type, ROWS, COLS, raw, packed, panel};
-        gqa_acts a;
-        for (int i = 0; i < ROWS * COLS; i++) w[i] = noise(&state);
-        for (int i = 0; i < COLS * n; i++) x[i] = noise(&state);
-        gqa_quantize(type, w, raw, ROWS * COLS);
-        gqa_dequantize(type, raw, w, ROWS * COLS);
-        for (int p = 0; p < gqa_matrix_panels(&m); p++) gqa_pack_panel(&m, p, packed + (size_t)p * panel);
-        gqa_acts_init(&a, acts, COLS, n);
-        a.x = x, a.ldx = COLS;
-        if (gqa_type_wants_q8(type)) {
-            k->quantize_acts(&a, 0, n, 0, COLS);
-            for (int i = 0; i < COLS * n; i++) x[i] = (float)a.q[i / COLS * a.kpad + i % COLS] * a.d[i / COLS * (a.kpad / 32) + i % COLS / 32];
-        }
-        for (int u = 0; u < gqa_matmul_units(&m); u++) k->matmul_unit(&m, &a, n, y, ROWS, u, scratch);
-        for (int i = 0; i < n; i++)
-            for (int r = 0; r < ROWS; r++) {
-                double sum = 0, size = 0;
-                for (int c = 0; c < COLS; c++) {
-                    double t = (double)w[r * COLS + c] * (double)x[i * COLS + c];
-                    sum += t, size += t * t;
-                }
-                double error = fabs(sum - (double)y[i * ROWS + r]) / sqrt(size);
-                if (!(error <= worst)) worst = error;
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < ROWS; r++) {
+            const float *w = p->w + r * COLS, *x = p->x + i * COLS;
+            double sum = 0, squares = 0;
+            for (int c = 0; c < COLS; c++) {
+                double term = (double)w[c] * (double)x[c];
+                sum += term;
+                squares += term * term;
             }
+            double error = fabs(sum - (double)p->y[i * ROWS + r]) / sqrt(squares);
+            if (!(error <= worst)) worst = error; /* NaN is the worst */
+        }
+    return worst;
+}
+
+static double check_product(const gqa_kernels *k, int type, int n) {
+    product p = {0};
+    double worst = -1;
+    if (product_alloc(&p, type, n)) {
+        product_fill(&p, k, n);
+        for (int u = 0; u < gqa_matmul_units(&p.matrix); u++)
+            k->matmul_unit(&p.matrix, &p.acts, n, p.y, ROWS, u, p.scratch);
+        worst = product_error(&p, n);
     }
-    free(w), free(x), free(y), free(raw), free(packed), free(acts), free(scratch);
+    product_free(&p);
     return worst;
 }
 
 double machine_self_check(const char *isa, int weight_type, const char **what) {
     const gqa_kernels *k = gqa_kernels_find(isa);
-    double decode = k ? check_product(k, weight_type, 1) : -1, prefill = k ? check_product(k, weight_type, 37) : -1;
+    if (!k) return -1;
+    double decode = check_product(k, weight_type, 1);
+    double prefill = check_product(k, weight_type, PREFILL_TOKENS);
     *what = decode > prefill ? "matrix times vector" : "matrix times matrix";
-    return decode < 0 || prefill < 0 ? -1 : decode > prefill ? decode : prefill;
+    if (decode < 0 || prefill < 0) return -1;
+    return decode > prefill ? decode : prefill;
 }

@@ -1,15 +1,16 @@
-/* machine.h: what this machine can do at best, measured: the yardstick of `run bench`. */
+/* machine.h: what this machine can do at best, measured: what `run bench` compares with. */
 #ifndef GQA_MACHINE_H
 #define GQA_MACHINE_H
 
 typedef struct machine_limits {
-    int n_threads;
-    double read_bytes;   /* bytes a second that n_threads read from memory far larger than the caches */
-    double float_ops;    /* f32 multiply-adds a second, from registers */
-    double int8_ops;     /* int8 multiply-adds a second by the same instructions the kernels use, from registers */
+    int n_threads;       /* that reach the following, a second */
+    double read_bytes;   /* bytes read from memory far larger than the caches */
+    double float_ops;    /* f32 multiply-adds, from registers */
+    double int8_ops;     /* int8 multiply-adds, from registers, by the kernels' instructions */
 } machine_limits;
 
-/* The threads and the buffer to measure with. isa as in gqa_model_options. NULL: no memory, or no such isa. */
+/* The threads and the buffer to measure with. isa as in gqa_model_options. NULL: out of memory, or
+ * there is no such isa. */
 typedef struct machine machine;
 machine *machine_new(int n_threads, const char *isa);
 void machine_free(machine *m);
@@ -19,8 +20,9 @@ void machine_measure(machine *m, int rounds, machine_limits *out);
 /* f32 multiply-adds a second, from registers, of n_threads (0: one per physical core). */
 double machine_float_rate(int n_threads);
 
-/* Compares the matrix products of that instruction set with plain double loops over dequantised numbers, for a weight
- * type. Returns the largest error relative to the size of the sum, -1 without memory. *what names the place. */
+/* Compares the matrix products of that instruction set with plain double loops over dequantised
+ * numbers, for a weight type. Returns the largest error relative to the size of the sum, or -1 when
+ * out of memory. *what names the product with that error. */
 double machine_self_check(const char *isa, int weight_type, const char **what);
 
 #endif

@@ -1,39 +1,46 @@
 /* terminal.c: what generate and chat share (terminal.h). */
+#include "terminal.h"
+
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "terminal.h"
-
-/* ---- options ----------------------------------------------------------------------------------------------------- */
+/* ---- options -------------------------------------------------------------------------------- */
 
 void text_settings_init(text_settings *s) {
     gqa_sampler_options *o = &s->sampling;
     const opt options[N_TEXT_OPTIONS + 1] = {
-        {"-p P", OPT_FLOAT, &o->top_p, 0, 1, "top-p: the likeliest tokens that reach probability P (default 0.9); 1: all"},
-        {"--top-k K", OPT_INT, &o->top_k, 0, INT32_MAX, "only the K likeliest tokens (default 0: all)"},
-        {"--min-p P", OPT_FLOAT, &o->min_p, 0, 0.999999, "no token below P times the likeliest (default 0)"},
-        {"--repeat-penalty R", OPT_FLOAT, &o->repeat_penalty, 0, 100, "penalise repeated tokens (default 1: no penalty)"},
-        {"--repeat-last N", OPT_INT, &o->repeat_last, 0, 1 << 24, "penalise the last N tokens (default 64)"},
-        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "the same seed gives the same text (default: from the clock)"},
-        {"-c N", OPT_INT, &s->context, 0, 1 << 24, "context size in tokens (default: 4096, or the model's if smaller)"},
-        {"-j N", OPT_INT, &s->threads, 0, 1024, "threads (default: one per physical core)"},
-        {"--kv TYPE", OPT_STRING, &s->kv, 0, 0, "KV cache type: f32, f16, bf16, q8_0, q4_0 (default f16)"},
-        {"-z FILE", OPT_STRING, &s->tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint\n(default: tokenizer.bin beside it)"},
-        {"--stop STR", OPT_STRINGS, &s->stop, 0, 0, "end before this text; may be repeated"},
+        {"-p P", OPT_FLOAT, &o->top_p, 0, 1,
+         "top-p: the likeliest tokens whose probabilities reach P\n(default 0.9); 1: all"},
+        {"--top-k K", OPT_INT, &o->top_k, 0, INT32_MAX, "the K likeliest tokens (default 0: all)"},
+        {"--min-p P", OPT_FLOAT, &o->min_p, 0, 0.999999,
+         "no token less likely than P times the likeliest (default 0)"},
+        {"--repeat-penalty R", OPT_FLOAT, &o->repeat_penalty, 0, 100,
+         "divide the logits of repeated tokens by R (default 1: off)"},
+        {"--repeat-last N", OPT_INT, &o->repeat_last, 0, 1 << 24,
+         "penalise the last N tokens (default 64)"},
+        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18,
+         "seed of the random numbers (default: from the clock)"},
+        {"-c N", OPT_INT, &s->context, 0, 1 << 24,
+         "context size in tokens (default: the model's, at most 4096)"},
+        {"-j N", OPT_INT, &s->threads, 0, 1024, THREADS_HELP},
+        {"--kv TYPE", OPT_STRING, &s->kv, 0, 0, KV_HELP},
+        {"-z FILE", OPT_STRING, &s->tokenizer, 0, 0, LLAMA2C_HELP},
+        {"--stop STR", OPT_STRINGS, &s->stop, 0, 0, "stop before this text; may be repeated"},
         {"--ignore-eos", OPT_FLAG, &s->ignore_end, 0, 0, "go on when the model ends the text"},
-        {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, "run from the mapped file: less memory, slower"},
-        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, "print nothing on stderr but errors"},
+        {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, REPACK_HELP},
+        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
         OPT_END,
     };
-    *s = (text_settings){.max_tokens = 256, .seed = -1, .sampling = {.temperature = 1.0f, .top_p = 0.9f}};
+    *s = (text_settings){.max_tokens = 256, .seed = -1};
+    o->temperature = 1.0f;
+    o->top_p = 0.9f;
     memcpy(s->options, options, sizeof options);
 }
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
+/* ---- Ctrl-C --------------------------------------------------------------------------------- */
 
 static gqa_session *volatile interrupt_target;
 static volatile sig_atomic_t interrupts;
@@ -45,7 +52,7 @@ static void on_interrupt(int signal_number) {
 }
 
 static void interrupt_install(gqa_session *session) {
-    struct sigaction action = {.sa_handler = on_interrupt};  /* without SA_RESTART: a read of the terminal ends */
+    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: ends a read as well */
     interrupt_target = session;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
@@ -54,32 +61,34 @@ static void interrupt_install(gqa_session *session) {
 int interrupted(void) { return (int)interrupts; }
 void interrupt_clear(void) { interrupts = 0; }
 
-/* ---- progress ---------------------------------------------------------------------------------------------------- */
+/* ---- progress ------------------------------------------------------------------------------- */
 
 typedef struct progress {
     const char *what;
-    double start, shown;  /* seconds; shown 0: nothing on the screen yet */
-    int wanted;
+    double start, shown_at; /* seconds; shown_at 0: nothing on the screen yet */
+    int enabled;
 } progress;
 
 static progress progress_new(const char *what, int quiet) {
-    return (progress){.what = what, .start = seconds_now(), .wanted = !quiet && isatty(STDERR_FILENO)};
+    int enabled = !quiet && isatty(STDERR_FILENO);
+    return (progress){.what = what, .start = seconds_now(), .enabled = enabled};
 }
 
 static void progress_show(progress *p, double done) {
-    double now = seconds_now();
-    if (!p->wanted || now - p->start < 1 || now - p->shown < 0.2) return;
-    fprintf(stderr, "\r%s: %3.0f%%, %.0f s left ", p->what, done * 100, done > 0 ? (now - p->start) * (1 - done) / done : 0.0);
-    p->shown = now;
+    double now = seconds_now(), elapsed = now - p->start;
+    if (!p->enabled || elapsed < 1 || now - p->shown_at < 0.2) return;
+    double left = done > 0 ? elapsed * (1 - done) / done : 0;
+    fprintf(stderr, "\r%s: %3.0f%%, %.0f s left ", p->what, done * 100, left);
+    p->shown_at = now;
 }
 
 static void progress_end(progress *p) {
-    if (p->shown > 0) fputs("\r\033[K", stderr);
+    if (p->shown_at > 0) fputs("\r\033[K", stderr);
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
-/* Bytes that programs may take without swapping, or -1 where the system does not tell. */
+/* Bytes that programs may take without swapping; -1: unknown. */
 static double free_memory(void) {
     char line[128];
     double kib = -1;
@@ -90,16 +99,21 @@ static double free_memory(void) {
     return kib < 0 ? -1 : kib * 1024;
 }
 
-static void warn_memory(double weights, double session, const char *advice) {
+static void warn_file_memory(double size) {
+    char t1[32], t2[32];
+    double available = free_memory();
+    if (available < 0 || size <= available) return;
+    warning("the file (%s) exceeds the free memory (%s): expect it to be very slow; take a smaller "
+            "file", human_bytes(size, t1), human_bytes(available, t2));
+}
+
+static void warn_session_memory(double weights, double session) {
     char t1[32], t2[32], t3[32];
     double available = free_memory();
     if (available < 0 || weights + session <= available) return;
-    if (session > 0)
-        fprintf(stderr, "run: warning: weights (%s) and KV cache (%s when full) exceed the free memory (%s): %s\n",
-                human_bytes(weights, t1), human_bytes(session, t2), human_bytes(available, t3), advice);
-    else
-        fprintf(stderr, "run: warning: the file (%s) exceeds the free memory (%s): %s\n", human_bytes(weights, t1),
-                human_bytes(available, t3), advice);
+    warning("weights (%s) and KV cache (%s when full) exceed the free memory (%s): take less "
+            "context (-c N) or a smaller cache type (--kv q8_0)",
+            human_bytes(weights, t1), human_bytes(session, t2), human_bytes(available, t3));
 }
 
 static int on_load(void *user, double done) {
@@ -107,41 +121,48 @@ static int on_load(void *user, double done) {
     return 0;
 }
 
-static int open_model(text_run *run, const char *path) {
+static int load_model(text_run *run, const char *path) {
     const text_settings *s = run->settings;
     gqa_error err = {0};
     struct stat st;
     progress p = progress_new("loading", s->quiet);
-    gqa_model_options mo = {.tokenizer_path = s->tokenizer, .n_threads = s->threads, .no_repack = s->no_repack,
-                            .on_progress = on_load, .user = &p};
-    if (!s->quiet && stat(path, &st) == 0) warn_memory((double)st.st_size, 0, "expect it to be very slow; take a smaller file");
+    gqa_model_options mo = {
+        .tokenizer_path = s->tokenizer,
+        .n_threads = s->threads,
+        .no_repack = s->no_repack,
+        .on_progress = on_load,
+        .user = &p,
+    };
+    if (!s->quiet && stat(path, &st) == 0) warn_file_memory((double)st.st_size);
     run->model = gqa_model_open(path, &mo, &err);
     progress_end(&p);
     if (!run->model) return fail("%s", err.message);
     run->load_seconds = seconds_now() - p.start;
-    if (gqa_model_warning(run->model) && !s->quiet) fprintf(stderr, "run: warning: %s\n", gqa_model_warning(run->model));
+    if (gqa_model_warning(run->model) && !s->quiet) warning("%s", gqa_model_warning(run->model));
     return EXIT_SUCCESS;
+}
+
+/* From the clock, short enough to retype. */
+static int64_t random_seed(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);
 }
 
 int text_open(text_run *run, const char *path, text_settings *s) {
     gqa_error err = {0};
-    gqa_model_stats stats;
     *run = (text_run){.settings = s};
-    if (s->seed < 0) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        s->seed = (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);  /* short enough to retype */
-    }
-    if (open_model(run, path)) return EXIT_FAILURE;
+    if (s->seed < 0) s->seed = random_seed();
+    if (load_model(run, path)) return EXIT_FAILURE;
     gqa_session_options so = {.context = s->context, .kv = s->kv, .n_threads = s->threads};
     run->session = gqa_session_new(run->model, &so, &err);
     s->sampling.seed = (uint64_t)s->seed;
     if (run->session) run->sampler = gqa_sampler_new(&s->sampling, &err);
     if (!run->sampler) return fail("%s", err.message);
-    stats = *gqa_model_get_stats(run->model);
-    if (!s->quiet)  /* a packed copy is in memory already; a mapped file must find room beside the cache */
-        warn_memory(stats.packed_bytes ? 0 : (double)stats.weight_bytes, (double)gqa_session_bytes(run->session),
-                    "take less context (-c N) or a smaller cache type (--kv q8_0)");
+    /* A packed copy is in memory already; a mapped file must find space beside the cache. */
+    const gqa_model_stats *stats = gqa_model_get_stats(run->model);
+    double weights = stats->packed_bytes ? 0 : (double)stats->weight_bytes;
+    if (!s->quiet) warn_session_memory(weights, (double)gqa_session_bytes(run->session));
     interrupt_install(run->session);
     return EXIT_SUCCESS;
 }
@@ -153,9 +174,10 @@ void text_close(text_run *run) {
     gqa_model_close(run->model);
 }
 
-/* ---- prompts ----------------------------------------------------------------------------------------------------- */
+/* ---- prompts -------------------------------------------------------------------------------- */
 
-int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int *n) {
+int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
+                       int *n) {
     gqa_error err = {0};
     int32_t *tokens;
     *n = gqa_tokenize_new(model, text, len, flags, &tokens, &err);
@@ -164,13 +186,18 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
 }
 
 int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
-    enum { PIECE = 512 };
+    enum { CHUNK = 512 };
     gqa_error err = {0};
     progress p = progress_new("reading the prompt", run->settings->quiet);
-    int room = gqa_session_context(run->session) - gqa_session_position(run->session), status = 0;
-    if (n > room) return fail("context full: the prompt has %d tokens and there is room for %d; use -c N", n, room), GQA_ERR_CONTEXT;
-    for (int done = 0; done < n && !status; done += PIECE) {
-        status = gqa_session_eval(run->session, tokens + done, n - done < PIECE ? n - done : PIECE, &err);
+    int space = gqa_session_context(run->session) - gqa_session_position(run->session);
+    int status = 0;
+    if (n > space) {
+        fail("context full: the prompt has %d tokens, %d are free; use -c N", n, space);
+        return GQA_ERR_CONTEXT;
+    }
+    for (int done = 0; done < n && !status; done += CHUNK) {
+        int count = n - done < CHUNK ? n - done : CHUNK;
+        status = gqa_session_eval(run->session, tokens + done, count, &err);
         progress_show(&p, (double)done / n);
     }
     progress_end(&p);

@@ -1,4 +1,4 @@
-/* terminal.h: what generate and chat share: options, opening, feeding a prompt, Ctrl-C, progress. */
+/* terminal.h: what generate and chat share: options, opening, prompts, Ctrl-C, progress. */
 #ifndef GQA_TERMINAL_H
 #define GQA_TERMINAL_H
 
@@ -11,11 +11,11 @@ typedef struct text_settings {
     gqa_sampler_options sampling;
     int64_t seed;              /* -1: from the clock; the one in use after text_open */
     opt_list stop;
-    opt options[N_TEXT_OPTIONS + 1]; /* the table that sets the above, but for max_tokens and temperature */
+    opt options[N_TEXT_OPTIONS + 1]; /* that set all but max_tokens and temperature */
 } text_settings;
-void text_settings_init(text_settings *s); /* the defaults, and the table */
+void text_settings_init(text_settings *s); /* sets the defaults and fills the options */
 
-/* A model with what it needs to speak. */
+/* A model with a session and a sampler. */
 typedef struct text_run {
     text_settings *settings;
     gqa_model *model;
@@ -24,22 +24,24 @@ typedef struct text_run {
     double load_seconds;
 } text_run;
 
-/* Opens everything, and makes Ctrl-C cancel the session. 0, or an exit code after printing an error; text_close
- * either way. */
+/* Opens everything, and makes Ctrl-C cancel the session. 0, or an exit code after printing an
+ * error; text_close either way. */
 int text_open(text_run *run, const char *path, text_settings *settings);
 void text_close(text_run *run);
 
-/* Token ids of text[len], in memory that the caller frees; *n of them. NULL after telling why. */
-int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags, int *n);
+/* Token ids of text[len], *n of them, for free(). NULL after printing an error. */
+int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
+                       int *n);
 
-/* Evaluates tokens[n], with progress on stderr after a second. Returns 0 or a negative status, told unless it is
- * GQA_ERR_CANCELLED. Adds the time it took to *seconds. */
+/* Evaluates tokens[n], with progress on stderr after a second. Returns 0, or a negative status
+ * after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
 int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds);
 
-/* How often Ctrl-C came since interrupt_clear. A third one, when two changed nothing, ends the program. */
+/* How often Ctrl-C came since interrupt_clear. The third one, when two changed nothing, ends the
+ * program. */
 int interrupted(void);
 void interrupt_clear(void);
 
-enum { EXIT_INTERRUPTED = 130 };  /* as a shell would say it: 128 + SIGINT */
+enum { EXIT_INTERRUPTED = 130 };  /* 128 + SIGINT, as shells have it */
 
 #endif

@@ -1,5 +1,4 @@
 /* tokenize.c: `run tokenize`: the token ids of a text on one line. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
@@ -21,24 +20,24 @@ int command_tokenize(int argc, char **argv) {
     gqa_model_options mo = {.vocab_only = 1};
     const opt options[] = {
         {"-i TEXT", OPT_STRING, &text, 0, 0, "the text"},
-        {"-f FILE", OPT_STRING, &file, 0, 0, "the text, from a file; - is standard input"},
-        {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, "tokenizer of a llama2.c checkpoint"},
+        {"-f FILE", OPT_STRING, &file, 0, 0, "read the text from a file; -: standard input"},
+        {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, LLAMA2C_HELP},
         {"--no-bos", OPT_FLAG, &no_bos, 0, 0, "no beginning-of-sequence token"},
         {"--special", OPT_FLAG, &special, 0, 0, "text such as <|im_end|> is that special token"},
         OPT_END,
     };
-    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths, "run tokenize MODEL -i TEXT|-f FILE");
+    int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths,
+                             "run tokenize MODEL -i TEXT|-f FILE [options]\n\n"
+                             "Prints the token ids of a text.");
     if (code >= 0) return code;
-    if (!path) return usage_error("tokenize: no model");
-    if (!text == !file) return usage_error("tokenize: give a text by -i or -f, and not by both");
-    gqa_error err = {0};
+    if (!path) return usage_error("tokenize: no model given");
+    if (!text == !file) return usage_error("tokenize: give a text by either -i or -f");
     size_t len = text ? strlen(text) : 0;
     char *whole = file ? read_text(file, &len) : NULL;
     if (file && !whole) return EXIT_FAILURE;
-    gqa_model *model = gqa_model_open(path, &mo, &err);
-    if (model && gqa_model_warning(model)) fprintf(stderr, "run: warning: %s\n", gqa_model_warning(model));
-    code = model ? print_ids(model, file ? whole : text, len, (no_bos ? 0u : GQA_TOKENIZE_BOS) | (special ? GQA_TOKENIZE_SPECIAL : 0u))
-                 : fail("%s", err.message);
+    unsigned flags = (no_bos ? 0u : GQA_TOKENIZE_BOS) | (special ? GQA_TOKENIZE_SPECIAL : 0u);
+    gqa_model *model = open_model(path, &mo);
+    code = model ? print_ids(model, file ? whole : text, len, flags) : EXIT_FAILURE;
     gqa_model_close(model);
     free(whole);
     return code;

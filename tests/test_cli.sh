@@ -137,7 +137,7 @@ cp models/stories-gqa.gguf "$tmp/cut.gguf"
 pid=$!
 sleep 1; : >"$tmp/cut.gguf"
 wait $pid; got=$?
-[ $got -eq 1 ] && grep -q "cut off" "$tmp/err" && ok || no "a file cut off: code $got"
+[ $got -eq 1 ] && grep -q "truncated" "$tmp/err" && ok || no "a file cut off: code $got"
 
 # The other commands.
 expect 0 "" info "$m"
