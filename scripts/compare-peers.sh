@@ -1,13 +1,13 @@
 #!/bin/sh
-# Times gqa.c and other engines on one model file, in turn (A B C A B C ...), and prints medians and ratios.
-# The machine's speed drifts: only numbers taken in turn can be compared.
+# compare-peers.sh: times gqa.c and other engines on one model file, in turn (A B C A B C ...), and
+# prints medians and ratios. The machine's speed drifts: only numbers taken in turn can be compared.
 usage() {
     cat <<'END'
 usage: scripts/compare-peers.sh MODEL.gguf [options]
   --llama-bench PATH   a llama-bench of llama.cpp or a fork of it (may be repeated)
   --llama2c PATH       a `run` of llama2.c; needs --bin and --tokenizer (decoding only)
   --bin FILE           llama2.c checkpoint for it       --tokenizer FILE   and its tokenizer
-  --peer 'COMMAND'     any command that prints a line of JSON with "prefill_tok_s" and "decode_tok_s"
+  --peer 'COMMAND'     a command that prints a line of JSON with "prefill_tok_s", "decode_tok_s"
   -p N  -n N           tokens of prompt and generation (512, 64)
   -d N                 depth: positions already in the cache (0)
   -t N                 threads (2)     -r N   rounds (3)     --run PATH   our binary (./run)
@@ -39,7 +39,8 @@ done
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT INT TERM
 
-note() { [ -n "$3" ] && printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"; }   # note ENGINE TEST TOK_S
+# note ENGINE TEST TOK_S
+note() { [ -n "$3" ] && printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"; }
 
 time_ours() {
     "$run" bench "$model" -p "$p" -n "$n" --depths "$d" -r 1 -j "$t" --csv >"$work/out" || exit 1
@@ -47,7 +48,8 @@ time_ours() {
     note gqa.c decode "$(awk -F, '$1 ~ /^tg/ {print $4}' "$work/out")"
 }
 time_llama_bench() {   # CSV columns are found by their names
-    "$1" -m "$model" -p "$p" -n "$n" -d "$d" -t "$t" -r 1 -ngl 0 -o csv >"$work/out" 2>/dev/null || return
+    "$1" -m "$model" -p "$p" -n "$n" -d "$d" -t "$t" -r 1 -ngl 0 -o csv \
+        >"$work/out" 2>/dev/null || return
     awk -F, '{gsub(/"/, "")} NR == 1 {for (i = 1; i <= NF; i++) at[$i] = i; next}
         {print ($at["n_gen"] > 0 ? "decode" : "prefill"), $at["avg_ts"]}' "$work/out" |
     while read -r test rate; do note "$1" "$test" "$rate"; done
@@ -59,7 +61,8 @@ time_llama2c() {
 time_json() {
     sh -c "$1" >"$work/out" 2>/dev/null || return
     for test in prefill decode; do
-        note "$1" "$test" "$(sed -n "s/.*\"${test}_tok_s\": *\([0-9.]*\).*/\1/p" "$work/out" | tail -n 1)"
+        rate=$(sed -n "s/.*\"${test}_tok_s\": *\([0-9.]*\).*/\1/p" "$work/out" | tail -n 1)
+        note "$1" "$test" "$rate"
     done
 }
 
@@ -76,12 +79,20 @@ while [ "$round" -lt "$rounds" ]; do
     done
 done
 
-median() { sort -n | awk '{v[NR] = $1} END {if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+# rates ENGINE TEST: tok/s of each round
+rates() { awk -F'\t' -v e="$1" -v t="$2" '$1 == e && $2 == t {print $3}' "$work/times"; }
+median() {
+    sort -n | awk '{v[NR] = $1}
+        END {if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'
+}
 echo "$model: prompt $p, generated $n, depth $d, $t threads, median of $rounds rounds in turn"
 for test in prefill decode; do
-    ours=$(awk -F'\t' -v t="$test" '$1 == "gqa.c" && $2 == t {print $3}' "$work/times" | median)
-    awk -F'\t' -v t="$test" '$2 == t && !seen[$1]++ {print $1}' "$work/times" | while read -r engine; do
-        theirs=$(awk -F'\t' -v t="$test" -v e="$engine" '$1 == e && $2 == t {print $3}' "$work/times" | median)
-        awk -v t="$test" -v e="$engine" -v a="$ours" -v b="$theirs" 'BEGIN {printf "%-8s %10.2f tok/s  gqa.c is %.2f times that  %s\n", t, b, a / b, e}'
+    ours=$(rates gqa.c $test | median)
+    awk -F'\t' -v t="$test" '$2 == t && !seen[$1]++ {print $1}' "$work/times" |
+    while read -r engine; do
+        theirs=$(rates "$engine" $test | median)
+        ratio=$(awk -v a="$ours" -v b="$theirs" 'BEGIN {print a / b}')
+        printf '%-8s %10.2f tok/s  gqa.c is %.2f times that  %s\n' \
+            $test "$theirs" "$ratio" "$engine"
     done
 done

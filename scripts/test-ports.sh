@@ -28,7 +28,7 @@ port() {
     failed=$((failed + ${last%% failed*}))
 }
 wanted="$*"
-terminal="tests/test_cli.sh tests/test_terminal.py"
+terminal="tests/test_cli_*.sh tests/test_terminal.py"
 port clang clang "" "$terminal" OMP=0
 if echo 'int main(void) { return 0; }' | clang -fopenmp -x c -o /dev/null - 2>/dev/null; then
     port clang-openmp clang "" ""

@@ -1,14 +1,29 @@
-# checks.sh: what test scripts share; read in by `. tests/checks.sh`. A script is a list of named cases: `test_case NAME`
-# begins one, ok and no count its checks. $tmp is a folder of the script's own, gone at its end; what a failed check shows is
-# the end of $tmp/err and $tmp/log. VERBOSE=1 prints each case.
+# checks.sh: what test scripts share; read in by `. tests/checks.sh`. A script is a list of named
+# cases: `test_case NAME` begins one; in it, each of these counts one check:
+#
+#     check WHAT COMMAND...    the command succeeds; its output goes to $tmp/log
+#     expect CODE TEXT ARG...  "$run" ARG... exits with CODE, with TEXT on stderr ("": anything);
+#                              stdout goes to $tmp/out, stderr to $tmp/err
+#     same FILE FILE WHAT      the files are equal
+#
+# $run is the program, $tmp a folder of the script's own, gone at its end. A failed check shows the
+# end of $tmp/err and $tmp/log. VERBOSE=1 prints each case. `finish` prints the last line, for
+# run.sh.
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0 skipped=0 checks=0 failed_checks=0
 case_name='' case_checks=0 case_failed=0
+
 end_case() {
     [ -n "$case_name" ] || return 0
-    if [ "$case_failed" -gt 0 ]; then failed=$((failed + 1)) word='FAILED'; else passed=$((passed + 1)) word='ok    '; fi
-    if [ -n "${VERBOSE:-}" ] || [ "$case_failed" -gt 0 ]; then echo "$word $case_name ($case_checks checks)"; fi
+    if [ "$case_failed" -gt 0 ]; then
+        failed=$((failed + 1)) word='FAILED'
+    else
+        passed=$((passed + 1)) word='ok    '
+    fi
+    if [ -n "${VERBOSE:-}" ] || [ "$case_failed" -gt 0 ]; then
+        echo "$word $case_name ($case_checks checks)"
+    fi
     case_name='' case_checks=0 case_failed=0
 }
 test_case() {
@@ -24,33 +39,64 @@ no() {
     count_check
     failed_checks=$((failed_checks + 1)) case_failed=$((case_failed + 1))
     echo "FAILED: $*"
-    for said in "$tmp/err" "$tmp/log"; do [ -s "$said" ] && { tail -n 20 "$said" | tail -c 2000; echo; }; done
-    return 0
+    for shown in "$tmp/err" "$tmp/log"; do
+        if [ -s "$shown" ]; then tail -n 20 "$shown" | tail -c 2000; echo; fi
+    done
 }
-# check TEXT COMMAND...: the command must succeed; its output goes to $tmp/log.
 check() {
-    text=$1; shift
-    if "$@" >"$tmp/log" 2>&1; then ok; else no "$text"; fi
+    what=$1; shift
+    if "$@" >"$tmp/log" 2>&1; then ok; else no "$what"; fi
 }
-skip() { skipped=$((skipped + 1)); echo "SKIPPED: $*"; }
-# expect CODE TEXT-ON-STDERR ARGUMENTS...: of $run; stdout goes to $tmp/out
+not() { ! "$@"; }
 expect() {
     code=$1 text=$2; shift 2
     "$run" "$@" >"$tmp/out" 2>"$tmp/err"; got=$?
-    if [ "$got" -ne "$code" ]; then no "run $*: exit code $got, expected $code"
-    elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then no "run $*: stderr does not say \"$text\""
-    else ok; fi
+    if [ "$got" -ne "$code" ]; then
+        no "run $*: exit code $got, expected $code"
+    elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then
+        no "run $*: stderr does not say \"$text\""
+    else
+        ok
+    fi
 }
 same() { if cmp -s "$1" "$2"; then ok; else no "$3"; fi; }
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIPPED: $*"
+}
+# have COMMAND WHAT: whether the system has a command; else WHAT is skipped.
+have() {
+    command -v "$1" >/dev/null && return 0
+    skip "$2: no $1"
+    return 1
+}
+
+# The instruction sets that this machine and this build of $run have.
+instruction_sets() {
+    for isa in scalar avx2 avx512 neon; do
+        GQA_ISA=$isa "$run" info models/stories-gqa.gguf >/dev/null 2>&1 && echo "$isa"
+    done
+}
 # make_corpus: $tmp/corpus.txt, with enough repetition to learn something from in 30 steps.
 make_corpus() {
     i=0
     while [ $i -lt 60 ]; do
-        echo "The cat sat on the mat and saw the dog. \"Hello,\" said the dog number $i. The cat ran to the hat."
+        printf '%s %s' 'The cat sat on the mat and saw the dog.' '"Hello," said the dog number '
+        echo "$i. The cat ran to the hat."
         echo "<|endoftext|>"
         i=$((i + 1))
     done >"$tmp/corpus.txt"
 }
+# make_model: $m, which `run train` learns from the corpus in a second.
+small="--shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=32 --vocab 320"
+small="$small --batch 4"
+make_model() {
+    m=$tmp/m.gguf
+    make_corpus
+    "$run" train "$m" -f "$tmp/corpus.txt" $small --steps 30 --quiet >"$tmp/out" 2>"$tmp/err" ||
+        no "run train makes a model"
+}
+
 finish() {
     end_case
     echo "$checks checks, $failed_checks failed"

@@ -1,35 +1,58 @@
 #!/bin/sh
-# run.sh: EMULATOR="qemu-arm" runs programs of another machine; SCRIPTS="" leaves the scripts out.
-# Runs every test program and test script, shows what fails, and adds their cases up in the last line.
+# run.sh: runs every test program and test script, shows what fails (VERBOSE=1: every case), and
+# adds their cases up in the last line. EMULATOR="qemu-arm" runs programs of another machine;
+# SCRIPTS="" leaves the scripts out.
 BUILD=${BUILD:-build}
-passed=0 failed=0 skipped=0 checks=0 run=$BUILD/run
 SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
+passed=0 failed=0 skipped=0 checks=0
+run=$BUILD/run log=$BUILD/tests/log
+verbose=${VERBOSE:+-v}
 if [ -n "${EMULATOR:-}" ]; then
     run=$BUILD/run-emulated
     printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$BUILD/run" >"$run" && chmod +x "$run"
 fi
-log=$BUILD/tests/log
+
+# start TEST: its output goes to $log. Returns its exit code.
+start() {
+    case $1 in
+        *.sh) sh "$1" "$run" ;;
+        *.py) python3 "$1" "$run" ;;
+        *) ${EMULATOR:-} "$1" $verbose ;;
+    esac >"$log" 2>&1 </dev/null
+}
+# field PATTERN: what its \( \) matches, of a line of the input that is PATTERN.
+field() { sed -n "s/^$1\$/\\1/p"; }
+
 for t in "$BUILD"/tests/test_* $SCRIPTS; do
-    case $t in *.o|*.d|*'*'*) continue ;; esac
     case $t in
-        *.sh) sh "$t" "$run" >"$log" 2>&1 </dev/null; code=$? ;;
-        *.py) command -v python3 >/dev/null || { echo "SKIPPED: $t: no python3"; skipped=$((skipped + 1)); continue; }
-              python3 "$t" "$run" >"$log" 2>&1 </dev/null; code=$? ;;
-        *)    ${EMULATOR:-} "$t" >"$log" 2>&1 </dev/null; code=$? ;;
+        *.o|*.d|*'*'*) continue ;;
+        *.py) if ! command -v python3 >/dev/null; then
+                  echo "SKIPPED: $t: no python3"
+                  skipped=$((skipped + 1))
+                  continue
+              fi ;;
     esac
-    last=$(tail -n 1 "$log")
-    p=$(echo "$last" | sed -n 's/^\([0-9][0-9]*\) passed, [0-9][0-9]* failed.*/\1/p')
-    f=$(echo "$last" | sed -n 's/^[0-9][0-9]* passed, \([0-9][0-9]*\) failed.*/\1/p')
-    s=$(echo "$last" | sed -n 's/.*, \([0-9][0-9]*\) skipped$/\1/p')
-    n=$(sed -n 's/^\([0-9][0-9]*\) checks, [0-9][0-9]* failed$/\1/p' "$log" | tail -n 1)
-    if [ -z "$p" ] || { [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; }; then
-        echo "$t: ended with code $code and no count"
-        p=${p:-0} f=$((${f:-0} + 1))
+    start "$t"; code=$?
+    p=$(tail -n 1 "$log" | field '\([0-9]*\) passed, [0-9]* failed.*')
+    f=$(tail -n 1 "$log" | field '[0-9]* passed, \([0-9]*\) failed.*')
+    s=$(tail -n 1 "$log" | field '.*, \([0-9]*\) skipped')
+    n=$(tail -n 2 "$log" | field '\([0-9]*\) checks, [0-9]* failed')
+    if [ -z "$p" ]; then
+        echo "$t: ended with exit code $code before its last line"
+        p=0 f=1
+    elif [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then
+        echo "$t: exit code $code"
+        f=1
     fi
     echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}${n:+ ($n checks)}"
-    if [ "$f" -gt 0 ]; then grep -v '^SKIPPED' "$log" | tail -n 60; fi
-    grep '^SKIPPED' "$log"
-    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0})) checks=$((checks + ${n:-0}))
+    if [ -n "$verbose" ]; then
+        cat "$log"
+    else
+        [ "$f" -eq 0 ] || grep -v '^SKIPPED' "$log" | tail -n 60
+        grep '^SKIPPED' "$log"
+    fi
+    passed=$((passed + p)) failed=$((failed + f))
+    skipped=$((skipped + ${s:-0})) checks=$((checks + ${n:-0}))
 done
 echo "$checks checks in $((passed + failed)) cases"
 echo "$passed passed, $failed failed$([ "$skipped" -gt 0 ] && echo ", $skipped skipped")"

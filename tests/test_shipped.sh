@@ -1,29 +1,60 @@
 #!/bin/sh
-# test_shipped.sh RUN: the model that ships tells the same story on every instruction set and number of threads, predicts a text it
-# was not trained on, and stays the size it was promised to be.
-run=$1 m=models/stories-gqa.gguf
+# test_shipped.sh RUN: the model that ships tells the same story on every instruction set and number
+# of threads, predicts a text it was not trained on, and stays the size it was promised to be.
+run=$1
 . tests/checks.sh
-[ "$(cat models/*.gguf | wc -c)" -le 4194304 ] && ok || no "models/ is larger than 4 MiB"
-for isa in scalar ''; do for j in 1 2; do
-    GQA_ISA=$isa "$run" $m -i "Once upon a time" -t 0 -n 60 --kv f32 -j $j --quiet >"$tmp/out" 2>&1
-    cmp -s "$tmp/out" tests/golden/stories-gqa.txt && ok || { no "isa \"$isa\", $j threads: another story"; diff "$tmp/out" tests/golden/stories-gqa.txt; }
-done; done
-"$run" $m -i "Once upon a time" -t 0 -n 60 --kv f32 --no-repack --quiet >"$tmp/out" 2>&1
-cmp -s "$tmp/out" tests/golden/stories-gqa.txt && ok || no "--no-repack: another story"
-"$run" info $m | grep -q "GQA (4 query heads share a KV head)" && ok || no "info"
-"$run" info models/stories-mha.gguf | grep -q "MHA" && ok || no "info of the twin"
-# Both predict a text that is in no corpus about equally well: perplexity of a token below 30 (uniform: 2048).
-echo "One day, a small dog named Max went to the park with his friend Anna. They saw a big red ball under a tree. Max ran to the ball and Anna laughed. Then a bird came and took the ball away. Max was sad, but Anna gave him a hug and they went home." >"$tmp/text"
+model=models/stories-gqa.gguf golden=tests/golden/stories-gqa.txt
+small_enough() { [ "$(cat models/*.gguf | wc -c)" -le 4194304 ]; }
+within() { [ -n "$1" ] && [ "$1" -ge "$2" ] && [ "$1" -le "$3" ]; }
+
+test_case "size"
+check "models/ is at most 4 MiB" small_enough
+
+# story WHAT ARGUMENTS...
+story() {
+    what=$1; shift
+    "$run" $model -i "Once upon a time" -t 0 -n 60 --kv f32 --quiet "$@" >"$tmp/out" 2>"$tmp/err"
+    same "$tmp/out" $golden "$what: another story"
+}
+for isa in $(instruction_sets) ''; do
+    test_case "story, ${isa:-the default} instructions"
+    export GQA_ISA="$isa"
+    story "1 thread" -j 1
+    story "2 threads" -j 2
+done
+unset GQA_ISA
+test_case "story without repacking"
+story "--no-repack" --no-repack
+
+test_case "info"
+expect 0 "" info $model
+check "GQA" grep -q "GQA (4 query heads share a KV head)" "$tmp/out"
+expect 0 "" info models/stories-mha.gguf
+check "MHA" grep -q "MHA" "$tmp/out"
+
+# A text that is in no corpus; a uniform guess has a perplexity of 2048.
+test_case "both twins predict a text about equally well"
+cat >"$tmp/text" <<END
+One day, a small dog named Max went to the park with his friend Anna. They saw a big red ball \
+under a tree. Max ran to the ball and Anna laughed. Then a bird came and took the ball away. \
+Max was sad, but Anna gave him a hug and they went home.
+END
 for twin in gqa mha; do
-    ppl=$("$run" perplexity models/stories-$twin.gguf -f "$tmp/text" -c 32 2>"$tmp/err" | sed -n "s/^PPL = \([0-9]*\).*/\1/p")
-    [ -n "$ppl" ] && [ "$ppl" -ge 2 ] && [ "$ppl" -lt 30 ] && ok || no "stories-$twin: perplexity $ppl"
+    expect 0 "" perplexity models/stories-$twin.gguf -f "$tmp/text" -c 32
+    ppl=$(sed -n "s/^PPL = \([0-9]*\).*/\1/p" "$tmp/out")
+    check "stories-$twin: perplexity $ppl" within "$ppl" 2 29
 done
-for words in "the cat sat on the mat and looked at the moon"; do
-    ids=$("$run" tokenize $m -i "$words" --no-bos 2>&1 | wc -w)
-    [ "$ids" -ge 5 ] && [ "$ids" -le 20 ] && ok || no "tokenize: $ids ids"
-done
-"$run" $m -i "The little dog" -n 40 -s 3 --quiet >"$tmp/a" 2>&1
-"$run" $m -i "The little dog" -n 40 -s 3 --quiet --prompt-cache "$tmp/cache" >"$tmp/b" 2>&1
-"$run" $m -i "The little dog" -n 40 -s 3 --quiet --prompt-cache "$tmp/cache" >"$tmp/c" 2>&1
-cmp -s "$tmp/a" "$tmp/b" && cmp -s "$tmp/a" "$tmp/c" && ok || no "a prompt from the cache tells another story"
+
+test_case "tokenize"
+expect 0 "" tokenize $model -i "the cat sat on the mat and looked at the moon" --no-bos
+n=$(wc -w <"$tmp/out")
+check "$n ids" within "$n" 5 20
+
+test_case "a prompt from the cache tells the same story"
+dog() { "$run" $model -i "The little dog" -n 40 -s 3 --quiet "$@" 2>&1; }
+dog >"$tmp/a"
+dog --prompt-cache "$tmp/cache" >"$tmp/b"
+dog --prompt-cache "$tmp/cache" >"$tmp/c"
+same "$tmp/a" "$tmp/b" "when it is written"
+same "$tmp/a" "$tmp/c" "when it is read"
 finish

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_terminal.py RUN: on a terminal of its own: a window that is closed ends generation and conversation, Ctrl-C ends a
-generation with 130 and in a conversation only the answer, and Ctrl-D ends a conversation well."""
+"""test_terminal.py RUN: the program on a terminal of its own: what Ctrl-C, Ctrl-D and a window that
+is closed do to a generation and to a conversation. VERBOSE=1 prints each case."""
 import os
 import pty
 import select
@@ -9,82 +9,127 @@ import sys
 import time
 
 RUN, MODEL = os.path.abspath(sys.argv[1]), "models/stories-gqa.gguf"
-passed = failed = 0
+ENDLESS = (MODEL, "-i", "Once", "-n", "0", "-c", "100000", "--ignore-eos")
+failures = []
 
 
 def check(ok, what):
-    global passed, failed
-    passed, failed = passed + bool(ok), failed + (not ok)
     if not ok:
+        failures.append(what)
         print("FAILED:", what)
 
 
-def start(*arguments):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, even when the tests run under nohup
-        os.execv(RUN, [RUN, *arguments])
-    return pid, terminal
+class Program:
+    """RUN on a terminal."""
+
+    def __init__(self, *arguments):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even when the tests run under nohup
+            os.execv(RUN, [RUN, *arguments])
+
+    def type(self, keys):
+        os.write(self.terminal, keys)
+
+    def close_terminal(self):
+        os.close(self.terminal)
+
+    def shows(self, word, seconds=20):
+        """Whether word comes out."""
+        seen, end = b"", time.monotonic() + seconds
+        while time.monotonic() < end and word not in seen:
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(self.terminal, 4096)
+                except OSError:
+                    return False
+        return word in seen
+
+    def end(self, seconds=20):
+        """Exit code, minus the number of the signal that ended it, or None when it runs on."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return None
 
 
-def read_until(terminal, word, seconds=20):
-    """What came until word did, or None."""
-    seen, end = b"", time.monotonic() + seconds
-    while time.monotonic() < end:
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                seen += os.read(terminal, 4096)
-            except OSError:
-                return None
-            if word in seen:
-                return seen
-    return None
+HUNG_UP = (-signal.SIGHUP, 1, 130)
 
 
-def wait(pid, seconds=20):
-    """Exit status as os.waitpid gives it, or None when it runs on."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
+def closing_the_terminal_ends_a_generation():
+    program = Program(*ENDLESS)
+    check(program.shows(b"Once"), "text on the terminal")
+    program.close_terminal()
+    code = program.end()
+    check(code in HUNG_UP, f"exit code {code}")
 
 
-def hung_up(status):
-    return status is not None and (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP or
-                                   os.WIFEXITED(status) and os.WEXITSTATUS(status) in (1, 130))
+def closing_the_terminal_ends_a_conversation():
+    program = Program("chat", MODEL)
+    check(program.shows(b">"), "a prompt")
+    program.close_terminal()
+    code = program.end()
+    check(code in HUNG_UP, f"exit code {code}")
 
 
-endless = (MODEL, "-i", "Once", "-n", "0", "-c", "100000", "--ignore-eos")
-pid, terminal = start(*endless)
-check(read_until(terminal, b"Once"), "a generation on a terminal")
-os.close(terminal)
-check(hung_up(wait(pid)), "a terminal that is gone ends a generation")
+def ctrl_c_ends_a_generation():
+    program = Program(*ENDLESS)
+    check(program.shows(b"Once"), "text on the terminal")
+    program.type(b"\x03")
+    code = program.end()
+    check(code == 130, f"exit code {code}, expected 130")
+    program.close_terminal()
 
-pid, terminal = start("chat", MODEL)
-check(read_until(terminal, b">"), "a prompt to type after")
-os.close(terminal)
-check(hung_up(wait(pid)), "a terminal that is gone ends a conversation")
 
-pid, terminal = start(*endless)
-check(read_until(terminal, b"Once"), "a generation on a terminal")
-os.write(terminal, b"\x03")
-status = wait(pid)
-check(status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 130, f"Ctrl-C: status {status}")
-os.close(terminal)
+def ctrl_c_ends_an_answer_and_ctrl_d_a_conversation():
+    program = Program("chat", MODEL, "-n", "0", "-c", "100000", "--ignore-eos")
+    check(program.shows(b">"), "a prompt")
+    program.type(b"Hello\n")
+    check(program.shows(b"Hello\r\n"), "the echo of the message")
+    time.sleep(0.5)
+    program.type(b"\x03")
+    check(program.shows(b")\r\n> "), "Ctrl-C ends the answer: a note, and the prompt again")
+    program.type(b"\x04")
+    code = program.end()
+    check(code == 0, f"exit code {code}, expected 0")
+    program.close_terminal()
 
-pid, terminal = start("chat", MODEL, "-n", "8")
-check(read_until(terminal, b">"), "a prompt to type after")
-os.write(terminal, b"Hello\n")
-check(read_until(terminal, b"\n> "), "an answer, and the prompt again")
-os.write(terminal, b"\x04")
-status = wait(pid)
-check(status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, f"Ctrl-D: status {status}")
-os.close(terminal)
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+def an_answer_is_followed_by_a_prompt():
+    program = Program("chat", MODEL, "-n", "8")
+    check(program.shows(b">"), "a prompt")
+    program.type(b"Hello\n")
+    check(program.shows(b"\n> "), "an answer, and the prompt again")
+    program.type(b"\x04")
+    code = program.end()
+    check(code == 0, f"exit code {code}, expected 0")
+    program.close_terminal()
+
+
+CASES = (
+    closing_the_terminal_ends_a_generation,
+    closing_the_terminal_ends_a_conversation,
+    ctrl_c_ends_a_generation,
+    ctrl_c_ends_an_answer_and_ctrl_d_a_conversation,
+    an_answer_is_followed_by_a_prompt,
+)
+
+
+def main():
+    n_failed = 0
+    for case in CASES:
+        failures.clear()
+        case()
+        n_failed += bool(failures)
+        if failures or os.environ.get("VERBOSE"):
+            print("FAILED" if failures else "ok    ", case.__name__.replace("_", " "))
+    print(f"{len(CASES) - n_failed} passed, {n_failed} failed")
+    return n_failed > 0
+
+
+sys.exit(main())

@@ -1,0 +1,53 @@
+#!/bin/sh
+# test_cli_compare.sh RUN: compare on a small shape and on a model, as a table, CSV, JSON and chart;
+# bench as a table, CSV and JSON.
+run=$1
+. tests/checks.sh
+make_model
+shape="dim=64,layers=1,heads=4,ffn=64,vocab=100"
+quality="-f $tmp/corpus.txt -c 32 --chunks 4 --depths 0,8 -n 4 --prompt 16"
+python() { python3 -c "$@"; }
+
+test_case "compare --shape"
+expect 0 "" compare --shape $shape --kv-heads 4,2,1 --depths 0,64 -n 4 --prompt 16 --reps 2
+for word in MHA GQA-2 MQA MLA; do
+    check "a row $word" grep -q "^$word" "$tmp/out"
+done
+
+test_case "compare --csv --svg"
+expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
+    --svg "$tmp/c.svg"
+check "2 variants x 2 caches x 2 depths and a head" test "$(wc -l <"$tmp/out")" -eq 9
+parse='import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])'
+have python3 "--svg" && check "the chart is XML" python "$parse" "$tmp/c.svg"
+
+test_case "compare --json"
+expect 0 "" compare "$m" --kv-heads 2,1 $quality --reps 1 --kv f32 --json
+cat >"$tmp/check.py" <<'END'
+import json, sys
+variants = json.load(open(sys.argv[1]))["variants"]
+cache = variants[0]["caches"][0]
+assert [v["kv_heads"] for v in variants] == [2, 1]
+assert cache["kl_to_f32"] == 0
+assert cache["bytes_per_position"] == 2 * 2 * 2 * 16 * 4
+END
+have python3 "--json" && check "the figures" python3 "$tmp/check.py" "$tmp/out"
+
+test_case "compare: wrong usage"
+expect 2 "divide" compare "$m" --kv-heads 3 --depths 0
+expect 2 "rising" compare "$m" --kv-heads 2 --depths 8,4
+expect 2 "perplexity" compare --shape dim=64 --kv-heads 1 -f "$tmp/corpus.txt"
+expect 2 "unknown type q9" compare "$m" --kv-heads 2 --kv f16,q9
+expect 2 "8G" compare "$m" --kv-heads 2 --memory much
+
+test_case "bench"
+expect 0 "" bench "$m" -p 8 -n 4 --depths 0,8 --batch 1,2 -r 1
+check "2 depths of 1 prefill and 2 batches" test "$(grep -c '^| [pt][pg]' "$tmp/out")" -eq 6
+expect 0 "" bench "$m" -p 8 -n 4 -r 1 --csv
+check "2 tests and a head" test "$(wc -l <"$tmp/out")" -eq 3
+expect 0 "" bench --shape $shape,kv_heads=2 -p 8 -n 4 -r 1 --json
+count='import json, sys; assert len(json.load(open(sys.argv[1]))["tests"]) == 2'
+have python3 "--json" && check "--json" python "$count" "$tmp/out"
+expect 2 "--shape" bench
+expect 2 "unknown field \"hats\"" bench --shape hats=3
+finish

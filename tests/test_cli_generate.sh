@@ -1,0 +1,86 @@
+#!/bin/sh
+# test_cli_generate.sh RUN: what generating promises: clean output, seeds, a full context, full
+# disks, closed pipes, Ctrl-C.
+run=$1
+. tests/checks.sh
+make_model
+cat_text() { "$run" "$m" -i "The cat" -t 0 -n 8 --quiet "$@"; }
+endless="-c 100000 -n 0 --ignore-eos"
+
+test_case "text on stdout and nothing else, statistics on stderr"
+expect 0 "tok/s" "$m" -i "The cat" -n 12 -s 7 -j 1
+cp "$tmp/out" "$tmp/a"
+check "the prompt stands before its continuation" grep -q "^The cat" "$tmp/out"
+expect 0 "seed 7" "$m" -i "The cat" -n 12 -s 7 -j 2
+same "$tmp/out" "$tmp/a" "the seed gives the same text with 2 threads"
+expect 0 "" "$m" -i "The cat" -n 12 --quiet
+check "--quiet is quiet" test ! -s "$tmp/err"
+expect 1 "q9" "$m" --kv q9
+
+test_case "the seed that was printed gives the same text again"
+"$run" "$m" -n 12 >"$tmp/a" 2>"$tmp/err"
+seed=$(sed -n 's/.*seed \([0-9]*\).*/\1/p' "$tmp/err" | head -n 1)
+"$run" "$m" -n 12 -s "${seed:-x}" >"$tmp/b" 2>/dev/null
+same "$tmp/a" "$tmp/b" "seed $seed"
+
+test_case "a prompt from standard input"
+cat_text >"$tmp/a" 2>&1
+printf 'The cat' | "$run" "$m" -f - -t 0 -n 8 --quiet >"$tmp/b" 2>"$tmp/err"
+check "exit code" test $? -eq 0
+same "$tmp/a" "$tmp/b" "the same text as with -i"
+cat_text <&- >"$tmp/b" 2>&1
+check "exit code with stdin closed" test $? -eq 0
+same "$tmp/a" "$tmp/b" "the same text with stdin closed"
+
+test_case "--json"
+cat_text --json >"$tmp/json" 2>"$tmp/err"
+load='import json, sys; json.load(open(sys.argv[1]))'
+have python3 "--json" && check "--json is JSON" python3 -c "$load" "$tmp/json"
+
+test_case "a full context is a clean stop, a prompt that does not fit an error"
+expect 0 "context" "$m" -i "The cat" -c 16 -n 0 --ignore-eos
+expect 1 "context" "$m" -f "$tmp/corpus.txt" -c 16
+
+test_case "output that cannot be written"
+if [ -e /dev/full ]; then
+    for command in "" info; do
+        "$run" $command "$m" >/dev/full 2>"$tmp/err"
+        check "$command >/dev/full: exit code" test $? -eq 1
+        check "$command >/dev/full: message" grep -q "cannot write" "$tmp/err"
+    done
+    expect 1 "not a regular file" train /dev/full -f "$tmp/corpus.txt" $small --steps 1 --quiet
+    check "the device is still there" test -c /dev/full
+else
+    skip "no /dev/full"
+fi
+
+# SIGPIPE ends the program, which is 141 to the shell; where it is ignored, the write fails: 1.
+test_case "a closed pipe, | head, is not an error to print"
+piped() { { "$@" 2>"$tmp/err"; echo $? >"$tmp/code"; } | head -c 5 >/dev/null; }
+piped yes
+yes=$(cat "$tmp/code") # 141 as well, unless whoever started us ignores SIGPIPE
+piped "$run" "$m" $endless --quiet
+check "nothing on stderr" test ! -s "$tmp/err"
+check "code $(cat "$tmp/code"), as of yes: $yes" test "$yes" -ne 141 -o "$(cat "$tmp/code")" -eq 141
+(trap '' PIPE; piped "$run" "$m" $endless --quiet)
+check "SIGPIPE ignored: code $(cat "$tmp/code")" test "$(cat "$tmp/code")" -eq 1
+check "SIGPIPE ignored: nothing on stderr" test ! -s "$tmp/err"
+
+test_case "Ctrl-C ends a generation with 130, after what was written"
+if have timeout "Ctrl-C"; then
+    timeout --preserve-status -s INT 1 "$run" "$m" -c 4000000 -n 0 --ignore-eos \
+        >"$tmp/out" 2>"$tmp/err"
+    check "exit code" test $? -eq 130
+    check "there is text" test -s "$tmp/out"
+fi
+
+test_case "a model file that is truncated while in use"
+cp models/stories-gqa.gguf "$tmp/cut.gguf"
+"$run" "$tmp/cut.gguf" --no-repack $endless >/dev/null 2>"$tmp/err" &
+pid=$!
+sleep 1
+: >"$tmp/cut.gguf"
+wait $pid
+check "exit code" test $? -eq 1
+check "message" grep -q "truncated" "$tmp/err"
+finish
