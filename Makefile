@@ -95,6 +95,9 @@ install: $(BUILD)/run lib
 	cp $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so $(DESTDIR)$(PREFIX)/lib/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@OMP@|$(if $(filter 1,$(OMP)),-fopenmp)|' docs/gqa.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/gqa.pc
 	cp docs/gqa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	cp completions/run.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gqa-run
+	cp completions/_run $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_gqa-run
 # soak: a million tokens over many sessions, at most 15 minutes; not part of make test.
 $(BUILD)/soak: tests/soak.c $(BUILD)/libgqa.a
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
@@ -108,8 +111,9 @@ latency: $(BUILD)/latency
 # lint: gcc's conversion warnings in everything that reads files or numbers, cppcheck, clang-tidy (.clang-tidy).
 PARSERS = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c)
 LINTED  = $(filter-out kernels/% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC)) kernels/team.c kernels/pack.c kernels/tensor.c kernels/quantize.c
-lint:
+lint: $(BUILD)/run
 	python3 scripts/check-layers.py
+	python3 scripts/make-usage.py --check $(BUILD)/run
 	$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --suppress=missingInclude --suppress=invalidPointerCast \
 	    --suppress=invalidFunctionArg --suppress=legacyUninitvar --suppress=uninitStructMember --error-exitcode=1 $(LINTED)
