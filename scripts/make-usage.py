@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make-usage.py [--check] [RUN]: makes the commands and options in docs/gqa-run.1 and the
-completions of bash and zsh, from what RUN --help and RUN COMMAND --help print (RUN: build/run). --check writes
-nothing, and fails when one of them differs."""
+completions of bash and zsh, from what RUN --help and RUN COMMAND --help print (RUN: build/run).
+--check writes nothing, and fails when one of them differs."""
 import os
 import re
 import subprocess
