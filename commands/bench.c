@@ -46,6 +46,7 @@ typedef struct bench {
     int n_threads;
     machine *machine;
     machine_limits limits;     /* of the repetition in which memory was fastest */
+    gqa_workspace *workspace;  /* of all sessions */
     gqa_session *sessions[MAX_BATCH];
     int n_sessions;
     row rows[MAX_ROWS];
@@ -165,12 +166,14 @@ static int make_sessions(bench *b, gqa_error *err) {
     for (int i = 0; i < o->n_depths; i++) deepest = max_int(deepest, o->depths[i]);
     for (int i = 0; i < o->n_batches; i++) n_sessions = max_int(n_sessions, o->batches[i]);
     int context = deepest + max_int(o->prompt, o->tokens) + 8;
-    gqa_session_options so = {.context = context, .kv = o->kv, .n_threads = o->threads};
+    gqa_session_options wo = {.context = context, .n_threads = o->threads};
+    b->workspace = gqa_workspace_new(b->model, &wo, err);
+    if (!b->workspace) return -1;
+    gqa_session_options so = {.context = context, .kv = o->kv, .workspace = b->workspace};
     while (b->n_sessions < n_sessions) {
         gqa_session *s = gqa_session_new(b->model, &so, err);
         if (!s) return -1;
         b->sessions[b->n_sessions++] = s;
-        so.batch = 1; /* only the first one evaluates prompts */
     }
     b->n_threads = gqa_session_threads(b->sessions[0]);
     return 0;
@@ -326,6 +329,7 @@ static int run_bench(const settings *o, const char *path) {
     int code = make_model(b, path);
     if (!code) code = bench_model(b);
     for (int i = 0; i < b->n_sessions; i++) gqa_session_free(b->sessions[i]);
+    gqa_workspace_free(b->workspace);
     machine_free(b->machine);
     gqa_model_close(b->model);
     free(b);

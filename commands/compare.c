@@ -195,7 +195,7 @@ static int score_variant(const comparison *c, variant *v, const char *text, size
     if (!code) code = score_chunks(sessions, n, tokens, n_chunks, c->chunk, scores, progress);
     for (int k = 0; k < c->n_caches && !code; k++) v->scores[k] = scores[k + 1];
     for (int k = 0; k < n; k++) gqa_session_free(sessions[k]);
-    free(tokens);
+    gqa_free(tokens);
     return code;
 }
 

@@ -183,7 +183,7 @@ static int eval_prompt(text_run *run, const settings *o, const char *prompt, siz
     int n;
     int32_t *tokens = text_tokenize(run->model, prompt, len, flags, &n);
     int status = tokens ? eval_tokens(run, o, tokens, n, r) : -1;
-    free(tokens);
+    gqa_free(tokens);
     return status;
 }
 
@@ -198,12 +198,12 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
         .max_tokens = o->text.max_tokens,
         .stop = o->text.stop.items,
         .n_stop = o->text.stop.n,
-        .tokenize_flags = GQA_TOKENIZE_NONE,
         .ignore_end = o->text.ignore_end,
     };
     if (!o->json && !o->no_echo && put(&out, prompt, len)) return finish_stdout();
     int status = eval_prompt(run, o, prompt, len, &prefill);
-    if (!status) status = gqa_generate(run->session, run->sampler, "", &go, put, &out, &r, &err);
+    if (!status)
+        status = gqa_generate_tokens(run->session, run->sampler, NULL, 0, &go, put, &out, &r, &err);
     int cancelled = status == GQA_ERR_CANCELLED, ok = !status || cancelled;
     if (cancelled) r.stop = GQA_STOP_CALLER;
     else if (err.code) fail("%s", err.message);

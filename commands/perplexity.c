@@ -35,7 +35,7 @@ static int perplexity(gqa_model *model, const settings *o, const char *text, siz
     if (!code && o->json) show_json(&result, n_chunks, chunk);
     else if (!code) show_text(&result, n_chunks, chunk);
     gqa_session_free(session);
-    free(tokens);
+    gqa_free(tokens);
     return code ? code : finish_stdout();
 }
 

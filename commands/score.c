@@ -19,28 +19,19 @@ static int argmax(const float *z, int n) {
     return top;
 }
 
-/* log(sum(exp(z))); max: the largest of z[n]. */
-static double log_sum_exp(const float *z, int n, float max) {
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += exp((double)(z[i] - max));
-    return (double)max + log(sum);
-}
-
 /* Adds a token with logits z[n]; base: those of the first session. */
 static void add_token(score *s, const float *base, const float *z, int n, int32_t token) {
-    int top = argmax(z, n);
-    double lse = log_sum_exp(z, n, z[top]), loss = lse - (double)z[token];
+    double lse = gqa_log_sum_exp(z, n), loss = lse - (double)z[token];
     s->loss += loss;
     s->squares += loss * loss;
     s->n++;
     if (base == z) return;
-    int base_top = argmax(base, n);
-    double base_lse = log_sum_exp(base, n, base[base_top]);
+    double base_lse = gqa_log_sum_exp(base, n);
     for (int i = 0; i < n; i++) {
         double log_p = (double)base[i] - base_lse;
         s->divergence += exp(log_p) * (log_p - ((double)z[i] - lse));
     }
-    s->same_top += top == base_top;
+    s->same_top += argmax(z, n) == argmax(base, n);
 }
 
 /* One chunk of n tokens in one session, whose logits of the second half go to logits. */
@@ -95,6 +86,6 @@ int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int 
     if (*n_chunks > 0) return tokens;
     if (n < 0) fail("%s", err.message);
     else fail("the text has %d tokens, expected at least one chunk of %d", n, chunk);
-    free(tokens);
+    gqa_free(tokens);
     return NULL;
 }

@@ -24,7 +24,7 @@ int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, i
                  score *scores, const char *progress);
 
 /* The tokens of a text, for score_chunks: whole chunks of it, at most max_chunks (0: all), for
- * free(). NULL after printing an error. */
+ * gqa_free(). NULL after printing an error. */
 int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int chunk,
                       int max_chunks, int *n_chunks);
 

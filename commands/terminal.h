@@ -29,7 +29,7 @@ typedef struct text_run {
 int text_open(text_run *run, const char *path, text_settings *settings);
 void text_close(text_run *run);
 
-/* Token ids of text[len], *n of them, for free(). NULL after printing an error. */
+/* Token ids of text[len], *n of them, for gqa_free(). NULL after printing an error. */
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                        int *n);
 

@@ -10,7 +10,7 @@ static int print_ids(const gqa_model *model, const char *text, size_t len, unsig
     if (n < 0) return fail("%s", err.message);
     for (int i = 0; i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     printf("\n");
-    free(ids);
+    gqa_free(ids);
     return finish_stdout();
 }
 

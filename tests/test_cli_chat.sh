@@ -12,7 +12,7 @@ printf '%s\n' "Hello" "/stats" "/nonsense" "" "The dog" "/save $tmp/s" "/reset" 
 check "exit code" test $? -eq 0
 check "two answers" test "$(wc -l <"$tmp/out")" -ge 2
 says "chatml template"
-says "no command /nonsense"
+says "unknown command /nonsense"
 says "/reset "
 says "(saved)"
 says "a new conversation"
@@ -24,7 +24,7 @@ test_case "a message that does not fit"
 echo "Hello there my friend, how do you do this fine day?" |
     "$run" chat "$m" -c 16 >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
-says "filled its context"
+says "context full"
 
 test_case "no template, nothing to say, wrong usage"
 expect 0 "no chat template" chat "$m" -i Hello -n 3
