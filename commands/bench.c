@@ -357,7 +357,7 @@ int command_bench(int argc, char **argv) {
     };
     const opt options[] = {
         {"--shape S", OPT_STRING, &o.shape, 0, 0,
-         "random weights of this shape instead of a file, as\n"
+         "random weights of this shape instead of a file, e.g.\n"
          "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000,type=q8_0"},
         {"-p N", OPT_INT, &o.prompt, 0, 1 << 20, "tokens of a prompt (default 512); 0: no test"},
         {"-n N", OPT_INT, &o.tokens, 0, 1 << 20, "tokens to generate (default 128); 0: no test"},

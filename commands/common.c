@@ -144,6 +144,7 @@ static void print_help(const char *usage, const opt *const *tables) {
             }
             putchar('\n');
         }
+    printf("  %-22s print this help\n", "--help");
 }
 
 /* Of "--top-k" in "--top-k K". */

@@ -46,7 +46,7 @@ int command_perplexity(int argc, char **argv) {
     gqa_model_options mo = {0};
     const opt options[] = {
         {"-f FILE", OPT_STRING, &o.file, 0, 0, "the text; -: standard input"},
-        {"-c N", OPT_INT, &o.session.context, 4, 1 << 20, "tokens a chunk (default 512)"},
+        {"-c N", OPT_INT, &o.session.context, 4, 1 << 20, "tokens per chunk (default 512)"},
         {"--chunks K", OPT_INT, &o.max_chunks, 0, 1 << 30, "at most K chunks (default 0: all)"},
         {"--kv TYPE", OPT_STRING, &o.session.kv, 0, 0, KV_HELP},
         {"-j N", OPT_INT, &o.session.n_threads, 0, 1024, THREADS_HELP},

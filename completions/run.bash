@@ -3,34 +3,34 @@ _gqa_run() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options values
     case ${COMP_WORDS[1]} in
         chat)
-            options="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet"
+            options="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
             values="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
         info)
-            options="-z --json"
+            options="-z --json --help"
             values="" ;;
         tokenize)
-            options="-i -f -z --no-bos --special"
+            options="-i -f -z --no-bos --special --help"
             values="-i" ;;
         perplexity)
-            options="-f -c --chunks --kv -j -z --no-repack --json"
+            options="-f -c --chunks --kv -j -z --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
         bench)
-            options="--shape -p -n --depths --batch -r -j --kv --no-repack -z -s --json --csv"
+            options="--shape -p -n --depths --batch -r -j --kv --no-repack -z -s --json --csv --help"
             values="--shape -p -n --depths --batch -r -j --kv -s" ;;
         compare)
-            options="--shape --kv-heads --pool --depths --kv -f -c --chunks --memory -n --prompt --reps -j -z --svg --csv --json --quiet"
+            options="--shape --kv-heads --pool --depths --kv -f -c --chunks --memory -n --prompt --reps -j -z --svg --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --kv -c --chunks --memory -n --prompt --reps -j" ;;
         convert)
-            options="--kv-heads --pool -f --samples --type -s -z --packed --quiet"
+            options="--kv-heads --pool -f --samples --type -s -z --packed --quiet --help"
             values="--kv-heads --pool --samples --type -s" ;;
         train)
-            options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet"
+            options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet --help"
             values="--shape --vocab --steps --name --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         uptrain)
-            options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet"
+            options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet --help"
             values="--kv-heads --pool --fraction --steps --distill --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         *)
-            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet"
+            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
             values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
     esac
     if ((COMP_CWORD == 1)); then
@@ -39,7 +39,7 @@ _gqa_run() {
         compopt +o default # a number or a name
         COMPREPLY=()
     elif [[ $word == -* ]]; then
-        COMPREPLY=($(compgen -W "$options --help" -- "$word"))
+        COMPREPLY=($(compgen -W "$options" -- "$word"))
     fi # else files, by default
 }
 complete -o default -F _gqa_run gqa-run ./run

@@ -96,7 +96,7 @@ _gqa_run() {
         compopt +o default # a number or a name
         COMPREPLY=()
     elif [[ $word == -* ]]; then
-        COMPREPLY=($(compgen -W "$options --help" -- "$word"))
+        COMPREPLY=($(compgen -W "$options" -- "$word"))
     fi # else files, by default
 }
 complete -o default -F _gqa_run gqa-run ./run
@@ -153,7 +153,7 @@ def zsh(commands):
     def function(c):
         lines = [f"_gqa_run_{c.name}() {{", "    _arguments -S \\"]
         lines += [f"        {specification(o)} \\" for o in c.options]
-        return "\n".join(lines + ["        '--help[show the options]' '*:FILE:_files'", "}"])
+        return "\n".join(lines + ["        '*:FILE:_files'", "}"])
 
     entries = ["        " + quote(c.name + ":" + c.summary.replace(":", "\\:")) for c in commands]
     text = ZSH_TEXT.replace("@FUNCTIONS@", "\n".join(function(c) for c in commands))
