@@ -57,14 +57,14 @@ same "$tmp/whole/m.gguf" "$tmp/stopped/m.gguf" "terminated and gone on with: oth
 # A run goes on with the text it began with, however small the difference; what it is measured on may change.
 m=$tmp/m.gguf
 expect 0 "stopped at step 5" train "$m" -f "$tmp/corpus.txt" $shape --steps 20 --stop-after 5
-expect 1 "m.gguf.state: the run that was saved learns from another text" train "$m" -f "$tmp/other.txt" $shape --steps 20
+expect 1 "m.gguf.state: the saved run learns from a different text" train "$m" -f "$tmp/other.txt" $shape --steps 20
 grep -q -- "--restart forgets it" "$tmp/err" && [ -e "$m.state" ] && ok || no "the way out is told and the state kept"
-expect 1 "another text" train "$m" -f "$tmp/corpus.txt" -f "$tmp/other.txt" $shape --steps 20
+expect 1 "a different text" train "$m" -f "$tmp/corpus.txt" -f "$tmp/other.txt" $shape --steps 20
 expect 0 "going on" train "$m" -f "$tmp/corpus.txt" --val "$tmp/other.txt" $shape --steps 20
 expect 0 "stopped at step 5" train "$tmp/r.gguf" -f "$tmp/corpus.txt" $shape --steps 20 --stop-after 5
 expect 0 "" train "$tmp/r.gguf" -f "$tmp/other.txt" $shape --steps 20 --restart --quiet
 expect 0 "stopped at step 5" uptrain "$m" "$tmp/u.gguf" -f "$tmp/corpus.txt" --kv-heads 1 --steps 20 --stop-after 5
-expect 1 "another text" uptrain "$m" "$tmp/u.gguf" -f "$tmp/other.txt" --kv-heads 1 --steps 20
+expect 1 "a different text" uptrain "$m" "$tmp/u.gguf" -f "$tmp/other.txt" --kv-heads 1 --steps 20
 expect 0 "going on" uptrain "$m" "$tmp/u.gguf" -f "$tmp/corpus.txt" --kv-heads 1 --steps 20
 
 # The log: five columns, with --val and without; one that cannot be written ends the run, but loses nothing.

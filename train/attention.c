@@ -1,130 +1,173 @@
-/* attention.c: grouped-query attention of whole sequences, forward and backward, as matrix products.
+/* attention.c: grouped-query attention of whole sequences, forward and backward, as matrix
+ * products.
  *
- * In a row of qkv the g query heads that share a KV head lie side by side, so a block of positions, seen as
- * [positions * g, head_dim], is one matrix: a product of it with K or V serves the whole group, and the sums over the
- * group in dK and dV are simply part of a product's inner length. K and V are never repeated.
+ * In a row of qkv the g query heads that share a KV head lie side by side, so a block of positions,
+ * seen as [positions * g, head_dim], is one matrix: a product of it with K or V serves the whole
+ * group, and the sums over the group in dK and dV are simply part of a product's inner length. K
+ * and V are never repeated.
  *
- *     S = scale Q K^T    P = softmax(S), causal    O = P V                                   Q: [positions * g, head_dim]
+ *     S = scale Q K^T    P = softmax(S), causal    O = P V             Q: [positions * g, head_dim]
  *     dV += P^T dO    dP = dO V^T    dS = P (dP - rowsum(dO O)) scale    dQ = dS K    dK += dS^T Q
  *
- * The forward pass keeps only the log-sum-exp of each row, from which the backward pass makes P again (Dao 2023,
- * "FlashAttention-2", section 3.1). Keys past the block's last position are left out of every product. */
+ * The forward pass keeps only the log-sum-exp of each row, from which the backward pass
+ * recomputes P (Dao 2023, "FlashAttention-2", section 3.1). Keys past the block's last position
+ * are left out of every product. */
 #include <math.h>
 #include <string.h>
 
 #include "train_internal.h"
 
-static int block_span(int group) {
-    int span = ATTENTION_ROWS / group;
-    return span < 1 ? 1 : span > ATTENTION_SPAN ? ATTENTION_SPAN : span;
-}
-
-static size_t block_rows(const net *n) {
-    int group = n->config.n_heads / n->config.n_kv_heads;
-    return (size_t)block_span(group) * (size_t)group;
-}
-
-size_t train_attention_scratch_floats(const net *n) {
-    size_t rows = block_rows(n);
-    return 2 * rows * (((size_t)n->length + 15) & ~(size_t)15) + 4 * rows * (size_t)n->config.head_dim;
-}
-
-/* Where a unit's data lie: rows of qkv, att and lse of its sequence, columns of its heads. */
-typedef struct place {
-    int group, hd, span, kv_head;
-    size_t first;                 /* token of position 0 */
-    size_t ld, q, k, v;           /* row length of qkv, columns of the group's queries and of K and V */
-    size_t ld_s;                  /* row length of scores */
+/* A unit of work, and where its data lie. Offsets are those of position 0. */
+typedef struct attention_unit {
+    size_t group, span;        /* query heads per KV head; positions per block */
+    size_t ld, q, k, v;        /* row length of qkv; offsets of the group's queries, of K, of V */
+    size_t ld_attn, attn;      /* row length of attn; offset of the group's heads */
+    size_t ld_lse, lse;        /* the same of lse */
+    size_t ld_scores;
     float scale;
-} place;
+} attention_unit;
 
-static place find_place(const net *n, int unit) {
-    place at = {.group = n->config.n_heads / n->config.n_kv_heads, .hd = n->config.head_dim};
-    at.span = block_span(at.group);
-    at.kv_head = unit % n->config.n_kv_heads;
-    at.first = (size_t)(unit / n->config.n_kv_heads) * (size_t)n->length;
-    at.ld = (size_t)n->qkv_dim;
-    at.q = (size_t)at.kv_head * (size_t)at.group * (size_t)at.hd;
-    at.k = (size_t)n->q_dim + (size_t)at.kv_head * (size_t)at.hd;
-    at.v = at.k + (size_t)n->kv_dim;
-    at.ld_s = ((size_t)n->length + 15) & ~(size_t)15;
-    at.scale = 1.0f / sqrtf((float)at.hd);
+static size_t group_of(const network *net) {
+    return net->config.n_heads / net->config.n_kv_heads;
+}
+
+static size_t block_span(const network *net) {
+    return min_size(max_size(ATTENTION_ROWS / group_of(net), 1), ATTENTION_SPAN);
+}
+
+static attention_unit find_unit(const network *net, int unit) {
+    size_t kv_head = unit % net->config.n_kv_heads, hd = net->head_dim, group = group_of(net);
+    size_t first = unit / net->config.n_kv_heads * net->length; /* token of position 0 */
+    attention_unit at = {.group = group, .span = block_span(net)};
+    at.ld = net->qkv_dim;
+    at.q = first * at.ld + kv_head * group * hd;
+    at.k = first * at.ld + net->q_dim + kv_head * hd;
+    at.v = at.k + net->kv_dim;
+    at.ld_attn = net->q_dim;
+    at.attn = first * at.ld_attn + kv_head * group * hd;
+    at.ld_lse = net->config.n_heads;
+    at.lse = first * at.ld_lse + kv_head * group;
+    at.ld_scores = round_up(net->length, 16);
+    at.scale = 1.0f / sqrtf((float)hd);
     return at;
 }
 
-/* Copies the group's heads of count positions between token rows (ld apart) and a block of its own. */
-static void gather(float *block, const float *rows, size_t ld, int count, const place *at) {
-    size_t width = (size_t)at->group * (size_t)at->hd;
-    for (int i = 0; i < count; i++) memcpy(block + (size_t)i * width, rows + (size_t)i * ld, width * sizeof *block);
-}
-static void scatter(float *rows, size_t ld, const float *block, int count, const place *at) {
-    size_t width = (size_t)at->group * (size_t)at->hd;
-    for (int i = 0; i < count; i++) memcpy(rows + (size_t)i * ld, block + (size_t)i * width, width * sizeof *block);
+/* A thread's scratch, behind that of sgemm: scores and rows of one block. */
+typedef struct attention_scratch {
+    float *S, *dS;            /* [block rows, ld_scores] scores, then probabilities */
+    float *Q, *O, *dO, *dQ;   /* [block rows, head_dim] */
+} attention_scratch;
+
+size_t train_attention_scratch(const network *net) {
+    size_t rows = block_span(net) * group_of(net);
+    size_t floats = 2 * rows * round_up(net->length, 16) + 4 * rows * net->head_dim;
+    return gqa_sgemm_scratch() + floats * sizeof(float);
 }
 
-void train_attention_forward(const pass *p, const net *n, const layer_acts *a, int unit, int thread) {
-    const place at = find_place(n, unit);
-    void *room = p->scratch[thread];
-    float *scratch = (float *)((char *)room + gqa_sgemm_scratch());
-    float *qkv = a->qkv + at.first * at.ld, *S = scratch, *Q = S + 2 * block_rows(n) * at.ld_s;
-    float *O = Q + block_rows(n) * (size_t)at.hd;
-    size_t hd = (size_t)at.hd, q_dim = (size_t)n->q_dim, heads = (size_t)n->config.n_heads;
-    for (int p0 = 0; p0 < n->length; p0 += at.span) {
-        int count = n->length - p0 < at.span ? n->length - p0 : at.span, rows = count * at.group, keys = p0 + count;
-        gather(Q, qkv + (size_t)p0 * at.ld + at.q, at.ld, count, &at);
-        p->k->sgemm(rows, keys, at.hd, Q, hd, 1, qkv + at.k, 1, at.ld, S, at.ld_s, 0, room);
-        for (int r = 0; r < rows; r++) {
-            float *s = S + (size_t)r * at.ld_s;
-            int position = p0 + r / at.group, seen = position + 1;
-            size_t head = (size_t)at.kv_head * (size_t)at.group + (size_t)(r % at.group);
-            a->lse[(at.first + (size_t)position) * heads + head] = p->k->softmax(s, seen, at.scale);
-            memset(s + seen, 0, (size_t)(keys - seen) * sizeof *s);
-        }
-        p->k->sgemm(rows, at.hd, keys, S, at.ld_s, 1, qkv + at.v, at.ld, 1, O, hd, 0, room);
-        scatter(a->att + (at.first + (size_t)p0) * q_dim + at.q, q_dim, O, count, &at);
+static attention_scratch find_scratch(const pass *p, const network *net, int thread) {
+    size_t rows = block_span(net) * group_of(net);
+    size_t scores = rows * round_up(net->length, 16), values = rows * net->head_dim;
+    attention_scratch s = {.S = (float *)((char *)p->scratch[thread] + gqa_sgemm_scratch())};
+    s.dS = s.S + scores;
+    s.Q = s.dS + scores;
+    s.O = s.Q + values;
+    s.dO = s.O + values;
+    s.dQ = s.dO + values;
+    return s;
+}
+
+/* A block of positions: rows of scores, and the keys that its last position sees. */
+typedef struct position_block {
+    size_t first, count, rows, keys;
+} position_block;
+
+static position_block find_block(const network *net, const attention_unit *at, size_t first) {
+    size_t count = min_size(net->length - first, at->span);
+    return (position_block){first, count, count * at->group, first + count};
+}
+
+/* Copies the group's heads of n positions, width floats each, between rows and a dense block. */
+static void gather(float *block, const float *rows, size_t ld, size_t n, size_t width) {
+    for (size_t i = 0; i < n; i++)
+        memcpy(block + i * width, rows + i * ld, width * sizeof *block);
+}
+static void scatter(float *rows, size_t ld, const float *block, size_t n, size_t width) {
+    for (size_t i = 0; i < n; i++)
+        memcpy(rows + i * ld, block + i * width, width * sizeof *block);
+}
+
+/* P from the scores in S; keeps the log-sum-exp of each row in lse. */
+static void forward_rows(const pass *p, const attention_unit *at, position_block b, float *S,
+                         float *lse) {
+    for (size_t r = 0; r < b.rows; r++) {
+        float *s = S + r * at->ld_scores;
+        size_t position = b.first + r / at->group, seen = position + 1;
+        lse[position * at->ld_lse + r % at->group] = p->k->softmax(s, seen, at->scale);
+        memset(s + seen, 0, (b.keys - seen) * sizeof *s);
     }
 }
 
-/* P from the scores in S, and dS from dP in dS, rows of one block. O and dO: [rows, head_dim]. */
-static void backward_rows(const pass *p, const layer_acts *a, const place *at, int p0, int rows, int keys, float *S,
-                          float *dS, const float *O, const float *dO) {
-    size_t heads = (size_t)p->net->config.n_heads;
-    for (int r = 0; r < rows; r++) {
-        float *s = S + (size_t)r * at->ld_s, *ds = dS + (size_t)r * at->ld_s;
-        int position = p0 + r / at->group, seen = position + 1;
-        size_t head = (size_t)at->kv_head * (size_t)at->group + (size_t)(r % at->group);
-        size_t row = (size_t)r * (size_t)at->hd;
-        p->k->softmax_from_lse(s, seen, at->scale, a->lse[(at->first + (size_t)position) * heads + head]);
-        p->k->softmax_grad(ds, s, seen, at->scale, p->k->dot(O + row, dO + row, at->hd));
-        memset(s + seen, 0, (size_t)(keys - seen) * sizeof *s);
-        memset(ds + seen, 0, (size_t)(keys - seen) * sizeof *ds);
+void train_attention_forward(const pass *p, const network *net, const layer_acts *acts, int unit,
+                             int thread) {
+    const attention_unit at = find_unit(net, unit);
+    const attention_scratch s = find_scratch(p, net, thread);
+    const float *K = acts->qkv + at.k, *V = acts->qkv + at.v;
+    size_t hd = net->head_dim, width = at.group * hd, ld = at.ld, ld_s = at.ld_scores;
+    for (size_t first = 0; first < net->length; first += at.span) {
+        const position_block b = find_block(net, &at, first);
+        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
+        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.Q, hd), transposed(K, ld),
+                                        s.S, ld_s, 0});
+        forward_rows(p, &at, b, s.S, acts->lse + at.lse);
+        train_product(p, thread, (gemm){b.rows, hd, b.keys, row_major(s.S, ld_s),
+                                        row_major(V, ld), s.O, hd, 0});
+        scatter(acts->attn + at.attn + first * at.ld_attn, at.ld_attn, s.O, b.count, width);
     }
 }
 
-void train_attention_backward(const pass *p, const layer_acts *a, int unit, int thread) {
-    const net *n = p->net;
-    const place at = find_place(n, unit);
-    void *room = p->scratch[thread];
-    float *scratch = (float *)((char *)room + gqa_sgemm_scratch());
-    size_t hd = (size_t)at.hd, q_dim = (size_t)n->q_dim, block = block_rows(n);
-    float *qkv = a->qkv + at.first * at.ld, *dqkv = p->b->dqkv + at.first * at.ld;
-    float *S = scratch, *dS = S + block * at.ld_s, *Q = dS + block * at.ld_s, *O = Q + block * hd, *dO = O + block * hd;
-    float *dQ = dO + block * hd;
-    for (int t = 0; t < n->length; t++) {
-        memset(dqkv + (size_t)t * at.ld + at.k, 0, hd * sizeof *dqkv);
-        memset(dqkv + (size_t)t * at.ld + at.v, 0, hd * sizeof *dqkv);
+/* P from the scores in S, and dS from dP in dS. */
+static void backward_rows(const pass *p, const attention_unit *at, position_block b,
+                          attention_scratch s, const float *lse) {
+    size_t hd = p->net->head_dim;
+    for (size_t r = 0; r < b.rows; r++) {
+        float *P = s.S + r * at->ld_scores, *dS = s.dS + r * at->ld_scores;
+        size_t position = b.first + r / at->group, seen = position + 1;
+        float delta = p->k->dot(s.O + r * hd, s.dO + r * hd, hd);
+        p->k->softmax_from_lse(P, seen, at->scale, lse[position * at->ld_lse + r % at->group]);
+        p->k->softmax_grad(dS, P, seen, at->scale, delta);
+        memset(P + seen, 0, (b.keys - seen) * sizeof *P);
+        memset(dS + seen, 0, (b.keys - seen) * sizeof *dS);
     }
-    for (int p0 = 0; p0 < n->length; p0 += at.span) {
-        int count = n->length - p0 < at.span ? n->length - p0 : at.span, rows = count * at.group, keys = p0 + count;
-        gather(Q, qkv + (size_t)p0 * at.ld + at.q, at.ld, count, &at);
-        gather(O, a->att + (at.first + (size_t)p0) * q_dim + at.q, q_dim, count, &at);
-        gather(dO, p->b->datt + (at.first + (size_t)p0) * q_dim + at.q, q_dim, count, &at);
-        p->k->sgemm(rows, keys, at.hd, Q, hd, 1, qkv + at.k, 1, at.ld, S, at.ld_s, 0, room);
-        p->k->sgemm(rows, keys, at.hd, dO, hd, 1, qkv + at.v, 1, at.ld, dS, at.ld_s, 0, room);
-        backward_rows(p, a, &at, p0, rows, keys, S, dS, O, dO);
-        p->k->sgemm(keys, at.hd, rows, S, 1, at.ld_s, dO, hd, 1, dqkv + at.v, at.ld, 1, room);
-        p->k->sgemm(keys, at.hd, rows, dS, 1, at.ld_s, Q, hd, 1, dqkv + at.k, at.ld, 1, room);
-        p->k->sgemm(rows, at.hd, keys, dS, at.ld_s, 1, qkv + at.k, at.ld, 1, dQ, hd, 0, room);
-        scatter(dqkv + (size_t)p0 * at.ld + at.q, at.ld, dQ, count, &at);
+}
+
+void train_attention_backward(const pass *p, const layer_acts *acts, int unit, int thread) {
+    const network *net = p->net;
+    const attention_unit at = find_unit(net, unit);
+    const attention_scratch s = find_scratch(p, net, thread);
+    const float *K = acts->qkv + at.k, *V = acts->qkv + at.v;
+    float *dQ = p->back->dqkv + at.q, *dK = p->back->dqkv + at.k, *dV = p->back->dqkv + at.v;
+    size_t hd = net->head_dim, width = at.group * hd, ld = at.ld, ld_s = at.ld_scores;
+    for (size_t t = 0; t < net->length; t++) {
+        memset(dK + t * ld, 0, hd * sizeof *dK);
+        memset(dV + t * ld, 0, hd * sizeof *dV);
+    }
+    for (size_t first = 0; first < net->length; first += at.span) {
+        const position_block b = find_block(net, &at, first);
+        const size_t out = at.attn + first * at.ld_attn;
+        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
+        gather(s.O, acts->attn + out, at.ld_attn, b.count, width);
+        gather(s.dO, p->back->dattn + out, at.ld_attn, b.count, width);
+        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.Q, hd), transposed(K, ld),
+                                        s.S, ld_s, 0});
+        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.dO, hd), transposed(V, ld),
+                                        s.dS, ld_s, 0});
+        backward_rows(p, &at, b, s, acts->lse + at.lse);
+        train_product(p, thread, (gemm){b.keys, hd, b.rows, transposed(s.S, ld_s),
+                                        row_major(s.dO, hd), dV, ld, 1});
+        train_product(p, thread, (gemm){b.keys, hd, b.rows, transposed(s.dS, ld_s),
+                                        row_major(s.Q, hd), dK, ld, 1});
+        train_product(p, thread, (gemm){b.rows, hd, b.keys, row_major(s.dS, ld_s),
+                                        row_major(K, ld), s.dQ, hd, 0});
+        scatter(dQ + first * ld, ld, s.dQ, b.count, width);
     }
 }

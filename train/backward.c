@@ -1,108 +1,119 @@
-/* backward.c: the backward pass, the forward pass read from its end. Gradients of weights are added to net.grads;
- * sums over tokens are formed in a fixed order, whatever the number of threads. */
+/* backward.c: the backward pass: the forward pass read from its end. Gradients of weights are added
+ * to net.grads; sums over tokens are formed in a fixed order, whatever the number of threads. */
 #include <string.h>
 
 #include "train_internal.h"
 
-static int pieces(int n, int piece) { return (n + piece - 1) / piece; }
-
 /* Through y = x W^T: dx [tokens, cols] = dy W, and dW [rows, cols] += dy^T x. */
-static void linear_grad(gqa_worker *w, const pass *p, float *dx, const float *dy, const float *x, size_t weights,
-                        int rows, int cols) {
-    size_t r = (size_t)rows, c = (size_t)cols;
-    const gemm g[2] = {{p->tokens, cols, rows, dy, r, 1, p->net->params + weights, c, 1, dx, c, 0},
-                       {rows, cols, p->tokens, dy, 1, r, x, c, 1, p->net->grads + weights, c, 1}};
-    train_products(w, p, g, 2);
+static void linear_backward(gqa_worker *me, const pass *p, float *dx, const float *dy,
+                            const float *x, size_t weights, size_t rows, size_t cols) {
+    const float *W = p->net->params + weights;
+    float *dW = p->net->grads + weights;
+    const gemm products[2] = {
+        {p->tokens, cols, rows, row_major(dy, rows), row_major(W, cols), dx, cols, 0},
+        {rows, cols, p->tokens, transposed(dy, rows), row_major(x, cols), dW, cols, 1},
+    };
+    train_products(me, p, products, 2);
 }
 
-/* Through a norm: adds to dx; the weight's gradient is summed over NORM_TOKENS tokens a unit, then over units. */
-static void norm_grad(gqa_worker *w, const pass *p, const float *x, size_t weights) {
-    const net *n = p->net;
-    size_t dim = (size_t)n->config.dim;
-    int units = pieces(p->tokens, NORM_TOKENS);
-    for_units(u, w, units) {
-        float *sum = p->b->partial + (size_t)u * dim;
+/* Through dnormed = norm(x): adds to dx. The weight's gradient is summed over NORM_TOKENS tokens
+ * per unit, then over units. */
+static void norm_backward(gqa_worker *me, const pass *p, const float *x, size_t weights) {
+    const network *net = p->net;
+    const backward_acts *back = p->back;
+    const float *gain = net->params + weights;
+    size_t dim = net->dim;
+    int units = ceil_div(p->tokens, NORM_TOKENS);
+    for_units(u, me, units) {
+        float *sum = back->partial + u * dim;
+        token_range r = unit_tokens(u, NORM_TOKENS, p->tokens);
         memset(sum, 0, dim * sizeof *sum);
-        for (int t = u * NORM_TOKENS; t < p->tokens && t < (u + 1) * NORM_TOKENS; t++)
-            p->k->rmsnorm_grad(p->b->dx + (size_t)t * dim, sum, p->b->dnormed + (size_t)t * dim, x + (size_t)t * dim,
-                               n->params + weights, n->config.dim, n->config.norm_eps);
+        for (size_t t = r.first; t < r.end; t++)
+            p->k->rmsnorm_grad(back->dx + t * dim, sum, back->dnormed + t * dim, x + t * dim,
+                               gain, dim, net->config.norm_eps);
     }
-    for_units(one, w, 1)
-        for (int u = 0; u < units; u++) p->k->add(n->grads + weights, p->b->partial + (size_t)u * dim, n->config.dim);
+    for_units(one, me, 1)
+        for (int u = 0; u < units; u++)
+            p->k->add(net->grads + weights, back->partial + u * dim, dim);
 }
 
-static void swiglu_back(gqa_worker *w, const pass *p, const layer_acts *a) {
-    int ffn = p->net->config.ffn_dim;
-    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
-        for (int t = u * ROW_TOKENS; t < p->tokens && t < (u + 1) * ROW_TOKENS; t++) {
-            const float *gu = a->gu + (size_t)t * 2 * (size_t)ffn;
-            float *dgu = p->b->dgu + (size_t)t * 2 * (size_t)ffn;
-            p->k->swiglu_grad(dgu, dgu + ffn, p->b->dhidden + (size_t)t * (size_t)ffn, gu, gu + ffn, ffn);
+static void swiglu_backward(gqa_worker *me, const pass *p, const layer_acts *acts) {
+    size_t ffn = p->net->ffn_dim;
+    for_units(u, me, ceil_div(p->tokens, ROW_TOKENS)) {
+        token_range r = unit_tokens(u, ROW_TOKENS, p->tokens);
+        for (size_t t = r.first; t < r.end; t++) {
+            const float *gate = acts->gate_up + t * 2 * ffn;
+            float *dgate = p->back->dgate_up + t * 2 * ffn;
+            p->k->swiglu_grad(dgate, dgate + ffn, p->back->dhidden + t * ffn, gate, gate + ffn,
+                              ffn);
         }
+    }
 }
 
-static void attention_back(gqa_worker *w, const pass *p, const layer_acts *a) {
-    const net *n = p->net;
-    for_units(u, w, p->n * n->config.n_kv_heads)
-        train_attention_backward(p, a, u, w->id);
-    for_units(u, w, pieces(p->tokens, ROW_TOKENS))
-        train_rotate(p, n, p->b->dqkv, u * ROW_TOKENS,
-                    (u + 1) * ROW_TOKENS < p->tokens ? (u + 1) * ROW_TOKENS : p->tokens, 1);
+static void attention_backward(gqa_worker *me, const pass *p, const layer_acts *acts) {
+    for_units(u, me, p->n * p->net->config.n_kv_heads)
+        train_attention_backward(p, acts, u, me->id);
+    for_units(u, me, ceil_div(p->tokens, ROW_TOKENS))
+        train_rotate(p, p->net, p->back->dqkv, unit_tokens(u, ROW_TOKENS, p->tokens), 1);
 }
 
-/* The gradient of what a site gave to the residual stream: b->dx, or out with what was dropped left out. out may be b->dx. */
-static const float *site_grad(gqa_worker *w, const pass *p, int site, float *out) {
-    int dim = p->net->config.dim;
-    if (p->drop.share == 0) return p->b->dx;
-    for_units(u, w, pieces(p->tokens, ROW_TOKENS)) {
-        int from = u * ROW_TOKENS, count = p->tokens - from < ROW_TOKENS ? p->tokens - from : ROW_TOKENS;
-        size_t at = (size_t)from * (size_t)dim;
-        train_dropout_rows(&p->drop, site, from, count, p->b->dx + at, out + at, dim, 0);
+/* The gradient of what a site added to the residual stream: dx itself, or, with dropout, dx times
+ * its factors in out (which may be dx). */
+static const float *dropout_backward(gqa_worker *me, const pass *p, int site, float *out) {
+    const float *dx = p->back->dx;
+    size_t dim = p->net->dim;
+    if (p->drop.share == 0) return dx;
+    for_units(u, me, ceil_div(p->tokens, ROW_TOKENS)) {
+        token_range r = unit_tokens(u, ROW_TOKENS, p->tokens);
+        size_t at = r.first * dim;
+        train_dropout_rows(&p->drop, site, r.first, r.end - r.first, dx + at, out + at, dim, 0);
     }
     return out;
 }
 
-/* A unit owns some columns of the embedding and walks over all tokens, so the order of the sums is fixed. */
-static void embedding_back(gqa_worker *w, const pass *p) {
-    const net *n = p->net;
+/* A unit owns some columns of the embedding and walks over all tokens: the order of sums is
+ * fixed. */
+static void embedding_backward(gqa_worker *me, const pass *p) {
     enum { COLUMNS = 32 };
-    size_t dim = (size_t)n->config.dim;
-    for_units(u, w, pieces(n->config.dim, COLUMNS)) {
-        size_t from = (size_t)u * COLUMNS;
-        int count = dim - from < COLUMNS ? (int)(dim - from) : COLUMNS;
-        for (int t = 0; t < p->tokens; t++) {
-            size_t token = (size_t)p->input[(size_t)(t / n->length) * ((size_t)n->length + 1) + (size_t)(t % n->length)];
-            p->k->add(n->grads + n->embedding + token * dim + from, p->b->dx + (size_t)t * dim + from, count);
-        }
+    const network *net = p->net;
+    size_t dim = net->dim, tokens = p->tokens;
+    for_units(u, me, ceil_div(net->config.dim, COLUMNS)) {
+        size_t from = u * COLUMNS, count = min_size(dim - from, COLUMNS);
+        float *gradient = net->grads + net->embedding + from;
+        for (size_t t = 0; t < tokens; t++)
+            p->k->add(gradient + *pass_token(p, t) * dim, p->back->dx + t * dim + from, count);
     }
 }
 
-static void clear_dx(gqa_worker *w, const pass *p) {
-    size_t dim = (size_t)p->net->config.dim;
-    for_units(u, w, p->n)
-        memset(p->b->dx + (size_t)u * (size_t)p->net->length * dim, 0,
-               (size_t)p->net->length * dim * sizeof *p->b->dx);
+static void clear_dx(gqa_worker *me, const pass *p) {
+    size_t count = p->net->length * p->net->dim;
+    for_units(u, me, p->n)
+        memset(p->back->dx + u * count, 0, count * sizeof *p->back->dx);
 }
 
-/* After train_pass_forward and train_pass_loss. b->dx is the gradient of the residual stream all the way down. */
-void train_pass_backward(gqa_worker *w, const pass *p) {
-    const net *n = p->net;
-    const backward *b = p->b;
-    const gqa_config *c = &n->config;
-    clear_dx(w, p);
-    norm_grad(w, p, n->x, n->output_norm);
-    for (int l = c->n_layers - 1; l >= 0; l--) {
-        const layer_acts *a = &n->acts[l];
-        const layer_offsets *o = &n->layers[l];
-        linear_grad(w, p, b->dhidden, site_grad(w, p, 2 + 2 * l, b->dnormed), a->hidden, o->wdown, c->dim, c->ffn_dim);
-        swiglu_back(w, p, a);
-        linear_grad(w, p, b->dnormed, b->dgu, a->normed2, o->wgu, 2 * c->ffn_dim, c->dim);
-        norm_grad(w, p, a->mid, o->ffn_norm);
-        linear_grad(w, p, b->datt, site_grad(w, p, 1 + 2 * l, b->dnormed), a->att, o->wo, c->dim, n->q_dim);
-        attention_back(w, p, a);
-        linear_grad(w, p, b->dnormed, b->dqkv, a->normed, o->wqkv, n->qkv_dim, c->dim);
-        norm_grad(w, p, a->x, o->attn_norm);
+/* After train_pass_forward and train_pass_loss, which leaves the gradient of net->final in
+ * back->dnormed. back->dx is the gradient of the residual stream all the way down. */
+void train_pass_backward(gqa_worker *me, const pass *p) {
+    const network *net = p->net;
+    const backward_acts *b = p->back;
+    const size_t dim = net->dim, ffn = net->ffn_dim;
+    const float *dy;
+    clear_dx(me, p);
+    norm_backward(me, p, net->x, net->output_norm);
+    for (int l = net->config.n_layers - 1; l >= 0; l--) {
+        const layer_acts *a = &net->acts[l];
+        const layer_offsets *layer = &net->layers[l];
+        dy = dropout_backward(me, p, 2 + 2 * l, b->dnormed);
+        linear_backward(me, p, b->dhidden, dy, a->hidden, layer->w_down, dim, ffn);
+        swiglu_backward(me, p, a);
+        linear_backward(me, p, b->dnormed, b->dgate_up, a->normed2, layer->w_gate_up, 2 * ffn, dim);
+        norm_backward(me, p, a->mid, layer->ffn_norm);
+        dy = dropout_backward(me, p, 1 + 2 * l, b->dnormed);
+        linear_backward(me, p, b->dattn, dy, a->attn, layer->wo, dim, net->q_dim);
+        attention_backward(me, p, a);
+        linear_backward(me, p, b->dnormed, b->dqkv, a->normed, layer->wqkv, net->qkv_dim, dim);
+        norm_backward(me, p, a->x, layer->attn_norm);
     }
-    site_grad(w, p, 0, b->dx);
-    embedding_back(w, p);
+    dropout_backward(me, p, 0, b->dx);
+    embedding_backward(me, p);
 }

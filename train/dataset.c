@@ -1,17 +1,22 @@
-/* dataset.c: a text as documents, documents as tokens, and the order in which training visits them. */
+/* dataset.c: a text as documents, documents as tokens, and the order in which training visits
+ * them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/hash.h"
 #include "train_internal.h"
 
+/* ---- documents ------------------------------------------------------------------------------- */
+
 static int is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 /* The next GQA_DOCUMENT_END in text[len], or its end. */
-static size_t find_end(const char *text, size_t len) {
+static size_t find_document_end(const char *text, size_t len) {
     size_t mark = strlen(GQA_DOCUMENT_END);
-    for (const char *p = text; (p = memchr(p, '<', len - (size_t)(p - text))); p++) {
-        size_t at = (size_t)(p - text);
+    for (size_t at = 0; at + mark <= len; at++) {
+        const char *p = memchr(text + at, '<', len - at);
+        if (!p) break;
+        at = (size_t)(p - text);
         if (len - at >= mark && !memcmp(p, GQA_DOCUMENT_END, mark)) return at;
     }
     return len;
@@ -19,7 +24,7 @@ static size_t find_end(const char *text, size_t len) {
 
 int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc) {
     while (*at < len) {
-        size_t from = *at, to = from + find_end(text + from, len - from);
+        size_t from = *at, to = from + find_document_end(text + from, len - from);
         *at = to < len ? to + strlen(GQA_DOCUMENT_END) : len;
         while (from < to && is_space(text[from])) from++;
         while (to > from && is_space(text[to - 1])) to--;
@@ -29,22 +34,40 @@ int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc
     return 0;
 }
 
-int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len, gqa_error *err) {
+/* ---- tokens ---------------------------------------------------------------------------------- */
+
+/* Appends BOS, the document's tokens and EOS; there is space for as many as it has bytes. */
+static int add_document(gqa_dataset *d, const gqa_vocab *vocab, gqa_bytes doc, gqa_error *err) {
+    int32_t *out = d->tokens + d->n_tokens;
+    size_t size = (size_t)doc.size;
+    if (size > INT32_MAX / 2)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "a document of %zu bytes is too long", size);
+    int capacity = (int)size + 1;
+    int n = gqa_vocab_tokenize(vocab, doc.data, size, 0, out + 1, capacity, err);
+    if (n < 0) return n;
+    if (n > capacity)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                        "a document of %zu bytes has %d tokens: cannot train on a vocabulary with "
+                        "more tokens than bytes", size, n);
+    out[0] = gqa_vocab_bos(vocab);
+    out[1 + n] = gqa_vocab_eos(vocab);
+    d->n_tokens += n + 2;
+    d->n_bytes += size;
+    d->n_documents++;
+    return 0;
+}
+
+int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len,
+                    gqa_error *err) {
     gqa_bytes doc;
-    int32_t *tokens = realloc(d->tokens, sizeof *tokens * (d->n_tokens + 2 * len + 16)); /* shrunk below */
-    if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes of text", len);
+    size_t at = 0, capacity = d->n_tokens + 2 * len + 16; /* shrunk below */
+    int32_t *tokens = realloc(d->tokens, sizeof *tokens * capacity);
+    if (!tokens)
+        return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes of text", len);
     d->tokens = tokens;
-    for (size_t at = 0; train_next_document(text, len, &at, &doc);) {
-        if (doc.size > INT32_MAX / 2) return gqa_fail(err, GQA_ERR_ARGUMENT, "a document of %llu bytes is too long", (unsigned long long)doc.size);
-        tokens[d->n_tokens] = gqa_vocab_bos(vocab);
-        int n = gqa_vocab_tokenize(vocab, doc.data, (size_t)doc.size, 0, tokens + d->n_tokens + 1, (int)doc.size + 1, err);
-        if (n < 0) return n;
-        if (n > (int)doc.size + 1)
-            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%d tokens for a document of %llu bytes: a vocabulary that spells with more tokens than bytes cannot be trained on", n, (unsigned long long)doc.size);
-        tokens[d->n_tokens + 1 + (size_t)n] = gqa_vocab_eos(vocab);
-        d->n_tokens += (size_t)n + 2;
-        d->n_bytes += doc.size;
-        d->n_documents++;
+    while (train_next_document(text, len, &at, &doc)) {
+        int e = add_document(d, vocab, doc, err);
+        if (e) return e;
     }
     tokens = realloc(d->tokens, sizeof *tokens * (d->n_tokens + 1));
     if (tokens) d->tokens = tokens;
@@ -53,32 +76,41 @@ int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, si
 
 void gqa_dataset_free(gqa_dataset *d) {
     free(d->tokens);
-    memset(d, 0, sizeof *d);
+    *d = (gqa_dataset){0};
 }
 
 uint64_t gqa_dataset_fingerprint(const gqa_dataset *d) {
-    return gqa_hash(0xCBF29CE484222325u ^ d->n_tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
+    uint64_t start = 0xCBF29CE484222325u ^ d->n_tokens;
+    return gqa_hash(start, d->tokens, d->n_tokens * sizeof *d->tokens);
 }
 
-/* A permutation of 0..n-1: multiplications and shifts are bijections of k bits; results outside go round again. */
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* A permutation of 0..n-1: multiplications and shifts are bijections of k bits; results outside are
+ * permuted again. */
 static uint64_t permute(uint64_t i, uint64_t n, uint64_t seed) {
     int bits = 1;
     while (bits < 63 && (1ull << bits) < n) bits++;
     uint64_t mask = (1ull << bits) - 1, key = gqa_random_at(seed, n);
-    do
+    do {
         for (uint64_t round = 0; round < 4; round++) {
-            i = ((i ^ (key >> (8 * round))) * (gqa_random_at(seed, round) | 1)) & mask;
+            uint64_t odd = gqa_random_at(seed, round) | 1;
+            i = ((i ^ (key >> (8 * round))) * odd) & mask;
             i ^= i >> ((bits + 1) / 2);
         }
-    while (i >= n);
+    } while (i >= n);
     return i;
 }
 
 size_t gqa_dataset_window(const gqa_dataset *d, int length, uint64_t seed, uint64_t index) {
-    uint64_t windows = (d->n_tokens - 1) / (uint64_t)length, spare = d->n_tokens - 1 - windows * (uint64_t)length;
-    uint64_t slack = windows > 1 ? (uint64_t)length : spare + 1;
-    if (windows > 1) windows--; /* so that every offset below length leaves whole windows */
-    uint64_t turn = index / windows;
-    uint64_t offset = gqa_random_at(seed + 1, turn) % slack;
-    return (size_t)(offset + permute(index % windows, windows, gqa_random_at(seed, turn)) * (uint64_t)length);
+    uint64_t step = (uint64_t)length, last = d->n_tokens - 1;
+    uint64_t windows = last / step, offsets = last % step + 1;
+    if (windows > 1) { /* one less, so that every offset below length leaves whole windows */
+        windows--;
+        offsets = step;
+    }
+    uint64_t epoch = index / windows;
+    uint64_t offset = gqa_random_at(seed + 1, epoch) % offsets;
+    uint64_t window = permute(index % windows, windows, gqa_random_at(seed, epoch));
+    return (size_t)(offset + window * step);
 }

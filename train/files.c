@@ -1,5 +1,4 @@
-/* files.c: a model in training as a GGUF file: for the runtime, and for going on later. */
-#include <math.h>
+/* files.c: a model in training as a GGUF file: for the runtime, and for resuming. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,40 +6,46 @@
 #include "../kernels/tensor.h"
 #include "train_internal.h"
 
+/* Version of the files of gqa_trainer_save. 1 (files without the key): no fingerprint of the
+ * text. */
+enum { STATE_VERSION = 2 };
+
 /* Options in a file; micro-batches decide the order of sums and so belong to them. */
-typedef struct field {
+typedef struct option_field {
     const char *key;
     int is_float;
     size_t offset;
-} field;
+} option_field;
+
+static const option_field option_fields[] = {
 #define INT_FIELD(name) {"gqa.train." #name, 0, offsetof(gqa_train_options, name)}
 #define FLOAT_FIELD(name) {"gqa.train." #name, 1, offsetof(gqa_train_options, name)}
-static const field fields[] = {
-    INT_FIELD(steps), INT_FIELD(batch), INT_FIELD(micro_batch), INT_FIELD(length), FLOAT_FIELD(rate), FLOAT_FIELD(rate_end),
-    INT_FIELD(warmup), FLOAT_FIELD(beta1), FLOAT_FIELD(beta2), FLOAT_FIELD(decay), FLOAT_FIELD(clip), FLOAT_FIELD(distill),
+    INT_FIELD(steps), INT_FIELD(batch), INT_FIELD(micro_batch), INT_FIELD(length),
+    FLOAT_FIELD(rate), FLOAT_FIELD(rate_end), INT_FIELD(warmup), FLOAT_FIELD(beta1),
+    FLOAT_FIELD(beta2), FLOAT_FIELD(decay), FLOAT_FIELD(clip), FLOAT_FIELD(distill),
     FLOAT_FIELD(dropout),
 };
-enum { N_FIELDS = sizeof fields / sizeof *fields };
-
-/* Of the files of gqa_trainer_save. 1 (files without the key): no fingerprint of the text. */
-enum { STATE_VERSION = 2 };
+enum { N_OPTION_FIELDS = sizeof option_fields / sizeof *option_fields };
 
 static void put_options(gguf_writer *w, const gqa_train_options *o) {
-    for (int i = 0; i < N_FIELDS; i++) {
-        const char *value = (const char *)o + fields[i].offset;
-        if (fields[i].is_float) gguf_put_float(w, fields[i].key, (double)*(const float *)(const void *)value);
-        else gguf_put_int(w, fields[i].key, GGUF_I32, *(const int *)(const void *)value);
+    for (int i = 0; i < N_OPTION_FIELDS; i++) {
+        const option_field *f = &option_fields[i];
+        const void *value = (const char *)o + f->offset;
+        if (f->is_float) gguf_put_float(w, f->key, (double)*(const float *)value);
+        else gguf_put_int(w, f->key, GGUF_I32, *(const int *)value);
     }
     gguf_put_int(w, "gqa.train.seed", GGUF_I64, (int64_t)o->seed);
 }
 
 int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *o, gqa_error *err) {
     memset(o, 0, sizeof *o);
-    for (int i = 0; i < N_FIELDS; i++) {
-        char *value = (char *)o + fields[i].offset;
-        int status = fields[i].is_float ? gguf_get_float(c, fields[i].key, (float *)(void *)value, err)
-                                        : gguf_get_int(c, fields[i].key, INT32_MIN, INT32_MAX, (int *)(void *)value, err);
-        if (status < 0 || (status > 0 && i == 0)) return status; /* others may be missing in a file from before they existed: 0 */
+    for (int i = 0; i < N_OPTION_FIELDS; i++) {
+        const option_field *f = &option_fields[i];
+        void *value = (char *)o + f->offset;
+        int status = f->is_float ? gguf_get_float(c, f->key, value, err)
+                                 : gguf_get_int(c, f->key, INT32_MIN, INT32_MAX, value, err);
+        /* Only the first must be there: older files lack options that did not exist yet. */
+        if (status < 0 || (status > 0 && i == 0)) return status;
     }
     const gguf_entry *seed = gguf_find(c, "gqa.train.seed");
     if (!seed) return 1;
@@ -48,28 +53,32 @@ int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *o, gqa_er
     return 0;
 }
 
-static void declare(gguf_writer *w, const net *n, int type) {
-    for (int i = 0; i < n->n_weights; i++) {
-        const weight *x = &n->weights[i];
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void declare_weights(gguf_writer *w, const network *net, int type) {
+    for (int i = 0; i < net->n_weights; i++) {
+        const weight *x = &net->weights[i];
         uint64_t dims[2] = {(uint64_t)x->cols, (uint64_t)x->rows};
-        gguf_declare_tensor(w, x->name, x->rows == 1 ? GQA_TYPE_F32 : type, x->rows == 1 ? 1 : 2, dims);
+        int is_vector = x->rows == 1;
+        gguf_declare_tensor(w, x->name, is_vector ? GQA_TYPE_F32 : type, is_vector ? 1 : 2, dims);
     }
 }
 
-static void write_weights(gguf_writer *w, const net *n, int type, uint8_t *room) {
-    for (int i = 0; i < n->n_weights; i++) {
-        const weight *x = &n->weights[i];
-        size_t count = (size_t)x->rows * (size_t)x->cols;
+static void write_weights(gguf_writer *w, const network *net, int type, uint8_t *buf) {
+    for (int i = 0; i < net->n_weights; i++) {
+        const weight *x = &net->weights[i];
+        const float *values = net->params + x->offset;
         if (x->rows > 1 && type != GQA_TYPE_F32) {
-            gqa_quantize(type, n->params + x->offset, room, count);
-            gguf_write_tensor_data(w, room, (size_t)gqa_type_bytes(type, count));
+            gqa_quantize(type, values, buf, x->count);
+            gguf_write_tensor_data(w, buf, (size_t)gqa_type_bytes(type, x->count));
         } else {
-            gguf_write_tensor_data(w, n->params + x->offset, count * sizeof(float));
+            gguf_write_tensor_data(w, values, x->count * sizeof(float));
         }
     }
 }
 
-static gguf_writer *begin(const gqa_trainer *t, const gqa_vocab *vocab, const char *path, gqa_error *err) {
+static gguf_writer *begin_file(const gqa_trainer *t, const gqa_vocab *vocab, const char *path,
+                               gqa_error *err) {
     gguf_writer *w = gguf_writer_new(path, err);
     if (!w) return NULL;
     gguf_put_config(w, &t->net.config);
@@ -79,94 +88,132 @@ static gguf_writer *begin(const gqa_trainer *t, const gqa_vocab *vocab, const ch
     return w;
 }
 
-int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type, const gqa_train_record *record, const char *path,
-                       gqa_error *err) {
-    size_t most = 0, block = (size_t)gqa_type_info_of(type)->block;
-    for (int i = 0; i < t->net.n_weights; i++) {
-        const weight *x = &t->net.weights[i];
-        size_t count = (size_t)x->rows * (size_t)x->cols;
-        if (x->rows > 1 && (size_t)x->cols % block)
-            return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: rows of %d values cannot be stored as %s, whose blocks have %zu", x->name, x->cols, gqa_type_name(type), block);
-        if (count > most) most = count;
+static void put_record(gguf_writer *w, const gqa_train_record *record) {
+    const gqa_validation *v = record->validation;
+    if (record->command)
+        gguf_put_string(w, "gqa.train.command", record->command, strlen(record->command));
+    if (v) {
+        gguf_put_float(w, "gqa.train.nats_per_token", v->nats_per_token);
+        gguf_put_float(w, "gqa.train.bits_per_byte", v->bits_per_byte);
     }
-    uint8_t *room = malloc(most * sizeof(float));
-    if (!room) return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for a tensor of %zu values", path, most);
-    gguf_writer *w = begin(t, vocab, path, err);
-    if (!w) {
-        free(room);
-        return GQA_ERR_IO;
-    }
-    if (record && record->command) gguf_put_string(w, "gqa.train.command", record->command, strlen(record->command));
-    if (record && record->validation) {
-        gguf_put_float(w, "gqa.train.nats_per_token", record->validation->nats_per_token);
-        gguf_put_float(w, "gqa.train.bits_per_byte", record->validation->bits_per_byte);
-    }
-    declare(w, &t->net, type);
-    write_weights(w, &t->net, type, room);
-    free(room);
-    return gguf_finish(w, err);
 }
 
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path, gqa_error *err) {
-    gguf_writer *w = begin(t, vocab, path, err);
+/* Whether every matrix has rows of whole blocks of that type; *largest: of a tensor, in values. */
+static int check_type(const network *net, gqa_type type, size_t *largest, gqa_error *err) {
+    int block = gqa_type_info_of(type)->block;
+    *largest = 0;
+    for (int i = 0; i < net->n_weights; i++) {
+        const weight *x = &net->weights[i];
+        if (x->rows > 1 && x->cols % block)
+            return gqa_fail(err, GQA_ERR_ARGUMENT,
+                            "%s: rows of %d values cannot be stored as %s, whose blocks have %d",
+                            x->name, x->cols, gqa_type_name(type), block);
+        *largest = max_size(*largest, x->count);
+    }
+    return 0;
+}
+
+int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type,
+                       const gqa_train_record *record, const char *path, gqa_error *err) {
+    size_t largest;
+    int e = check_type(&t->net, type, &largest, err);
+    if (e) return e;
+    uint8_t *buf = malloc(largest * sizeof(float));
+    if (!buf)
+        return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for a tensor of %zu values", path,
+                        largest);
+    gguf_writer *w = begin_file(t, vocab, path, err);
+    if (w) {
+        if (record) put_record(w, record);
+        declare_weights(w, &t->net, type);
+        write_weights(w, &t->net, type, buf);
+    }
+    free(buf);
+    return w ? gguf_finish(w, err) : GQA_ERR_IO;
+}
+
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path,
+                     gqa_error *err) {
+    gguf_writer *w = begin_file(t, vocab, path, err);
     uint64_t n = t->net.n_params;
     if (!w) return GQA_ERR_IO;
     gguf_put_int(w, "gqa.train.state_version", GGUF_I32, STATE_VERSION);
     gguf_put_int(w, "gqa.train.text", GGUF_I64, (int64_t)text);
-    declare(w, &t->net, GQA_TYPE_F32);
+    declare_weights(w, &t->net, GQA_TYPE_F32);
     gguf_declare_tensor(w, "optimizer.m", GQA_TYPE_F32, 1, &n);
     gguf_declare_tensor(w, "optimizer.v", GQA_TYPE_F32, 1, &n);
     write_weights(w, &t->net, GQA_TYPE_F32, NULL);
-    gguf_write_tensor_data(w, t->m, (size_t)n * sizeof(float));
-    gguf_write_tensor_data(w, t->v, (size_t)n * sizeof(float));
+    gguf_write_tensor_data(w, t->m, t->net.n_params * sizeof(float));
+    gguf_write_tensor_data(w, t->v, t->net.n_params * sizeof(float));
     return gguf_finish(w, err);
 }
 
-/* The first option that differs, or NULL. */
-static const char *difference(const gqa_train_options *a, const gqa_train_options *b) {
-    for (int i = 0; i < N_FIELDS; i++)
-        if (memcmp((const char *)a + fields[i].offset, (const char *)b + fields[i].offset, 4)) return fields[i].key;
-    return a->seed != b->seed ? "gqa.train.seed" : NULL;
+/* ---- resuming -------------------------------------------------------------------------------- */
+
+static int check_options(const gqa_checkpoint *c, const gqa_train_options *now,
+                         const gqa_train_options *saved, gqa_error *err) {
+    const char *different = now->seed != saved->seed ? "gqa.train.seed" : NULL;
+    for (int i = N_OPTION_FIELDS - 1; i >= 0; i--) {
+        size_t at = option_fields[i].offset;
+        if (memcmp((const char *)now + at, (const char *)saved + at, 4))
+            different = option_fields[i].key;
+    }
+    if (!different) return 0;
+    return gqa_fail(err, GQA_ERR_ARGUMENT,
+                    "%s: the saved run has a different %s; it cannot be resumed with these options",
+                    c->path, different);
 }
 
-/* Whether the saved run learns from that text. */
+static int same_shape(const gqa_config *a, const gqa_config *b) {
+    return a->dim == b->dim && a->n_layers == b->n_layers && a->n_heads == b->n_heads &&
+           a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim &&
+           a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size &&
+           a->tied_embeddings == b->tied_embeddings;
+}
+
 static int check_text(const gqa_checkpoint *c, uint64_t text, gqa_error *err) {
-    int version = 1, status = gguf_get_int(c, "gqa.train.state_version", 1, INT32_MAX, &version, err);
+    int version = 1;
+    int status = gguf_get_int(c, "gqa.train.state_version", 1, INT32_MAX, &version, err);
     if (status < 0) return status;
     if (version != STATE_VERSION)
-        return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%s: a saved training run of version %d, expected %d%s", c->path, version, STATE_VERSION,
-                        version < STATE_VERSION ? ": it does not tell which text it learns from" : "");
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                        "%s: expected a saved run of version %d, got version %d%s", c->path,
+                        STATE_VERSION, version,
+                        version < STATE_VERSION ? ", which does not record its text" : "");
     const gguf_entry *saved = gguf_find(c, "gqa.train.text");
     if (!saved || saved->type != GGUF_I64)
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: metadata gqa.train.text: expected an i64, got %s", c->path, saved ? "another type" : "nothing");
-    if ((uint64_t)saved->i != text)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the run that was saved learns from another text: expected tokens of fingerprint %016llx, got %016llx",
-                        c->path, (unsigned long long)saved->i, (unsigned long long)text);
-    return 0;
+        return gqa_fail(err, GQA_ERR_FORMAT,
+                        "%s: metadata gqa.train.text: expected an i64, got %s", c->path,
+                        saved ? "another type" : "nothing");
+    if ((uint64_t)saved->i == text) return 0;
+    return gqa_fail(err, GQA_ERR_ARGUMENT,
+                    "%s: the saved run learns from a different text: expected tokens with "
+                    "fingerprint %016llx, got %016llx", c->path, (unsigned long long)saved->i,
+                    (unsigned long long)text);
+}
+
+/* Whether that tensor holds a moment of every weight. */
+static int is_moment(const gqa_trainer *t, const gqa_tensor *moment) {
+    return moment->type == GQA_TYPE_F32 && moment->size == t->net.n_params * sizeof(float);
 }
 
 int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err) {
-    gqa_train_options o;
-    const gqa_config *a = &t->net.config, *b = &c->config;
-    int step = 0, status = gqa_train_options_read(c, &o, err);
+    gqa_train_options saved;
+    const gqa_tensor *m = gqa_checkpoint_tensor(c, "optimizer.m");
+    const gqa_tensor *v = gqa_checkpoint_tensor(c, "optimizer.v");
+    int step = 0, status = gqa_train_options_read(c, &saved, err);
     if (!status) status = gguf_get_int(c, "gqa.train.step", 0, INT32_MAX, &step, err);
-    const gqa_tensor *m = gqa_checkpoint_tensor(c, "optimizer.m"), *v = gqa_checkpoint_tensor(c, "optimizer.v");
-    size_t bytes = t->net.n_params * sizeof(float);
     if (status > 0 || (!status && (!m || !v)))
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved training run", c->path);
+    if (!status) status = check_options(c, &t->opt, &saved, err);
     if (status) return status;
-    const char *differs = difference(&t->opt, &o);
-    if (differs) return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the run that was saved has another %s; it cannot be continued with these options", c->path, differs);
-    if (a->dim != b->dim || a->n_layers != b->n_layers || a->n_heads != b->n_heads || a->n_kv_heads != b->n_kv_heads ||
-        a->head_dim != b->head_dim || a->ffn_dim != b->ffn_dim || a->vocab_size != b->vocab_size ||
-        a->tied_embeddings != b->tied_embeddings || m->size != bytes || v->size != bytes || m->type != GQA_TYPE_F32 || v->type != GQA_TYPE_F32)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the run that was saved has another shape", c->path);
+    if (!same_shape(&t->net.config, &c->config) || !is_moment(t, m) || !is_moment(t, v))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the saved run has a different shape", c->path);
     status = check_text(c, text, err);
+    if (!status) status = train_net_load(&t->net, c, err);
     if (status) return status;
-    status = train_net_load(&t->net, c, err);
-    if (status) return status;
-    memcpy(t->m, m->data, bytes);
-    memcpy(t->v, v->data, bytes);
+    memcpy(t->m, m->data, (size_t)m->size);
+    memcpy(t->v, v->data, (size_t)v->size);
     t->step = step;
     return 0;
 }

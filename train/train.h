@@ -1,23 +1,26 @@
-/* train.h: training LLaMA-style models with any number of KV heads on the CPU. The runtime never depends on it.
+/* train.h: training LLaMA-style models with any number of KV heads on the CPU. The runtime never
+ * depends on it.
  *
- *     text -> gqa_bpe_train -> gqa_vocab -> gqa_dataset -> gqa_trainer_step ... -> gqa_trainer_export -> model.gguf
+ *     text -> gqa_bpe_train -> gqa_vocab -> gqa_dataset -> gqa_trainer -> gqa_trainer_export
  *
- * Everything follows from the options and the seed: results are the same bits for any number of threads, and a run
- * that was stopped and resumed gives the same bits as one that was not. Nothing here prints or exits. */
+ * Everything follows from the options and the seed: results are the same bits for any number of
+ * threads, and a run that was stopped and resumed gives the same bits as one that was not.
+ * Nothing here prints or exits. */
 #ifndef GQA_TRAIN_H
 #define GQA_TRAIN_H
 
 #include "../vocab/tokenizer.h"
 
-/* ---- tokenizer -------------------------------------------------------------------------------------------------- */
+/* ---- tokenizer ------------------------------------------------------------------------------- */
 
-/* Learns a SentencePiece-style byte-pair vocabulary of n tokens from text[len] (Sennrich et al. 2016): <unk> <s> </s>,
- * the 256 bytes, merges in the order learnt, single characters. n is at least 300. Merges never cross words; a word
- * starts at its space, and letters, single digits, punctuation and line ends stay apart. Fewer tokens come out when
- * the text has no more pairs that repeat. Deterministic. Text after GQA_DOCUMENT_END markers starts a new word. */
+/* Learns a SentencePiece-style byte-pair vocabulary of n tokens from text[len] (Sennrich et al.
+ * 2016): <unk> <s> </s>, the 256 bytes, merges in the order learnt, single characters. n is at
+ * least 300; fewer tokens come out when the text has no more pairs that repeat. Merges never
+ * cross words: a word starts at its space, and letters, single digits, punctuation and line ends
+ * stay apart. Text after a GQA_DOCUMENT_END starts a new word. Deterministic. */
 int gqa_bpe_train(gqa_vocab **out, const char *text, size_t len, int n, gqa_error *err);
 
-/* ---- text as tokens --------------------------------------------------------------------------------------------- */
+/* ---- text as tokens -------------------------------------------------------------------------- */
 
 #define GQA_DOCUMENT_END "<|endoftext|>"
 
@@ -25,104 +28,117 @@ int gqa_bpe_train(gqa_vocab **out, const char *text, size_t len, int n, gqa_erro
 typedef struct gqa_dataset {
     int32_t *tokens;    /* [n_tokens] */
     size_t n_tokens;
-    uint64_t n_bytes;   /* of text, markers and trimmed space left out */
+    uint64_t n_bytes;   /* of text, without markers and trimmed white space */
     int n_documents;
 } gqa_dataset;
 
-/* Cuts text[len] at GQA_DOCUMENT_END (without any it is one document) and appends the documents' tokens. */
-int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len, gqa_error *err);
+/* Cuts text[len] at GQA_DOCUMENT_END (without any it is one document) and appends the tokens of its
+ * documents. */
+int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len,
+                    gqa_error *err);
 void gqa_dataset_free(gqa_dataset *d);
-/* A hash of the tokens, which tells one training text from another; it reads them all. */
+/* A hash of all tokens, which tells one training text from another. */
 uint64_t gqa_dataset_fingerprint(const gqa_dataset *d);
 
-/* Where the sequence number index of training starts: each pass over the data cuts it, at a new offset, into windows of
- * length + 1 tokens that overlap by one, and visits them in a new order. n_tokens > length. */
+/* Where training sequence number `index` starts: each epoch cuts the data, at a new offset, into
+ * windows of length + 1 tokens that overlap by one, and visits them in a new order.
+ * n_tokens > length. */
 size_t gqa_dataset_window(const gqa_dataset *d, int length, uint64_t seed, uint64_t index);
 
-/* ---- training --------------------------------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 typedef struct gqa_train_options {
     int steps;            /* of the whole run */
-    int batch;            /* sequences a step; 0: 32 */
-    int micro_batch;      /* sequences evaluated together, divides batch; 0: the largest with at most 4096 tokens */
-    int length;           /* tokens a sequence; 0: the model's context_length */
+    int batch;            /* sequences per step; 0: 32 */
+    int micro_batch;      /* sequences evaluated together, divides batch; 0: up to 4096 tokens */
+    int length;           /* tokens per sequence; 0: the model's context_length */
     float rate;           /* peak learning rate; 0: 0.002 */
-    float rate_end;       /* final rate as a share of the peak, reached along a cosine; 0: 0.1 */
+    float rate_end;       /* final rate as a share of the peak, along a cosine; 0: 0.1 */
     int warmup;           /* steps of linear warm-up; 0: steps / 20, at most 200 */
     float beta1, beta2;   /* 0: 0.9, 0.99 */
     float decay;          /* decoupled weight decay of matrices; negative: none; 0: 0.1 */
-    float clip;           /* largest norm of the gradient; 0: 1 */
-    float distill;        /* weight of KL to the teacher in the loss, 0..1; the text's own loss has the rest */
-    float dropout;        /* share of embeddings and layer outputs that a step leaves out, 0..0.9; negative: none */
+    float clip;           /* maximum norm of the gradient; 0: 1 */
+    float distill;        /* weight of KL to the teacher in the loss, 0..1; the text has the rest */
+    float dropout;        /* share of embeddings and layer outputs set to 0, 0..0.9; < 0: none */
     uint64_t seed;
     int n_threads;        /* 0: one per physical core */
 } gqa_train_options;
 
 typedef struct gqa_trainer gqa_trainer;
 
-/* A model with random weights. config: dim, n_layers, n_heads, n_kv_heads, ffn_dim, vocab_size, context_length,
- * tied_embeddings; other fields 0 or the llama defaults; biases, QK norms, windows and RoPE scaling are refused.
- * Options left 0 get their defaults; gqa_trainer_options tells what they became. */
-gqa_trainer *gqa_trainer_new(const gqa_config *config, const gqa_train_options *opt, gqa_error *err);
+/* A model with random weights. config: dim, n_layers, n_heads, n_kv_heads, ffn_dim, vocab_size,
+ * context_length, tied_embeddings; other fields 0 or the llama defaults. Biases, QK norms, windows
+ * and RoPE scaling are refused. Options left 0 get their defaults: see gqa_trainer_options. */
+gqa_trainer *gqa_trainer_new(const gqa_config *config, const gqa_train_options *opt,
+                             gqa_error *err);
 /* The same with the weights of a llama checkpoint (any type, converted to f32). */
-gqa_trainer *gqa_trainer_from(const gqa_checkpoint *c, const gqa_train_options *opt, gqa_error *err);
+gqa_trainer *gqa_trainer_from(const gqa_checkpoint *c, const gqa_train_options *opt,
+                              gqa_error *err);
 void gqa_trainer_free(gqa_trainer *t);
 
 const gqa_config *gqa_trainer_config(const gqa_trainer *t);
-const gqa_train_options *gqa_trainer_options(const gqa_trainer *t);
+const gqa_train_options *gqa_trainer_options(const gqa_trainer *t); /* with defaults filled in */
 int gqa_trainer_steps_done(const gqa_trainer *t);
 uint64_t gqa_trainer_params(const gqa_trainer *t);
-/* Floating-point operations of one step: 6 a matrix weight and token, and causal attention; no recomputation. */
+/* Floating-point operations of one step: 6 per matrix weight and token, and causal attention. */
 double gqa_trainer_step_flops(const gqa_trainer *t);
-uint64_t gqa_trainer_bytes(const gqa_trainer *t);
+uint64_t gqa_trainer_bytes(const gqa_trainer *t); /* memory in use */
 
-/* Learns from the teacher too (options.distill > 0): a model of the same vocabulary, frozen. The trainer takes it over. */
+/* Sets a teacher (options.distill > 0): a frozen model of the same vocabulary. Copies its
+ * weights. */
 int gqa_trainer_set_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err);
 
 typedef struct gqa_step_result {
-    double loss;       /* nats a token, mean over the step, before the update */
+    double loss;       /* nats per token, mean over the step, before the update */
     double grad_norm;  /* before clipping */
     double rate;
 } gqa_step_result;
 /* One step of optimisation. d must have more than length tokens, all below vocab_size. */
-int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *result, gqa_error *err);
+int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *result,
+                     gqa_error *err);
 
 typedef struct gqa_validation {
     double nats_per_token;
-    double bits_per_byte;   /* document ends are paid for, but have no bytes */
+    double bits_per_byte;   /* document ends count in the loss, but have no bytes */
     uint64_t n_tokens;
 } gqa_validation;
 /* The loss on d, cut into windows of the training length, at most max_windows of them (0: all). */
-int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows, gqa_validation *result, gqa_error *err);
+int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows,
+                         gqa_validation *result, gqa_error *err);
 
-/* Loss (nats a token) and gradient of sequences tokens [n, length + 1], without an update: for tests and measurements.
- * logits: NULL, or [n * length, vocab_size]. n * length tokens must fit in a micro-batch. */
-int gqa_trainer_gradient(gqa_trainer *t, const int32_t *tokens, int n, double *loss, float *logits, gqa_error *err);
+/* Loss (nats per token) and gradient of sequences tokens [n, length + 1], without an update: for
+ * tests and measurements. logits: NULL, or [n * length, vocab_size] to fill. The n sequences
+ * must fit in a micro-batch. */
+int gqa_trainer_gradient(gqa_trainer *t, const int32_t *tokens, int n, double *loss, float *logits,
+                         gqa_error *err);
 
-/* Weights, and their gradient after gqa_trainer_gradient, by GGUF name: [rows, cols]; *n = rows * cols. NULL: none. */
+/* Weights, and their gradient after gqa_trainer_gradient, by GGUF name: [rows, cols];
+ * *n = rows * cols. NULL: no such tensor. */
 float *gqa_trainer_weights(gqa_trainer *t, const char *name, size_t *n);
 float *gqa_trainer_grads(gqa_trainer *t, const char *name, size_t *n);
 /* Name of tensor i, or NULL past the last. */
 const char *gqa_trainer_tensor_name(const gqa_trainer *t, int i);
 
-/* ---- files ------------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
-/* What a model file tells about its training ("gqa.train.*"). */
+/* What a model file records of its training ("gqa.train.*"). */
 typedef struct gqa_train_record {
-    const char *command;           /* NULL: not known */
+    const char *command;              /* NULL: not known */
     const gqa_validation *validation; /* NULL: none */
 } gqa_train_record;
 
 /* Writes the model as GGUF, atomically: matrices in the given type, norms in f32. */
-int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type, const gqa_train_record *record,
-                       const char *path, gqa_error *err);
-/* The same in f32 with the optimiser's state, for gqa_trainer_resume. text: gqa_dataset_fingerprint of what it learns from. */
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path, gqa_error *err);
-/* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when shape, options (the number of
- * threads may differ) or text are others, and when the file is from before texts were told apart. The teacher is not part of
- * the file. */
+int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type,
+                       const gqa_train_record *record, const char *path, gqa_error *err);
+/* The same in f32 with the optimiser's state, for gqa_trainer_resume. text: gqa_dataset_fingerprint
+ * of the training text. */
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path,
+                     gqa_error *err);
+/* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when its
+ * shape, options (but for n_threads) or text differ, and when it is too old to record its text.
+ * The teacher is not part of the file. */
 int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err);
-/* The options a model was trained with, from its "gqa.train.*" keys; 1 when it has none. */
+/* The options a model was trained with, from its "gqa.train.*" keys. Returns 1 when it has none. */
 int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *opt, gqa_error *err);
 
 #endif

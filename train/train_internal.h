@@ -2,167 +2,208 @@
 #ifndef GQA_TRAIN_INTERNAL_H
 #define GQA_TRAIN_INTERNAL_H
 
-#include "../kernels/kernels.h"
-#include "../kernels/team.h"
 #include "../base/base.h"
 #include "../base/random.h"
+#include "../kernels/kernels.h"
+#include "../kernels/team.h"
 #include "train.h"
 
-/* One tensor of a model: [rows, cols] at offset in its flat array of weights. Vectors have rows 1 and no decay. */
+enum {
+    ROW_TOKENS = 32,      /* tokens per unit of elementwise work */
+    NORM_TOKENS = 64,     /* tokens per partial sum of the norms' gradients */
+    LOSS_TOKENS = 1024,   /* tokens whose logits exist at once */
+    ATTENTION_ROWS = 256, /* rows of scores (positions x heads of a group) per block, at most */
+    ATTENTION_SPAN = 64,  /* positions per block, at most */
+    SUM_VALUES = 16384    /* weights per partial sum of the gradient's norm */
+};
+
+/* ---- the network ----------------------------------------------------------------------------- */
+
+/* One tensor: [rows, cols] at offset in the flat array of weights. Norms are vectors: rows 1. */
 typedef struct weight {
     char name[GQA_TENSOR_NAME + 1];
     int rows, cols;
-    size_t offset;
+    size_t offset, count; /* count: rows * cols */
 } weight;
 
-/* Offsets of a layer's tensors. Q, K, V follow each other, and so do gate and up: each is one matrix in a product. */
+/* Offsets of a layer's tensors. Q, K, V follow each other, and so do gate and up: each is one
+ * matrix in a product. */
 typedef struct layer_offsets {
-    size_t attn_norm, wqkv, wo, ffn_norm, wgu, wdown;
+    size_t attn_norm, wqkv, wo, ffn_norm, w_gate_up, w_down;
 } layer_offsets;
 
-/* What one layer keeps of the forward pass for the backward pass; n tokens. */
+/* What one layer keeps of the forward pass for the backward pass. */
 typedef struct layer_acts {
-    float *x;         /* [n, dim] its input */
-    float *normed;    /* [n, dim] */
-    float *qkv;       /* [n, qkv_dim] Q and K rotated */
-    float *att;       /* [n, q_dim] */
-    float *lse;       /* [n, n_heads] log-sum-exp of the attention scores */
-    float *mid;       /* [n, dim] after attention */
-    float *normed2;   /* [n, dim] */
-    float *gu;        /* [n, 2 ffn_dim] gate, up */
-    float *hidden;    /* [n, ffn_dim] */
+    float *x;         /* [tokens, dim] its input */
+    float *normed;    /* [tokens, dim] norm(x) */
+    float *qkv;       /* [tokens, qkv_dim] Q and K rotated */
+    float *attn;      /* [tokens, q_dim] output of attention */
+    float *lse;       /* [tokens, n_heads] log-sum-exp of the attention scores */
+    float *mid;       /* [tokens, dim] x + Wo attn */
+    float *normed2;   /* [tokens, dim] norm(mid) */
+    float *gate_up;   /* [tokens, 2 ffn_dim] gate, then up */
+    float *hidden;    /* [tokens, ffn_dim] silu(gate) * up */
 } layer_acts;
 
 /* Weights and activations of a model; a teacher has no gradients. */
-typedef struct net {
+typedef struct network {
     gqa_config config;
-    int q_dim, kv_dim, qkv_dim;
+    size_t dim, ffn_dim, vocab_size, head_dim;  /* those of config that strides are made of */
+    size_t q_dim, kv_dim, qkv_dim;
+    size_t length, max_tokens;
     weight *weights;
     int n_weights;
     layer_offsets *layers;
     size_t embedding, output_norm, classifier;  /* offsets; classifier == embedding when tied */
     size_t n_params;
     float *params, *grads;     /* [n_params] */
-    int max_tokens, length;
     layer_acts *acts;          /* [n_layers] */
-    float *x;                  /* [max_tokens, dim] after the last layer */
-    float *final;              /* [max_tokens, dim] normed */
-    float *rope;               /* [length, head_dim]: cos, sin; then the same with sin negated, for the way back */
-    float *memory;             /* where acts, x, final, rope lie */
+    float *x;                  /* [max_tokens, dim] output of the last layer */
+    float *final;              /* [max_tokens, dim] norm(x) */
+    float *rope;               /* [2, length, head_dim]: cos, sin; then cos, -sin, the inverse */
+    float *memory;             /* storage for acts, x, final, rope */
     size_t memory_bytes;
-} net;
+} network;
 
-/* Buffers of the backward pass. */
-typedef struct backward {
-    float *dx;        /* [n, dim] */
-    float *dnormed;   /* [n, dim] */
-    float *dqkv;      /* [n, qkv_dim] */
-    float *datt;      /* [n, q_dim] */
-    float *dgu;       /* [n, 2 ffn_dim] */
-    float *dhidden;   /* [n, ffn_dim] */
-    float *partial;   /* [n / NORM_TOKENS, dim]: sums of norm weight gradients */
-    float *logits;    /* [LOSS_TOKENS, vocab_size] */
-    float *teacher;   /* the same of the teacher */
-    double *loss;     /* [n] */
+int train_net_init(network *net, const gqa_config *config, const gqa_train_options *o,
+                   int with_grads, gqa_error *err);
+void train_net_free(network *net);
+void train_net_randomise(network *net, uint64_t seed);
+int train_net_load(network *net, const gqa_checkpoint *c, gqa_error *err);
+
+/* Buffers of the backward pass: gradients of the activations of the same name. */
+typedef struct backward_acts {
+    float *dx;        /* [tokens, dim] of the residual stream */
+    float *dnormed;   /* [tokens, dim] */
+    float *dqkv;      /* [tokens, qkv_dim] */
+    float *dattn;     /* [tokens, q_dim] */
+    float *dgate_up;  /* [tokens, 2 ffn_dim] */
+    float *dhidden;   /* [tokens, ffn_dim] */
+    float *partial;   /* [tokens / NORM_TOKENS, dim] partial sums of the norms' gradients */
+    float *logits;    /* [LOSS_TOKENS, vocab_size], then their gradient */
+    float *teacher;   /* [LOSS_TOKENS, vocab_size] logits of the teacher */
+    double *loss;     /* [tokens] */
     float *memory;
     size_t memory_bytes;
-} backward;
+} backward_acts;
 
-enum {
-    ROW_TOKENS = 32,      /* tokens a unit of elementwise work */
-    NORM_TOKENS = 64,     /* tokens a partial sum of norm gradients */
-    LOSS_TOKENS = 1024,   /* tokens whose logits exist at once */
-    ATTENTION_ROWS = 256, /* rows of scores (positions x heads of a group) a block, at most */
-    ATTENTION_SPAN = 64,  /* positions a block, at most */
-    SUM_VALUES = 16384    /* weights a partial sum of the gradient's norm */
-};
+int train_back_init(backward_acts *back, const network *net, int with_teacher, gqa_error *err);
+void train_back_free(backward_acts *back);
 
-/* What is dropped in a step: of each value of the embeddings (site 0) and of the outputs of attention (1 + 2 layer) and of
- * the feed-forward net (2 + 2 layer), before they join the residual stream (Vaswani et al. 2017, section 5.4). */
+/* ---- a pass ---------------------------------------------------------------------------------- */
+
+/* Dropout in a step (Vaswani et al. 2017, section 5.4), before the residual addition: of the
+ * embeddings (site 0), of attention's output (site 1 + 2 layer) and of the feed-forward network's
+ * (site 2 + 2 layer). */
 typedef struct dropout {
-    float share;           /* 0: nothing is dropped */
+    float share;           /* 0: no dropout */
     uint64_t key;          /* of the step */
-    size_t first;          /* number of the pass's first token in the step */
+    size_t first;          /* index of the pass's first token in the step */
 } dropout;
+
+/* dropout.c: factors [n] of the columns from `from` on of a token: 0, or 1 / (1 - share) so that
+ * the mean stays. They follow from the step's key, the site, the token's index in the step and the
+ * column. */
+uint64_t train_dropout_key(uint64_t seed, int step);
+void train_dropout_factors(const dropout *d, int site, size_t token, size_t from, float *factors,
+                           size_t n);
+/* out [n, dim] = or, with add, += x [n, dim] times the factors, for n tokens of a pass from `token`
+ * on; out may be x. */
+void train_dropout_rows(const dropout *d, int site, size_t token, size_t n, const float *x,
+                        float *out, size_t dim, int add);
 
 /* One pass over n sequences of net->length tokens. */
 typedef struct pass {
     const gqa_kernels *k;
-    net *net, *teacher;    /* teacher NULL: none */
-    backward *b;               /* NULL: forward only */
-    int n, tokens;         /* sequences; n * length */
-    const int32_t *input;  /* [n, length + 1] */
-    float grad_scale;      /* 1 / tokens of the whole step; 0: no gradients */
+    network *net, *teacher; /* teacher NULL: none */
+    backward_acts *back;
+    int n, tokens;          /* sequences; n * length */
+    const int32_t *input;   /* [n, length + 1] */
+    float grad_scale;       /* 1 / tokens of the whole step; 0: no gradients */
     float distill;
     dropout drop;
-    float *all_logits;     /* NULL, or [tokens, vocab_size] to fill */
-    void **scratch;        /* [threads]: of sgemm, then of attention */
-    double *loss;          /* [tokens] */
+    float *all_logits;      /* NULL, or [tokens, vocab_size] to fill */
+    void **scratch;         /* [threads]: sgemm's, then attention's */
+    double *loss;           /* [tokens] */
 } pass;
+
+/* Token `index` of the pass; the one after it is its target. Sequences are length + 1 apart. */
+static inline const int32_t *pass_token(const pass *p, size_t index) {
+    return p->input + index + index / p->net->length;
+}
+
+/* The tokens first .. end - 1 of a unit of work, when n tokens are cut into units of `size`. */
+typedef struct token_range {
+    size_t first, end;
+} token_range;
+static inline token_range unit_tokens(int unit, size_t size, size_t n) {
+    size_t first = unit * size;
+    return (token_range){first, min_size(first + size, n)};
+}
+
+/* A matrix in memory: element (i, j) at data[i * row + j * col]. */
+typedef struct view {
+    const float *data;
+    size_t row, col;
+} view;
+static inline view row_major(const float *data, size_t cols) { return (view){data, cols, 1}; }
+static inline view transposed(const float *data, size_t cols) { return (view){data, 1, cols}; }
+
+/* A matrix product: C [m, n] = or, with accumulate, += A [m, k] B [k, n]. */
+typedef struct gemm {
+    int m, n, k;
+    view A, B;
+    float *C;
+    size_t ldc;
+    int accumulate;
+} gemm;
+static inline void train_product(const pass *p, int thread, gemm g) {
+    p->k->sgemm(g.m, g.n, g.k, g.A.data, g.A.row, g.A.col, g.B.data, g.B.row, g.B.col, g.C, g.ldc,
+                g.accumulate, p->scratch[thread]);
+}
+/* A phase that computes n products; units of work are parts of them. */
+void train_products(gqa_worker *me, const pass *p, const gemm *products, int n);
+
+/* forward.c, loss.c, backward.c: the phases of a pass; every thread of the team calls them. */
+void train_pass_forward(gqa_worker *me, const pass *p, network *net);
+void train_pass_loss(gqa_worker *me, const pass *p);
+void train_pass_backward(gqa_worker *me, const pass *p);
+
+/* attention.c: attention of one sequence and KV head (unit = sequence * n_kv_heads + KV head). */
+size_t train_attention_scratch(const network *net); /* bytes per thread, sgemm's included */
+void train_attention_forward(const pass *p, const network *net, const layer_acts *acts, int unit,
+                             int thread);
+void train_attention_backward(const pass *p, const layer_acts *acts, int unit, int thread);
+/* Rotates Q and K of those tokens of qkv; inverse: the other way. */
+void train_rotate(const pass *p, const network *net, float *qkv, token_range tokens, int inverse);
+
+/* ---- a trainer ------------------------------------------------------------------------------- */
 
 struct gqa_trainer {
     gqa_train_options opt;
     const gqa_kernels *k;
     gqa_team *team;
     int n_threads;
-    void **scratch;
+    void **scratch;        /* [n_threads] into scratch_memory, scratch_bytes apart */
+    void *scratch_memory;
     size_t scratch_bytes;
-    net net, teacher;
+    network net, teacher;
     int has_teacher;
-    backward back;
+    backward_acts back;
     float *m, *v;          /* [n_params] AdamW's moments */
     double *sums;          /* partial sums of the gradient's norm */
     int32_t *input;        /* [micro_batch, length + 1] */
     int step;
 };
 
-/* A matrix product for train_products(): C [m, n] = or += A B, strides as in gqa_kernels.sgemm. */
-typedef struct gemm {
-    int m, n, k;
-    const float *A;
-    size_t a_row, a_col;
-    const float *B;
-    size_t b_row, b_col;
-    float *C;
-    size_t ldc;
-    int accumulate;
-} gemm;
-/* Computes them all, shared out over the team, and waits for everybody. */
-void train_products(gqa_worker *w, const pass *p, const gemm *g, int n);
-
-/* dataset.c: the next document of text[len], without white space at its ends; *at starts at 0. 0 past the last. */
-int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc);
-
-/* dropout.c: factors [n] of the columns from, ... of a token: 0, or 1 / (1 - share) so that the mean stays. They follow from
- * the step's key, the site, the token's number in the step and the column. */
-uint64_t train_dropout_key(uint64_t seed, int step);
-void train_dropout_factors(const dropout *d, int site, size_t token, int from, float *factors, int n);
-/* out [n, dim] = or, with add, += x [n, dim] times the factors, for the tokens token0, ... of a pass; out may be x. */
-void train_dropout_rows(const dropout *d, int site, int token0, int n, const float *x, float *out, int dim, int add);
-
-/* net.c */
-int train_net_init(net *n, const gqa_config *config, int length, int max_tokens, int with_grads, gqa_error *err);
-void train_net_free(net *n);
-void train_net_randomise(net *n, uint64_t seed);
-int train_net_load(net *n, const gqa_checkpoint *c, gqa_error *err);
-int train_back_init(backward *b, const net *n, int with_teacher, gqa_error *err);
-void train_back_free(backward *b);
-
 /* optim.c */
 double train_rate(const gqa_train_options *o, int step);
-size_t train_sum_units(const net *n);                   /* partial sums of the gradient's norm */
-double train_grad_norm(gqa_worker *w, gqa_trainer *t);  /* every thread gets it */
-void train_update(gqa_worker *w, gqa_trainer *t, double grad_norm);
+int train_sum_units(const network *net);                /* partial sums of the gradient's norm */
+double train_grad_norm(gqa_worker *me, gqa_trainer *t); /* every thread gets it */
+void train_update(gqa_worker *me, gqa_trainer *t, double grad_norm);
 
-/* forward.c, loss.c, backward.c, attention.c: parts of a pass; every thread of the team calls them. */
-void train_pass_forward(gqa_worker *w, const pass *p, net *n);
-void train_pass_loss(gqa_worker *w, const pass *p);
-void train_pass_backward(gqa_worker *w, const pass *p);
-size_t train_attention_scratch_floats(const net *n);
-/* Attention of one sequence and KV head (unit = sequence * n_kv_heads + KV head) of a layer. */
-void train_attention_forward(const pass *p, const net *n, const layer_acts *a, int unit, int thread);
-void train_attention_backward(const pass *p, const layer_acts *a, int unit, int thread);
-/* Rotates Q and K of all tokens of qkv; back: the other way. */
-void train_rotate(const pass *p, const net *n, float *qkv, int token0, int token1, int back);
+/* dataset.c: the next document of text[len], without white space at its ends; *at starts at 0.
+ * Returns 0 past the last. */
+int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc);
 
 #endif
