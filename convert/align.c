@@ -1,5 +1,6 @@
-/* align.c: how the heads of a layer are turned and grouped before they are pooled: generalised Procrustes analysis (Gower
- * 1975) of what the heads compute. V may turn freely; K only inside the planes that RoPE rotates, by one angle each. */
+/* align.c: how the heads of a layer are rotated and grouped before they are pooled: generalised
+ * Procrustes analysis (Gower 1975) of what the heads compute. V may rotate freely; K only inside
+ * the planes that RoPE rotates, by one angle each. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,29 +10,33 @@
 #include "../session/session_internal.h"
 #include "convert_internal.h"
 
-/* ---- samples ----------------------------------------------------------------------------------------------------- */
+/* ---- samples --------------------------------------------------------------------------------- */
 
-static void take(void *user, int layer, int position, int kv_head, const float *k, const float *v) {
+static void take_sample(void *user, int layer, int position, int kv_head, const float *k,
+                        const float *v) {
     gqa_kv_samples *s = user;
-    size_t d = (size_t)s->head_dim, at = ((size_t)layer * (size_t)s->n + (size_t)position) * (size_t)s->kv_dim + (size_t)kv_head * d;
-    if (position >= s->n) return;
-    memcpy(s->k + at, k, sizeof *k * d);
-    memcpy(s->v + at, v, sizeof *v * d);
+    size_t row = layer * s->n + position, bytes = s->head_dim * sizeof(float);
+    size_t at = row * s->kv_dim + kv_head * s->head_dim;
+    memcpy(s->k + at, k, bytes);
+    memcpy(s->v + at, v, bytes);
 }
 
-int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32_t *tokens, int n, gqa_error *err) {
+int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32_t *tokens, int n,
+                        gqa_error *err) {
     const gqa_config *c = gqa_model_config(model);
-    if (n > c->context_length) n = c->context_length;
-    *out = (gqa_kv_samples){.n_layers = c->n_layers, .n = n, .head_dim = c->head_dim, .kv_dim = c->n_kv_heads * c->head_dim};
-    size_t count = (size_t)out->n_layers * (size_t)(n > 0 ? n : 1) * (size_t)out->kv_dim;
-    gqa_session_options so = {.context = n};
-    gqa_session *s = gqa_session_new(model, &so, err);
+    n = min_int(n, c->context_length);
+    *out = (gqa_kv_samples){.n_layers = c->n_layers, .n = n, .head_dim = c->head_dim};
+    out->kv_dim = c->n_kv_heads * out->head_dim;
+    size_t count = out->n_layers * max_size(out->n, 1) * out->kv_dim;
+    gqa_session_options options = {.context = n};
+    gqa_session *s = gqa_session_new(model, &options, err);
     int status = s ? 0 : GQA_ERR_MEMORY;
     out->k = calloc(count, sizeof *out->k);
     out->v = calloc(count, sizeof *out->v);
-    if (!status && (!out->k || !out->v)) status = gqa_fail(err, GQA_ERR_MEMORY, "no memory for the keys and values of %d tokens", n);
+    if (!status && (!out->k || !out->v))
+        status = gqa_fail(err, GQA_ERR_MEMORY, "no memory for the keys and values of %d tokens", n);
     if (!status) {
-        gqa_session_watch_kv(s, take, out);
+        gqa_session_watch_kv(s, take_sample, out);
         status = gqa_session_eval(s, tokens, n, err);
     }
     gqa_session_free(s);
@@ -45,242 +50,297 @@ void gqa_kv_samples_free(gqa_kv_samples *s) {
     *s = (gqa_kv_samples){0};
 }
 
-/* Samples [n, kv_dim] of a projection without a text: its columns, as if the inputs were unit vectors. */
-static float *weight_columns(const gqa_checkpoint *c, int layer, const char *suffix, int kv_dim, int *n) {
+/* The samples [n, kv_dim] of one projection of one layer. */
+typedef struct projection {
+    const gqa_config *config;
+    const float *x;
+    float *owned;       /* x, when it is to be freed */
+    size_t n, kv_dim, head_dim;
+    int is_key;
+    double *work;       /* [4, head_dim, head_dim] */
+} projection;
+
+/* Without a text: the columns of the projection, as if the inputs were unit vectors. */
+static int sample_weights(projection *p, const gqa_checkpoint *c, int layer) {
     char name[GQA_TENSOR_NAME + 1];
-    snprintf(name, sizeof name, "blk.%d.%s.weight", layer, suffix);
+    snprintf(name, sizeof name, "blk.%d.attn_%c.weight", layer, p->is_key ? 'k' : 'v');
     const gqa_tensor *t = gqa_checkpoint_tensor(c, name);
-    size_t cols = t ? (size_t)t->dims[0] : 0, rows = (size_t)kv_dim;
-    if (!t || t->dims[1] != rows) return NULL;
-    float *w = malloc(sizeof *w * rows * cols), *out = malloc(sizeof *out * rows * cols);
-    if (w && out) {
+    size_t rows = p->kv_dim, cols = t ? (size_t)t->dims[0] : 0;
+    if (!t || t->dims[1] != rows) return -1;
+    float *w = malloc(sizeof *w * rows * cols);
+    p->owned = malloc(sizeof *p->owned * rows * cols);
+    p->x = p->owned;
+    p->n = cols;
+    if (w && p->owned) {
         gqa_dequantize(t->type, t->data, w, rows * cols);
         for (size_t r = 0; r < rows; r++)
-            for (size_t i = 0; i < cols; i++) out[i * rows + r] = w[r * cols + i];
-        *n = (int)cols;
-    } else {
-        free(out);
-        out = NULL;
+            for (size_t i = 0; i < cols; i++) p->owned[i * rows + r] = w[r * cols + i];
     }
+    int ok = w && p->owned;
     free(w);
-    return out;
+    return ok ? 0 : -1;
 }
 
-/* ---- rotations --------------------------------------------------------------------------------------------------- */
+static const float *sample_of(const projection *p, size_t i, size_t head) {
+    return p->x + i * p->kv_dim + head * p->head_dim;
+}
 
-/* Newton's iteration for the polar factor without inverses (Bjorck & Bowie 1971): X <- X (3 I - X^T X) / 2. A little of the
- * identity is added, so that directions that C says nothing about stay as they are. */
-int nearest_rotation(const double *C, int n, double *R, double *work) {
+/* ---- rotations ------------------------------------------------------------------------------- */
+
+/* gram [n, n] = 3 I - R^T R. Returns the largest difference of R^T R from I. */
+static double gram_of(const double *R, size_t n, double *gram) {
+    double worst = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (size_t k = 0; k < n; k++) sum += R[k * n + i] * R[k * n + j];
+            gram[i * n + j] = (i == j ? 3 : 0) - sum;
+            worst = fmax(worst, fabs(sum - (i == j)));
+        }
+    return worst;
+}
+
+/* Newton's iteration for the polar factor without inverses (Bjorck & Bowie 1971): X <- X (3 I -
+ * X^T X) / 2. A little of the identity is added, so that directions that C says nothing about
+ * stay as they are. */
+int nearest_rotation(const double *C, size_t n, double *R, double *work) {
     double norm = 0, *gram = work, *next = work + n * n;
-    for (int i = 0; i < n * n; i++) norm += C[i] * C[i];
+    for (size_t i = 0; i < n * n; i++) norm += C[i] * C[i];
     norm = sqrt(norm);
     if (!(norm > 0) || !isfinite(norm)) return -1;
-    for (int i = 0; i < n * n; i++) R[i] = C[i] / norm + (i % (n + 1) == 0 ? 1e-7 : 0);
+    for (size_t i = 0; i < n * n; i++) R[i] = C[i] / norm + (i % (n + 1) == 0 ? 1e-7 : 0);
     for (int round = 0; round < 120; round++) {
-        double worst = 0;
-        for (int i = 0; i < n; i++)
-            for (int j = 0; j < n; j++) {
-                double sum = 0;
-                for (int k = 0; k < n; k++) sum += R[k * n + i] * R[k * n + j];
-                gram[i * n + j] = (i == j ? 3 : 0) - sum;
-                double off = fabs(sum - (i == j));
-                if (off > worst) worst = off;
-            }
-        if (worst < 1e-12) return 0;
-        memset(next, 0, sizeof *next * (size_t)(n * n));
-        for (int i = 0; i < n; i++)
-            for (int k = 0; k < n; k++)
-                for (int j = 0; j < n; j++) next[i * n + j] += 0.5 * R[i * n + k] * gram[k * n + j];
-        memcpy(R, next, sizeof *R * (size_t)(n * n));
+        if (gram_of(R, n, gram) < 1e-12) return 0;
+        memset(next, 0, sizeof *next * n * n);
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; k < n; k++)
+                for (size_t j = 0; j < n; j++)
+                    next[i * n + j] += 0.5 * R[i * n + k] * gram[k * n + j];
+        memcpy(R, next, sizeof *R * n * n);
     }
     return -1;
 }
 
-/* The members of pair i of RoPE. */
-static void plane(const gqa_config *c, int i, int *a, int *b) {
-    *a = c->rope_half ? i : 2 * i;
-    *b = c->rope_half ? i + c->rope_dim / 2 : 2 * i + 1;
-}
-
-/* The rotation of K that brings a source nearest to a target, from their cross-Gram C [hd, hd] = sum target source^T; and
- * the agreement it reaches. Dimensions that RoPE leaves alone are left alone. */
-static double rotate_planes(const gqa_config *c, const double *C, double *R) {
-    int hd = c->head_dim;
+/* The rotation of K that brings a source nearest to a target, from their cross-Gram C [hd, hd] =
+ * sum target source^T; returns the agreement it reaches. Dimensions outside of RoPE stay as they
+ * are. */
+static double rotate_planes(const gqa_config *config, const double *C, double *R) {
+    size_t hd = config->head_dim, rope_dim = config->rope_dim, half = rope_dim / 2;
     double agreement = 0;
-    memset(R, 0, sizeof *R * (size_t)(hd * hd));
-    for (int i = c->rope_dim; i < hd; i++) R[i * hd + i] = 1, agreement += C[i * hd + i];
-    for (int i = 0; i < c->rope_dim / 2; i++) {
-        int a, b;
-        plane(c, i, &a, &b);
-        double along = C[a * hd + a] + C[b * hd + b], across = C[b * hd + a] - C[a * hd + b], size = hypot(along, across);
-        double cosine = size > 0 ? along / size : 1, sine = size > 0 ? across / size : 0;
-        R[a * hd + a] = R[b * hd + b] = cosine;
-        R[a * hd + b] = -sine;
-        R[b * hd + a] = sine;
+    memset(R, 0, sizeof *R * hd * hd);
+    for (size_t i = rope_dim; i < hd; i++) {
+        R[i * hd + i] = 1;
+        agreement += C[i * hd + i];
+    }
+    for (size_t i = 0; i < half; i++) { /* a, b: the plane of pair i */
+        size_t a = config->rope_half ? i : 2 * i, b = config->rope_half ? i + half : 2 * i + 1;
+        double along = C[a * hd + a] + C[b * hd + b], across = C[b * hd + a] - C[a * hd + b];
+        double size = hypot(along, across);
+        R[a * hd + a] = R[b * hd + b] = size > 0 ? along / size : 1;
+        R[b * hd + a] = size > 0 ? across / size : 0;
+        R[a * hd + b] = -R[b * hd + a];
         agreement += size;
     }
     return agreement;
 }
 
-/* The samples of one projection of one layer. */
-typedef struct field {
-    const gqa_config *c;
-    const float *x;     /* [n, kv_dim] */
-    int n, kv_dim, is_key;
-    double *room;       /* [4 hd hd] */
-} field;
-
 /* C [hd, hd] = sum over samples of target [n, hd] times head^T. */
-static void cross_gram(const field *f, const double *target, int head, double *C) {
-    int hd = f->c->head_dim;
-    memset(C, 0, sizeof *C * (size_t)(hd * hd));
-    for (int s = 0; s < f->n; s++) {
-        const float *x = f->x + (size_t)s * (size_t)f->kv_dim + (size_t)(head * hd);
-        for (int i = 0; i < hd; i++)
-            for (int j = 0; j < hd; j++) C[i * hd + j] += target[(size_t)s * (size_t)hd + (size_t)i] * (double)x[j];
+static void cross_gram(const projection *p, const double *target, size_t head, double *C) {
+    size_t hd = p->head_dim;
+    memset(C, 0, sizeof *C * hd * hd);
+    for (size_t s = 0; s < p->n; s++) {
+        const float *x = sample_of(p, s, head);
+        for (size_t i = 0; i < hd; i++)
+            for (size_t j = 0; j < hd; j++) C[i * hd + j] += target[s * hd + i] * (double)x[j];
     }
 }
 
 /* R that brings head nearest to target; returns how well they then agree. */
-static double turn_to(const field *f, const double *target, int head, double *R) {
-    int hd = f->c->head_dim;
-    double *C = f->room, agreement = 0;
-    cross_gram(f, target, head, C);
-    if (f->is_key) return rotate_planes(f->c, C, R);
-    if (nearest_rotation(C, hd, R, f->room + hd * hd))
-        for (int i = 0; i < hd * hd; i++) R[i] = i % (hd + 1) == 0;
-    for (int i = 0; i < hd * hd; i++) agreement += R[i] * C[i];
+static double rotate_onto(const projection *p, const double *target, size_t head, double *R) {
+    size_t hd = p->head_dim;
+    double *C = p->work, agreement = 0;
+    cross_gram(p, target, head, C);
+    if (p->is_key) return rotate_planes(p->config, C, R);
+    if (nearest_rotation(C, hd, R, p->work + hd * hd))
+        for (size_t i = 0; i < hd * hd; i++) R[i] = i % (hd + 1) == 0;
+    for (size_t i = 0; i < hd * hd; i++) agreement += R[i] * C[i];
     return agreement;
 }
 
-/* out [n, hd] += R head's samples; R NULL: as they are. */
-static void add_turned(const field *f, const double *R, int head, double *out) {
-    int hd = f->c->head_dim;
-    for (int s = 0; s < f->n; s++) {
-        const float *x = f->x + (size_t)s * (size_t)f->kv_dim + (size_t)(head * hd);
-        double *y = out + (size_t)s * (size_t)hd;
-        for (int i = 0; i < hd; i++) {
+/* out [n, hd] += R times the head's samples; R NULL: as they are. */
+static void add_rotated(const projection *p, const double *R, size_t head, double *out) {
+    size_t hd = p->head_dim;
+    for (size_t s = 0; s < p->n; s++, out += hd) {
+        const float *x = sample_of(p, s, head);
+        for (size_t i = 0; i < hd; i++) {
             double sum = 0;
-            for (int j = 0; j < hd; j++) sum += (R ? R[i * hd + j] : i == j) * (double)x[j];
-            y[i] += sum;
+            for (size_t j = 0; j < hd; j++) sum += (R ? R[i * hd + j] : i == j) * (double)x[j];
+            out[i] += sum;
         }
     }
 }
 
-/* Turns the members of a group onto their mean, three times over. The first member sets out as the target. */
-static void align_group(const field *f, const int *members, int n, double *rotations, double *mean) {
-    size_t hd = (size_t)f->c->head_dim, size = (size_t)f->n * hd;
-    memset(mean, 0, sizeof *mean * size);
-    add_turned(f, NULL, members[0], mean);
+/* Rotates the members of a group onto their mean, three times over. The first target is the first
+ * member. */
+static void align_group(const projection *p, const int *members, int n, double *rotations,
+                        double *mean) {
+    size_t square = p->head_dim * p->head_dim, bytes = sizeof *mean * p->n * p->head_dim;
+    memset(mean, 0, bytes);
+    add_rotated(p, NULL, members[0], mean);
     for (int pass = 0; pass < 3; pass++) {
-        for (int m = 0; m < n; m++) turn_to(f, mean, members[m], rotations + (size_t)members[m] * hd * hd);
-        memset(mean, 0, sizeof *mean * size);
-        for (int m = 0; m < n; m++) add_turned(f, rotations + (size_t)members[m] * hd * hd, members[m], mean);
+        for (int m = 0; m < n; m++)
+            rotate_onto(p, mean, members[m], rotations + members[m] * square);
+        memset(mean, 0, bytes);
+        for (int m = 0; m < n; m++)
+            add_rotated(p, rotations + members[m] * square, members[m], mean);
     }
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------------ */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
-/* Adds to likeness [H, H] how well each two heads agree once aligned, -1..1. 0, or -1 without memory. */
-static int compare_heads(const field *f, double *likeness, double *target, double *R) {
-    int H = f->c->n_kv_heads, hd = f->c->head_dim;
-    double *norms = calloc((size_t)H, sizeof *norms);
-    if (!norms) return -1;
-    for (int h = 0; h < H; h++)
-        for (int s = 0; s < f->n; s++)
-            for (int i = 0; i < hd; i++) {
-                double x = (double)f->x[(size_t)s * (size_t)f->kv_dim + (size_t)(h * hd + i)];
-                norms[h] += x * x;
-            }
-    for (int a = 0; a < H; a++) {
-        memset(target, 0, sizeof *target * (size_t)f->n * (size_t)hd);
-        add_turned(f, NULL, a, target);
-        for (int b = a + 1; b < H; b++) {
-            double size = sqrt(norms[a] * norms[b]), alike = size > 0 ? turn_to(f, target, b, R) / size : 0;
-            likeness[a * H + b] += alike;
-            likeness[b * H + a] += alike;
-        }
-    }
-    free(norms);
-    return 0;
-}
-
-static double belonging(const double *likeness, int H, const int *order, int members, int place, int head) {
+static double squared_norm(const projection *p, size_t head) {
     double sum = 0;
-    int first = place / members * members;
-    for (int p = first; p < first + members; p++)
-        if (p != place && order[p] != head) sum += likeness[head * H + order[p]];
+    for (size_t s = 0; s < p->n; s++) {
+        const float *x = sample_of(p, s, head);
+        for (size_t i = 0; i < p->head_dim; i++) sum += (double)x[i] * (double)x[i];
+    }
     return sum;
 }
 
-/* Swaps heads between groups for as long as that makes the groups more alike. */
-static void group_heads(const double *likeness, int H, int members, int *order) {
+/* Adds to similarity [heads, heads] how well each two heads agree once aligned, -1..1.
+ * target: [n, hd], R: [hd, hd], both overwritten. */
+static void compare_heads(const projection *p, double *similarity, double *target, double *R) {
+    size_t heads = p->config->n_kv_heads;
+    for (size_t a = 0; a < heads; a++) {
+        memset(target, 0, sizeof *target * p->n * p->head_dim);
+        add_rotated(p, NULL, a, target);
+        for (size_t b = a + 1; b < heads; b++) {
+            double size = sqrt(squared_norm(p, a) * squared_norm(p, b));
+            double alike = size > 0 ? rotate_onto(p, target, b, R) / size : 0;
+            similarity[a * heads + b] += alike;
+            similarity[b * heads + a] += alike;
+        }
+    }
+}
+
+/* How similar a head is to the other members of the group of a position. */
+static double fit(const double *similarity, int heads, const int *order, int members, int position,
+                  int head) {
+    double sum = 0;
+    int first = position / members * members;
+    for (int p = first; p < first + members; p++)
+        if (p != position && order[p] != head) sum += similarity[head * heads + order[p]];
+    return sum;
+}
+
+/* Swaps heads between groups for as long as that makes the groups more similar. */
+static void group_heads(const double *similarity, int heads, int members, int *order) {
     for (int improved = 1, round = 0; improved && round < 100; round++) {
         improved = 0;
-        for (int a = 0; a < H; a++)
-            for (int b = a + 1; b < H; b++) {
+        for (int a = 0; a < heads; a++)
+            for (int b = a + 1; b < heads; b++) {
                 if (a / members == b / members) continue;
-                double now = belonging(likeness, H, order, members, a, order[a]) + belonging(likeness, H, order, members, b, order[b]);
-                double then = belonging(likeness, H, order, members, a, order[b]) + belonging(likeness, H, order, members, b, order[a]);
-                if (then <= now + 1e-9) continue;
-                int moved = order[a];
-                order[a] = order[b];
-                order[b] = moved;
+                int at_a = order[a], at_b = order[b];
+                double now = fit(similarity, heads, order, members, a, at_a) +
+                             fit(similarity, heads, order, members, b, at_b);
+                double swapped = fit(similarity, heads, order, members, a, at_b) +
+                                 fit(similarity, heads, order, members, b, at_a);
+                if (swapped <= now + 1e-9) continue;
+                order[a] = at_b;
+                order[b] = at_a;
                 improved = 1;
             }
     }
 }
 
-static int plan_layer(head_plan *plan, const gqa_config *c, int kv_heads, const float *k, const float *v, int n_k, int n_v) {
-    size_t hd = (size_t)c->head_dim, H = (size_t)c->n_kv_heads, n = (size_t)(n_k > n_v ? n_k : n_v);
-    int members = c->n_kv_heads / kv_heads, ok;
-    double *target = malloc(sizeof *target * n * hd), *room = malloc(sizeof *room * 5 * hd * hd), *likeness = calloc(H * H, sizeof *likeness);
-    plan->order = malloc(sizeof *plan->order * H);
-    plan->rk = malloc(sizeof *plan->rk * H * hd * hd);
-    plan->rv = malloc(sizeof *plan->rv * H * hd * hd);
-    ok = target && room && likeness && plan->order && plan->rk && plan->rv;
-    field fields[2] = {{c, k, n_k, (int)(H * hd), 1, room}, {c, v, n_v, (int)(H * hd), 0, room}};
-    if (ok) {
-        for (int h = 0; h < c->n_kv_heads; h++) plan->order[h] = h;
-        for (int i = 0; i < 2 && ok; i++) ok = compare_heads(&fields[i], likeness, target, room + 4 * hd * hd) == 0;
+/* ---- plans ----------------------------------------------------------------------------------- */
+
+/* K and V of a layer: the samples, or the weights. */
+static int find_projections(projection kv[2], const gqa_checkpoint *c, const gqa_kv_samples *s,
+                            int layer) {
+    for (int i = 0; i < 2; i++) {
+        projection *p = &kv[i];
+        *p = (projection){.config = &c->config, .is_key = i == 0};
+        p->head_dim = c->config.head_dim;
+        p->kv_dim = c->config.n_kv_heads * p->head_dim;
+        if (s) {
+            p->n = s->n;
+            p->x = (i ? s->v : s->k) + layer * s->n * s->kv_dim;
+        }
     }
+    return !s && (sample_weights(&kv[0], c, layer) || sample_weights(&kv[1], c, layer)) ? -1 : 0;
+}
+
+static int plan_layer(head_plan *plan, projection kv[2], int kv_heads) {
+    const gqa_config *c = kv[0].config;
+    size_t heads = c->n_kv_heads, square = kv[0].head_dim * kv[0].head_dim;
+    int members = c->n_kv_heads / kv_heads;
+    double *target = malloc(sizeof *target * max_size(kv[0].n, kv[1].n) * kv[0].head_dim);
+    double *work = malloc(sizeof *work * 5 * square);
+    double *similarity = calloc(heads * heads, sizeof *similarity);
+    plan->order = malloc(sizeof *plan->order * heads);
+    plan->rk = malloc(sizeof *plan->rk * heads * square);
+    plan->rv = malloc(sizeof *plan->rv * heads * square);
+    int ok = target && work && similarity && plan->order && plan->rk && plan->rv;
     if (ok) {
-        group_heads(likeness, c->n_kv_heads, members, plan->order);
+        for (size_t h = 0; h < heads; h++) plan->order[h] = (int)h;
+        for (int i = 0; i < 2; i++) {
+            kv[i].work = work;
+            compare_heads(&kv[i], similarity, target, work + 4 * square);
+        }
+        group_heads(similarity, c->n_kv_heads, members, plan->order);
         for (int g = 0; g < kv_heads; g++)
-            for (int i = 0; i < 2; i++) align_group(&fields[i], plan->order + g * members, members, i ? plan->rv : plan->rk, target);
+            for (int i = 0; i < 2; i++)
+                align_group(&kv[i], plan->order + g * members, members, i ? plan->rv : plan->rk,
+                            target);
     }
-    free(target), free(room), free(likeness);
+    free(target);
+    free(work);
+    free(similarity);
     return ok ? 0 : -1;
 }
 
-int plan_heads(head_plan **out, const gqa_checkpoint *c, const gqa_convert_options *o, gqa_error *err) {
-    const gqa_config *g = &c->config;
-    int kv_dim = g->n_kv_heads * g->head_dim, status = 0;
-    *out = NULL;
-    if (o->pool != GQA_POOL_ALIGNED || !o->kv_heads || o->kv_heads == g->n_kv_heads) return 0;
-    if (g->qk_norm) return gqa_fail(err, GQA_ERR_UNSUPPORTED, "%s: heads with QK norms cannot be turned, so not aligned; pool by mean, renorm, first or random", c->path);
-    const gqa_kv_samples *s = o->samples;
-    if (s && (s->n_layers != g->n_layers || s->kv_dim != kv_dim || s->n < 1))
+static int check_samples(const gqa_checkpoint *c, const gqa_kv_samples *s, gqa_error *err) {
+    size_t n_layers = c->config.n_layers, heads = c->config.n_kv_heads;
+    if (c->config.qk_norm)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                        "%s: heads with QK norms cannot be rotated, so not aligned; pool by mean, "
+                        "renorm, first or random", c->path);
+    if (s && (s->n_layers != n_layers || s->kv_dim != heads * c->config.head_dim || s->n < 1))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the samples are of another model", c->path);
-    head_plan *plans = calloc((size_t)g->n_layers, sizeof *plans);
-    for (int l = 0; plans && l < g->n_layers && !status; l++) {
-        int n_k = s ? s->n : 0, n_v = n_k;
-        size_t at = s ? (size_t)l * (size_t)s->n * (size_t)kv_dim : 0;
-        float *k = s ? s->k + at : weight_columns(c, l, "attn_k", kv_dim, &n_k), *v = s ? s->v + at : weight_columns(c, l, "attn_v", kv_dim, &n_v);
-        status = k && v ? plan_layer(&plans[l], g, o->kv_heads, k, v, n_k, n_v) : -1;
-        if (!s) free(k), free(v);
-        if (o->on_progress && o->on_progress(o->user, 0.5 * l / g->n_layers)) status = GQA_ERR_CANCELLED;
-    }
-    if (!plans || status) {
-        plan_free(plans, g->n_layers);
-        if (status == GQA_ERR_CANCELLED) return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", c->path);
-        return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to align %d heads", c->path, g->n_kv_heads);
-    }
-    *out = plans;
     return 0;
 }
 
+int plan_heads(head_plan **out, const gqa_checkpoint *c, const gqa_convert_options *o,
+               gqa_error *err) {
+    const int n_layers = c->config.n_layers, heads = c->config.n_kv_heads;
+    *out = NULL;
+    if (o->pool != GQA_POOL_ALIGNED || !o->kv_heads || o->kv_heads == heads) return 0;
+    int status = check_samples(c, o->samples, err);
+    if (status) return status;
+    head_plan *plans = calloc(n_layers, sizeof *plans);
+    int failed = !plans, cancelled = 0;
+    for (int l = 0; l < n_layers && !failed && !cancelled; l++) {
+        projection kv[2];
+        failed = find_projections(kv, c, o->samples, l) || plan_layer(&plans[l], kv, o->kv_heads);
+        free(kv[0].owned);
+        free(kv[1].owned);
+        cancelled = o->on_progress && o->on_progress(o->user, 0.5 * l / n_layers);
+    }
+    if (!failed && !cancelled) {
+        *out = plans;
+        return 0;
+    }
+    plan_free(plans, n_layers);
+    if (cancelled) return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", c->path);
+    return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to align %d heads", c->path, heads);
+}
+
 void plan_free(head_plan *plans, int n_layers) {
-    for (int l = 0; plans && l < n_layers; l++) free(plans[l].order), free(plans[l].rk), free(plans[l].rv);
+    for (int l = 0; plans && l < n_layers; l++) {
+        free(plans[l].order);
+        free(plans[l].rk);
+        free(plans[l].rv);
+    }
     free(plans);
 }

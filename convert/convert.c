@@ -1,16 +1,17 @@
 /* convert.c: streams the tensors and the metadata of a checkpoint into a new one. */
-#include "../formats/gguf.h"
 #include "convert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/gguf.h"
 #include "../kernels/tensor.h"
 #include "convert_internal.h"
 
 static const char *const pool_names[] = {"mean", "first", "random", "renorm", "aligned"};
-enum { N_POOLS = sizeof pool_names / sizeof *pool_names, CHUNK = 1 << 16 }; /* CHUNK: values, when a tensor needs no heads */
+enum { N_POOLS = sizeof pool_names / sizeof *pool_names };
+enum { CHUNK = 1 << 16 }; /* values at once, when a tensor needs no heads */
 
 int gqa_pool_from_name(const char *name) {
     for (int i = 0; i < N_POOLS; i++)
@@ -19,25 +20,32 @@ int gqa_pool_from_name(const char *name) {
 }
 const char *gqa_pool_name(gqa_pool pool) { return pool_names[pool]; }
 
+/* A conversion under way. */
 typedef struct job {
     const gqa_checkpoint *c;
     const gqa_convert_options *o;
     gqa_config config;          /* of the result */
-    head_plan *plans;
+    head_plan *plans;           /* [n_layers], or NULL */
     gguf_writer *w;
     uint64_t bytes, done;       /* for progress */
 } job;
 
-static int ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
+/* ---- tensors by name ------------------------------------------------------------------------- */
 
 static tensor_kind kind_of(const char *name) {
-    if (ends_with(name, ".attn_q.weight") || ends_with(name, ".attn_q.bias")) return QUERY;
-    if (ends_with(name, ".attn_k.weight") || ends_with(name, ".attn_k.bias")) return KEY;
-    if (ends_with(name, ".attn_v.weight") || ends_with(name, ".attn_v.bias")) return VALUE;
-    return ends_with(name, ".attn_output.weight") ? OUTPUT : OTHER;
+    static const struct {
+        const char *ending;
+        tensor_kind kind;
+    } kinds[] = {
+        {".attn_q.weight", QUERY}, {".attn_q.bias", QUERY}, {".attn_k.weight", KEY},
+        {".attn_k.bias", KEY}, {".attn_v.weight", VALUE}, {".attn_v.bias", VALUE},
+        {".attn_output.weight", OUTPUT},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t n = strlen(name), m = strlen(kinds[i].ending);
+        if (n >= m && !strcmp(name + n - m, kinds[i].ending)) return kinds[i].kind;
+    }
+    return OTHER;
 }
 
 static int layer_of(const char *name) {
@@ -45,7 +53,8 @@ static int layer_of(const char *name) {
     return sscanf(name, "blk.%d.", &l) == 1 ? l : 0;
 }
 
-/* The type of a tensor in the result. Rows that are no whole blocks of the wanted type get a wider one. */
+/* The type of a tensor in the result. Rows that are no whole blocks of the wanted type get a wider
+ * one. */
 static int type_of(const job *j, const gqa_tensor *t) {
     if (t->n_dims < 2) return t->type;
     int type = j->o->type < 0 ? t->type : j->o->type;
@@ -56,12 +65,11 @@ static int type_of(const job *j, const gqa_tensor *t) {
 static int changes(const job *j, const gqa_tensor *t) {
     tensor_kind kind = kind_of(t->name);
     int pooled = j->config.n_kv_heads != j->c->config.n_kv_heads;
-    return type_of(j, t) != t->type || (pooled && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
+    return type_of(j, t) != t->type || (pooled && (kind == KEY || kind == VALUE)) ||
+           (j->plans && kind != OTHER);
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------------------------- */
-
-static int key_is(const gguf_entry *e, const char *key) { return e->key.size == strlen(key) && !memcmp(e->key.data, key, (size_t)e->key.size); }
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 /* llama.cpp's number for a file mostly of one type. */
 static int file_type(int type) {
@@ -78,122 +86,163 @@ static int file_type(int type) {
     }
 }
 
+/* Whether the result gets a value of its own for that key, or none. */
+static int is_replaced(const job *j, const gguf_entry *e, const char *kv_key) {
+    const char *const keys[] = {
+        kv_key, "general.alignment", "gqa.convert.command", "gqa.convert.pool",
+        "gqa.convert.kv_heads_before", j->o->type >= 0 ? "general.file_type" : kv_key,
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        size_t n = strlen(keys[i]);
+        if (e->key.size == n && !memcmp(e->key.data, keys[i], n)) return 1;
+    }
+    return 0;
+}
+
+static void put_text(gguf_writer *w, const char *key, const char *text) {
+    gguf_put_string(w, key, text, strlen(text));
+}
+
 static void put_metadata(job *j) {
+    const gqa_checkpoint *c = j->c;
     char kv_key[64];
     snprintf(kv_key, sizeof kv_key, "%s.attention.head_count_kv", j->config.architecture);
-    if (j->c->n_meta == 0) {
+    if (c->n_meta == 0) {
         gguf_put_config(j->w, &j->config);
         if (j->o->vocab) gqa_vocab_write(j->o->vocab, j->w);
     }
-    for (int i = 0; i < j->c->n_meta; i++) {
-        const gguf_entry *e = &j->c->meta[i];
-        if (key_is(e, kv_key) || key_is(e, "general.alignment") || key_is(e, "gqa.convert.command") || key_is(e, "gqa.convert.pool") ||
-            key_is(e, "gqa.convert.kv_heads_before") || (key_is(e, "general.file_type") && j->o->type >= 0))
-            continue;
-        gguf_put_entry(j->w, e);
+    for (int i = 0; i < c->n_meta; i++)
+        if (!is_replaced(j, &c->meta[i], kv_key)) gguf_put_entry(j->w, &c->meta[i]);
+    if (c->n_meta) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
+    if (j->o->type >= 0)
+        gguf_put_int(j->w, "general.file_type", GGUF_U32, file_type(j->o->type));
+    if (j->config.n_kv_heads != c->config.n_kv_heads) {
+        put_text(j->w, "gqa.convert.pool", gqa_pool_name(j->o->pool));
+        gguf_put_int(j->w, "gqa.convert.kv_heads_before", GGUF_U32, c->config.n_kv_heads);
     }
-    if (j->c->n_meta) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
-    if (j->o->type >= 0) gguf_put_int(j->w, "general.file_type", GGUF_U32, file_type(j->o->type));
-    if (j->config.n_kv_heads != j->c->config.n_kv_heads) {
-        const char *pool = gqa_pool_name(j->o->pool);
-        gguf_put_string(j->w, "gqa.convert.pool", pool, strlen(pool));
-        gguf_put_int(j->w, "gqa.convert.kv_heads_before", GGUF_U32, j->c->config.n_kv_heads);
-    }
-    if (j->o->provenance) gguf_put_string(j->w, "gqa.convert.command", j->o->provenance, strlen(j->o->provenance));
+    if (j->o->provenance) put_text(j->w, "gqa.convert.command", j->o->provenance);
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
-static void declare(job *j, const gqa_tensor *t) {
+static void declare_tensor(job *j, const gqa_tensor *t) {
     uint64_t dims[GQA_MAX_DIMS];
+    uint64_t kv_dim = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
-    if (kind == KEY || kind == VALUE) dims[t->n_dims > 1] = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
+    if (kind == KEY || kind == VALUE) dims[t->n_dims > 1] = kv_dim;
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
 
 static int report(job *j, uint64_t bytes, gqa_error *err) {
     j->done += bytes;
-    double start = j->plans ? 0.5 : 0;
-    if (j->o->on_progress && j->o->on_progress(j->o->user, start + (1 - start) * (double)j->done / (double)j->bytes))
-        return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", j->c->path);
-    return 0;
+    if (!j->o->on_progress) return 0;
+    double start = j->plans ? 0.5 : 0, share = (double)j->done / (double)j->bytes;
+    if (!j->o->on_progress(j->o->user, start + (1 - start) * share)) return 0;
+    return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", j->c->path);
 }
 
-static void put_values(job *j, int type, const float *values, size_t n, uint8_t *room) {
-    gqa_quantize(type, values, room, n);
-    gguf_write_tensor_data(j->w, room, (size_t)gqa_type_bytes(type, n));
+/* buf: as large as the values. */
+static void put_values(job *j, int type, const float *values, size_t n, void *buf) {
+    gqa_quantize(type, values, buf, n);
+    gguf_write_tensor_data(j->w, buf, (size_t)gqa_type_bytes(type, n));
 }
 
-/* Another type only: in chunks of whole rows' blocks. */
+/* Two buffers of n values each; free both. */
+static int alloc_values(job *j, const gqa_tensor *t, size_t n, float *buffers[2], gqa_error *err) {
+    buffers[0] = malloc(sizeof(float) * n);
+    buffers[1] = malloc(sizeof(float) * n);
+    if (buffers[0] && buffers[1]) return 0;
+    return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to convert %s", j->c->path, t->name);
+}
+
+/* Another type only: in chunks of whole blocks. */
 static int put_chunks(job *j, const gqa_tensor *t, gqa_error *err) {
     const gqa_type_info *from = gqa_type_info_of(t->type);
     uint64_t n = 1;
-    float *values = malloc(sizeof *values * CHUNK);
-    uint8_t *room = malloc(sizeof(float) * CHUNK);
-    int status = values && room ? 0 : gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to convert %s", j->c->path, t->name);
+    float *buffers[2];
+    int status = alloc_values(j, t, CHUNK, buffers, err);
     for (int d = 0; d < t->n_dims; d++) n *= t->dims[d];
     for (uint64_t at = 0; at < n && !status; at += CHUNK) {
-        size_t count = n - at < CHUNK ? (size_t)(n - at) : CHUNK;
-        gqa_dequantize(t->type, t->data + at / (uint64_t)from->block * (uint64_t)from->bytes, values, count);
-        put_values(j, type_of(j, t), values, count, room);
+        size_t count = (size_t)(n - at < CHUNK ? n - at : CHUNK);
+        uint64_t offset = at / (uint64_t)from->block * (uint64_t)from->bytes;
+        gqa_dequantize(t->type, t->data + offset, buffers[0], count);
+        put_values(j, type_of(j, t), buffers[0], count, buffers[1]);
         status = report(j, gqa_type_bytes(t->type, count), err);
     }
-    free(values), free(room);
+    free(buffers[0]);
+    free(buffers[1]);
     return status;
 }
 
 static int put_heads(job *j, const gqa_tensor *t, uint64_t salt, gqa_error *err) {
-    int cols = t->n_dims > 1 ? (int)t->dims[0] : 1, rows = (int)(t->n_dims > 1 ? t->dims[1] : t->dims[0]);
-    size_t n = (size_t)rows * (size_t)cols;
-    float *values = malloc(sizeof *values * n), *out = malloc(sizeof *out * n);
-    int status = values && out ? 0 : gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to convert %s", j->c->path, t->name);
+    int is_matrix = t->n_dims > 1;
+    size_t cols = is_matrix ? (size_t)t->dims[0] : 1, rows = (size_t)t->dims[is_matrix];
+    float *buffers[2];
+    int status = alloc_values(j, t, rows * cols, buffers, err);
     if (!status) {
-        gqa_dequantize(t->type, t->data, values, n);
         const head_plan *plan = j->plans ? &j->plans[layer_of(t->name)] : NULL;
-        rows = convert_heads(&j->c->config, j->o, plan, kind_of(t->name), salt, values, rows, cols, out);
-        put_values(j, type_of(j, t), out, (size_t)rows * (size_t)cols, (uint8_t *)values); /* no type is wider than f32 */
+        gqa_dequantize(t->type, t->data, buffers[0], rows * cols);
+        rows = convert_heads(&j->c->config, j->o, plan, kind_of(t->name), salt, buffers[0], rows,
+                             cols, buffers[1]);
+        put_values(j, type_of(j, t), buffers[1], rows * cols, buffers[0]);
         status = report(j, t->size, err);
     }
-    free(values), free(out);
+    free(buffers[0]);
+    free(buffers[1]);
     return status;
+}
+
+static int put_unchanged(job *j, const gqa_tensor *t, gqa_error *err) {
+    gguf_write_tensor_data(j->w, t->data, (size_t)t->size);
+    return report(j, t->size, err);
 }
 
 static int put_tensors(job *j, gqa_error *err) {
     int status = 0;
-    for (int i = 0; i < j->c->n_tensors; i++) j->bytes += j->c->tensors[i].size;
-    for (int i = 0; i < j->c->n_tensors; i++) declare(j, &j->c->tensors[i]);
+    for (int i = 0; i < j->c->n_tensors; i++) {
+        j->bytes += j->c->tensors[i].size;
+        declare_tensor(j, &j->c->tensors[i]);
+    }
     for (int i = 0; i < j->c->n_tensors && !status; i++) {
         const gqa_tensor *t = &j->c->tensors[i];
-        if (!changes(j, t)) {
-            gguf_write_tensor_data(j->w, t->data, (size_t)t->size);
-            status = report(j, t->size, err);
-        } else if (kind_of(t->name) == OTHER) {
-            status = put_chunks(j, t, err);
-        } else {
-            status = put_heads(j, t, (uint64_t)i << 40, err);
-        }
+        if (!changes(j, t)) status = put_unchanged(j, t, err);
+        else if (kind_of(t->name) == OTHER) status = put_chunks(j, t, err);
+        else status = put_heads(j, t, (uint64_t)i << 40, err);
     }
     return status;
 }
 
-int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const char *path, uint8_t **data, size_t *size, gqa_error *err) {
-    job j = {.c = c, .o = o, .config = c->config};
-    if (c->n_tensors == 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: holds no weights to convert", c->path);
-    if (o->type >= 0 && !gqa_type_info_of(o->type)) return gqa_fail(err, GQA_ERR_ARGUMENT, "type %d is not one of ours", o->type);
+/* ---- gqa_convert ----------------------------------------------------------------------------- */
+
+static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_options *o,
+                                 gqa_error *err) {
+    if (c->n_tensors == 0)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: no weights to convert", c->path);
+    if (o->type >= 0 && !gqa_type_info_of(o->type))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d is not supported", o->type);
     if (o->kv_heads < 0 || (o->kv_heads && c->config.n_kv_heads % o->kv_heads))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: %d KV heads cannot become %d: expected a divisor", c->path, c->config.n_kv_heads, o->kv_heads);
-    if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
-    int status = plan_heads(&j.plans, c, o, err);
+        return gqa_fail(err, GQA_ERR_ARGUMENT,
+                        "%s: %d KV heads cannot become %d: expected a divisor", c->path,
+                        c->config.n_kv_heads, o->kv_heads);
+    return 0;
+}
+
+int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const char *path,
+                uint8_t **data, size_t *size, gqa_error *err) {
+    job j = {.c = c, .o = o, .config = c->config};
+    int status = check_convert_options(c, o, err);
+    if (!status) status = plan_heads(&j.plans, c, o, err);
     if (status) return status;
+    if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
     j.w = gguf_writer_new(path, err);
+    status = GQA_ERR_IO;
     if (j.w) {
         put_metadata(&j);
         status = put_tensors(&j, err);
         if (status) gguf_writer_cancel(j.w);
-        else status = path ? gguf_finish(j.w, err) : gguf_finish_memory(j.w, data, size, err);
-    } else {
-        status = GQA_ERR_IO;
+        else if (path) status = gguf_finish(j.w, err);
+        else status = gguf_finish_memory(j.w, data, size, err);
     }
     plan_free(j.plans, c->config.n_layers);
     return status;

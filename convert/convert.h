@@ -1,14 +1,16 @@
-/* convert.h: a checkpoint to another checkpoint: fewer KV heads (Ainslie et al. 2023, "GQA", section 2.1), other element
- * types, llama2.c to GGUF. Tensors stream through one at a time.
+/* convert.h: a checkpoint to another checkpoint: fewer KV heads (Ainslie et al. 2023, "GQA",
+ * section 2.1), other element types, llama2.c to GGUF. Tensors stream through one at a time.
  *
  *     K and V heads   0 1 2 3 | 4 5 6 7      of a layer, MHA: one for each query head
  *                     \_ _ _/   \_ _ _/      groups of n_kv_heads / G neighbours are pooled
  *     pooled heads       0         1         GQA with G = 2
  *
- * Pooling raw heads loses much: independent heads are nearly orthogonal, so their mean is small and points nowhere. Before
- * pooling, GQA_POOL_ALIGNED turns each head inside its own space so that the heads of a group agree as far as they can,
- * which changes nothing that the model computes (V: any rotation R, undone in W_o; K: a rotation in each plane that RoPE
- * turns, shared with the queries), puts heads that agree into one group, and restores the norm that averaging costs. */
+ * Pooling raw heads loses much: independent heads are nearly orthogonal, so their mean is small
+ * and points nowhere. Before pooling, GQA_POOL_ALIGNED rotates each head inside its own space so
+ * that the heads of a group agree as far as they can, which changes nothing that the model
+ * computes (V: any rotation R, undone in W_o; K: a rotation in each plane that RoPE rotates,
+ * shared with the queries), puts heads that agree into one group, and restores the norm that
+ * averaging costs. */
 #ifndef GQA_CONVERT_H
 #define GQA_CONVERT_H
 
@@ -22,25 +24,28 @@ typedef enum gqa_pool {
     GQA_POOL_RENORM,   /* the mean, scaled to the mean norm of its members */
     GQA_POOL_ALIGNED   /* rotated and regrouped, then as RENORM */
 } gqa_pool;
-int gqa_pool_from_name(const char *name);  /* "mean", "first", "random", "renorm", "aligned"; -1: none of them */
+/* "mean", "first", "random", "renorm", "aligned"; -1: none of them. */
+int gqa_pool_from_name(const char *name);
 const char *gqa_pool_name(gqa_pool pool);
 
-/* Keys and values that a model computed on some text, before RoPE: what alignment looks at. */
+/* Keys and values that a model computed on some text, before RoPE: what alignment compares. */
 typedef struct gqa_kv_samples {
-    int n_layers, n, head_dim, kv_dim;
+    size_t n_layers, n, head_dim, kv_dim;
     float *k, *v;              /* [n_layers, n, kv_dim] */
 } gqa_kv_samples;
-/* Runs the first tokens[n] through the model (n at most its context is used). gqa_kv_samples_free afterwards. */
-int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32_t *tokens, int n, gqa_error *err);
+/* Runs the first tokens[n] through the model, at most its context; gqa_kv_samples_free
+ * afterwards. */
+int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32_t *tokens, int n,
+                        gqa_error *err);
 void gqa_kv_samples_free(gqa_kv_samples *s);
 
 typedef struct gqa_convert_options {
     int kv_heads;              /* divides the file's; 0: keep them */
     gqa_pool pool;
     int type;                  /* gqa_type of matrices; -1: keep each one's */
-    const gqa_kv_samples *samples; /* of GQA_POOL_ALIGNED; NULL: the weights themselves are compared */
+    const gqa_kv_samples *samples; /* for GQA_POOL_ALIGNED; NULL: compare the weights themselves */
     uint64_t seed;             /* of GQA_POOL_RANDOM */
-    int keep_heads;            /* rotate and regroup only: the same function in other weights (for tests) */
+    int keep_heads;            /* rotate and regroup only: the same function (for tests) */
     const gqa_vocab *vocab;    /* written when the source has no metadata of its own (llama2.c) */
     const char *provenance;    /* "gqa.convert.command"; NULL: none */
     gqa_on_progress on_progress;
@@ -48,7 +53,7 @@ typedef struct gqa_convert_options {
 } gqa_convert_options;
 
 /* Writes the result to path, atomically; or, with path NULL, to memory: *data (free it), *size. */
-int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *opt, const char *path, uint8_t **data, size_t *size,
-                gqa_error *err);
+int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *opt, const char *path,
+                uint8_t **data, size_t *size, gqa_error *err);
 
 #endif
