@@ -1,271 +1,367 @@
 /* training.c: what train and uptrain share (training.h). */
-#include "../formats/formats.h"
 #include "training.h"
 
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "json.h"
 #include "machine.h"
 
+/* ---- options --------------------------------------------------------------------------------- */
+
 void training_settings_init(training_settings *s) {
+    gqa_train_options *o = &s->opt;
     const opt options[N_TRAINING_OPTIONS + 1] = {
-        {"-f FILE", OPT_STRINGS, &s->texts, 0, 0, "text to learn from; may be repeated; <|endoftext|> parts documents"},
-        {"--val FILE", OPT_STRING, &s->val, 0, 0, "text to measure the loss on"},
-        {"--batch N", OPT_INT, &s->opt.batch, 0, 1 << 16, "sequences a step (32)"},
-        {"--length N", OPT_INT, &s->opt.length, 0, 1 << 16, "tokens a sequence (the model's context)"},
-        {"--rate R", OPT_FLOAT, &s->opt.rate, 0, 1, "highest learning rate (0.002)"},
-        {"--rate-end R", OPT_FLOAT, &s->opt.rate_end, 0, 1, "last rate, a share of the highest (0.1)"},
-        {"--warmup N", OPT_INT, &s->opt.warmup, 0, 1 << 30, "steps until the highest rate (a twentieth, at most 200)"},
-        {"--decay D", OPT_FLOAT, &s->opt.decay, -1, 1, "weight decay; negative: none (0.1)"},
-        {"--clip C", OPT_FLOAT, &s->opt.clip, 0, 1e6, "largest norm of the gradient (1)"},
-        {"--dropout P", OPT_FLOAT, &s->opt.dropout, -1, 0.9, "share of embeddings and layer outputs left out a step (0)"},
-        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "the same seed gives the same model (1)"},
-        {"-j N", OPT_INT, &s->opt.n_threads, 0, 1024, "threads (physical cores allowed)"},
-        {"--type TYPE", OPT_STRING, &s->type_name, 0, 0, "of the matrices in OUT: f32, f16, q8_0, ... (f16)"},
-        {"--eval-every N", OPT_INT, &s->eval_every, 0, 1 << 30, "steps between two looks at --val (a tenth of all)"},
-        {"--save-every S", OPT_INT, &s->save_seconds, 1, 1 << 20, "seconds between two saves of OUT.state (60)"},
-        {"--stop-after N", OPT_INT, &s->stop_after, 0, 1 << 30, "save and stop N steps from here; 0: go to the end"},
-        {"--restart", OPT_FLAG, &s->restart, 0, 0, "forget OUT.state instead of going on from it"},
-        {"--log FILE", OPT_STRING, &s->log, 0, 0, "CSV of steps and losses, appended to"},
-        {"--json", OPT_FLAG, &s->json, 0, 0, "the result as one JSON object"},
-        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, "nothing on stderr but errors"},
+        {"-f FILE", OPT_STRINGS, &s->texts, 0, 0,
+         "training text; may be repeated; <|endoftext|> separates\ndocuments"},
+        {"--val FILE", OPT_STRING, &s->val, 0, 0, "validation text"},
+        {"--batch N", OPT_INT, &o->batch, 0, 1 << 16, "sequences per step (default 32)"},
+        {"--length N", OPT_INT, &o->length, 0, 1 << 16,
+         "tokens per sequence (default: the model's context)"},
+        {"--rate R", OPT_FLOAT, &o->rate, 0, 1, "peak learning rate (default 0.002)"},
+        {"--rate-end R", OPT_FLOAT, &o->rate_end, 0, 1,
+         "final rate, as a share of the peak (default 0.1)"},
+        {"--warmup N", OPT_INT, &o->warmup, 0, 1 << 30,
+         "steps of linear warm-up (default: steps / 20, at most 200)"},
+        {"--decay D", OPT_FLOAT, &o->decay, -1, 1, "weight decay (default 0.1); negative: none"},
+        {"--clip C", OPT_FLOAT, &o->clip, 0, 1e6, "maximum norm of the gradient (default 1)"},
+        {"--dropout P", OPT_FLOAT, &o->dropout, -1, 0.9,
+         "share of embeddings and layer outputs dropped (default 0)"},
+        {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "random seed (default 1)"},
+        {"-j N", OPT_INT, &o->n_threads, 0, 1024, THREADS_HELP},
+        {"--type TYPE", OPT_STRING, &s->type_name, 0, 0,
+         "type of the matrices in OUT: f32, f16, q8_0, ... (default f16)"},
+        {"--eval-every N", OPT_INT, &s->eval_every, 0, 1 << 30,
+         "evaluate every N steps (default: a tenth of all)"},
+        {"--save-every S", OPT_INT, &s->save_seconds, 1, 1 << 20,
+         "save OUT.state every S seconds (default 60)"},
+        {"--stop-after N", OPT_INT, &s->stop_after, 0, 1 << 30,
+         "save OUT.state and stop after N steps; the same command resumes"},
+        {"--restart", OPT_FLAG, &s->restart, 0, 0, "discard OUT.state instead of resuming from it"},
+        {"--log FILE", OPT_STRING, &s->log, 0, 0, "append steps and losses to FILE, as CSV"},
+        {"--json", OPT_FLAG, &s->json, 0, 0, "print the result as one JSON object"},
+        {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
         OPT_END,
     };
     *s = (training_settings){.type_name = "f16", .save_seconds = 60, .seed = 1};
     memcpy(s->options, options, sizeof options);
 }
 
-static volatile sig_atomic_t stop_wanted;
-static void on_signal(int signal) {
-    (void)signal;
-    stop_wanted = 1;
-}
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
-static char *read_texts(const opt_list *files, size_t *len) {
-    char *all = NULL;
-    *len = 0;
-    for (int i = 0; i < files->n; i++) {
-        size_t size, mark = strlen(GQA_DOCUMENT_END);
-        char *text = read_text(files->items[i], &size), *grown = text ? realloc(all, *len + mark + size + 1) : NULL;
-        if (!grown) {
-            if (text) fail("no memory for %zu bytes of text", *len + size);
-            free(text), free(all);
-            return NULL;
-        }
-        all = grown;
-        memcpy(all + *len, GQA_DOCUMENT_END, mark);
-        memcpy(all + *len + mark, text, size);
-        *len += mark + size;
-        free(text);
+/* Appends a file to r->text, as a document of its own. */
+static int append_text(training *r, const char *path) {
+    const size_t mark = strlen(GQA_DOCUMENT_END);
+    size_t size;
+    char *text = read_text(path, &size);
+    if (!text) return EXIT_FAILURE;
+    char *grown = realloc(r->text, r->text_len + mark + size + 1);
+    if (grown) {
+        memcpy(grown + r->text_len, GQA_DOCUMENT_END, mark);
+        memcpy(grown + r->text_len + mark, text, size);
+        r->text = grown;
+        r->text_len += mark + size;
     }
-    return all;
+    free(text);
+    return grown ? EXIT_SUCCESS : fail("no memory for %zu bytes of text", r->text_len + size);
 }
 
-int training_open(training *r, training_settings *s, const char *out, const char *name, int argc, char **argv) {
+static int open_state(training *r) {
     gqa_error err = {0};
-    *r = (training){.s = s, .out = out};
-    int type = gqa_type_from_name(s->type_name), n = snprintf(r->command, sizeof r->command, "run %s", name);
-    if (type < 0) return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, ...", s->type_name);
-    if (!s->texts.n) return usage_error("%s: give a text to learn from (-f FILE)", name);
-    if (snprintf(r->state, sizeof r->state, "%s.state", out) >= (int)sizeof r->state) return usage_error("the path %.60s... is too long", out);
-    for (int i = 0; i < argc && n < (int)sizeof r->command; i++) n += snprintf(r->command + n, sizeof r->command - (size_t)n, " %s", argv[i]);
-    r->type = (gqa_type)type;
-    s->opt.seed = (uint64_t)s->seed;
-    if (s->restart) unlink(r->state);
-    if (access(r->state, F_OK) == 0) {
-        if (gqa_map_open(&r->state_map, r->state, &err) || gqa_checkpoint_read(&r->saved, r->state_map.data, r->state_map.size, r->state, &err))
-            return fail("%s; --restart forgets it", err.message);
-        r->has_saved = 1;
-    }
-    FILE *log = s->log ? fopen(s->log, "a") : NULL; /* a log that cannot be opened is told now, not after a tenth of the steps */
-    if (s->log && !log) return fail("%s: cannot append to the log: %s", s->log, strerror(errno));
-    if (log) fclose(log);
-    r->text = read_texts(&s->texts, &r->text_len);
-    return r->text ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
-int training_tokenize(training *r) {
-    gqa_error err = {0};
-    if (gqa_vocab_bos(r->vocab) < 0 || gqa_vocab_eos(r->vocab) < 0) return fail("the vocabulary has no tokens for the start and the end of a text");
-    if (gqa_dataset_add(&r->data, r->vocab, r->text, r->text_len, &err)) return fail("%s", err.message);
-    r->fingerprint = gqa_dataset_fingerprint(&r->data);
-    if (r->s->val) {
-        size_t len;
-        char *text = read_text(r->s->val, &len);
-        int status = text ? gqa_dataset_add(&r->val, r->vocab, text, len, &err) : 0;
-        free(text);
-        if (status) return fail("%s", err.message);
-        if (!text) return EXIT_FAILURE;
-    }
-    if (!r->s->quiet)
-        fprintf(stderr, "%zu tokens in %d documents, %.3f bytes a token; a vocabulary of %d\n", r->data.n_tokens, r->data.n_documents,
-                (double)r->data.n_bytes / (double)r->data.n_tokens, gqa_vocab_count(r->vocab));
+    if (r->s->restart) unlink(r->state_path);
+    if (access(r->state_path, F_OK)) return EXIT_SUCCESS;
+    if (model_file_open(&r->saved, r->state_path, &err))
+        return fail("%s; --restart discards it", err.message);
+    r->resuming = 1;
     return EXIT_SUCCESS;
 }
 
-/* ---- the loop ---------------------------------------------------------------------------------------------------- */
-
-typedef struct meter {
-    double start, told, saved;   /* moments */
-    int first, here;             /* first step of this process; steps it made */
-    double peak;                 /* f32 operations a second that the machine can do; multiply and add apart */
-    double busy;                 /* seconds in steps */
-    double loss;                 /* running mean */
-    int shown;                   /* a progress line stands on the terminal */
-} meter;
-
-static double rate_of(const training *r, const meter *m) {
-    return m->busy > 0 ? gqa_trainer_step_flops(r->trainer) * m->here / m->busy : 0;
+static int log_error(const training *r, int error) {
+    return fail("%s: cannot append to the log: %s", r->s->log, strerror(error));
 }
 
-static void show_progress(const training *r, meter *m, const gqa_step_result *step) {
+/* Before the first step rather than after a tenth of them. */
+static int check_log(const training *r) {
+    FILE *log = r->s->log ? fopen(r->s->log, "a") : NULL;
+    if (r->s->log && !log) return log_error(r, errno);
+    if (log) fclose(log);
+    return EXIT_SUCCESS;
+}
+
+int training_open(training *r, training_settings *s, const char *out, const char *name, int argc,
+                  char **argv) {
+    *r = (training){.s = s, .out = out};
+    int type = gqa_type_from_name(s->type_name);
+    int n = snprintf(r->state_path, sizeof r->state_path, "%s.state", out);
+    if (type < 0)
+        return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, ...", s->type_name);
+    if (!s->texts.n) return usage_error("%s: give a training text (-f FILE)", name);
+    if (n < 0 || n >= (int)sizeof r->state_path)
+        return usage_error("the path %.60s... is too long", out);
+    record_command(r->command, sizeof r->command, name, argc, argv);
+    r->type = (gqa_type)type;
+    s->opt.seed = (uint64_t)s->seed;
+    int code = open_state(r);
+    if (!code) code = check_log(r);
+    for (int i = 0; i < s->texts.n && !code; i++) code = append_text(r, s->texts.items[i]);
+    return code;
+}
+
+static int tokenize(const training *r, gqa_dataset *d, const char *text, size_t len) {
+    gqa_error err = {0};
+    return gqa_dataset_add(d, r->vocab, text, len, &err) ? fail("%s", err.message) : EXIT_SUCCESS;
+}
+
+static int tokenize_validation(training *r) {
+    size_t len;
+    char *text = read_text(r->s->val, &len);
+    int code = text ? tokenize(r, &r->val, text, len) : EXIT_FAILURE;
+    free(text);
+    return code;
+}
+
+int training_tokenize(training *r) {
+    const gqa_dataset *d = &r->data;
+    if (gqa_vocab_bos(r->vocab) < 0 || gqa_vocab_eos(r->vocab) < 0)
+        return fail("the vocabulary has no tokens for the beginning and the end of a text");
+    int code = tokenize(r, &r->data, r->text, r->text_len);
+    if (!code && r->s->val) code = tokenize_validation(r);
+    if (code) return code;
+    r->fingerprint = gqa_dataset_fingerprint(d);
+    if (!r->s->quiet)
+        fprintf(stderr, "%zu tokens in %d documents, %.3f bytes per token; vocabulary of %d\n",
+                d->n_tokens, d->n_documents, (double)d->n_bytes / (double)d->n_tokens,
+                gqa_vocab_count(r->vocab));
+    return EXIT_SUCCESS;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+/* Progress of this process; a resumed run had others. */
+typedef struct meter {
+    double printed_at, saved_at; /* seconds_now() */
+    int steps;
+    double busy;                 /* seconds in steps */
+    double loss;                 /* running mean */
+    double peak;                 /* f32 operations per second that this machine reaches */
+    int line_shown;              /* a progress line stands on the terminal */
+} meter;
+
+static double flops(const training *r, const meter *m) {
+    return m->busy > 0 ? gqa_trainer_step_flops(r->trainer) * m->steps / m->busy : 0;
+}
+
+static double tokens_per_second(const training *r, const meter *m) {
     const gqa_train_options *o = gqa_trainer_options(r->trainer);
-    double now = seconds_now(), left = m->busy / m->here * (o->steps - gqa_trainer_steps_done(r->trainer));
-    double interval = isatty(2) ? 0.5 : 60;
-    if (r->s->quiet || now - m->told < interval) return;
-    m->told = now;
-    m->shown = isatty(2);
-    fprintf(stderr, "%sstep %d of %d  loss %.4f  rate %.2g  %.0f tok/s  %.0f%% of peak  %d:%02d:%02d left %s", m->shown ? "\r" : "",
-            gqa_trainer_steps_done(r->trainer), o->steps, m->loss, step->rate, (double)o->batch * o->length * m->here / m->busy,
-            100 * rate_of(r, m) / m->peak, (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60, m->shown ? "" : "\n");
+    return m->busy > 0 ? (double)o->batch * o->length * m->steps / m->busy : 0;
+}
+
+static void show_progress(const training *r, meter *m, double rate) {
+    const int steps = gqa_trainer_options(r->trainer)->steps;
+    int done = gqa_trainer_steps_done(r->trainer), on_terminal = isatty(2);
+    double now = seconds_now(), left = m->busy / m->steps * (steps - done);
+    if (r->s->quiet || now - m->printed_at < (on_terminal ? 0.5 : 60)) return;
+    m->printed_at = now;
+    m->line_shown = on_terminal;
+    fprintf(stderr, "%sstep %d of %d  loss %.4f  rate %.2g  %.0f tok/s  %.0f%% of peak  ",
+            on_terminal ? "\r" : "", done, steps, m->loss, rate, tokens_per_second(r, m),
+            100 * flops(r, m) / m->peak);
+    fprintf(stderr, "%d:%02d:%02d left %s", (int)(left / 3600), (int)(left / 60) % 60,
+            (int)left % 60, on_terminal ? "" : "\n");
 }
 
 static void clear_line(meter *m) {
-    if (m->shown) fprintf(stderr, "\r%90s\r", "");
-    m->shown = 0;
+    if (m->line_shown) fprintf(stderr, "\r%90s\r", "");
+    m->line_shown = 0;
 }
 
 static int save_state(training *r, meter *m) {
     gqa_error err = {0};
-    m->saved = seconds_now();
-    if (gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state, &err) == 0) return EXIT_SUCCESS;
+    int status = gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state_path, &err);
+    m->saved_at = seconds_now();
+    if (!status) return EXIT_SUCCESS;
     clear_line(m);
     return fail("%s", err.message);
 }
 
-/* A line of the log; without --val its two losses stay empty. 0, or EXIT_FAILURE after printing an error. */
+/* A line of the log; without --val its two losses stay empty. Like other functions here, returns 0,
+ * or EXIT_FAILURE after printing an error. */
 static int write_log(const training *r, const meter *m, const gqa_validation *v) {
+    char losses[64] = ",";
     if (!r->s->log) return EXIT_SUCCESS;
+    if (v) snprintf(losses, sizeof losses, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte);
     FILE *f = fopen(r->s->log, "a");
-    int wrong = !f || fprintf(f, "%d,%.6f,", gqa_trainer_steps_done(r->trainer), m->loss) < 0;
-    if (!wrong) wrong = (v ? fprintf(f, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte) : fprintf(f, ",")) < 0;
-    if (!wrong) wrong = fprintf(f, ",%.1f\n", m->busy) < 0;
-    int error = errno; /* of the first call that failed: of fclose, which writes what stdio kept, when none did before */
-    if (f && fclose(f) && !wrong) wrong = 1, error = errno;
-    return wrong ? fail("%s: cannot append to the log: %s", r->s->log, strerror(error)) : EXIT_SUCCESS;
+    if (!f) return log_error(r, errno);
+    int step = gqa_trainer_steps_done(r->trainer);
+    int failed = fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
+    int error = errno;
+    if (fclose(f) && !failed) { /* it writes what stdio has buffered */
+        failed = 1;
+        error = errno;
+    }
+    return failed ? log_error(r, error) : EXIT_SUCCESS;
 }
 
-static int evaluate(training *r, meter *m, int most, gqa_validation *v) {
+/* max_windows 0: all of the validation text. */
+static int evaluate(training *r, meter *m, int max_windows, gqa_validation *v) {
     gqa_error err = {0};
     clear_line(m);
     if (!r->val.n_tokens) return write_log(r, m, NULL);
-    if (gqa_trainer_validate(r->trainer, &r->val, most, v, &err)) return fail("%s", err.message);
-    int step = gqa_trainer_steps_done(r->trainer);
+    if (gqa_trainer_validate(r->trainer, &r->val, max_windows, v, &err))
+        return fail("%s", err.message);
     if (!r->s->quiet)
-        fprintf(stderr, "step %d: training loss %.4f, validation %.4f nats a token, %.4f bits a byte%s\n", step, m->loss, v->nats_per_token,
-                v->bits_per_byte, most ? " (part of the text)" : "");
+        fprintf(stderr,
+                "step %d: training loss %.4f, validation %.4f nats per token, %.4f bits per "
+                "byte%s\n", gqa_trainer_steps_done(r->trainer), m->loss, v->nats_per_token,
+                v->bits_per_byte, max_windows ? " (part of the text)" : "");
     return write_log(r, m, v);
 }
 
-/* Goes on to the last step, or to where a signal or --stop-after ends it. EXIT_SUCCESS, EXIT_FAILURE; 130 after a signal. */
-static int steps(training *r, meter *m) {
-    enum { SOME_WINDOWS = 128 };
-    const gqa_train_options *o = gqa_trainer_options(r->trainer);
-    int every = r->s->eval_every ? r->s->eval_every : o->steps / 10 + 1, code = EXIT_SUCCESS;
-    gqa_step_result step = {0};
+static int train_step(training *r, meter *m) {
+    gqa_step_result result;
     gqa_error err = {0};
-    while (gqa_trainer_steps_done(r->trainer) < o->steps) {
-        double start = seconds_now();
-        if (gqa_trainer_step(r->trainer, &r->data, &step, &err)) {
-            clear_line(m);
-            return fail("%s", err.message);
-        }
-        m->busy += seconds_now() - start;
-        m->loss = m->here++ ? m->loss + (step.loss - m->loss) / (m->here < 50 ? m->here : 50) : step.loss;
-        show_progress(r, m, &step);
-        int done = gqa_trainer_steps_done(r->trainer), paused = stop_wanted || (r->s->stop_after && m->here >= r->s->stop_after && done < o->steps);
+    double start = seconds_now();
+    if (gqa_trainer_step(r->trainer, &r->data, &result, &err)) {
+        clear_line(m);
+        return fail("%s", err.message);
+    }
+    m->busy += seconds_now() - start;
+    m->steps++;
+    m->loss += (result.loss - m->loss) / (m->steps < 50 ? m->steps : 50);
+    show_progress(r, m, result.rate);
+    return EXIT_SUCCESS;
+}
+
+static volatile sig_atomic_t signalled;
+static void on_signal(int signal) {
+    (void)signal;
+    signalled = 1;
+}
+
+enum { STOPPED = -1 }; /* by --stop-after */
+
+/* To the last step, or to where a signal or --stop-after ends it. 0, EXIT_FAILURE, 130 after a
+ * signal, or STOPPED. */
+static int train_steps(training *r, meter *m) {
+    enum { SOME_WINDOWS = 128 };
+    const training_settings *s = r->s;
+    const int steps = gqa_trainer_options(r->trainer)->steps;
+    const int eval_every = s->eval_every ? s->eval_every : steps / 10 + 1;
+    int done = gqa_trainer_steps_done(r->trainer);
+    while (done < steps) {
         gqa_validation v;
-        if (done % every == 0 && done < o->steps) code = evaluate(r, m, SOME_WINDOWS, &v);
-        int due = code || paused || seconds_now() - m->saved > r->s->save_seconds; /* what was learnt outlives a failed evaluation or log */
-        if (due && save_state(r, m)) code = EXIT_FAILURE;
-        if (code || paused) {
-            clear_line(m);
-            if (!code && !r->s->quiet) fprintf(stderr, "stopped at step %d of %d; the same command goes on from %s\n", done, o->steps, r->state);
-            return code ? code : stop_wanted ? 130 : -1;
-        }
+        if (train_step(r, m)) return EXIT_FAILURE;
+        done = gqa_trainer_steps_done(r->trainer);
+        int limit = s->stop_after && m->steps >= s->stop_after && done < steps;
+        int code = EXIT_SUCCESS, stop = signalled || limit;
+        if (done % eval_every == 0 && done < steps) code = evaluate(r, m, SOME_WINDOWS, &v);
+        int due = seconds_now() - m->saved_at > s->save_seconds;
+        /* What was learnt outlives a failed evaluation or log. */
+        if ((due || code || stop) && save_state(r, m)) code = EXIT_FAILURE;
+        if (code) return code;
+        if (!stop) continue;
+        clear_line(m);
+        if (!s->quiet)
+            fprintf(stderr, "stopped at step %d of %d; the same command resumes from %s\n", done,
+                    steps, r->state_path);
+        return signalled ? 130 : STOPPED;
     }
     clear_line(m);
     return EXIT_SUCCESS;
 }
 
-static int report(const training *r, const meter *m, const gqa_validation *v) {
+/* ---- the report ------------------------------------------------------------------------------ */
+
+static void report_json(const training *r, const meter *m, const gqa_validation *v) {
     const gqa_train_options *o = gqa_trainer_options(r->trainer);
-    double speed = m->busy > 0 ? (double)o->batch * o->length * m->here / m->busy : 0, ops = rate_of(r, m);
-    if (r->s->json) {
-        json_writer j = json_open();
-        json_string(&j, "model", r->out);
-        json_int(&j, "parameters", (int64_t)gqa_trainer_params(r->trainer));
-        json_int(&j, "steps", o->steps);
-        json_int(&j, "tokens", (int64_t)o->steps * o->batch * o->length);
-        json_double(&j, "loss", m->loss);
-        if (v) {
-            json_double(&j, "nats_per_token", v->nats_per_token);
-            json_double(&j, "bits_per_byte", v->bits_per_byte);
-        }
-        json_double(&j, "seconds", m->busy);
-        json_double(&j, "tokens_per_second", speed);
-        json_double(&j, "flops", ops);
-        json_double(&j, "share_of_peak", ops / m->peak);
-        json_int(&j, "bytes", (int64_t)gqa_trainer_bytes(r->trainer));
-        json_close(&j);
-    } else {
-        printf("%s: %llu weights, %d steps", r->out, (unsigned long long)gqa_trainer_params(r->trainer), o->steps);
-        if (v) printf(", validation %.4f nats a token, %.4f bits a byte", v->nats_per_token, v->bits_per_byte);
-        printf("\n%.0f s, %.0f tok/s, %.1f GFLOP/s: %.0f%% of what f32 arithmetic reaches here\n", m->busy, speed, ops * 1e-9, 100 * ops / m->peak);
+    json_writer j = json_open();
+    json_string(&j, "model", r->out);
+    json_int(&j, "parameters", (int64_t)gqa_trainer_params(r->trainer));
+    json_int(&j, "steps", o->steps);
+    json_int(&j, "tokens", (int64_t)o->steps * o->batch * o->length);
+    json_double(&j, "loss", m->loss);
+    if (v) {
+        json_double(&j, "nats_per_token", v->nats_per_token);
+        json_double(&j, "bits_per_byte", v->bits_per_byte);
     }
+    json_double(&j, "seconds", m->busy);
+    json_double(&j, "tokens_per_second", tokens_per_second(r, m));
+    json_double(&j, "flops", flops(r, m));
+    json_double(&j, "share_of_peak", flops(r, m) / m->peak);
+    json_int(&j, "bytes", (int64_t)gqa_trainer_bytes(r->trainer));
+    json_close(&j);
+}
+
+static void report_text(const training *r, const meter *m, const gqa_validation *v) {
+    unsigned long long params = gqa_trainer_params(r->trainer);
+    printf("%s: %llu weights, %d steps", r->out, params, gqa_trainer_options(r->trainer)->steps);
+    if (v)
+        printf(", validation %.4f nats per token, %.4f bits per byte", v->nats_per_token,
+               v->bits_per_byte);
+    printf("\n%.0f s, %.0f tok/s, %.1f GFLOP/s: %.0f%% of what f32 arithmetic reaches here\n",
+           m->busy, tokens_per_second(r, m), flops(r, m) * 1e-9, 100 * flops(r, m) / m->peak);
+}
+
+/* ---- a run ----------------------------------------------------------------------------------- */
+
+static int resume(training *r) {
+    gqa_error err = {0};
+    if (!r->resuming) return EXIT_SUCCESS;
+    if (gqa_trainer_resume(r->trainer, r->fingerprint, &r->saved.checkpoint, &err))
+        return fail("%s; --restart discards it", err.message);
+    return EXIT_SUCCESS;
+}
+
+static void show_size(const training *r) {
+    char bytes[32];
+    if (r->s->quiet) return;
+    fprintf(stderr, "%llu weights, %s of memory, %.1f GFLOP per step\n",
+            (unsigned long long)gqa_trainer_params(r->trainer),
+            human_bytes((double)gqa_trainer_bytes(r->trainer), bytes),
+            gqa_trainer_step_flops(r->trainer) * 1e-9);
+    if (r->resuming)
+        fprintf(stderr, "resuming at step %d from %s\n", gqa_trainer_steps_done(r->trainer),
+                r->state_path);
+}
+
+static int finish(training *r, const meter *m, const gqa_validation *v) {
+    gqa_error err = {0};
+    gqa_train_record record = {r->command, v};
+    if (gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err))
+        return fail("%s", err.message);
+    unlink(r->state_path);
+    if (r->s->json) report_json(r, m, v);
+    else report_text(r, m, v);
     return finish_stdout();
 }
 
 int training_run(training *r) {
-    gqa_error err = {0};
     gqa_validation v = {0};
-    meter m = {.here = 0};
+    meter m = {.steps = 0};
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (r->has_saved && gqa_trainer_resume(r->trainer, r->fingerprint, &r->saved, &err)) return fail("%s; --restart forgets it", err.message);
-    m.peak = 2 * machine_float_rate(r->s->opt.n_threads);
-    m.start = m.told = m.saved = seconds_now();
-    m.first = gqa_trainer_steps_done(r->trainer);
-    if (!r->s->quiet) {
-        char bytes[32];
-        fprintf(stderr, "%llu weights, %s of memory, %.1f GFLOP a step%s\n", (unsigned long long)gqa_trainer_params(r->trainer),
-                human_bytes((double)gqa_trainer_bytes(r->trainer), bytes), gqa_trainer_step_flops(r->trainer) * 1e-9, m.first ? "; going on with a saved run" : "");
-    }
-    int code = steps(r, &m);
-    if (code == -1) return EXIT_SUCCESS;
+    int code = resume(r);
     if (code) return code;
+    m.peak = 2 * machine_float_rate(r->s->opt.n_threads); /* a multiply-add is two operations */
+    m.printed_at = m.saved_at = seconds_now();
+    show_size(r);
+    code = train_steps(r, &m);
+    if (code) return code == STOPPED ? EXIT_SUCCESS : code;
     if (evaluate(r, &m, 0, &v)) {
         save_state(r, &m);
         return EXIT_FAILURE;
     }
-    gqa_train_record record = {r->command, r->val.n_tokens ? &v : NULL};
-    if (gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err)) return fail("%s", err.message);
-    unlink(r->state);
-    return report(r, &m, r->val.n_tokens ? &v : NULL);
+    return finish(r, &m, r->val.n_tokens ? &v : NULL);
 }
 
 void training_close(training *r) {
     gqa_trainer_free(r->trainer);
     gqa_dataset_free(&r->data);
     gqa_dataset_free(&r->val);
-    gqa_vocab_free(r->vocab);
-    gqa_checkpoint_free(&r->saved);
-    if (r->state_map.data) gqa_map_close(&r->state_map);
+    gqa_vocab_free(r->learnt);
+    model_file_close(&r->saved);
     free(r->text);
 }

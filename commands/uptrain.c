@@ -1,15 +1,16 @@
-/* uptrain.c: `run uptrain`: fewer KV heads, then a share of the parent's training once more (Ainslie et al. 2023, section
- * 2.1), optionally learning from the parent as well (Hinton et al. 2015). */
-#include <stdlib.h>
+/* uptrain.c: `run uptrain`: fewer KV heads, then a share of the parent's training once more
+ * (Ainslie et al. 2023, section 2.1), optionally learning from the parent as well (Hinton et al.
+ * 2015). */
 #include <string.h>
 
-#include "../formats/formats.h"
 #include "../convert/convert.h"
+#include "../formats/formats.h"
 #include "training.h"
 
 typedef struct settings {
     int kv_heads, steps;
-    const char *pool;
+    const char *pool_name;
+    gqa_pool pool;
     float fraction;
 } settings;
 
@@ -19,7 +20,8 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
     gqa_train_options p;
     int status = gqa_train_options_read(parent, &p, &err);
     if (status < 0) return fail("%s", err.message);
-    if (status > 0 && !u->steps) return usage_error("%s was not trained here: give --steps, there is nothing to take a fraction of", parent->path);
+    if (status > 0 && !u->steps)
+        return usage_error("%s does not record its training: give --steps", parent->path);
     gqa_train_options *o = &s->opt;
     o->steps = u->steps ? u->steps : (int)((double)u->fraction * p.steps + 0.5);
     if (status > 0) return EXIT_SUCCESS;
@@ -30,38 +32,71 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
     if (o->decay == 0) o->decay = p.decay;
     if (o->clip == 0) o->clip = p.clip;
     if (o->dropout == 0) o->dropout = p.dropout;
-    o->beta1 = p.beta1, o->beta2 = p.beta2;
+    o->beta1 = p.beta1;
+    o->beta2 = p.beta2;
     return EXIT_SUCCESS;
 }
 
 /* The parent's keys and values on the start of the training text, for the aligned pooling. */
 static int take_samples(const training *r, const char *path, gqa_kv_samples *out) {
-    enum { MOST = 2048 };
+    enum { MAX_TOKENS = 2048 };
     gqa_error err = {0};
     gqa_model *m = gqa_model_open(path, NULL, &err);
-    int n = r->data.n_tokens < MOST ? (int)r->data.n_tokens : MOST;
+    int n = (int)min_size(r->data.n_tokens, MAX_TOKENS);
     int status = m ? gqa_kv_samples_take(out, m, r->data.tokens, n, &err) : -1;
     gqa_model_close(m);
     return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
 /* r->trainer: the parent with fewer heads. */
-static int make_child(training *r, const char *path, const gqa_checkpoint *parent, const settings *u, gqa_pool pool) {
+static int make_child(training *r, const gqa_checkpoint *parent, const gqa_convert_options *o) {
+    const gqa_train_options *t = &r->s->opt;
     gqa_error err = {0};
-    gqa_kv_samples samples = {0};
     gqa_checkpoint child = {0};
     uint8_t *image = NULL;
     size_t size = 0;
-    int code = pool == GQA_POOL_ALIGNED ? take_samples(r, path, &samples) : EXIT_SUCCESS;
-    gqa_convert_options o = {.kv_heads = u->kv_heads, .pool = pool, .type = GQA_TYPE_F32, .samples = samples.k ? &samples : NULL, .seed = r->s->opt.seed};
-    if (!code && (gqa_convert(parent, &o, NULL, &image, &size, &err) || gqa_checkpoint_read(&child, image, size, path, &err))) code = fail("%s", err.message);
-    if (!code) {
-        r->trainer = gqa_trainer_from(&child, &r->s->opt, &err);
-        if (!r->trainer || (r->s->opt.distill > 0 && gqa_trainer_set_teacher(r->trainer, parent, &err))) code = fail("%s", err.message);
-    }
-    gqa_kv_samples_free(&samples);
+    int status = gqa_convert(parent, o, NULL, &image, &size, &err);
+    if (!status) status = gqa_checkpoint_read(&child, image, size, parent->path, &err);
+    if (!status) r->trainer = gqa_trainer_from(&child, t, &err);
+    if (r->trainer && t->distill > 0) status = gqa_trainer_set_teacher(r->trainer, parent, &err);
     gqa_checkpoint_free(&child);
     free(image);
+    return status || !r->trainer ? fail("%s", err.message) : EXIT_SUCCESS;
+}
+
+static int pool_parent(training *r, const char *path, const gqa_checkpoint *parent,
+                       const settings *u) {
+    gqa_kv_samples samples = {0};
+    gqa_convert_options o = {
+        .kv_heads = u->kv_heads, .pool = u->pool, .type = GQA_TYPE_F32, .seed = r->s->opt.seed,
+    };
+    int code = EXIT_SUCCESS;
+    if (u->pool == GQA_POOL_ALIGNED) {
+        code = take_samples(r, path, &samples);
+        o.samples = &samples;
+    }
+    if (!code) code = make_child(r, parent, &o);
+    gqa_kv_samples_free(&samples);
+    return code;
+}
+
+static int open_parent(training *r, model_file *parent, const char *path) {
+    gqa_error err = {0};
+    int status = model_file_open(parent, path, &err);
+    if (!status) status = model_file_vocab(parent, NULL, &err);
+    if (status) return fail("%s", err.message);
+    r->vocab = parent->vocab;
+    return r->vocab ? EXIT_SUCCESS : fail("%s: no vocabulary", path);
+}
+
+static int uptrain(training *r, const char *path, const settings *u) {
+    model_file parent = {0};
+    int code = open_parent(r, &parent, path);
+    if (!code) code = inherit(r->s, u, &parent.checkpoint);
+    if (!code) code = training_tokenize(r);
+    if (!code) code = pool_parent(r, path, &parent.checkpoint, u);
+    if (!code) code = training_run(r);
+    model_file_close(&parent);
     return code;
 }
 
@@ -70,35 +105,35 @@ int command_uptrain(int argc, char **argv) {
     int n_paths = 0;
     training_settings s;
     training_settings_init(&s);
-    settings u = {.pool = "mean", .fraction = 0.05f};
+    settings u = {.pool_name = "mean", .fraction = 0.05f};
     const opt options[] = {
-        {"--kv-heads G", OPT_INT, &u.kv_heads, 1, 4096, "KV heads to pool to; divides the parent's"},
-        {"--pool HOW", OPT_STRING, &u.pool, 0, 0, "mean, first, random, renorm, aligned (mean)"},
-        {"--fraction A", OPT_FLOAT, &u.fraction, 0, 10, "share of the parent's steps (0.05)"},
-        {"--steps N", OPT_INT, &u.steps, 0, 1 << 30, "steps, instead of a share"},
-        {"--distill W", OPT_FLOAT, &s.opt.distill, 0, 1, "weight of the divergence from the parent in the loss (0)"},
+        {"--kv-heads G", OPT_INT, &u.kv_heads, 1, 4096,
+         "KV heads to pool to; must divide the parent's"},
+        {"--pool HOW", OPT_STRING, &u.pool_name, 0, 0,
+         "mean, first, random, renorm or aligned (default mean)"},
+        {"--fraction A", OPT_FLOAT, &u.fraction, 0, 10,
+         "share of the parent's steps (default 0.05)"},
+        {"--steps N", OPT_INT, &u.steps, 0, 1 << 30, "training steps, instead of a share"},
+        {"--distill W", OPT_FLOAT, &s.opt.distill, 0, 1,
+         "weight in the loss of the KL divergence from the parent\n(default 0)"},
         OPT_END,
     };
-    int code = parse_options(argc, argv, TABLES(options, s.options), paths, 2, &n_paths, "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]");
+    int code = parse_options(argc, argv, TABLES(options, s.options), paths, 2, &n_paths,
+                             "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]\n\n"
+                             "Pools the KV heads of a model, then trains it for a share of its\n"
+                             "steps. --batch, --length, --rate, --rate-end, --decay, --clip and\n"
+                             "--dropout default to the parent's.");
     if (code >= 0) return code;
-    if (n_paths < 2 || !u.kv_heads) return usage_error("uptrain: give the parent, the file to write and --kv-heads");
-    int pool = gqa_pool_from_name(u.pool);
-    if (pool < 0) return usage_error("--pool %s: expected mean, first, random, renorm or aligned", u.pool);
+    if (n_paths < 2 || !u.kv_heads)
+        return usage_error("uptrain: give the parent, the file to write and --kv-heads");
+    int pool = gqa_pool_from_name(u.pool_name);
+    if (pool < 0)
+        return usage_error("--pool %s: expected mean, first, random, renorm or aligned",
+                           u.pool_name);
+    u.pool = (gqa_pool)pool;
     training r;
-    gqa_error err = {0};
-    gqa_map map = {0};
-    gqa_checkpoint parent = {0};
     code = training_open(&r, &s, paths[1], "uptrain", argc, argv);
-    if (!code && (gqa_map_open(&map, paths[0], &err) || gqa_checkpoint_read(&parent, map.data, map.size, paths[0], &err) ||
-                  gqa_vocab_from_gguf(&r.vocab, &parent, &err)))
-        code = fail("%s", err.message);
-    if (!code && !r.vocab) code = fail("%s: no vocabulary", paths[0]);
-    if (!code) code = inherit(&s, &u, &parent);
-    if (!code) code = training_tokenize(&r);
-    if (!code) code = make_child(&r, paths[0], &parent, &u, (gqa_pool)pool);
-    if (!code) code = training_run(&r);
+    if (!code) code = uptrain(&r, paths[0], &u);
     training_close(&r);
-    gqa_checkpoint_free(&parent);
-    gqa_map_close(&map);
     return code;
 }

@@ -9,7 +9,7 @@ train="$texts $small"
 
 test_case "train"
 expect 0 "tokens in 60 documents" train "$tmp/t.gguf" $train --steps 30
-check "reports bits a byte" grep -q "bits a byte" "$tmp/out"
+check "reports bits per byte" grep -q "bits per byte" "$tmp/out"
 check "a finished run leaves no state" test ! -e "$tmp/t.gguf.state"
 
 test_case "stopped and resumed equals not stopped; another setting is refused"
@@ -17,7 +17,7 @@ expect 0 "stopped at step 11" train "$tmp/r.gguf" $train --steps 30 --stop-after
 check "the state is there" test -e "$tmp/r.gguf.state"
 check "the model is not there yet" test ! -e "$tmp/r.gguf"
 expect 1 "gqa.train.steps" train "$tmp/r.gguf" $train --steps 40
-expect 0 "going on" train "$tmp/r.gguf" $train --steps 30 -j 1
+expect 0 "resuming at step 11" train "$tmp/r.gguf" $train --steps 30 -j 1
 "$run" "$tmp/t.gguf" -t 0 -n 20 --quiet >"$tmp/a" 2>&1
 "$run" "$tmp/r.gguf" -t 0 -n 20 --quiet >"$tmp/b" 2>&1
 same "$tmp/a" "$tmp/b" "the resumed run makes the same model"

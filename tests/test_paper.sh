@@ -1,23 +1,45 @@
 #!/bin/sh
-# test_paper.sh RUN: scripts/reproduce-gqa-paper.sh with its smallest plan: runs to the end, keeps finished runs, mixes no plans.
+# test_paper.sh RUN: scripts/reproduce-gqa-paper.sh with its smallest plan: runs to the end, keeps
+# finished runs, mixes no plans.
 run=$1
 . tests/checks.sh
-command -v python3 >/dev/null || { echo "SKIPPED: no python3"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
+if ! command -v python3 >/dev/null; then
+    skip "no python3"
+    finish
+    exit 0
+fi
 i=0
-while [ $i -lt 60 ]; do echo "The dog said hello to the cat. The cat said good day.<|endoftext|>"; i=$((i + 1)); done >"$tmp/text"
-paper() { sh scripts/reproduce-gqa-paper.sh "$@" --out "$tmp/runs" --docs "$tmp/docs" --run "$run" "$tmp/text" "$tmp/text" >"$tmp/log" 2>&1; }
+while [ $i -lt 60 ]; do
+    echo "The dog said hello to the cat. The cat said good day.<|endoftext|>"
+    i=$((i + 1))
+done >"$tmp/text"
+docs=$tmp/docs
+paper() {
+    sh scripts/reproduce-gqa-paper.sh "$@" --out "$tmp/runs" --docs "$docs" --run "$run" \
+        "$tmp/text" "$tmp/text" >"$tmp/paper" 2>&1 || { cat "$tmp/paper"; return 1; }
+}
+refused() { ! paper "$@"; }
+is_xml() { python3 -c "import sys, xml.etree.ElementTree as x; x.parse(sys.argv[1])" "$1"; }
 
-paper --tiny && ok || no "the tiny plan"
-for pool in random first mean renorm aligned; do grep -q "^| $pool |.* ± " "$tmp/docs/gqa-paper.md" && ok || no "no row for $pool"; done
-for chart in pooling uptraining time; do
-    python3 -c "import sys, xml.etree.ElementTree as x; x.parse(sys.argv[1])" "$tmp/docs/gqa-paper-$chart.svg" 2>"$tmp/log" && ok || no "chart $chart"
+test_case "the tiny plan runs to its end"
+check "it runs" paper --tiny
+for pool in random first mean renorm aligned; do
+    check "a row for $pool" grep "^| $pool |.* ± " "$docs/gqa-paper.md"
 done
-cp "$tmp/docs/gqa-paper.md" "$tmp/first.md"
+for chart in pooling uptraining time; do
+    check "chart $chart" is_xml "$docs/gqa-paper-$chart.svg"
+done
+
+test_case "finished runs are kept, lost ones made again"
+cp "$docs/gqa-paper.md" "$tmp/first.md"
 rm "$tmp/runs"/gqa1-mean-0.5-0-2.json
-paper --tiny && ok || no "the tiny plan again"
-[ "$(grep -c uptrain "$tmp/log")" -eq 1 ] && ok || no "a finished run was made again, or a lost one was not: $(grep -c uptrain "$tmp/log")"
-cmp -s "$tmp/first.md" "$tmp/docs/gqa-paper.md" && ok || no "another report from the same seeds"
-paper --quick && no "another plan in the same folder" || ok
-grep -q "another plan" "$tmp/log" && ok || no "why it was refused"
+check "it runs again" paper --tiny
+made=$(grep -c uptrain "$tmp/paper")
+check "1 run was made again, got $made" [ "$made" -eq 1 ]
+same "$tmp/first.md" "$docs/gqa-paper.md" "another report from the same seeds"
+
+test_case "another plan in the same folder is refused"
+check "it fails" refused --quick
+check "it says why" grep "another plan" "$tmp/paper"
 
 finish

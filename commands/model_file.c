@@ -1,0 +1,37 @@
+/* model_file.c: reading model files, and what written ones record (model_file.h). */
+#include "model_file.h"
+
+#include <stdio.h>
+
+#include "../formats/formats.h"
+
+int model_file_open(model_file *f, const char *path, gqa_error *err) {
+    *f = (model_file){0};
+    int status = gqa_map_open(&f->map, path, err);
+    if (status) return status;
+    return gqa_checkpoint_read(&f->checkpoint, f->map.data, f->map.size, path, err);
+}
+
+int model_file_vocab(model_file *f, const char *tokenizer, gqa_error *err) {
+    gqa_map *map = &f->tokenizer_map;
+    int is_llama2c = f->checkpoint.n_meta == 0;
+    if (!is_llama2c || !tokenizer) return gqa_vocab_from_gguf(&f->vocab, &f->checkpoint, err);
+    int status = gqa_map_open(map, tokenizer, err);
+    if (status) return status;
+    return gqa_vocab_from_llama2c(&f->vocab, map->data, map->size,
+                                  f->checkpoint.config.vocab_size, tokenizer, err);
+}
+
+void model_file_close(model_file *f) {
+    gqa_vocab_free(f->vocab);
+    gqa_checkpoint_free(&f->checkpoint);
+    gqa_map_close(&f->tokenizer_map);
+    gqa_map_close(&f->map);
+    *f = (model_file){0};
+}
+
+void record_command(char *out, size_t size, const char *name, int argc, char **argv) {
+    size_t used = (size_t)snprintf(out, size, "run %s", name);
+    for (int i = 0; i < argc && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, " %s", argv[i]);
+}
