@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../formats/formats.h"
 #include "calibrate.h"
+#include "model_file.h"
 
 /* ---- the variants --------------------------------------------------------------------------- */
 
@@ -32,31 +32,16 @@ static int open_random(comparison *c) {
 
 /* A checkpoint with what pooling it needs. */
 typedef struct source {
-    gqa_map map, tokenizer_map;
-    gqa_checkpoint file;
-    gqa_vocab *vocab;
+    model_file file;
     gqa_kv_samples samples;
 } source;
 
-static void source_close(source *s) {
-    gqa_kv_samples_free(&s->samples);
-    gqa_vocab_free(s->vocab);
-    gqa_checkpoint_free(&s->file);
-    gqa_map_close(&s->tokenizer_map);
-    gqa_map_close(&s->map);
-}
-
 static int source_open(source *s, const comparison *c) {
     gqa_error err = {0};
-    gqa_map *map = &s->map, *tokenizer = &s->tokenizer_map;
-    int status = gqa_map_open(map, c->model_path, &err);
-    if (!status) status = gqa_checkpoint_read(&s->file, map->data, map->size, c->model_path, &err);
-    if (!status && c->tokenizer && s->file.n_meta == 0) { /* llama2.c */
-        status = gqa_map_open(tokenizer, c->tokenizer, &err);
-        if (!status)
-            status = gqa_vocab_from_llama2c(&s->vocab, tokenizer->data, tokenizer->size,
-                                            s->file.config.vocab_size, c->tokenizer, &err);
-    }
+    int status = model_file_open(&s->file, c->model_path, &err);
+    int is_llama2c = s->file.checkpoint.n_meta == 0; /* its vocabulary is in a file of its own */
+    if (!status && c->tokenizer && is_llama2c)
+        status = model_file_vocab(&s->file, c->tokenizer, &err);
     return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
@@ -66,15 +51,16 @@ static int pool_variant(const comparison *c, const source *s, variant *v) {
         .pool = (gqa_pool)gqa_pool_from_name(c->pool),
         .type = -1,
         .samples = s->samples.k ? &s->samples : NULL,
-        .vocab = s->vocab,
+        .vocab = s->file.vocab,
         .seed = 1,
     };
     gqa_error err = {0};
     size_t size = 0;
-    int n_kv_heads = s->file.config.n_kv_heads;
+    int n_kv_heads = s->file.checkpoint.config.n_kv_heads;
     if (n_kv_heads % v->kv_heads)
         return usage_error("--kv-heads %d: must divide the model's %d", v->kv_heads, n_kv_heads);
-    if (gqa_convert(&s->file, &o, NULL, &v->image, &size, &err)) return fail("%s", err.message);
+    if (gqa_convert(&s->file.checkpoint, &o, NULL, &v->image, &size, &err))
+        return fail("%s", err.message);
     v->model = gqa_model_from_memory(v->image, size, NULL, &err);
     return v->model ? EXIT_SUCCESS : fail("%s", err.message);
 }
@@ -87,7 +73,8 @@ static int open_file(comparison *c, const char *text, size_t len) {
         code = calibrate(&s.samples, c->model_path, c->tokenizer, text, len, N_SAMPLES);
     if (!code) code = source_open(&s, c);
     for (int i = 0; i < c->n_variants && !code; i++) code = pool_variant(c, &s, &c->variants[i]);
-    source_close(&s);
+    gqa_kv_samples_free(&s.samples);
+    model_file_close(&s.file);
     return code;
 }
 
