@@ -3,11 +3,7 @@
 # finished runs, mixes no plans.
 run=$1
 . tests/checks.sh
-if ! command -v python3 >/dev/null; then
-    skip "no python3"
-    finish
-    exit 0
-fi
+have python3 "the experiments of the paper" || { finish; exit; }
 i=0
 while [ $i -lt 60 ]; do
     echo "The dog said hello to the cat. The cat said good day.<|endoftext|>"
@@ -18,7 +14,6 @@ paper() {
     sh scripts/reproduce-gqa-paper.sh "$@" --out "$tmp/runs" --docs "$docs" --run "$run" \
         "$tmp/text" "$tmp/text" >"$tmp/paper" 2>&1 || { cat "$tmp/paper"; return 1; }
 }
-refused() { ! paper "$@"; }
 is_xml() { python3 -c "import sys, xml.etree.ElementTree as x; x.parse(sys.argv[1])" "$1"; }
 
 test_case "the tiny plan runs to its end"
@@ -35,11 +30,11 @@ cp "$docs/gqa-paper.md" "$tmp/first.md"
 rm "$tmp/runs"/gqa1-mean-0.5-0-2.json
 check "it runs again" paper --tiny
 made=$(grep -c uptrain "$tmp/paper")
-check "1 run was made again, got $made" [ "$made" -eq 1 ]
-same "$tmp/first.md" "$docs/gqa-paper.md" "another report from the same seeds"
+check "1 run was made again, got $made" test "$made" -eq 1
+same "$tmp/first.md" "$docs/gqa-paper.md" "the same report from the same seeds"
 
 test_case "another plan in the same folder is refused"
-check "it fails" refused --quick
+check "it fails" not paper --quick
 check "it says why" grep "another plan" "$tmp/paper"
 
 finish

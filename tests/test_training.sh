@@ -12,8 +12,6 @@ corpus=$tmp/corpus.txt other=$tmp/other.txt
 sed 's/number 37/number 73/' "$corpus" >"$other"
 shape="--shape dim=16,layers=1,heads=2,kv_heads=1,head_dim=8,ffn=32,context=16"
 shape="$shape --vocab 300 --batch 2"
-exists() { [ -e "$1" ]; }
-missing() { [ ! -e "$1" ]; }
 says() { grep -qF -- "$1" "$tmp/err"; } # the last run, on stderr
 
 # OUT records the command, so the words must be the same everywhere: each run has a folder of its
@@ -50,14 +48,14 @@ while :; do
 done
 
 test_case "a killed run leaves its last state"
-check "exit code 137, got $killed" [ "$killed" -eq 137 ]
-check "the state is there" exists "$tmp/killed/m.gguf.state"
-check "no model before the end" missing "$tmp/killed/m.gguf"
+check "exit code 137, got $killed" test "$killed" -eq 137
+check "the state is there" test -e "$tmp/killed/m.gguf.state"
+check "no model before the end" test ! -e "$tmp/killed/m.gguf"
 
 test_case "a terminated run saves its state first"
-check "exit code 130, got $stopped" [ "$stopped" -eq 130 ]
-check "the state is there" exists "$tmp/stopped/m.gguf.state"
-check "no model before the end" missing "$tmp/stopped/m.gguf"
+check "exit code 130, got $stopped" test "$stopped" -eq 130
+check "the state is there" test -e "$tmp/stopped/m.gguf.state"
+check "no model before the end" test ! -e "$tmp/stopped/m.gguf"
 
 test_case "a killed run resumes, and is killed again"
 interrupt killed KILL # if it does not reach its end
@@ -65,16 +63,16 @@ check "does not start over" says "resuming at step"
 
 for how in killed stopped; do
     test_case "a $how run resumes to its end"
-    exists "$tmp/$how/m.gguf" || check "resumes" train_to_end $how
+    [ -e "$tmp/$how/m.gguf" ] || check "resumes" train_to_end $how
     check "does not start over" says "resuming at step"
-    check "a finished run removes its state" missing "$tmp/$how/m.gguf.state"
+    check "a finished run removes its state" test ! -e "$tmp/$how/m.gguf.state"
 done
 
 test_case "interrupted runs give the bytes of one run"
 mkdir "$tmp/whole"
 check "a run of $steps steps" train_to_end whole
-same "$tmp/whole/m.gguf" "$tmp/killed/m.gguf" "killed: other bytes than in one run of $steps steps"
-same "$tmp/whole/m.gguf" "$tmp/stopped/m.gguf" "stopped: other bytes than in one run"
+same "$tmp/whole/m.gguf" "$tmp/killed/m.gguf" "the killed run: the bytes of one run"
+same "$tmp/whole/m.gguf" "$tmp/stopped/m.gguf" "the stopped run: the bytes of one run"
 
 # However small the difference; the validation text may change.
 m=$tmp/m.gguf
@@ -83,7 +81,7 @@ test_case "train resumes with the same text only"
 expect 0 "stopped at step 5" train "$m" -f "$corpus" $shape --steps 20 --stop-after 5
 expect 1 "m.gguf.state: $different" train "$m" -f "$other" $shape --steps 20
 check "the way out is told" says "--restart discards it"
-check "the state is kept" exists "$m.state"
+check "the state is kept" test -e "$m.state"
 expect 1 "$different" train "$m" -f "$corpus" -f "$other" $shape --steps 20
 expect 0 "resuming at step 5" train "$m" -f "$corpus" --val "$other" $shape --steps 20
 
@@ -106,31 +104,31 @@ number='[0-9][0-9]*\.[0-9][0-9]*'
 with_val=$(grep -c "^[0-9]*,$number,$number,$number,$number\$" "$tmp/loss")
 without=$(grep -c "^[0-9]*,$number,,,$number\$" "$tmp/loss")
 logged=$(cut -d, -f1 "$tmp/loss" | tr '\n' ' ')
-check "3 lines with a validation, got $with_val" [ "$with_val" -eq 3 ]
-check "2 lines without, got $without" [ "$without" -eq 2 ]
-check "steps 8 16 20 10 20, got $logged" [ "$logged" = "8 16 20 10 20 " ]
+check "3 lines with a validation, got $with_val" test "$with_val" -eq 3
+check "2 lines without, got $without" test "$without" -eq 2
+check "steps 8 16 20 10 20, got $logged" test "$logged" = "8 16 20 10 20 "
 
 test_case "a log that cannot be opened is an error before the first step"
 expect 1 "/nonexistent/log: cannot append to the log" train "$tmp/f.gguf" -f "$corpus" $shape \
     --steps 20 --log /nonexistent/log
-check "no step was made" missing "$tmp/f.gguf.state"
+check "no step was made" test ! -e "$tmp/f.gguf.state"
 
 full="/dev/full: cannot append to the log: "
 if [ -e /dev/full ]; then
     test_case "a log that is full ends the run, but loses nothing"
     expect 1 "$full" train "$tmp/f.gguf" -f "$corpus" $shape --steps 20 --eval-every 8 \
         --log /dev/full
-    check "the state is there" exists "$tmp/f.gguf.state"
-    check "no model before the end" missing "$tmp/f.gguf"
+    check "the state is there" test -e "$tmp/f.gguf.state"
+    check "no model before the end" test ! -e "$tmp/f.gguf"
 
     test_case "a log that is full at the last step"
     expect 1 "$full" train "$tmp/g.gguf" -f "$corpus" --val "$corpus" $shape --steps 20 \
         --eval-every 20 --log /dev/full
-    check "the state is there" exists "$tmp/g.gguf.state"
-    check "no model after an error" missing "$tmp/g.gguf"
+    check "the state is there" test -e "$tmp/g.gguf.state"
+    check "no model after an error" test ! -e "$tmp/g.gguf"
     expect 0 "resuming at step 20" train "$tmp/g.gguf" -f "$corpus" --val "$corpus" $shape \
         --steps 20
-    check "a model without the log" exists "$tmp/g.gguf"
+    check "a model without the log" test -e "$tmp/g.gguf"
 else
     skip "a full log: no /dev/full"
 fi
