@@ -68,20 +68,47 @@ static void test_documents(void) {
     gqa_vocab_free(v);
 }
 
-/* Two epochs of 99 windows: within each every window once, and in another order by another seed. */
+enum { WINDOWS = 99, STEP = 10 };
+
+/* Where the windows of an epoch are cut, and the order in which they are visited. */
+typedef struct epoch_order {
+    size_t offset, windows[WINDOWS];
+} epoch_order;
+
+static epoch_order order_of(const gqa_dataset *d, uint64_t seed, int epoch) {
+    epoch_order o;
+    int seen[WINDOWS + 1] = {0};
+    for (int i = 0; i < WINDOWS; i++) {
+        size_t at = gqa_dataset_window(d, STEP, seed, (uint64_t)(epoch * WINDOWS + i));
+        size_t window = at / STEP, offset = at % STEP;
+        CHECK(at + STEP + 1 <= d->n_tokens && !seen[window]++, "window %d at %zu", i, at);
+        if (i == 0) o.offset = offset;
+        CHECK(offset == o.offset, "window %d at %zu, the first at offset %zu", i, at, o.offset);
+        o.windows[i] = window;
+    }
+    return o;
+}
+
+static int moved(const size_t *a, const size_t *b) {
+    int n = 0;
+    for (int i = 0; i < WINDOWS; i++) n += a[i] != b[i];
+    return n;
+}
+
+/* Every window once in an epoch; another order, cut at another offset, in another epoch and by
+ * another seed. */
 static void test_windows(void) {
     gqa_dataset d = cycle(1003);
-    int moved = 0;
-    for (int epoch = 0; epoch < 2; epoch++) {
-        int seen[1003] = {0};
-        for (int i = 0; i < 99; i++) {
-            size_t at = gqa_dataset_window(&d, 10, 7, (uint64_t)(epoch * 99 + i));
-            int ok = at + 11 <= d.n_tokens && !seen[at]++;
-            CHECK(ok, "window %d of epoch %d at %zu", i, epoch, at);
-            moved += at != gqa_dataset_window(&d, 10, 8, (uint64_t)i);
-        }
-    }
-    CHECK(moved > 150, "the seed changes %d of 198 windows only", moved);
+    epoch_order first = order_of(&d, 7, 0), second = order_of(&d, 7, 1), other = order_of(&d, 8, 0);
+    size_t rising[WINDOWS];
+    for (size_t i = 0; i < WINDOWS; i++) rising[i] = i;
+    CHECK(first.offset != second.offset, "both epochs begin at offset %zu", first.offset);
+    int n = moved(first.windows, second.windows);
+    CHECK(n > 90, "the epoch moves %d windows", n);
+    n = moved(first.windows, other.windows);
+    CHECK(n > 90, "the seed moves %d windows", n);
+    n = moved(first.windows, rising);
+    CHECK(n > 90, "%d windows are not in rising order", n);
     gqa_dataset_free(&d);
 }
 

@@ -132,14 +132,16 @@ static const dropout quarter = {.share = 0.25f, .key = 0x1234567, .first = 0};
 
 static void test_dropout_share(void) {
     static float factors[MANY];
-    int dropped = 0;
+    int dropped = 0, both = 0;
     train_dropout_factors(&quarter, 1, 7, 0, factors, MANY);
     for (int i = 0; i < MANY; i++) {
         CHECK(factors[i] == 0 || factors[i] == 1 / 0.75f, "factor %g", (double)factors[i]);
         dropped += factors[i] == 0;
+        both += i > 0 && factors[i] == 0 && factors[i - 1] == 0;
     }
     /* four standard deviations */
     CHECK(abs(dropped - MANY / 4) < 250, "%d of %d dropped", dropped, MANY);
+    CHECK(abs(both - MANY / 16) < 160, "%d dropped with their neighbour", both);
 }
 
 static void test_dropout_columns(void) {

@@ -7,6 +7,8 @@
 
 #include "train_internal.h"
 
+#define bad(err, ...) gqa_fail(err, GQA_ERR_ARGUMENT, "training: " __VA_ARGS__)
+
 /* ---- construction ---------------------------------------------------------------------------- */
 
 static int complete_config(gqa_config *c, gqa_error *err) {
@@ -52,13 +54,12 @@ static int complete_settings(gqa_train_options *o, gqa_error *err) {
         float *value = (float *)(void *)((char *)o + s->offset);
         if (*value == 0) *value = s->fallback;
         if (!(*value >= s->min && *value <= s->max))
-            return gqa_fail(err, GQA_ERR_ARGUMENT, "training: %s %g is out of range", s->name,
-                            (double)*value);
+            return bad(err, "%s %g is out of range", s->name, (double)*value);
     }
     if (o->dropout < 0) o->dropout = 0;
     if (!o->warmup) o->warmup = min_int(o->steps / 20, 200);
     if (o->warmup < 0)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "training: warmup %d is out of range", o->warmup);
+        return bad(err, "warmup %d is out of range", o->warmup);
     return 0;
 }
 
@@ -75,13 +76,11 @@ static int complete_options(gqa_train_options *o, const gqa_config *c, gqa_error
     int valid = o->steps >= 0 && o->batch > 0 && o->micro_batch >= 0;
     valid = valid && o->length > 0 && o->length <= c->context_length;
     if (!valid || (int64_t)o->batch * o->length > 1 << 26)
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "training: %d steps of %d sequences of %d tokens are out of range "
-                        "(context %d)", o->steps, o->batch, o->length, c->context_length);
+        return bad(err, "%d steps of %d sequences of %d tokens are out of range (context %d)",
+                   o->steps, o->batch, o->length, c->context_length);
     if (!o->micro_batch) o->micro_batch = default_micro_batch(o);
     if (o->batch % o->micro_batch)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "training: micro-batch %d does not divide batch %d",
-                        o->micro_batch, o->batch);
+        return bad(err, "micro-batch %d does not divide batch %d", o->micro_batch, o->batch);
     return complete_settings(o, err);
 }
 
@@ -128,7 +127,7 @@ static int trainer_init(gqa_trainer *t, const gqa_config *config, gqa_error *err
 static gqa_trainer *trainer_alloc(const gqa_config *config, const gqa_train_options *opt,
                                   gqa_error *err) {
     if (!opt) {
-        gqa_fail(err, GQA_ERR_ARGUMENT, "training: no options");
+        bad(err, "no options");
         return NULL;
     }
     gqa_trainer *t = calloc(1, sizeof *t);
@@ -199,8 +198,7 @@ static int check_tokens(const gqa_trainer *t, const int32_t *tokens, size_t n, g
     int vocab = t->net.config.vocab_size;
     for (size_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= vocab)
-            return gqa_fail(err, GQA_ERR_ARGUMENT,
-                            "training: token %d is outside the vocabulary of %d", tokens[i], vocab);
+            return bad(err, "token %d is outside the vocabulary of %d", tokens[i], vocab);
     return 0;
 }
 
@@ -274,9 +272,8 @@ int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *resu
                      gqa_error *err) {
     double loss, tokens = (double)t->opt.batch * t->opt.length;
     if (d->n_tokens < input_row(t))
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "training: the text has %zu tokens, a sequence needs %zu", d->n_tokens,
-                        input_row(t));
+        return bad(err, "the text has %zu tokens, a sequence needs %zu", d->n_tokens,
+                   input_row(t));
     int e = sum_gradients(t, d, &loss, err);
     if (e) return e;
     update u = {t, 0};
@@ -294,8 +291,7 @@ int gqa_trainer_gradient(gqa_trainer *t, const int32_t *tokens, int n, double *l
                          gqa_error *err) {
     pass p;
     if (n < 1 || n > t->opt.micro_batch)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "training: %d sequences, a micro-batch has %d", n,
-                        t->opt.micro_batch);
+        return bad(err, "%d sequences, a micro-batch has %d", n, t->opt.micro_batch);
     int e = make_pass(&p, t, n, tokens, 1.0f / (float)(n * t->opt.length), err);
     if (e) return e;
     p.all_logits = logits;
