@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""make_models.py FOLDER [YARN-ARCHITECTURE]: the tiny random models of tests/test_foreign.c, whose
+logits a foreign program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64, so
+that they compress well and mean the same in every type; each run writes the same bytes.
+
+  llama-freqs.gguf   llama, adjacent RoPE pairs, rope_freqs.weight as in Llama 3.1
+  llama-yarn.gguf    llama, adjacent RoPE pairs, YaRN with no setting at its default
+  qwen2-bias.gguf    qwen2, RoPE pairs half a head apart, biases of q, k and v, linear scaling
+  qwen3-norm.gguf    qwen3, RoPE pairs half a head apart, norms of q and k, untied classifier
+
+llama.cpp reads YaRN's betas for some architectures only, llama not among them; for mistral3, the
+same computation, it does. Its logits are those of `make_models.py FOLDER mistral3`."""
+import collections
+import os
+import struct
+import sys
+
+LAYERS, HEADS, KV_HEADS, FFN, VOCAB = 2, 4, 2, 24, 32
+Shape = collections.namedtuple("Shape", "dim head_dim")
+WIDE_HEADS, SQUARE = Shape(24, 16), Shape(32, 8)  # qwen2 has no head_dim of its own
+U32, F32, STRING, ARRAY, I32 = 4, 6, 8, 9, 5
+
+
+class Random:
+    """splitmix64"""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def next(self, n):
+        mask = (1 << 64) - 1
+        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return ((z ^ (z >> 31)) >> 33) % n
+
+    def values(self, n, spread, middle=0):
+        """n multiples of 1/64 in middle - spread .. middle + spread"""
+        steps = int(spread * 64)
+        return [middle + (self.next(2 * steps + 1) - steps) / 64 for _ in range(n)]
+
+
+def string(text):
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def scalar(kind, value):
+    if kind == STRING:
+        return string(value)
+    return struct.pack({U32: "<I", F32: "<f", I32: "<i"}[kind], value)
+
+
+def entry(key, kind, value, inner=None):
+    if kind == ARRAY:
+        body = struct.pack("<IQ", inner, len(value)) + b"".join(scalar(inner, v) for v in value)
+    else:
+        body = scalar(kind, value)
+    return string(key) + struct.pack("<I", kind) + body
+
+
+def vocabulary():
+    """As little as readers accept: characters that never merge, and two special tokens."""
+    tokens = ["<s>", "</s>", "\u010a"] + list("abcdefghijklmnopqrstuvwxyz.,!")  # U+010A: line feed
+    return [
+        entry("tokenizer.ggml.model", STRING, "gpt2"),
+        entry("tokenizer.ggml.pre", STRING, "default"),
+        entry("tokenizer.ggml.tokens", ARRAY, tokens, STRING),
+        entry("tokenizer.ggml.token_type", ARRAY, [3, 3] + [1] * (VOCAB - 2), I32),
+        entry("tokenizer.ggml.merges", ARRAY, ["a b"], STRING),
+        entry("tokenizer.ggml.bos_token_id", U32, 0),
+        entry("tokenizer.ggml.eos_token_id", U32, 1),
+    ]
+
+
+def metadata(arch, shape, extra):
+    integers = {
+        "context_length": 256, "embedding_length": shape.dim, "block_count": LAYERS,
+        "feed_forward_length": FFN, "attention.head_count": HEADS,
+        "attention.head_count_kv": KV_HEADS, "attention.key_length": shape.head_dim,
+        "attention.value_length": shape.head_dim, "rope.dimension_count": shape.head_dim,
+    }
+    values = {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0}
+    for key, value in extra.items():
+        (values if isinstance(value, float) else integers)[key] = value
+    out = [entry("general.architecture", STRING, arch)]
+    for key, value in integers.items():
+        kind = STRING if isinstance(value, str) else U32
+        out.append(entry(f"{arch}.{key}", kind, value))
+    out += [entry(f"{arch}.{key}", F32, value) for key, value in values.items()]
+    return out + vocabulary()
+
+
+def tensors(arch, shape, random, factors):
+    """name, [rows, columns] or [n], values"""
+    dim, head_dim = shape
+    q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
+
+    def matrix(name, rows, columns, spread):
+        return name + ".weight", [rows, columns], random.values(rows * columns, spread)
+
+    def vector(name, n, spread, middle):
+        return name, [n], random.values(n, spread, middle)
+
+    yield matrix("token_embd", VOCAB, dim, 1)
+    if arch == "qwen3":
+        yield matrix("output", VOCAB, dim, 1)
+    if factors:
+        yield "rope_freqs.weight", [head_dim // 2], factors
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        yield vector(block + "attn_norm.weight", dim, 0.5, 1)
+        yield matrix(block + "attn_q", q_dim, dim, 0.5)
+        yield matrix(block + "attn_k", kv_dim, dim, 0.5)
+        yield matrix(block + "attn_v", kv_dim, dim, 0.5)
+        yield matrix(block + "attn_output", dim, q_dim, 0.25)
+        if arch == "qwen2":
+            for name, n in ("q", q_dim), ("k", kv_dim), ("v", kv_dim):
+                yield vector(f"{block}attn_{name}.bias", n, 1, 0)
+        if arch == "qwen3":
+            for name in "q", "k":
+                yield vector(f"{block}attn_{name}_norm.weight", head_dim, 0.75, 1)
+        yield vector(block + "ffn_norm.weight", dim, 0.5, 1)
+        yield matrix(block + "ffn_gate", FFN, dim, 0.375)
+        yield matrix(block + "ffn_up", FFN, dim, 0.375)
+        yield matrix(block + "ffn_down", dim, FFN, 0.375)
+    yield vector("output_norm.weight", dim, 0.5, 1)
+
+
+def write(path, arch, shape, seed, extra, factors=None):
+    entries = metadata(arch, shape, extra)
+    listed = list(tensors(arch, shape, Random(seed), factors))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries)
+    offset = 0
+    for name, shape, values in listed:
+        dims = shape[::-1]  # the row length first
+        head += string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 0, offset)
+        offset += -(-4 * len(values) // 32) * 32
+    with open(path, "wb") as f:
+        f.write(head + bytes(-len(head) % 32))
+        for _, _, values in listed:
+            f.write(struct.pack(f"<{len(values)}f", *values) + bytes(-4 * len(values) % 32))
+
+
+def main():
+    def path(name):
+        return os.path.join(sys.argv[1], name)
+
+    write(path("llama-freqs.gguf"), "llama", WIDE_HEADS, 2, {"rope.freq_base": 500000.0},
+          [1.0, 1.0, 1.5, 2.75, 6.0, 8.0, 8.0, 8.0])
+    write(path("llama-yarn.gguf"), (sys.argv + ["llama"])[2], WIDE_HEADS, 1, {
+        "rope.scaling.type": "yarn", "rope.scaling.factor": 6.0,
+        "rope.scaling.original_context_length": 64, "rope.scaling.attn_factor": 1.25,
+        "rope.scaling.yarn_beta_fast": 2.0, "rope.scaling.yarn_beta_slow": 0.125})
+    write(path("qwen2-bias.gguf"), "qwen2", SQUARE, 3, {
+        "rope.scaling.type": "linear", "rope.scaling.factor": 2.0})
+    write(path("qwen3-norm.gguf"), "qwen3", WIDE_HEADS, 4, {"rope.freq_base": 1000000.0})
+
+
+if __name__ == "__main__":
+    main()

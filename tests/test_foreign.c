@@ -1,0 +1,115 @@
+/* test_foreign.c: tiny models of every architecture and kind of RoPE scaling against the logits that
+ * llama.cpp has for them (tests/golden/llama-cpp-logits.txt): every instruction set, in prefill and
+ * in decoding. */
+#include "test.h"
+
+#include "../model.h"
+
+/* The largest difference allowed, of logits whose root mean square is about 3. All is f32 on both
+ * sides; differences seen are at most 8e-6. */
+static const double tolerance = 5e-5;
+
+enum { MAX_MODELS = 8, MAX_TOKENS = 64, MAX_VOCAB = 64 };
+static const char golden_path[] = "tests/golden/llama-cpp-logits.txt";
+static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
+
+typedef struct golden_model {
+    char name[64];
+    int best, n;
+    double logits[MAX_VOCAB];
+} golden_model;
+
+static struct {
+    int32_t tokens[MAX_TOKENS];
+    golden_model models[MAX_MODELS];
+    int n_tokens, n_models;
+} golden;
+
+/* The numbers of a line; returns how many. */
+static int read_numbers(const char *text, double *out, int max) {
+    int n = 0;
+    char *end;
+    for (double value = strtod(text, &end); end != text && n < max; value = strtod(text, &end)) {
+        out[n++] = value;
+        text = end;
+    }
+    return n;
+}
+
+static void read_line(const char *line) {
+    golden_model *model = golden.n_models ? &golden.models[golden.n_models - 1] : golden.models;
+    double numbers[MAX_TOKENS];
+    if (!strncmp(line, "tokens ", 7)) {
+        golden.n_tokens = read_numbers(line + 7, numbers, MAX_TOKENS);
+        for (int i = 0; i < golden.n_tokens; i++) golden.tokens[i] = (int32_t)numbers[i];
+    }
+    if (!strncmp(line, "model ", 6) && golden.n_models < MAX_MODELS)
+        snprintf(golden.models[golden.n_models++].name, sizeof model->name, "%.60s", line + 6);
+    if (!strncmp(line, "best ", 5)) model->best = atoi(line + 5);
+    if (!strncmp(line, "logits ", 7))
+        model->n += read_numbers(line + 7, model->logits + model->n, MAX_VOCAB - model->n);
+}
+
+static void read_golden(void) {
+    char line[512];
+    FILE *f = fopen(golden_path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        read_line(line);
+    }
+    if (f) fclose(f);
+}
+
+static void compare_logits(const golden_model *want, const float *got, const char *what) {
+    int best = 0;
+    double worst = 0;
+    for (int i = 0; i < want->n; i++) {
+        if (got[i] > got[best]) best = i;
+        worst = test_worse(fabs((double)got[i] - want->logits[i]), worst);
+    }
+    CHECK(best == want->best, "%s: likeliest is %d, llama.cpp says %d", what, best, want->best);
+    CHECK(worst < tolerance, "%s: %g from llama.cpp, at most %g", what, worst, tolerance);
+}
+
+/* The prompt, n tokens a call. */
+static void eval(const gqa_model *model, const golden_model *want, int n, const char *what) {
+    gqa_error err = {0};
+    gqa_session_options options = {.context = MAX_TOKENS, .kv = "f32", .n_threads = 2};
+    gqa_session *s = gqa_session_new(model, &options, &err);
+    int status = s ? 0 : err.code;
+    for (int i = 0; i < golden.n_tokens && !status; i += n)
+        status = gqa_session_eval(s, golden.tokens + i, n, &err);
+    if (CHECK(status == 0, "%s: %s", what, err.message))
+        compare_logits(want, gqa_session_logits(s), what);
+    gqa_session_free(s);
+}
+
+static void check_model(const golden_model *want) {
+    char path[128];
+    snprintf(path, sizeof path, "tests/golden/%s", want->name);
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        gqa_error err = {0};
+        gqa_model *model = gqa_model_open(path, &(gqa_model_options){.isa = isas[i]}, &err);
+        if (!model) {
+            CHECK(i > 0 && err.code == GQA_ERR_UNSUPPORTED, "%s: %s", isas[i], err.message);
+            continue;
+        }
+        CHECK(gqa_vocab_size(model) == want->n, "%d ids", gqa_vocab_size(model));
+        eval(model, want, golden.n_tokens, isas[i]);
+        eval(model, want, 1, isas[i]);
+        gqa_model_close(model);
+    }
+}
+
+int main(int argc, char **argv) {
+    test_start(argc, argv);
+    read_golden();
+    TEST("the file of logits") {
+        CHECK(golden.n_tokens == 40, "%d tokens", golden.n_tokens);
+        CHECK(golden.n_models == 4, "%d models", golden.n_models);
+    }
+    for (int i = 0; i < golden.n_models; i++) {
+        TEST(golden.models[i].name) check_model(&golden.models[i]);
+    }
+    return test_end();
+}
