@@ -1,6 +1,7 @@
-/* soak.c: a day's use in minutes (make soak; soak TOKENS SECONDS): many sessions over one model, with rewinds, saves and loads.
- * Every so often a session's logits must equal, bit for bit, those of a fresh session that reads the same tokens, and the
- * memory in use must not have grown (looked at from step 4000 on). Not to reach TOKENS tokens in SECONDS seconds is a failure. */
+/* soak.c: a day's use in minutes (make soak; soak TOKENS SECONDS): many sessions over one model,
+ * with rewinds, saves and loads. Every so often a session's logits must equal, bit for bit, those
+ * of a fresh session that reads the same tokens, and the memory in use must not have grown since
+ * step 4000. Not to reach TOKENS tokens in SECONDS seconds is a failure. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,13 +10,16 @@
 
 #include "../model.h"
 
-enum { SESSIONS = 6, CONTEXT = 200, CHECK_EVERY = 64, SETTLED = 4000 /* steps: every session has been long once */ };
+enum {
+    SESSIONS = 6, CONTEXT = 200, CHECK_EVERY = 64,
+    SETTLED = 4000 /* steps: every session has been long once */
+};
 
-typedef struct talk {
+typedef struct sequence {
     gqa_session *s;
     int32_t tokens[CONTEXT];
     int n;
-} talk;
+} sequence;
 
 static uint64_t state = 7;
 static unsigned below(unsigned n) {
@@ -37,35 +41,39 @@ static long resident_pages(void) {
 }
 
 static gqa_session *open_session(const gqa_model *m, gqa_error *err) {
-    gqa_session *s = gqa_session_new(m, &(gqa_session_options){.context = CONTEXT, .batch = 32}, err);
+    gqa_session_options options = {.context = CONTEXT, .batch = 32};
+    gqa_session *s = gqa_session_new(m, &options, err);
     if (!s) fail("a session", err);
     return s;
 }
 
 /* Feeds 1 to 8 tokens: the model's own choice first, then any. */
-static void feed(const gqa_model *m, talk *t, gqa_error *err) {
+static void feed(const gqa_model *m, sequence *t, gqa_error *err) {
     int n = 1 + (int)below(8), vocab = gqa_vocab_size(m);
     if (n > CONTEXT - t->n) n = CONTEXT - t->n;
     for (int i = 0; i < n; i++) t->tokens[t->n + i] = (int32_t)below((unsigned)vocab);
     const float *logits = gqa_session_logits(t->s);
     if (logits && t->n) {
         int best = 0;
-        for (int i = 1; i < vocab; i++) if (logits[i] > logits[best]) best = i;
+        for (int i = 1; i < vocab; i++)
+            if (logits[i] > logits[best]) best = i;
         t->tokens[t->n] = best;
     }
     if (gqa_session_eval(t->s, t->tokens + t->n, n, err)) fail("eval", err);
     t->n += n;
 }
 
-static void compare_fresh(const gqa_model *m, const talk *t, gqa_error *err) {
+static void compare_fresh(const gqa_model *m, const sequence *t, gqa_error *err) {
     gqa_session *fresh = open_session(m, err);
     if (gqa_session_eval(fresh, t->tokens, t->n, err)) fail("a fresh session", err);
-    if (memcmp(gqa_session_logits(fresh), gqa_session_logits(t->s), sizeof(float) * (size_t)gqa_vocab_size(m))) fail("other logits than a fresh session's", err);
+    size_t bytes = sizeof(float) * (size_t)gqa_vocab_size(m);
+    if (memcmp(gqa_session_logits(fresh), gqa_session_logits(t->s), bytes))
+        fail("other logits than a fresh session's", err);
     gqa_session_free(fresh);
 }
 
-/* One thing a session can meet: a rewind, a file, more tokens. Returns how many tokens were read. */
-static int one_step(const gqa_model *m, talk *t, const char *path, gqa_error *err) {
+/* One step of a session: a rewind, a file, more tokens. Returns how many tokens were read. */
+static int one_step(const gqa_model *m, sequence *t, const char *path, gqa_error *err) {
     unsigned what = below(100);
     if (t->n == CONTEXT || what < 5) {
         t->n = (int)below((unsigned)t->n + 1);
@@ -82,33 +90,48 @@ static int one_step(const gqa_model *m, talk *t, const char *path, gqa_error *er
     return t->n - before;
 }
 
+/* The last lines. pages 0: the memory was not measured. */
+static int report(long wanted, long done, long seconds, long step, long pages) {
+    long grown = pages ? resident_pages() - pages : 0;
+    int late = done < wanted, leaks = grown >= 256;
+    if (pages) {
+        const char *how = grown < 0 ? "shrank" : "grew";
+        printf("resident memory %s by %ld pages since step %d\n", how, labs(grown), SETTLED);
+    } else {
+        const char *why = step > SETTLED ? "no /proc/self/statm" : "fewer than 4000 steps";
+        printf("SKIPPED: resident memory: %s\n", why);
+    }
+    if (late) printf("soak: %ld of %ld tokens in %ld seconds: FAILED\n", done, wanted, seconds);
+    if (leaks) printf("soak: resident memory grew: FAILED\n");
+    int passed = !late + (pages && !leaks);
+    printf("%d passed, %d failed%s\n", passed, late + leaks, pages ? "" : ", 1 skipped");
+    return late || leaks;
+}
+
 int main(int argc, char **argv) {
-    long wanted = argc > 1 ? atol(argv[1]) : 1000000, seconds = argc > 2 ? atol(argv[2]) : 900, done = 0, step = 0, checks = 0, pages = 0;
+    long wanted = argc > 1 ? atol(argv[1]) : 1000000, seconds = argc > 2 ? atol(argv[2]) : 900;
+    long done = 0, step = 0, checks = 0, pages = 0;
     gqa_error err = {0};
     gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
     if (!m) fail("models/stories-gqa.gguf", &err);
-    static talk talks[SESSIONS];
+    static sequence sequences[SESSIONS];
     char path[64];
     time_t end = time(NULL) + seconds;
     snprintf(path, sizeof path, "/tmp/gqa-soak-%ld", (long)getpid());
-    for (int i = 0; i < SESSIONS; i++) talks[i].s = open_session(m, &err);
+    for (int i = 0; i < SESSIONS; i++) sequences[i].s = open_session(m, &err);
     for (; done < wanted && time(NULL) < end; step++) {
-        talk *t = &talks[below(SESSIONS)];
+        sequence *t = &sequences[below(SESSIONS)];
         done += one_step(m, t, path, &err);
-        if (step % CHECK_EVERY == 0 && t->n) compare_fresh(m, t, &err), checks++;
+        if (step % CHECK_EVERY == 0 && t->n) {
+            compare_fresh(m, t, &err);
+            checks++;
+        }
         if (step == SETTLED) pages = resident_pages();
     }
     remove(path);
-    long grown = pages ? resident_pages() - pages : 0;
-    for (int i = 0; i < SESSIONS; i++) gqa_session_free(talks[i].s);
-    gqa_model_close(m);
-    int late = done < wanted, leaks = grown >= 256;
     printf("%ld tokens in %ld steps, %ld comparisons with fresh sessions\n", done, step, checks);
-    if (pages) printf("resident memory %s by %ld pages since step %d\n", grown < 0 ? "shrank" : "grew", labs(grown), SETTLED);
-    else printf("SKIPPED: resident memory: %s\n", step > SETTLED ? "no /proc/self/statm" : "fewer than 4000 steps");
-    if (late) printf("soak: the %ld seconds ended at %ld of %ld tokens: FAILED (ask for fewer, or give it more time)\n",
-                     seconds, done, wanted);
-    if (leaks) printf("soak: resident memory grew: FAILED\n");
-    printf("%d passed, %d failed%s\n", !late + (pages && !leaks), late + leaks, pages ? "" : ", 1 skipped");
-    return late || leaks;
+    int status = report(wanted, done, seconds, step, pages);
+    for (int i = 0; i < SESSIONS; i++) gqa_session_free(sequences[i].s);
+    gqa_model_close(m);
+    return status;
 }

@@ -1,6 +1,6 @@
-/* test_foreign.c: tiny models of every architecture and kind of RoPE scaling against the logits that
- * llama.cpp has for them (tests/golden/llama-cpp-logits.txt): every instruction set, in prefill and
- * in decoding. */
+/* test_foreign.c: tiny models of every architecture and kind of RoPE scaling, against llama.cpp's
+ * logits of them (tests/golden/llama-cpp-logits.txt): every instruction set, in prefill and in
+ * decoding. */
 #include "test.h"
 
 #include "../model.h"
