@@ -1,0 +1,63 @@
+# checks.mk: the tests under sanitizers, coverage, lint, fuzzing and what is too slow for make test.
+# Included by the Makefile.
+
+ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+asan:
+	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
+tsan:
+	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
+TSAN_TESTS = $(patsubst %,$(BUILD)/tsan/test_%,team forward batch train)
+TSAN_LIB   = $(BUILD)/tests/pthread_team.o $(TEST_OBJ) $(BUILD)/libgqa.a
+$(BUILD)/tsan/test_%: $(BUILD)/tests/test_%.o $(TSAN_LIB)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(LINK) -pthread
+tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS)
+	$(BUILD)/examples/sessions models/stories-gqa.gguf
+	$(BUILD)/examples/cancel models/stories-gqa.gguf 200
+	for test in $(TSAN_TESTS); do $$test || exit 1; done
+coverage:
+	$(Q)$(MAKE) test BUILD=build-coverage OPT="-O1 -g --coverage"
+	$(Q)find build-coverage -name '*.gcno' ! -path '*/tests/*' | xargs gcov -n 2>/dev/null | \
+	    awk -F"[':%]" '/^File/ {f = $$2} /^Lines/ && f !~ "/usr" {print $$2 "% " f}' | sort -u
+
+# A million tokens over many sessions, at most 15 minutes; not part of make test.
+$(BUILD)/soak: tests/soak.c $(BUILD)/libgqa.a
+	$(LINK)
+soak: $(BUILD)/soak
+	$(BUILD)/soak 1000000 900
+# How soon a 1 B model obeys a cancel, in loading, prefill and decoding; needs 3 GB.
+$(BUILD)/latency: tests/latency.c $(BUILD)/libgqa.a
+	$(LINK) -pthread
+latency: $(BUILD)/latency
+	$(BUILD)/latency
+
+# gcc's conversion warnings in everything that reads files or numbers; .clang-tidy lists its checks.
+PARSERS  = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c)
+LINTED   = $(filter-out kernels/% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC)) \
+           $(patsubst %,kernels/%.c,team pack tensor quantize)
+SUPPRESS = missingInclude invalidPointerCast invalidFunctionArg legacyUninitvar uninitStructMember
+lint:
+	python3 scripts/check-layers.py
+	python3 scripts/check-lines.py
+	$(CC) $(STD) -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
+	    $(SUPPRESS:%=--suppress=%) $(LINTED)
+	clang-tidy --quiet $(LINTED) -- $(STD)
+
+# make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
+FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+             -DGQA_ONLY_SCALAR
+FUZZ_SRC   = $(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c
+FUZZ_OBJ   = $(FUZZ_SRC:%.c=build-fuzz/%.o)
+fuzz: $(FUZZERS:%=build-fuzz/fuzz_%)
+build-fuzz/%.o: %.c
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+build-fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
+	$(call say,LD)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -lm -pthread
+print-fuzzers:
+	@echo $(FUZZERS)
+.PHONY: asan tsan tsan-run coverage soak latency lint fuzz print-fuzzers
