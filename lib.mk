@@ -7,9 +7,11 @@ PREFIX   = /usr/local
 OBJCOPY  = objcopy
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/lib/%.o)
 ROOT     = $(DESTDIR)$(PREFIX)
-FOLDERS  = bin include lib/pkgconfig share/man/man1
+BASH_DIR = share/bash-completion/completions
+ZSH_DIR  = share/zsh/site-functions
+FOLDERS  = bin include lib/pkgconfig share/man/man1 $(BASH_DIR) $(ZSH_DIR)
 INSTALLED = bin/gqa-run include/gqa.h lib/libgqa.a lib/libgqa.so lib/$(SONAME) \
-            lib/pkgconfig/gqa.pc share/man/man1/gqa-run.1
+            lib/pkgconfig/gqa.pc share/man/man1/gqa-run.1 $(BASH_DIR)/gqa-run $(ZSH_DIR)/_gqa-run
 
 lib: $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so
 $(BUILD)/lib/%.o: %.c Makefile
@@ -38,6 +40,8 @@ install: $(BUILD)/run lib
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@THREADS@|$(THREADS)|' \
 	    docs/gqa.pc.in >$(ROOT)/lib/pkgconfig/gqa.pc
 	cp docs/gqa-run.1 $(ROOT)/share/man/man1/
+	cp completions/run.bash $(ROOT)/$(BASH_DIR)/gqa-run
+	cp completions/_run $(ROOT)/$(ZSH_DIR)/_gqa-run
 uninstall:
 	rm -f $(INSTALLED:%=$(ROOT)/%)
 

@@ -34,11 +34,11 @@ latency: $(BUILD)/latency
 
 # gcc's conversion warnings in everything that reads files or numbers; .clang-tidy lists its checks.
 PARSERS  = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c)
-LINTED   = $(filter-out kernels/% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC)) \
-           $(patsubst %,kernels/%.c,team pack tensor quantize)
+LINTED   = $(filter-out kernels/isa_% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC))
 SUPPRESS = missingInclude invalidPointerCast invalidFunctionArg legacyUninitvar uninitStructMember
-lint:
+lint: $(BUILD)/run
 	python3 scripts/check-layers.py
+	python3 scripts/make-usage.py --check $(BUILD)/run
 	python3 scripts/check-lines.py
 	$(CC) $(STD) -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
