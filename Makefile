@@ -39,7 +39,7 @@ CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
 LIB_SRC  = $(CORE_SRC) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 TEST_SRC = $(wildcard tests/test_*.c)
-TEST_LIB = tests/reference.c
+TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ = $(TEST_LIB:%.c=$(BUILD)/%.o)

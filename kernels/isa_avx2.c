@@ -1,5 +1,5 @@
-/* isa_avx2.c: the kernels for x86-64 CPUs with AVX2, FMA and F16C (Haswell 2013, Zen 2017, and later). The target is
- * set here, not on the command line, so that one binary runs on every CPU. */
+/* isa_avx2.c: the kernels for x86-64 CPUs with AVX2, FMA and F16C (Haswell 2013, Zen 2017, and
+ * later). The target is set here, not on the command line, so that one binary runs on every CPU. */
 #ifdef __x86_64__
 #include <immintrin.h>
 #ifdef __clang__
@@ -8,9 +8,10 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 #endif
-#include "simd_avx2.h"
+#define ISA avx2
 #define GQA_ISA_NAME "avx2"
-#define GQA_TABLE gqa_kernels_avx2
+#include "isa_names.h"
+#include "simd_avx2.h"
 #include "table_impl.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -1,6 +1,7 @@
-/* isa_avx512.c: the kernels for x86-64 CPUs with AVX-512 and VNNI (Ice Lake 2019, Zen 4 2022, and later). GQA_SIMDE may
- * name a header that emulates the instructions in portable C, so that tests of them run on any machine (scripts/test-isas.sh). */
-#if defined(__x86_64__) || defined(GQA_SIMDE)
+/* isa_avx512.c: the kernels for x86-64 CPUs with AVX-512 and VNNI (Ice Lake 2019, Zen 4 2022, and
+ * later). GQA_SIMDE may name a header that emulates the instructions in portable C, to test them on
+ * any machine (scripts/test-isas.sh). */
+#ifdef __x86_64__
 #ifdef GQA_SIMDE
 #include GQA_SIMDE
 #else
@@ -13,9 +14,10 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 #endif
 #endif
-#include "simd_avx512.h"
+#define ISA avx512
 #define GQA_ISA_NAME "avx512"
-#define GQA_TABLE gqa_kernels_avx512
+#include "isa_names.h"
+#include "simd_avx512.h"
 #include "table_impl.h"
 #ifndef GQA_SIMDE
 #ifdef __clang__

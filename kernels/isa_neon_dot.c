@@ -1,4 +1,5 @@
-/* isa_neon_dot.c: the kernels for aarch64 CPUs with the dot product instructions of ARMv8.2; also called "neon". */
+/* isa_neon_dot.c: the kernels for aarch64 CPUs with the dot product instructions of ARMv8.2; to
+ * users they are "neon" too. */
 #ifdef __aarch64__
 #include <arm_neon.h>
 #ifdef __clang__
@@ -7,10 +8,11 @@
 #pragma GCC push_options
 #pragma GCC target("arch=armv8.2-a+dotprod")
 #endif
-#define GQA_DOTPROD
-#include "simd_neon.h"
+#define ISA neon_dot
 #define GQA_ISA_NAME "neon"
-#define GQA_TABLE gqa_kernels_neon_dot
+#define GQA_DOTPROD
+#include "isa_names.h"
+#include "simd_neon.h"
 #include "table_impl.h"
 #ifdef __clang__
 #pragma clang attribute pop

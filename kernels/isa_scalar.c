@@ -1,9 +1,14 @@
 /* isa_scalar.c: the kernels for any CPU. */
 #if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
 #pragma GCC optimize("Os") /* two thirds of the size, and about as fast */
 #endif
-#include "simd_plain.h"
-#define GQA_SMALL_CODE
+#define ISA scalar
 #define GQA_ISA_NAME "scalar"
-#define GQA_TABLE gqa_kernels_scalar
+#define GQA_SMALL_CODE
+#include "isa_names.h"
+#include "simd_plain.h"
 #include "table_impl.h"
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif

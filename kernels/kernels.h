@@ -1,9 +1,11 @@
-/* kernels.h: the arithmetic, one table of functions an instruction set. Kernels know pointers, sizes and strides; they
- * know no model. The functions are written once, in the *_impl.h files, over the vector operations of simd_*.h, and
- * compiled once for each instruction set (isa_*.c); gqa_kernels_find chooses a table at run time.
+/* kernels.h: the arithmetic, one table of functions an instruction set. Kernels know pointers,
+ * sizes and strides; they know no model. The functions are written once, in the *_impl.h files,
+ * over the vector operations of simd_*.h, and compiled once for each instruction set (isa_*.c);
+ * gqa_kernels_find chooses a table at run time.
  *
- * Names: k is the inner (summed) length of a product, n counts columns (tokens), rows are outputs.
- * All activations are f32, token-major: x [n, k], y [n, rows]. Nothing here allocates, prints or fails. */
+ * Names: k is the inner (summed) length of a product, n counts columns (tokens), rows are
+ * outputs. All activations are f32, token-major: x [n, k], y [n, rows]. Nothing here allocates,
+ * prints or fails. */
 #ifndef GQA_KERNELS_H
 #define GQA_KERNELS_H
 
@@ -12,13 +14,15 @@
 
 #include "tensor.h"
 
-/* ---- weights: packed panels of 16 rows ------------------------------------------------------------------------- */
+/* ---- weights: packed panels of 16 rows
+ * ------------------------------------------------------------------------- */
 
 enum { GQA_PANEL = 16 };          /* rows a panel; lane = row, so products need no horizontal sums */
 enum { GQA_UNIT_PANELS = 4 };     /* panels a unit of work: 64 rows */
 
-/* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same numbers in panels (drawn in
- * pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs what it needs into scratch first. */
+/* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same
+ * numbers in panels (drawn in pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs
+ * what it needs into scratch first. */
 typedef struct gqa_matrix {
     int type, rows, cols;
     const uint8_t *raw;
@@ -31,19 +35,23 @@ static inline int gqa_matrix_panels(const gqa_matrix *w) { return (w->rows + GQA
 static inline int gqa_matmul_units(const gqa_matrix *w) {
     return (gqa_matrix_panels(w) + GQA_UNIT_PANELS - 1) / GQA_UNIT_PANELS;
 }
-/* Packs rows 16*panel .. 16*panel+15 (rows past the end become zero) from w->raw into dst[panel_bytes], exactly. */
+/* Packs rows 16*panel .. 16*panel+15 (rows past the end become zero) from w->raw into
+ * dst[panel_bytes], exactly. */
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 /* The inverse: writes the raw blocks of those rows (those that exist) to dst, row after row. */
 void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst);
 size_t gqa_packed_block_bytes(int type);             /* of 32 columns of a panel; 0 for float types (pack.c draws them) */
 
-/* ---- activations ------------------------------------------------------------------------------------------------ */
+/* ---- activations ------------------------------------------------------------------------------
+ * ------------------ */
 
-/* n columns x [n, k] with stride ldx, and their int8 form, made on demand by quantize_acts for the weight types that
- * want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127. Sums of q are kept as the kernels use them.
- * Buffers are carved from one allocation by gqa_acts_init. */
+/* n columns x [n, k] with stride ldx, and their int8 form, made on demand by quantize_acts for
+ * the weight types that want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| /
+ * 127. Sums of q are kept as the kernels use them. Buffers are carved from one allocation by
+ * gqa_acts_init. */
 typedef struct gqa_acts {
-    int k, kpad;                   /* kpad: k rounded up to 256 */
+    int k;
+    size_t kpad;                   /* k rounded up to 256 */
     const float *x;
     size_t ldx;
     int8_t *q;                     /* [n, kpad] zero-padded */
@@ -55,15 +63,17 @@ size_t gqa_acts_bytes(int k, int max_n);
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n); /* memory 64-byte aligned, gqa_acts_bytes long */
 int gqa_type_wants_q8(int type);
 
-/* ---- KV cache ---------------------------------------------------------------------------------------------------- */
+/* ---- KV cache ---------------------------------------------------------------------------------
+ * ------------------- */
 
 enum { GQA_KV_TILE = 32 };        /* positions a tile */
 enum { GQA_KV_SPLIT = 512 };      /* positions a piece, in decoding: fixed, so results do not depend on threads */
 enum { GQA_ATTEND_ROWS = 8 };     /* query rows (heads of a group, positions) that meet a tile together; more go in passes */
 
-/* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are drawn in
- * attention_impl.h. Position p lives in tile (p / 32) % n_tiles, so that a sliding window is a ring of tiles; a cache
- * that holds everything has n_tiles >= context / 32. Memory starts zeroed. */
+/* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are
+ * drawn in attention_impl.h. Position p lives in tile (p / 32) % n_tiles, so that a sliding
+ * window is a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory
+ * starts zeroed. */
 typedef struct gqa_kv {
     int type;                     /* f32, f16, bf16, q8_0, q4_0 */
     int n_kv_heads, head_dim;
@@ -74,11 +84,12 @@ typedef struct gqa_kv {
 size_t gqa_kv_k_tile_bytes(int type, int head_dim); /* 64-byte multiples; 0: type or head_dim cannot be cached */
 size_t gqa_kv_v_tile_bytes(int type, int head_dim);
 
-/* What one attention unit found: per query head the running maximum, the sum of exponentials and the weighted values.
- * Layout of a part for a group of g heads: float m[g], l[g], o[g][head_dim]. */
+/* What one attention unit found: per query head the running maximum, the sum of exponentials and
+ * the weighted values. Layout of a part for a group of g heads: float m[g], l[g], o[g][head_dim]. */
 static inline size_t gqa_partial_floats(int group, int head_dim) { return (size_t)group * ((size_t)head_dim + 2); }
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ * -------------------- */
 
 typedef struct gqa_adamw {
     float rate, beta1, beta2, eps, decay;
@@ -151,8 +162,8 @@ typedef struct gqa_kernels {
 } gqa_kernels;
 
 enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
-/* Blocks of sgemm: a strip of B (KC deep) stays in the first-level cache, a block of A (MC x KC) in the second, and a
- * block of B (KC x NC) beside it. */
+/* Blocks of sgemm: a strip of B (KC deep) stays in the first-level cache, a block of A (MC x KC)
+ * in the second, and a block of B (KC x NC) beside it. */
 enum { GQA_SGEMM_MC = 144, GQA_SGEMM_KC = 256, GQA_SGEMM_NC = 768 };
 
 enum { GQA_MATMUL_SCRATCH = 192 << 10 };                    /* bytes of it that hold unpacked weights */
@@ -160,10 +171,11 @@ size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
 size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
 size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend_decode and attend_prefill */
 
-/* The table of that instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that this CPU has. NULL:
- * this CPU or this build does not have it. */
+/* The table of that instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best
+ * that this CPU has. NULL: this CPU or this build does not have it. */
 const gqa_kernels *gqa_kernels_find(const char *isa);
-/* The same, where isa NULL is first looked for in the environment ($GQA_ISA), and NULL comes with a message. */
+/* The same, where isa NULL is first looked for in the environment ($GQA_ISA), and NULL comes with
+ * a message. */
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
 

@@ -1,12 +1,14 @@
 /* ops_impl.h: the elementwise operations of a transformer block. */
 
-/* exp(x) for lanes in [-87, 88] to about 2 ulp; smaller ones (minus infinity too) give 0, larger ones saturate.
- * x = n ln 2 + r, |r| <= ln 2 / 2 (Cody & Waite 1980, ln 2 in two parts); e^r by a polynomial; 2^n by the exponent bits. */
+/* exp(x) for lanes in [-87, 88] to about 2 ulp; smaller ones (minus infinity too) give 0, larger
+ * ones saturate. x = n ln 2 + r, |r| <= ln 2 / 2 (Cody & Waite 1980, ln 2 in two parts); e^r by a
+ * polynomial; 2^n by the exponent bits. */
 static inline vf vf_exp(vf x) {
     vf low = vf_set1(-87.3f);
     vf clamped = vf_min(vf_max(x, low), vf_set1(88.3f));
-    vf shifted = vf_fma(clamped, vf_set1(1.44269504f), vf_set1(12582912.0f)); /* 1.5 * 2^23: rounds to an integer */
-    vf n = vf_sub(shifted, vf_set1(12582912.0f));
+    const vf magic = vf_set1(12582912.0f); /* 1.5 * 2^23: added, it rounds to the nearest integer */
+    vf shifted = vf_fma(clamped, vf_set1(1.44269504f), magic);
+    vf n = vf_sub(shifted, magic);
     vf r = vf_fma(n, vf_set1(-0.693359375f), clamped);
     r = vf_fma(n, vf_set1(2.12194440e-4f), r);
     vf p = vf_set1(1.9875691500e-4f);
@@ -19,12 +21,13 @@ static inline vf vf_exp(vf x) {
     return vf_keep_above(vf_scale2(p, shifted), x, low);
 }
 
-static void rmsnorm(float *out, const float *x, const float *weight, int n, float eps) {
+static void kernel_rmsnorm(float *out, const float *x, const float *weight, int n, float eps) {
     vf s0 = vf_set1(0), s1 = s0;
     int i = 0;
     for (; i + 2 * VF_LANES <= n; i += 2 * VF_LANES) {
         vf a = vf_load(x + i), b = vf_load(x + i + VF_LANES);
-        s0 = vf_fma(a, a, s0), s1 = vf_fma(b, b, s1);
+        s0 = vf_fma(a, a, s0);
+        s1 = vf_fma(b, b, s1);
     }
     float sum = vf_sum(vf_add(s0, s1));
     for (; i < n; i++) sum += x[i] * x[i];
@@ -35,7 +38,7 @@ static void rmsnorm(float *out, const float *x, const float *weight, int n, floa
     for (; i < n; i++) out[i] = x[i] * scale * weight[i];
 }
 
-static void rope(float *head, const float *cos_sin, int rope_dim, int half) {
+static void kernel_rope(float *head, const float *cos_sin, int rope_dim, int half) {
     int pairs = rope_dim / 2, stride = half ? 1 : 2, other = half ? pairs : 1;
     for (int i = 0; i < pairs; i++) {
         float c = cos_sin[i], s = cos_sin[pairs + i];
@@ -45,7 +48,7 @@ static void rope(float *head, const float *cos_sin, int rope_dim, int half) {
     }
 }
 
-static void swiglu(float *out, const float *gate, const float *up, int n) {
+static void kernel_swiglu(float *out, const float *gate, const float *up, int n) {
     int i = 0;
     vf one = vf_set1(1);
     for (; i + VF_LANES <= n; i += VF_LANES) {
@@ -55,8 +58,9 @@ static void swiglu(float *out, const float *gate, const float *up, int n) {
     for (; i < n; i++) out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
-static void add(float *x, const float *y, int n) {
+static void kernel_add(float *x, const float *y, int n) {
     int i = 0;
-    for (; i + VF_LANES <= n; i += VF_LANES) vf_store(x + i, vf_add(vf_load(x + i), vf_load(y + i)));
+    for (; i + VF_LANES <= n; i += VF_LANES)
+        vf_store(x + i, vf_add(vf_load(x + i), vf_load(y + i)));
     for (; i < n; i++) x[i] += y[i];
 }

@@ -1,5 +1,6 @@
-/* quantize.c: from floats to blocks (tensor.c draws them). The simple types round as GGML's reference does; the K types
- * choose each sub-block's scale and minimum by weighted least squares over a few candidates. */
+/* quantize.c: from floats to blocks (tensor.c draws them), of weights and of the KV cache. The
+ * simple types round as GGML's reference does; the K types choose each sub-block's scale and
+ * minimum by weighted least squares over a few candidates. */
 #include <math.h>
 #include <string.h>
 
@@ -9,38 +10,47 @@ static void put_half(uint8_t *p, float f) {
     uint16_t h = gqa_f32_to_f16(f);
     memcpy(p, &h, 2);
 }
+static void put_bf16(uint8_t *p, float f) {
+    uint16_t h = gqa_f32_to_bf16(f);
+    memcpy(p, &h, 2);
+}
 
 /* Rounds to nearest and clamps; NaN gives low. */
-static int code(float x, int low, int high) {
+static int round_clamped(float x, int low, int high) {
     if (!(x > (float)low)) return low;
     if (x >= (float)high) return high;
     return (int)lrintf(x);
 }
 
-/* ---- blocks of 32 ------------------------------------------------------------------------------------------------ */
+/* ---- blocks of 32 --------------------------------------------------------------------------- */
 
-static float largest(const float *x, int n, float *with_sign) {
-    float top = 0;
-    *with_sign = 0;
+/* The value of largest magnitude; 0 if all are 0 or NaN. */
+static float largest(const float *x, int n) {
+    float top = 0, with_sign = 0;
     for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > top) top = fabsf(x[i]), *with_sign = x[i];
-    return top;
+        if (fabsf(x[i]) > top) {
+            top = fabsf(x[i]);
+            with_sign = x[i];
+        }
+    return with_sign;
 }
 
-static void block_q8_0(const float *x, uint8_t *b) {
-    float ignored, d = largest(x, 32, &ignored) / 127, inverse = d > 0 ? 1 / d : 0;
+/* To nearest, halves away from zero; NaN gives -127. In double, where q + 0.5 is exact: roundf is
+ * slower, and every token's K and V pass here when the cache is q8_0. */
+static void write_q8_0(const float *x, uint8_t *b) {
+    float d = fabsf(largest(x, 32)) / 127, inverse = d > 0 ? 1 / d : 0;
     put_half(b, d);
     for (int i = 0; i < 32; i++) {
         float q = x[i] * inverse;
-        b[2 + i] = (uint8_t)(int8_t)(q > -127.5f && q < 127.5f ? roundf(q) : q > 0 ? 127 : -127);
+        double rounded = (double)q + (q < 0 ? -0.5 : 0.5);
+        b[2 + i] = (uint8_t)(int8_t)(q > 127 ? 127 : q > -127 ? rounded : -127);
     }
 }
 
-/* The value of largest magnitude gets the code -half exactly; the others are cut off towards zero after adding half + 0.5. */
+/* The value of largest magnitude gets the code -half exactly; the others are truncated after adding
+ * half + 0.5. */
 static void codes_0(const float *x, int half, float *d, uint8_t q[32]) {
-    float top;
-    largest(x, 32, &top);
-    *d = top / (float)-half;
+    *d = largest(x, 32) / (float)-half;
     float inverse = *d != 0 ? 1 / *d : 0;
     for (int i = 0; i < 32; i++) {
         float v = x[i] * inverse + (float)half + 0.5f;
@@ -48,7 +58,7 @@ static void codes_0(const float *x, int half, float *d, uint8_t q[32]) {
     }
 }
 
-static void block_q4_0(const float *x, uint8_t *b) {
+static void write_q4_0(const float *x, uint8_t *b) {
     float d;
     uint8_t q[32];
     codes_0(x, 8, &d, q);
@@ -56,7 +66,7 @@ static void block_q4_0(const float *x, uint8_t *b) {
     for (int i = 0; i < 16; i++) b[2 + i] = (uint8_t)(q[i] | q[i + 16] << 4);
 }
 
-static void block_q5_0(const float *x, uint8_t *b) {
+static void write_q5_0(const float *x, uint8_t *b) {
     float d;
     uint8_t q[32];
     uint32_t high = 0;
@@ -67,20 +77,28 @@ static void block_q5_0(const float *x, uint8_t *b) {
     memcpy(b + 2, &high, 4);
 }
 
-/* ---- q4_k, q5_k: x = scale * q - min, q in 0..top, min >= 0 ------------------------------------------------------ */
+/* ---- q4_k, q5_k: x = scale * q - min, q in 0..top, min >= 0 --------------------------------- */
 
 /* Error of codes q against x with the best scale and min for them, which are written. */
-static float fit_affine(const float *x, const float *weight, const uint8_t *q, float *scale, float *min) {
+static float fit_affine(const float *x, const float *weight, const uint8_t *q, float *scale,
+                        float *min) {
     float w = 0, wx = 0, wq = 0, wqq = 0, wqx = 0, error = 0;
     for (int i = 0; i < 32; i++) {
         float l = q[i];
-        w += weight[i], wx += weight[i] * x[i], wq += weight[i] * l, wqq += weight[i] * l * l, wqx += weight[i] * l * x[i];
+        w += weight[i];
+        wx += weight[i] * x[i];
+        wq += weight[i] * l;
+        wqq += weight[i] * l * l;
+        wqx += weight[i] * l * x[i];
     }
     float det = w * wqq - wq * wq;
     if (det <= 0) return INFINITY;
     *scale = (w * wqx - wx * wq) / det;
     *min = (wq * wqx - wqq * wx) / det; /* of x = scale q - min */
-    if (*min < 0) *min = 0, *scale = wqq > 0 ? wqx / wqq : 0;
+    if (*min < 0) {
+        *min = 0;
+        *scale = wqq > 0 ? wqx / wqq : 0;
+    }
     for (int i = 0; i < 32; i++) {
         float e = *scale * (float)q[i] - *min - x[i];
         error += weight[i] * e * e;
@@ -91,23 +109,29 @@ static float fit_affine(const float *x, const float *weight, const uint8_t *q, f
 static void best_affine(const float *x, int top, float *scale, float *min) {
     float low = x[0], high = x[0], square = 0, weight[32], best = INFINITY;
     for (int i = 0; i < 32; i++) {
-        low = x[i] < low ? x[i] : low, high = x[i] > high ? x[i] : high;
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
         square += x[i] * x[i];
     }
     if (low > 0) low = 0;
-    *scale = (high - low) / (float)top, *min = -low;
+    *scale = (high - low) / (float)top;
+    *min = -low;
     if (!(high > low)) return;
     for (int i = 0; i < 32; i++) weight[i] = sqrtf(square / 32) + fabsf(x[i]);
     for (int step = -10; step <= 10; step++) {
         float inverse = ((float)top + 0.1f * (float)step) / (high - low), s = 0, m = 0;
         uint8_t q[32];
-        for (int i = 0; i < 32; i++) q[i] = (uint8_t)code((x[i] - low) * inverse, 0, top);
+        for (int i = 0; i < 32; i++) q[i] = (uint8_t)round_clamped((x[i] - low) * inverse, 0, top);
         float error = fit_affine(x, weight, q, &s, &m);
-        if (error < best) best = error, *scale = s, *min = m;
+        if (error < best) {
+            best = error;
+            *scale = s;
+            *min = m;
+        }
     }
 }
 
-static void block_q45_k(const float *x, uint8_t *b, int five) {
+static void write_q45_k(const float *x, uint8_t *b, int five) {
     int top = five ? 31 : 15;
     float scale[8], min[8], max_scale = 0, max_min = 0;
     uint8_t *packed = b + 4, *qh = b + 16, *qs = b + (five ? 48 : 16), sc[8], mn[8];
@@ -120,8 +144,8 @@ static void block_q45_k(const float *x, uint8_t *b, int five) {
     put_half(b, max_scale / 63);
     put_half(b + 2, max_min / 63);
     for (int s = 0; s < 8; s++) {
-        sc[s] = (uint8_t)code(max_scale > 0 ? scale[s] * 63 / max_scale : 0, 0, 63);
-        mn[s] = (uint8_t)code(max_min > 0 ? min[s] * 63 / max_min : 0, 0, 63);
+        sc[s] = (uint8_t)round_clamped(max_scale > 0 ? scale[s] * 63 / max_scale : 0, 0, 63);
+        mn[s] = (uint8_t)round_clamped(max_min > 0 ? min[s] * 63 / max_min : 0, 0, 63);
     }
     for (int s = 0; s < 4; s++) {
         packed[s] = (uint8_t)(sc[s] | sc[s + 4] >> 4 << 6);
@@ -129,46 +153,51 @@ static void block_q45_k(const float *x, uint8_t *b, int five) {
         packed[s + 8] = (uint8_t)((sc[s + 4] & 15) | (mn[s + 4] & 15) << 4);
     }
     uint16_t hd, hm;
-    memcpy(&hd, b, 2), memcpy(&hm, b + 2, 2);
+    memcpy(&hd, b, 2);
+    memcpy(&hm, b + 2, 2);
     for (int s = 0; s < 8; s++) {
         float d = gqa_f16_to_f32(hd) * (float)sc[s], m = gqa_f16_to_f32(hm) * (float)mn[s];
         for (int i = 0; i < 32; i++) {
-            int q = d > 0 ? code((x[32 * s + i] + m) / d, 0, top) : 0;
+            int q = d > 0 ? round_clamped((x[32 * s + i] + m) / d, 0, top) : 0;
             qs[s / 2 * 32 + i] |= (uint8_t)((q & 15) << (s % 2 * 4));
             if (five) qh[i] |= (uint8_t)(q >> 4 << s);
         }
     }
 }
 
-/* ---- q6_k: x = scale * q, q in -32..31, a scale for 16 ----------------------------------------------------------- */
+/* ---- q6_k: x = scale * q, q in -32..31, a scale for 16 -------------------------------------- */
 
 static float best_scale(const float *x) {
-    float top, best = 0, best_scale_found = 0;
-    if (largest(x, 16, &top) < 1e-30f) return 0;
+    float top = largest(x, 16), best = 0, scale = 0;
+    if (fabsf(top) < 1e-30f) return 0;
     for (int step = -9; step <= 9; step++) {
         float inverse = -(32 + 0.1f * (float)step) / top, wqx = 0, wqq = 0;
         for (int i = 0; i < 16; i++) {
-            float q = (float)code(x[i] * inverse, -32, 31), weight = x[i] * x[i];
-            wqx += weight * q * x[i], wqq += weight * q * q;
+            float q = (float)round_clamped(x[i] * inverse, -32, 31), weight = x[i] * x[i];
+            wqx += weight * q * x[i];
+            wqq += weight * q * q;
         }
-        if (wqq > 0 && wqx * wqx > best * wqq) best = wqx * wqx / wqq, best_scale_found = wqx / wqq;
+        if (wqq > 0 && wqx * wqx > best * wqq) {
+            best = wqx * wqx / wqq;
+            scale = wqx / wqq;
+        }
     }
-    return best_scale_found;
+    return scale;
 }
 
-static void block_q6_k(const float *x, uint8_t *b) {
-    float scale[16], top = 0, d;
+static void write_q6_k(const float *x, uint8_t *b) {
+    float scale[16];
     for (int s = 0; s < 16; s++) scale[s] = best_scale(x + 16 * s);
-    largest(scale, 16, &top);
     memset(b, 0, 210);
-    put_half(b + 208, top / -128);
+    put_half(b + 208, largest(scale, 16) / -128);
     uint16_t h;
     memcpy(&h, b + 208, 2);
-    d = gqa_f16_to_f32(h);
+    const float d = gqa_f16_to_f32(h);
     for (int v = 0; v < 256; v++) {
-        int8_t sc = (int8_t)code(d != 0 ? scale[v / 16] / d : 0, -128, 127);
+        const int half = v / 128, k = v % 128 / 32, i = v % 32;
+        int8_t sc = (int8_t)round_clamped(d != 0 ? scale[v / 16] / d : 0, -128, 127);
         float ds = d * (float)sc;
-        int q = (ds != 0 ? code(x[v] / ds, -32, 31) : 0) + 32, half = v / 128, k = v % 128 / 32, i = v % 32;
+        int q = (ds != 0 ? round_clamped(x[v] / ds, -32, 31) : 0) + 32;
         b[192 + v / 16] = (uint8_t)sc;
         b[half * 64 + k % 2 * 32 + i] |= (uint8_t)((q & 15) << (k / 2 * 4));
         b[128 + half * 32 + i] |= (uint8_t)(q >> 4 << (2 * k));
@@ -179,16 +208,38 @@ void gqa_quantize(int type, const float *x, void *dst, size_t n) {
     const gqa_type_info *t = gqa_type_info_of(type);
     uint8_t *b = dst;
     if (!t) return;
-    for (size_t i = 0; i + (size_t)t->block <= n; i += (size_t)t->block, b += t->bytes) switch (type) {
-        case GQA_TYPE_F32: memcpy(b, x + i, 4); break;
-        case GQA_TYPE_F16: put_half(b, x[i]); break;
-        case GQA_TYPE_BF16: { uint16_t h = gqa_f32_to_bf16(x[i]); memcpy(b, &h, 2); break; }
-        case GQA_TYPE_Q8_0: block_q8_0(x + i, b); break;
-        case GQA_TYPE_Q4_0: block_q4_0(x + i, b); break;
-        case GQA_TYPE_Q5_0: block_q5_0(x + i, b); break;
-        case GQA_TYPE_Q4_K: block_q45_k(x + i, b, 0); break;
-        case GQA_TYPE_Q5_K: block_q45_k(x + i, b, 1); break;
-        case GQA_TYPE_Q6_K: block_q6_k(x + i, b); break;
-        default: break;
+    const size_t block = t->block;
+    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) {
+        switch (type) {
+        case GQA_TYPE_F32:
+            memcpy(b, x + i, 4);
+            break;
+        case GQA_TYPE_F16:
+            put_half(b, x[i]);
+            break;
+        case GQA_TYPE_BF16:
+            put_bf16(b, x[i]);
+            break;
+        case GQA_TYPE_Q8_0:
+            write_q8_0(x + i, b);
+            break;
+        case GQA_TYPE_Q4_0:
+            write_q4_0(x + i, b);
+            break;
+        case GQA_TYPE_Q5_0:
+            write_q5_0(x + i, b);
+            break;
+        case GQA_TYPE_Q4_K:
+            write_q45_k(x + i, b, 0);
+            break;
+        case GQA_TYPE_Q5_K:
+            write_q45_k(x + i, b, 1);
+            break;
+        case GQA_TYPE_Q6_K:
+            write_q6_k(x + i, b);
+            break;
+        default:
+            break;
+        }
     }
 }

@@ -2,5 +2,5 @@
 #include "kernels.h"
 
 size_t gqa_sgemm_scratch(void) {
-    return ((size_t)GQA_SGEMM_MC + GQA_SGEMM_NC) * GQA_SGEMM_KC * sizeof(float);
+    return sizeof(float) * (GQA_SGEMM_MC + GQA_SGEMM_NC) * GQA_SGEMM_KC;
 }

@@ -1,77 +1,86 @@
-/* sgemm_impl.h: the f32 matrix product for any strides, blocked after Goto & van de Geijn, "Anatomy of
- * High-Performance Matrix Multiplication" (2008), with BLIS's loop order.
+/* sgemm_impl.h: the f32 matrix product for any strides, blocked after Goto & van de Geijn, "Anatomy
+ * of High-Performance Matrix Multiplication" (2008), with BLIS's loop order.
  *
- *          n                A is packed in strips of MR rows, B in strips of NR columns, both k-major and padded with
- *     +---------+           zeros, so that the inner loop reads two linear streams:
- *     |    B    | k
- *     +---------+              strip of A: a[0..MR-1] of k=0, a[0..MR-1] of k=1, ...
- *   +-+---------+              strip of B: b[0..NR-1] of k=0, b[0..NR-1] of k=1, ...
- * m |A|    C    |
- *   +-+---------+           The micro-kernel keeps an MR x NR tile of C in registers over a whole k block.
+ *          n            A is packed in micro-panels of MR rows, B in micro-panels of NR columns,
+ *     +---------+       both k-major and padded with zeros, so that the inner loop reads two
+ *     |    B    | k     linear streams:
+ *     +---------+           of A: a[0..MR-1] of k=0, a[0..MR-1] of k=1, ...
+ *   +-+---------+           of B: b[0..NR-1] of k=0, b[0..NR-1] of k=1, ...
+ * m |A|    C    |       The micro-kernel keeps an MR x NR tile of C in registers over a whole
+ *   +-+---------+       k block.
  *
- * An element of C is a sum over k in ascending order, in blocks of GQA_SGEMM_KC, whatever m, n and the place in C are: a
- * product cut into pieces along m or n gives the same bits as one done at once. */
+ * An element of C is a sum over k in ascending order, in blocks of GQA_SGEMM_KC, whatever m, n and
+ * its position in C are: a product split along m or n gives the same bits as one done at once. */
 
-enum {
-    SGEMM_MR = VF_LANES >= 16 ? 12 : 6,   /* MR * 2 accumulators + 2 of B + 1 of A fill the register file */
-    SGEMM_NR = 2 * VF_LANES,
-};
-_Static_assert(GQA_SGEMM_MC % SGEMM_MR == 0 && GQA_SGEMM_NC % SGEMM_NR == 0, "blocks hold whole strips");
+/* MR * 2 accumulators, 2 vectors of B and 1 of A fill the register file. */
+#define SGEMM_MR (VF_LANES >= 16 ? 12 : 6)
+#define SGEMM_NR (2 * VF_LANES)
+_Static_assert(GQA_SGEMM_MC % SGEMM_MR == 0 && GQA_SGEMM_NC % SGEMM_NR == 0,
+               "blocks hold whole micro-panels");
 
-typedef float sgemm_four __attribute__((vector_size(16)));
-typedef int32_t sgemm_lanes __attribute__((vector_size(16)));
+typedef float vf4 __attribute__((vector_size(16)));
+typedef int32_t vi4 __attribute__((vector_size(16)));
 #ifdef __clang__
-#define PICK_FOUR(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define SHUFFLE4(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else /* gcc has the other one from 12 on only */
-#define PICK_FOUR(a, b, ...) __builtin_shuffle(a, b, (sgemm_lanes){__VA_ARGS__})
+#define SHUFFLE4(a, b, ...) __builtin_shuffle(a, b, (vi4){__VA_ARGS__})
 #endif
-static inline sgemm_four load_four(const float *p) { sgemm_four v; memcpy(&v, p, sizeof v); return v; }
+static inline vf4 vf4_load(const float *p) {
+    vf4 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void vf4_store(float *p, vf4 v) { memcpy(p, &v, sizeof v); }
 
-/* dst[j * width + i] = line i's element j, for four lines that lie line_step apart. */
-static inline void turn_four(float *dst, int width, const float *src, size_t line_step) {
-    sgemm_four a = load_four(src), b = load_four(src + line_step), c = load_four(src + 2 * line_step), d = load_four(src + 3 * line_step);
-    sgemm_four ab = PICK_FOUR(a, b, 0, 4, 1, 5), cd = PICK_FOUR(c, d, 0, 4, 1, 5);
-    sgemm_four rows[4] = {PICK_FOUR(ab, cd, 0, 1, 4, 5), PICK_FOUR(ab, cd, 2, 3, 6, 7)};
-    ab = PICK_FOUR(a, b, 2, 6, 3, 7), cd = PICK_FOUR(c, d, 2, 6, 3, 7);
-    rows[2] = PICK_FOUR(ab, cd, 0, 1, 4, 5), rows[3] = PICK_FOUR(ab, cd, 2, 3, 6, 7);
-    for (int j = 0; j < 4; j++) memcpy(dst + j * width, &rows[j], sizeof rows[j]);
+/* dst[j * ld_dst + i] = src[i * ld_src + j] for i, j < 4. */
+static inline void transpose_4x4(float *dst, size_t ld_dst, const float *src, size_t ld_src) {
+    vf4 a = vf4_load(src), b = vf4_load(src + ld_src);
+    vf4 c = vf4_load(src + 2 * ld_src), d = vf4_load(src + 3 * ld_src);
+    vf4 ab_low = SHUFFLE4(a, b, 0, 4, 1, 5), cd_low = SHUFFLE4(c, d, 0, 4, 1, 5);
+    vf4 ab_high = SHUFFLE4(a, b, 2, 6, 3, 7), cd_high = SHUFFLE4(c, d, 2, 6, 3, 7);
+    vf4_store(dst, SHUFFLE4(ab_low, cd_low, 0, 1, 4, 5));
+    vf4_store(dst + ld_dst, SHUFFLE4(ab_low, cd_low, 2, 3, 6, 7));
+    vf4_store(dst + 2 * ld_dst, SHUFFLE4(ab_high, cd_high, 0, 1, 4, 5));
+    vf4_store(dst + 3 * ld_dst, SHUFFLE4(ab_high, cd_high, 2, 3, 6, 7));
 }
 
-/* Packs count <= width lines of k elements: element (line, p) is src[line * line_step + p * k_step]. */
-ALWAYS_INLINE void sgemm_pack_strip(float *dst, const float *src, size_t line_step, size_t k_step, int count, int width,
-                             int k) {
+/* One micro-panel: count <= width lines of k elements; element (line, p) is
+ * src[line * line_step + p * k_step]. */
+TEMPLATE void pack_micro_panel(size_t width, float *dst, const float *src, size_t line_step,
+                               size_t k_step, size_t count, size_t k) {
+    size_t line = 0;
     if (line_step == 1 && count == width) {
-        for (int p = 0; p < k; p++) memcpy(dst + (size_t)p * (size_t)width, src + (size_t)p * k_step,
-                                           (size_t)width * sizeof *dst);
+        for (size_t p = 0; p < k; p++)
+            memcpy(dst + p * width, src + p * k_step, width * sizeof *dst);
         return;
     }
-    int line = 0;
     for (; k_step == 1 && line + 4 <= count; line += 4) {
-        const float *s = src + (size_t)line * line_step;
-        int p = 0;
-        for (; p + 4 <= k; p += 4) turn_four(dst + p * width + line, width, s + p, line_step);
+        const float *s = src + line * line_step;
+        size_t p = 0;
+        for (; p + 4 <= k; p += 4) transpose_4x4(dst + p * width + line, width, s + p, line_step);
         for (; p < k; p++)
-            for (int i = 0; i < 4; i++) dst[p * width + line + i] = s[(size_t)i * line_step + (size_t)p];
+            for (size_t i = 0; i < 4; i++) dst[p * width + line + i] = s[i * line_step + p];
     }
     for (; line < width; line++) {
-        const float *s = src + (size_t)line * line_step;
-        float *d = dst + line;
-        for (int p = 0; p < k; p++, d += width) *d = line < count ? s[(size_t)p * k_step] : 0.0f;
+        const float *s = src + line * line_step;
+        for (size_t p = 0; p < k; p++)
+            dst[p * width + line] = line < count ? s[p * k_step] : 0.0f;
     }
 }
 
-ALWAYS_INLINE void sgemm_pack(float *dst, const float *src, size_t line_step, size_t k_step, int lines, int width, int k) {
-    for (int i = 0; i < lines; i += width, dst += (size_t)width * (size_t)k)
-        sgemm_pack_strip(dst, src + (size_t)i * line_step, line_step, k_step, lines - i < width ? lines - i : width,
-                         width, k);
+TEMPLATE void pack_micro_panels(size_t width, float *dst, const float *src, size_t line_step,
+                                size_t k_step, size_t lines, size_t k) {
+    for (size_t i = 0; i < lines; i += width, dst += width * k)
+        pack_micro_panel(width, dst, src + i * line_step, line_step, k_step,
+                         min_size(lines - i, width), k);
 }
 
-/* C [rows, cols] = or += a strip of A times a strip of B; rows <= MR, cols <= NR. */
-static void sgemm_tile(const float *a, const float *b, int k, float *C, size_t ldc, int rows, int cols,
-                       int accumulate) {
+/* C [rows, cols] = or += a micro-panel of A times one of B; rows <= MR, cols <= NR. */
+static void sgemm_tile(const float *a, const float *b, size_t k, float *C, size_t ldc, size_t rows,
+                       size_t cols, int accumulate) {
     vf acc[SGEMM_MR][2];
     UNROLL for (int i = 0; i < SGEMM_MR; i++) acc[i][0] = acc[i][1] = vf_set1(0.0f);
-    for (int p = 0; p < k; p++, a += SGEMM_MR, b += SGEMM_NR) {
+    for (size_t p = 0; p < k; p++, a += SGEMM_MR, b += SGEMM_NR) {
         vf b0 = vf_load(b), b1 = vf_load(b + VF_LANES);
         UNROLL for (int i = 0; i < SGEMM_MR; i++) {
             vf x = vf_set1(a[i]);
@@ -80,11 +89,11 @@ static void sgemm_tile(const float *a, const float *b, int k, float *C, size_t l
         }
     }
     float edge[SGEMM_MR * SGEMM_NR];
-    int whole = rows == SGEMM_MR && cols == SGEMM_NR;
+    const int whole = rows == SGEMM_MR && cols == SGEMM_NR;
     float *out = whole ? C : edge;
-    size_t ld = whole ? ldc : SGEMM_NR;
+    const size_t ld = whole ? ldc : SGEMM_NR;
     UNROLL for (int i = 0; i < SGEMM_MR; i++) {
-        float *c = out + (size_t)i * ld;
+        float *c = out + i * ld;
         if (whole && accumulate) {
             acc[i][0] = vf_add(vf_load(c), acc[i][0]);
             acc[i][1] = vf_add(vf_load(c + VF_LANES), acc[i][1]);
@@ -93,31 +102,40 @@ static void sgemm_tile(const float *a, const float *b, int k, float *C, size_t l
         vf_store(c + VF_LANES, acc[i][1]);
     }
     if (whole) return;
-    for (int i = 0; i < rows; i++) {
-        float *c = C + (size_t)i * ldc;
-        for (int j = 0; j < cols; j++) c[j] = accumulate ? c[j] + edge[i * SGEMM_NR + j] : edge[i * SGEMM_NR + j];
+    for (size_t i = 0; i < rows; i++) {
+        float *c = C + i * ldc;
+        const float *e = edge + i * SGEMM_NR;
+        for (size_t j = 0; j < cols; j++) c[j] = accumulate ? c[j] + e[j] : e[j];
     }
 }
 
-static void sgemm(int m, int n, int k, const float *A, size_t a_row, size_t a_col, const float *B, size_t b_row,
-                  size_t b_col, float *C, size_t ldc, int accumulate, void *scratch) {
+/* C [m, n] = or += a packed block of A times one of B. */
+static void sgemm_block(const float *a, const float *b, size_t m, size_t n, size_t k, float *C,
+                        size_t ldc, int accumulate) {
+    for (size_t j = 0; j < n; j += SGEMM_NR)
+        for (size_t i = 0; i < m; i += SGEMM_MR)
+            sgemm_tile(a + i * k, b + j * k, k, C + i * ldc + j, ldc, min_size(m - i, SGEMM_MR),
+                       min_size(n - j, SGEMM_NR), accumulate);
+}
+
+static void kernel_sgemm(int m, int n, int k, const float *A, size_t a_row, size_t a_col,
+                         const float *B, size_t b_row, size_t b_col, float *C, size_t ldc,
+                         int accumulate, void *scratch) {
     float *pack_a = scratch, *pack_b = pack_a + GQA_SGEMM_MC * GQA_SGEMM_KC;
     if (k == 0 && !accumulate)
-        for (int i = 0; i < m; i++) memset(C + (size_t)i * ldc, 0, (size_t)n * sizeof *C);
+        for (int i = 0; i < m; i++) memset(C + i * ldc, 0, n * sizeof *C);
     for (int n0 = 0; n0 < n; n0 += GQA_SGEMM_NC) {
-        int nc = n - n0 < GQA_SGEMM_NC ? n - n0 : GQA_SGEMM_NC;
+        int nc = min_int(n - n0, GQA_SGEMM_NC);
         for (int k0 = 0; k0 < k; k0 += GQA_SGEMM_KC) {
-            int kc = k - k0 < GQA_SGEMM_KC ? k - k0 : GQA_SGEMM_KC;
-            sgemm_pack(pack_b, B + (size_t)k0 * b_row + (size_t)n0 * b_col, b_col, b_row, nc, SGEMM_NR, kc);
+            int kc = min_int(k - k0, GQA_SGEMM_KC);
+            const float *block_b = B + k0 * b_row + n0 * b_col;
+            pack_micro_panels(SGEMM_NR, pack_b, block_b, b_col, b_row, nc, kc);
             for (int m0 = 0; m0 < m; m0 += GQA_SGEMM_MC) {
-                int mc = m - m0 < GQA_SGEMM_MC ? m - m0 : GQA_SGEMM_MC;
-                sgemm_pack(pack_a, A + (size_t)m0 * a_row + (size_t)k0 * a_col, a_row, a_col, mc, SGEMM_MR, kc);
-                for (int j = 0; j < nc; j += SGEMM_NR)
-                    for (int i = 0; i < mc; i += SGEMM_MR)
-                        sgemm_tile(pack_a + (size_t)i * (size_t)kc, pack_b + (size_t)j * (size_t)kc, kc,
-                                   C + (size_t)(m0 + i) * ldc + (size_t)(n0 + j), ldc,
-                                   mc - i < SGEMM_MR ? mc - i : SGEMM_MR, nc - j < SGEMM_NR ? nc - j : SGEMM_NR,
-                                   accumulate || k0 > 0);
+                int mc = min_int(m - m0, GQA_SGEMM_MC);
+                const float *block_a = A + m0 * a_row + k0 * a_col;
+                pack_micro_panels(SGEMM_MR, pack_a, block_a, a_row, a_col, mc, kc);
+                sgemm_block(pack_a, pack_b, mc, nc, kc, C + m0 * ldc + n0, ldc,
+                            accumulate || k0 > 0);
             }
         }
     }

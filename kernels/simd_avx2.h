@@ -1,5 +1,4 @@
 /* simd_avx2.h: the vector operations for x86-64 with AVX2, FMA and F16C: eight lanes. */
-#include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -29,67 +28,96 @@ static inline float vf_hmax(vf a) {
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
-static inline int vf_any_above(vf a, float x) { return _mm256_movemask_ps(_mm256_cmp_ps(a, vf_set1(x), _CMP_GT_OQ)) != 0; }
+static inline int vf_any_above(vf a, float x) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, vf_set1(x), _CMP_GT_OQ)) != 0;
+}
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline void vi_store(void *p, vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
 
-/* The cheapest int8 multiply-add there is, for peak_impl.h: 32 products, sums left in 16 bits. */
-enum { VI_MAC8 = 32 };
-static inline vi vi_mac8(vi acc, vi a, vi b) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b)); }
+/* The cheapest int8 multiply-add, for peak_impl.h: 32 products, sums left in 16 bits. */
+#define VI_MAC8 32
+static inline vi vi_mac8(vi acc, vi a, vi b) {
+    return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));
+}
 
-/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+/* p * 2^n, where the low bits of shifted = 1.5 * 2^23 + n hold n. */
 static inline vf vf_scale2(vf p, vf shifted) {
-    __m256i n = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x4B400000)), 23);
+    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x4B400000));
+    n = _mm256_slli_epi32(n, 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
 }
-/* The low byte of every lane, as vf_scale2 has its integers. */
+/* Stores the low byte of every lane: the integer that adding 1.5 * 2^23 rounded to. */
 static inline void vf_store_low_bytes(void *p, vf v) {
-    __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(v), _mm256_set1_epi32(0x0C080400));
+    const __m256i low_bytes = _mm256_set1_epi32(0x0C080400);
+    __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(v), low_bytes);
     int32_t four[2] = {_mm256_extract_epi32(bytes, 0), _mm256_extract_epi32(bytes, 4)};
     memcpy(p, four, 8);
 }
 /* v where x >= low, else 0. */
-static inline vf vf_keep_above(vf v, vf x, vf low) { return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ)); }
-
-/* Narrow numbers as floats. */
-static inline void vf_store_f16(uint16_t *p, vf v) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
-static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
-static inline vf vf_load_bf16(const uint16_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+static inline vf vf_keep_above(vf v, vf x, vf low) {
+    return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ));
 }
-static inline vf vf_load_u8(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
-static inline vf vf_load_low4(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_set1_epi32(15)));
-}
-static inline vf vf_load_high4(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), 4)); }
-static inline vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
 
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
-static inline vi vi_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }  /* by 16 bits: mask what crosses bytes */
+/* Shifts of 16-bit lanes: the caller masks what crosses bytes. */
+static inline vi vi_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
 static inline vi vi_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
-static inline vi vi_sar(vi a, int n) { return _mm256_srai_epi32(a, n); }     /* by 32 bits, signed */
+/* Arithmetic shift of 32-bit lanes. */
+static inline vi vi_sar(vi a, int n) { return _mm256_srai_epi32(a, n); }
 
-/* Dot products of four bytes a lane: w unsigned, x signed. Without VNNI the sums of pairs stay in 16 bits; they hold
- * VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127, before vi_dot_sum must widen them. */
-#define VI_DOT_DEPTH(bits) ((bits) == 4 ? 8 : (bits) == 5 ? 4 : 2)
-static inline vi vi_dot(vi acc, vi w, vi x) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x)); }
-enum { VI_DOT_WIDE = 0 }; /* 1: vi_dot sums in 32 bits, and VI_DOT_DEPTH and vi_dot_sum are not used */
-static inline vi vi_dot_sum(vi acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
-/* The same for signed w, summed in 32 bits; the result is sum((w + VI_DOT8_OFFSET) * x). |w| * sign(w) x: 2 * 128 * 127
- * just fits in 16 bits. */
-enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
-static inline vi vi_dot8(vi acc, vi w, vi x) {
-    return _mm256_add_epi32(acc, vi_dot_sum(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
+/* Floats from and to narrower types; low4 and high4: the nibbles of a byte. */
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vf vf_load_bf16(const uint16_t *p) {
+    __m256i halves = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(halves, 16));
+}
+static inline vi vi_load_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline vi vi_load_i8(const int8_t *p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline vf vf_load_u8(const uint8_t *p) { return vf_from_vi(vi_load_u8(p)); }
+static inline vf vf_load_i8(const int8_t *p) { return vf_from_vi(vi_load_i8(p)); }
+static inline vf vf_load_low4(const uint8_t *p) {
+    return vf_from_vi(vi_and(vi_load_u8(p), vi_set1(15)));
+}
+static inline vf vf_load_high4(const uint8_t *p) {
+    return vf_from_vi(_mm256_srli_epi32(vi_load_u8(p), 4));
 }
 
-/* Keeps v in a register as it is: the compiler may not look through. */
+/* Dot products of four bytes a lane: w unsigned, x signed. Without VNNI the sums of pairs stay in
+ * 16 bits; VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127 fit before
+ * vi_dot_sum must widen them. */
+#define VI_DOT_DEPTH(bits) ((bits) == 4 ? 8 : (bits) == 5 ? 4 : 2)
+static inline vi vi_dot(vi acc, vi w, vi x) {
+    return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x));
+}
+#define VI_DOT_WIDE 0 /* 1: vi_dot sums in 32 bits; VI_DOT_DEPTH and vi_dot_sum are not used */
+static inline vi vi_dot_sum(vi acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
+/* The same for signed w, summed in 32 bits; the result is sum((w + VI_DOT8_OFFSET) * x).
+ * |w| * sign(w) x: 2 * 128 * 127 just fits in 16 bits. */
+#define VI_DOT8_OFFSET 0
+static inline vi vi_bias8(vi w) { return w; } /* prepares w for vi_dot8 */
+static inline vi vi_dot8(vi acc, vi w, vi x) {
+    vi pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(acc, vi_dot_sum(pairs));
+}
+
+/* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 
-/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
-enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
+/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
+ * level cache, keeps the hardware prefetcher going across pages. */
+#define PREFETCH_AHEAD 2048
+#define PREFETCH_STEP 1024
 #define PREFETCH_HINT 2

@@ -1,6 +1,6 @@
-/* simd_neon.h: the vector operations for aarch64: four lanes. With GQA_DOTPROD the int8 products use the instruction that
- * ARMv8.2 added for them (Cortex-A76 2018, Apple A11, Graviton 2, and later). */
-#include <arm_neon.h>
+/* simd_neon.h: the vector operations for aarch64: four lanes. With GQA_DOTPROD the int8 products
+ * use the instruction that ARMv8.2 added for them (Cortex-A76 2018, Apple A11, Graviton 2, and
+ * later). */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -29,67 +29,89 @@ static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vf vf_from_vi(vi a) { return vcvtq_f32_s32(a); }
 
-/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
+/* p * 2^n, where the low bits of shifted = 1.5 * 2^23 + n hold n. */
 static inline vf vf_scale2(vf p, vf shifted) {
-    int32x4_t n = vshlq_n_s32(vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4B400000)), 23);
-    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), n));
+    int32x4_t n = vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4B400000));
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(n, 23)));
 }
-/* The low byte of every lane, as vf_scale2 has its integers. */
+/* Stores the low byte of every lane: the integer that adding 1.5 * 2^23 rounded to. */
 static inline void vf_store_low_bytes(void *p, vf v) {
     uint16x4_t halves = vmovn_u32(vreinterpretq_u32_f32(v));
     vst1_lane_u32(p, vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
 }
 /* v where x >= low, else 0. */
-static inline vf vf_keep_above(vf v, vf x, vf low) { return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low))); }
+static inline vf vf_keep_above(vf v, vf x, vf low) {
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low)));
+}
 
-/* Narrow numbers as floats. */
-static inline void vf_store_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
-static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16)); }
+static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
+/* Shifts of 16-bit lanes: the caller masks what crosses bytes. */
+static inline vi vi_shl(vi a, int n) {
+    return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)n)));
+}
+static inline vi vi_shr(vi a, int n) { return vi_shl(a, -n); }
+/* Arithmetic shift of 32-bit lanes. */
+static inline vi vi_sar(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(-n)); }
+
+/* Floats from and to narrower types; low4 and high4: the nibbles of a byte. */
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16));
+}
 static inline uint8x8_t load_4_bytes(const void *p) {
     uint32_t four;
     memcpy(&four, p, sizeof four);
     return vreinterpret_u8_u32(vdup_n_u32(four));
 }
-static inline vf vf_load_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(load_4_bytes(p))))); }
-static inline vf vf_load_low4(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vand_u8(load_4_bytes(p), vdup_n_u8(15)))))); }
-static inline vf vf_load_high4(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vshr_n_u8(load_4_bytes(p), 4))))); }
+static inline vf vf_from_u8(uint8x8_t bytes) {
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
+}
+static inline vf vf_load_u8(const uint8_t *p) { return vf_from_u8(load_4_bytes(p)); }
+static inline vf vf_load_low4(const uint8_t *p) {
+    return vf_from_u8(vand_u8(load_4_bytes(p), vdup_n_u8(15)));
+}
+static inline vf vf_load_high4(const uint8_t *p) {
+    return vf_from_u8(vshr_n_u8(load_4_bytes(p), 4));
+}
 static inline vf vf_load_i8(const int8_t *p) {
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p))))));
+    int16x8_t halves = vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(halves)));
 }
 
-static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
-static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
-static inline vi vi_shl(vi a, int n) { /* by 16 bits: mask what crosses bytes */
-    return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)n)));
-}
-static inline vi vi_shr(vi a, int n) { return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)-n))); }
-static inline vi vi_sar(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(-n)); } /* by 32 bits, signed */
-
-/* Dot products of four bytes a lane, summed in 32 bits. Unsigned w has at most 7 bits here, so it is signed as well. */
+/* Dot products of four bytes a lane, summed in 32 bits. Unsigned w has at most 7 bits here, so it
+ * is a signed byte too. */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     int8x16_t a = vreinterpretq_s8_s32(w), b = vreinterpretq_s8_s32(x);
 #ifdef GQA_DOTPROD
     return vdotq_s32(acc, a, b);
 #else
-    int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    int16x8_t high = vmull_high_s8(a, b);
     return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
-enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
-#define VI_DOT_DEPTH(bits) 8   /* as in simd_plain.h */
+#define VI_DOT8_OFFSET 0
+static inline vi vi_bias8(vi w) { return w; } /* prepares w for vi_dot8 */
+#define VI_DOT_DEPTH(bits) 8
 static inline vi vi_dot(vi acc, vi w, vi x) { return vi_dot8(acc, w, x); }
-enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits: VI_DOT_DEPTH and vi_dot_sum (simd_avx2.h) are not used */
+#define VI_DOT_WIDE 1 /* vi_dot sums in 32 bits: no vi_dot_sum (simd_avx2.h) */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 
 /* The int8 multiply-add of peak_impl.h: 16 products. */
-enum { VI_MAC8 = 16 };
+#define VI_MAC8 16
 static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 
-/* Keeps v in a register as it is: the compiler may not look through. */
+/* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))
 
-/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
-enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
+/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
+ * level cache, keeps the hardware prefetcher going across pages. */
+#define PREFETCH_AHEAD 2048
+#define PREFETCH_STEP 1024
 #define PREFETCH_HINT 2

@@ -10,77 +10,109 @@
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 
-static inline vf vf_load(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
+static inline vf vf_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 static inline vf vf_set1(float x) { return (vf){x, x, x, x}; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
-static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }      /* a*b + c; fused where the CPU fuses */
-static inline vf vf_blend(vf a, vf b, vi take_b) { return (vf)(((vi)a & ~take_b) | ((vi)b & take_b)); }
+static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+static inline vf vf_blend(vf a, vf b, vi take_b) {
+    return (vf)(((vi)a & ~take_b) | ((vi)b & take_b));
+}
 static inline vf vf_max(vf a, vf b) { return vf_blend(b, a, a > b); }
 static inline vf vf_min(vf a, vf b) { return vf_blend(b, a, a < b); }
 static inline float vf_sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
-static inline float vf_hmax(vf a) { float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3]; return x > y ? x : y; }
+static inline float vf_hmax(vf a) {
+    float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
+    return x > y ? x : y;
+}
 static inline int vf_any_above(vf a, float x) { return vf_hmax(a) > x; }
-static inline vi vi_load(const void *p) { vi v; memcpy(&v, p, sizeof v); return v; }
+static inline vi vi_load(const void *p) {
+    vi v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 static inline void vi_store(void *p, vi v) { memcpy(p, &v, sizeof v); }
 static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
 static inline vi vi_add(vi a, vi b) { return a + b; }
-static inline vf vf_from_vi(vi a) { return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]}; }
+static inline vf vf_from_vi(vi a) {
+    return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]};
+}
 
-/* The cheapest int8 multiply-add there is, for peak_impl.h: without an instruction for it, 4 integer products. */
-enum { VI_MAC8 = 4 };
+/* The cheapest int8 multiply-add, for peak_impl.h: here 4 integer products. */
+#define VI_MAC8 4
 static inline vi vi_mac8(vi acc, vi a, vi b) { return acc + a * b; }
 
-/* p * 2^n, where n sits in the low bits of shifted = 1.5 * 2^23 + n. */
-static inline vf vf_scale2(vf p, vf shifted) { return (vf)((vi)p + (((vi)shifted - 0x4B400000) << 23)); }
-/* The low byte of every lane, as vf_scale2 has its integers. */
+/* p * 2^n, where the low bits of shifted = 1.5 * 2^23 + n hold n. */
+static inline vf vf_scale2(vf p, vf shifted) {
+    return (vf)((vi)p + (((vi)shifted - 0x4B400000) << 23));
+}
+/* Stores the low byte of every lane: the integer that adding 1.5 * 2^23 rounded to. */
 static inline void vf_store_low_bytes(void *p, vf v) {
-    int8_t bytes[4] = {(int8_t)((vi)v)[0], (int8_t)((vi)v)[1], (int8_t)((vi)v)[2], (int8_t)((vi)v)[3]};
+    vi n = (vi)v;
+    int8_t bytes[4] = {(int8_t)n[0], (int8_t)n[1], (int8_t)n[2], (int8_t)n[3]};
     memcpy(p, bytes, 4);
 }
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
 
-/* Narrow numbers as floats. */
-static inline void vf_store_f16(uint16_t *p, vf v) { for (int i = 0; i < VF_LANES; i++) p[i] = gqa_f32_to_f16(v[i]); }
-static inline vf vf_load_f16(const uint16_t *p) {
-    return (vf){gqa_f16_to_f32(p[0]), gqa_f16_to_f32(p[1]), gqa_f16_to_f32(p[2]), gqa_f16_to_f32(p[3])};
+/* Floats from and to narrower types; low4 and high4: the nibbles of a byte. */
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    for (int i = 0; i < VF_LANES; i++) p[i] = gqa_f32_to_f16(v[i]);
 }
-static inline vf vf_load_bf16(const uint16_t *p) { return (vf)((vi){p[0], p[1], p[2], p[3]} << 16); }
+static inline vf vf_load_f16(const uint16_t *p) {
+    return (vf){gqa_f16_to_f32(p[0]), gqa_f16_to_f32(p[1]),
+                gqa_f16_to_f32(p[2]), gqa_f16_to_f32(p[3])};
+}
+static inline vf vf_load_bf16(const uint16_t *p) {
+    return (vf)((vi){p[0], p[1], p[2], p[3]} << 16);
+}
 static inline vf vf_load_u8(const uint8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
 static inline vf vf_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
-static inline vf vf_load_low4(const uint8_t *p) { return (vf){p[0] & 15, p[1] & 15, p[2] & 15, p[3] & 15}; }
-static inline vf vf_load_high4(const uint8_t *p) { return (vf){p[0] >> 4, p[1] >> 4, p[2] >> 4, p[3] >> 4}; }
+static inline vf vf_load_low4(const uint8_t *p) {
+    return (vf){p[0] & 15, p[1] & 15, p[2] & 15, p[3] & 15};
+}
+static inline vf vf_load_high4(const uint8_t *p) {
+    return (vf){p[0] >> 4, p[1] >> 4, p[2] >> 4, p[3] >> 4};
+}
 
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_or(vi a, vi b) { return a | b; }
+/* Shifts of 16-bit lanes: the caller masks what crosses bytes. */
 typedef uint16_t vu16 __attribute__((vector_size(16)));
-static inline vi vi_shl(vi a, int n) { return (vi)((vu16)a << (uint16_t)n); }  /* by 16 bits: mask what crosses bytes */
+static inline vi vi_shl(vi a, int n) { return (vi)((vu16)a << (uint16_t)n); }
 static inline vi vi_shr(vi a, int n) { return (vi)((vu16)a >> (uint16_t)n); }
-static inline vi vi_sar(vi a, int n) { return a >> n; }  /* by 32 bits, signed */
+/* Arithmetic shift of 32-bit lanes. */
+static inline vi vi_sar(vi a, int n) { return a >> n; }
 
-/* Dot products of four bytes a lane, summed in 32 bits: w unsigned (signed in vi_dot8), x signed. VI_DOT_DEPTH(bits): how
- * many fit in the accumulator before vi_dot_sum widens it; here any number. */
+/* Dot products of four bytes a lane, summed in 32 bits: w unsigned (signed in vi_dot8), x signed.
+ * VI_DOT_DEPTH(bits): how many fit in the accumulator before vi_dot_sum widens it; here any
+ * number. */
 #define VI_DOT_DEPTH(bits) 8
 static inline vi vi_dot(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w >> (8 * i)) & 255) * ((x << (24 - 8 * i)) >> 24);
     return acc;
 }
-enum { VI_DOT_WIDE = 1 }; /* vi_dot sums in 32 bits: VI_DOT_DEPTH and vi_dot_sum (simd_avx2.h) are not used */
+#define VI_DOT_WIDE 1 /* vi_dot sums in 32 bits: no vi_dot_sum (simd_avx2.h) */
 static inline vi vi_dot_sum(vi acc) { return acc; }
-enum { VI_DOT8_OFFSET = 0 };
-static inline vi vi_bias8(vi w) { return w; } /* as vi_dot8 wants its w */
+#define VI_DOT8_OFFSET 0
+static inline vi vi_bias8(vi w) { return w; } /* prepares w for vi_dot8 */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
     return acc;
 }
 
-/* Keeps v in a register as it is (simd_avx2.h); not needed here. */
+/* Keeps v in a register (simd_avx2.h); not needed here. */
 #define VECTOR_KEEP(v) ((void)0)
 
-/* What is fetched ahead of the weights that decoding and unpacking read: one line a record, into the second level, keeps the stream going over pages. */
-enum { PREFETCH_AHEAD = 2048, PREFETCH_STEP = 1024 };
+/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
+ * level cache, keeps the hardware prefetcher going across pages. */
+#define PREFETCH_AHEAD 2048
+#define PREFETCH_STEP 1024
 #define PREFETCH_HINT 2

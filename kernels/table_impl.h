@@ -1,6 +1,9 @@
-/* table_impl.h: includes every kernel over the vector operations chosen by the isa_*.c file, and lists them. */
+/* table_impl.h: includes every kernel, over the vector operations that the isa_*.c file chose, and
+ * lists them. */
+#include "../base/base.h"
 #include "kernels.h"
 
+#include "tile_impl.h"
 #include "ops_impl.h"
 #include "matmul_impl.h"
 #include "sgemm_impl.h"
@@ -8,28 +11,28 @@
 #include "grad_impl.h"
 #include "peak_impl.h"
 
-extern const gqa_kernels GQA_TABLE;
-const gqa_kernels GQA_TABLE = {
+extern const gqa_kernels ISA_NAME(gqa_kernels);
+const gqa_kernels ISA_NAME(gqa_kernels) = {
     .name = GQA_ISA_NAME,
-    .quantize_acts = quantize_acts,
-    .matmul_unit = matmul_unit,
-    .sgemm = sgemm,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .swiglu = swiglu,
-    .add = add,
-    .kv_append = kv_append,
-    .attend_decode = attend_decode,
-    .combine_splits = combine_splits,
-    .attend_prefill = attend_prefill,
-    .softmax = softmax,
-    .softmax_from_lse = softmax_from_lse,
-    .softmax_grad = softmax_grad,
-    .dot = dot,
-    .swiglu_grad = swiglu_grad,
-    .rmsnorm_grad = rmsnorm_grad,
-    .adamw = adamw,
-    .peak_float = peak_float,
-    .peak_int8 = peak_int8,
-    .peak_read = peak_read,
+    .quantize_acts = kernel_quantize_acts,
+    .matmul_unit = kernel_matmul_unit,
+    .sgemm = kernel_sgemm,
+    .rmsnorm = kernel_rmsnorm,
+    .rope = kernel_rope,
+    .swiglu = kernel_swiglu,
+    .add = kernel_add,
+    .kv_append = kernel_kv_append,
+    .attend_decode = kernel_attend_decode,
+    .combine_splits = kernel_combine_splits,
+    .attend_prefill = kernel_attend_prefill,
+    .softmax = kernel_softmax,
+    .softmax_from_lse = kernel_softmax_from_lse,
+    .softmax_grad = kernel_softmax_grad,
+    .dot = kernel_dot,
+    .swiglu_grad = kernel_swiglu_grad,
+    .rmsnorm_grad = kernel_rmsnorm_grad,
+    .adamw = kernel_adamw,
+    .peak_float = kernel_peak_float,
+    .peak_int8 = kernel_peak_int8,
+    .peak_read = kernel_peak_read,
 };

@@ -44,8 +44,8 @@ static int read_number(const char *path, long *a, long *b) {
     return n;
 }
 
-/* Threads of one core share its arithmetic units: a second one only slows the first. A CPU counts when it is the lowest
- * allowed of its core. */
+/* Threads of one core share its arithmetic units: a second one only slows the first. A CPU counts
+ * when it is the lowest allowed of its core. */
 static int allowed_cores(void) {
 #ifdef __linux__
     cpu_set_t set;
@@ -122,7 +122,8 @@ static void wait_for_end(const gqa_worker *w) {
     }
 }
 
-/* Gives back the run of `finished` units and takes another, or sees the phase to its end and returns -1. */
+/* Gives back the run of `finished` units and takes another, or sees the phase to its end and
+ * returns -1. */
 static int exchange(gqa_worker *w, unsigned finished) {
     unsigned n = (unsigned)w->n_units, done = 0, unit = 0, take = 0;
     uint64_t before = atomic_load_explicit(&w->team->state, memory_order_acquire), after;

@@ -30,14 +30,15 @@ int gqa_threads_default(void);
 
 gqa_team *gqa_team_new(int max_threads);  /* NULL: no memory */
 void gqa_team_free(gqa_team *team);
-/* Runs fn on min(n_threads, max_threads) threads, or fewer if the system gives fewer; returns when all are done. */
+/* Runs fn on min(n_threads, max_threads) threads, or fewer if the system gives fewer; returns
+ * when all are done. */
 void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *me, void *arg), void *arg);
 
-/* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and gives a unit to do, or
- * -1 when the phase is over. */
+/* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and
+ * gives a unit to do, or -1 when the phase is over. */
 int gqa_unit_first(gqa_worker *w, int n_units);
-/* The unit it had is done; the next one, or -1 when all units of the phase are done. Waits for those that others hold: spins
- * briefly, then yields, then sleeps. */
+/* The unit it had is done; the next one, or -1 when all units of the phase are done. Waits for
+ * those that others hold: spins briefly, then yields, then sleeps. */
 int gqa_unit_next(gqa_worker *w);
 /* A phase: u takes each unit in turn that this thread is given. */
 #define for_units(u, me, n) for (int u = gqa_unit_first(me, n); u >= 0; u = gqa_unit_next(me))

@@ -1,17 +1,23 @@
-/* tensor.c: element types and their exact meaning. Every block format is drawn beside the loop that reads it; these
- * plain loops are what the fast kernels are tested against.
+/* tensor.c: element types and their exact meaning. Every block format is drawn beside the loop that
+ * reads it; these plain loops are what the fast kernels are tested against.
  *
  * Formats by G. Gerganov and I. Kawrakow (GGML); d and dmin are f16. */
-#include "tensor.h"
-
 #include <ctype.h>
-#include <math.h>
 #include <string.h>
 
+#include "../base/base.h"
+#include "tensor.h"
+
 static const gqa_type_info types[] = {
-    {"f32", GQA_TYPE_F32, 1, 4},        {"f16", GQA_TYPE_F16, 1, 2},        {"bf16", GQA_TYPE_BF16, 1, 2},
-    {"q8_0", GQA_TYPE_Q8_0, 32, 34},    {"q4_0", GQA_TYPE_Q4_0, 32, 18},    {"q5_0", GQA_TYPE_Q5_0, 32, 22},
-    {"q4_k", GQA_TYPE_Q4_K, 256, 144},  {"q5_k", GQA_TYPE_Q5_K, 256, 176},  {"q6_k", GQA_TYPE_Q6_K, 256, 210},
+    {"f32", GQA_TYPE_F32, 1, 4},
+    {"f16", GQA_TYPE_F16, 1, 2},
+    {"bf16", GQA_TYPE_BF16, 1, 2},
+    {"q8_0", GQA_TYPE_Q8_0, 32, 34},
+    {"q4_0", GQA_TYPE_Q4_0, 32, 18},
+    {"q5_0", GQA_TYPE_Q5_0, 32, 22},
+    {"q4_k", GQA_TYPE_Q4_K, 256, 144},
+    {"q5_k", GQA_TYPE_Q5_K, 256, 176},
+    {"q6_k", GQA_TYPE_Q6_K, 256, 210},
 };
 enum { N_TYPES = sizeof types / sizeof types[0] };
 
@@ -29,35 +35,51 @@ const char *gqa_type_name(int type) {
 int gqa_type_from_name(const char *name) {
     for (int i = 0; i < N_TYPES; i++) {
         const char *a = name, *b = types[i].name;
-        while (*a && tolower((unsigned char)*a) == *b) a++, b++;
+        while (*a && tolower((unsigned char)*a) == *b) {
+            a++;
+            b++;
+        }
         if (!*a && !*b) return types[i].type;
     }
     return -1;
 }
 
 const char *gqa_foreign_type_name(int type) {
-    static const char *const names[] = {"f32", "f16", "q4_0", "q4_1", "q4_2", "q4_3", "q5_0", "q5_1", "q8_0", "q8_1", "q2_k",
-        "q3_k", "q4_k", "q5_k", "q6_k", "q8_k", "iq2_xxs", "iq2_xs", "iq3_xxs", "iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs",
-        "i8", "i16", "i32", "i64", "f64", "iq1_m", "bf16", "q4_0_4_4", "q4_0_4_8", "q4_0_8_8", "tq1_0", "tq2_0"};
-    return type >= 0 && type < (int)(sizeof names / sizeof names[0]) ? names[type] : NULL;
+    static const char *const names[] = {
+        "f32",  "f16",   "q4_0",  "q4_1",    "q4_2",   "q4_3",     "q5_0",     "q5_1",     "q8_0",
+        "q8_1", "q2_k",  "q3_k",  "q4_k",    "q5_k",   "q6_k",     "q8_k",     "iq2_xxs",  "iq2_xs",
+        "iq3_xxs", "iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs",  "i8",       "i16",      "i32",
+        "i64",  "f64",   "iq1_m", "bf16",    "q4_0_4_4", "q4_0_4_8", "q4_0_8_8", "tq1_0",  "tq2_0",
+    };
+    enum { N_NAMES = sizeof names / sizeof names[0] };
+    return type >= 0 && type < N_NAMES ? names[type] : NULL;
 }
 
 uint64_t gqa_type_bytes(int type, uint64_t n) {
     const gqa_type_info *t = gqa_type_info_of(type);
     uint64_t bytes;
-    if (!t || n % (uint64_t)t->block || __builtin_mul_overflow(n / (uint64_t)t->block, (uint64_t)t->bytes, &bytes)) return 0;
+    if (!t || n % t->block || gqa_mul_size(n / t->block, t->bytes, &bytes)) return 0;
     return bytes;
 }
 
-/* ---- 16-bit floats ----------------------------------------------------------------------------------------------- */
+/* ---- 16-bit floats -------------------------------------------------------------------------- */
 
-static float bits_to_float(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static uint32_t float_to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static float bits_to_float(uint32_t u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static uint32_t float_to_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
 
 /* sign 1, exponent 5 (bias 15), mantissa 10; exponent 0 is denormal: mantissa * 2^-24. */
 float gqa_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3FF;
-    if (exponent == 31) return bits_to_float(sign | 0x7F800000 | mantissa << 13 | (mantissa ? 0x400000 : 0));
+    uint32_t quiet = mantissa ? 0x400000 : 0;
+    if (exponent == 31) return bits_to_float(sign | 0x7F800000 | mantissa << 13 | quiet);
     if (exponent) return bits_to_float(sign | (exponent + 112) << 23 | mantissa << 13);
     float tiny = (float)mantissa * 0x1p-24f;
     return sign ? -tiny : tiny;
@@ -66,9 +88,10 @@ float gqa_f16_to_f32(uint16_t h) {
 uint16_t gqa_f32_to_f16(float f) {
     uint32_t u = float_to_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7FFFFFFF;
     if (a > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (a >> 13 & 0x3FF)); /* NaN */
-    if (a >= 0x47800000) return (uint16_t)(sign | 0x7C00);                    /* 65536 and above: infinity */
-    if (a < 0x38800000) {                                                     /* below 2^-14: denormal */
-        float magic = bits_to_float(a) + 0.5f;  /* the addition rounds to a multiple of 2^-24, to nearest even */
+    if (a >= 0x47800000) return (uint16_t)(sign | 0x7C00); /* 65536 and above: infinity */
+    if (a < 0x38800000) { /* below 2^-14: denormal */
+        /* the addition rounds to a multiple of 2^-24, to nearest even */
+        float magic = bits_to_float(a) + 0.5f;
         return (uint16_t)(sign | (float_to_bits(magic) - float_to_bits(0.5f)));
     }
     a += 0xFFF + (a >> 13 & 1); /* to nearest even; may carry into the exponent, up to infinity */
@@ -86,17 +109,22 @@ static float half_at(const uint8_t *p) {
     memcpy(&h, p, 2);
     return gqa_f16_to_f32(h);
 }
+static float bf16_at(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    return gqa_bf16_to_f32(h);
+}
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks --------------------------------------------------------------------------------- */
 
 /* d(2) qs(32): x[i] = d * qs[i], qs signed. */
-static void block_q8_0(const uint8_t *b, float *x) {
+static void read_q8_0(const uint8_t *b, float *x) {
     float d = half_at(b);
     for (int i = 0; i < 32; i++) x[i] = d * (float)(int8_t)b[2 + i];
 }
 
 /* d(2) qs(16): low nibbles are values 0..15, high nibbles 16..31. x[i] = d * (q[i] - 8). */
-static void block_q4_0(const uint8_t *b, float *x) {
+static void read_q4_0(const uint8_t *b, float *x) {
     float d = half_at(b);
     for (int i = 0; i < 16; i++) {
         x[i] = d * (float)((b[2 + i] & 15) - 8);
@@ -104,8 +132,9 @@ static void block_q4_0(const uint8_t *b, float *x) {
     }
 }
 
-/* d(2) qh(4) qs(16): as q4_0, bit i of the 32-bit qh is the fifth bit of value i. x[i] = d * (q[i] - 16). */
-static void block_q5_0(const uint8_t *b, float *x) {
+/* d(2) qh(4) qs(16): as q4_0, bit i of the 32-bit qh is the fifth bit of value i.
+ * x[i] = d * (q[i] - 16). */
+static void read_q5_0(const uint8_t *b, float *x) {
     float d = half_at(b);
     for (int i = 0; i < 16; i++) {
         int high0 = b[2 + i / 8] >> (i % 8) & 1, high1 = b[4 + i / 8] >> (i % 8) & 1;
@@ -127,10 +156,10 @@ void gqa_k_scales(const uint8_t s[12], uint8_t scale[8], uint8_t min[8]) {
     }
 }
 
-/* d(2) dmin(2) scales(12) [qh(32)] qs(128): 8 sub-blocks of 32. qs byte 32*j + i: low nibble is value i of sub-block 2j,
- * high nibble value i of 2j + 1; bit s of qh[i] is the fifth bit of value i of sub-block s (q5_k).
- * x = d * scale[s] * q - dmin * min[s]. */
-static void block_q45_k(const uint8_t *b, float *x, int five) {
+/* d(2) dmin(2) scales(12) [qh(32)] qs(128): 8 sub-blocks of 32. qs byte 32*j + i: low nibble is
+ * value i of sub-block 2j, high nibble value i of 2j + 1; bit s of qh[i] is the fifth bit of
+ * value i of sub-block s (q5_k). x = d * scale[s] * q - dmin * min[s]. */
+static void read_q45_k(const uint8_t *b, float *x, int five) {
     float d = half_at(b), dmin = half_at(b + 2);
     const uint8_t *qh = b + 16, *qs = b + 16 + (five ? 32 : 0);
     uint8_t scale[8], min[8];
@@ -145,14 +174,16 @@ static void block_q45_k(const uint8_t *b, float *x, int five) {
     }
 }
 
-/* ql(128) qh(64) scales(16, signed) d(2): two halves of 128; in a half, quarter k = 0..3 holds 32 values. Value i of
- * quarter k: low 4 bits in ql[half][k % 2 * 32 + i], low nibble for k < 2, else the high one; upper 2 bits in bits 2k of
- * qh[half][i]. One scale for 16 values. x = d * scale * (q - 32). */
-static void block_q6_k(const uint8_t *b, float *x) {
+/* ql(128) qh(64) scales(16, signed) d(2): two halves of 128; in a half, quarter k = 0..3 holds 32
+ * values. Value i of quarter k: low 4 bits in ql[half][k % 2 * 32 + i], low nibble for k < 2, else
+ * the high one; upper 2 bits in bits 2k of qh[half][i]. One scale for 16 values.
+ * x = d * scale * (q - 32). */
+static void read_q6_k(const uint8_t *b, float *x) {
     float d = half_at(b + 208);
     for (int v = 0; v < 256; v++) {
         int half = v / 128, k = v % 128 / 32, i = v % 32;
-        int low = b[half * 64 + k % 2 * 32 + i] >> (k / 2 * 4) & 15, high = b[128 + half * 32 + i] >> (2 * k) & 3;
+        int low = b[half * 64 + k % 2 * 32 + i] >> (k / 2 * 4) & 15;
+        int high = b[128 + half * 32 + i] >> (2 * k) & 3;
         x[v] = d * (float)(int8_t)b[192 + v / 16] * (float)((low | high << 4) - 32);
     }
 }
@@ -165,15 +196,35 @@ void gqa_dequantize(int type, const void *src, float *dst, size_t n) {
         memcpy(dst, src, n * sizeof(float));
         return;
     }
-    for (size_t i = 0; i + (size_t)t->block <= n; i += (size_t)t->block, b += t->bytes) switch (type) {
-        case GQA_TYPE_F16: dst[i] = half_at(b); break;
-        case GQA_TYPE_BF16: { uint16_t h; memcpy(&h, b, 2); dst[i] = gqa_bf16_to_f32(h); break; }
-        case GQA_TYPE_Q8_0: block_q8_0(b, dst + i); break;
-        case GQA_TYPE_Q4_0: block_q4_0(b, dst + i); break;
-        case GQA_TYPE_Q5_0: block_q5_0(b, dst + i); break;
-        case GQA_TYPE_Q4_K: block_q45_k(b, dst + i, 0); break;
-        case GQA_TYPE_Q5_K: block_q45_k(b, dst + i, 1); break;
-        case GQA_TYPE_Q6_K: block_q6_k(b, dst + i); break;
-        default: break;
+    const size_t block = t->block;
+    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) {
+        switch (type) {
+        case GQA_TYPE_F16:
+            dst[i] = half_at(b);
+            break;
+        case GQA_TYPE_BF16:
+            dst[i] = bf16_at(b);
+            break;
+        case GQA_TYPE_Q8_0:
+            read_q8_0(b, dst + i);
+            break;
+        case GQA_TYPE_Q4_0:
+            read_q4_0(b, dst + i);
+            break;
+        case GQA_TYPE_Q5_0:
+            read_q5_0(b, dst + i);
+            break;
+        case GQA_TYPE_Q4_K:
+            read_q45_k(b, dst + i, 0);
+            break;
+        case GQA_TYPE_Q5_K:
+            read_q45_k(b, dst + i, 1);
+            break;
+        case GQA_TYPE_Q6_K:
+            read_q6_k(b, dst + i);
+            break;
+        default:
+            break;
+        }
     }
 }

@@ -1,5 +1,5 @@
-/* tensor.h: element types, their block formats and scalar conversion. These plain loops are the oracle that every
- * fast kernel is tested against. */
+/* tensor.h: element types, their block formats and scalar conversion. These plain loops are the
+ * oracle that every fast kernel is tested against. */
 #ifndef GQA_TENSOR_H
 #define GQA_TENSOR_H
 
@@ -8,22 +8,30 @@
 
 #include "../model.h" /* for gqa_type and gqa_error, nothing else */
 
-/* Values come in blocks: block values take bytes bytes. F32: 1 and 4; Q4_0: 32 and 18; Q6_K: 256 and 210. */
+/* Values come in blocks of `block` values in `bytes` bytes. F32: 1 in 4; Q4_0: 32 in 18; Q6_K: 256
+ * in 210. */
 typedef struct gqa_type_info {
     const char *name;
     int type, block, bytes;
 } gqa_type_info;
 
-const gqa_type_info *gqa_type_info_of(int type); /* NULL: not one of ours */
-const char *gqa_foreign_type_name(int type);     /* name of any GGML type ("q2_k", "iq4_nl"), for messages; "type N" never: NULL */
+const gqa_type_info *gqa_type_info_of(int type); /* NULL: not supported */
+/* Name of any GGML type ("q2_k", "iq4_nl"), for messages; NULL: unknown. */
+const char *gqa_foreign_type_name(int type);
 
-/* Bytes of n values, n a multiple of the block; 0 if it is not, or type is unknown, or the product overflows. */
+/* q4_k, q5_k, q6_k: superblocks of 256 with scales of scales. */
+static inline int is_k_quant(int type) {
+    return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K || type == GQA_TYPE_Q6_K;
+}
+
+/* Bytes of n values. 0 if n is no multiple of the block, the type unknown, or on overflow. */
 uint64_t gqa_type_bytes(int type, uint64_t n);
 
 /* n values, n a multiple of the block. src and dst need no alignment and do not overlap. */
 void gqa_dequantize(int type, const void *src, float *dst, size_t n);
-/* Rounds to nearest; non-finite input gives unspecified values, never undefined behaviour. The K types choose scales
- * by weighted least squares; the others are bit-identical to GGML's reference quantisation. */
+/* Rounds to nearest; non-finite input gives unspecified values, never undefined behaviour. The K
+ * types choose scales by weighted least squares; the others are bit-identical to GGML's reference
+ * quantisation. */
 void gqa_quantize(int type, const float *src, void *dst, size_t n);
 
 /* The 12 packed bytes of q4_k and q5_k as eight scales and eight minima, 0..63. */

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "../kernels/kernels.h"
+#include "unpack.h"
 
 static const int types[] = {GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K};
 enum { N_TYPES = sizeof types / sizeof types[0] };
@@ -44,7 +45,7 @@ static void test_round_trip(int type, int rows, int cols, uint64_t *seed) {
     matrix a = make_matrix(type, rows, cols, seed);
     size_t row = (size_t)gqa_type_bytes(type, (uint64_t)cols), bytes = row * (size_t)rows;
     uint8_t *back = room(bytes);
-    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) gqa_unpack_panel(&a.m, p, a.packed + (size_t)p * a.m.panel_bytes, back + row * 16 * (size_t)p);
+    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) unpack_panel(&a.m, p, a.packed + (size_t)p * a.m.panel_bytes, back + row * 16 * (size_t)p);
     CHECK(!memcmp(back, a.raw, bytes), "%s [%d, %d]", gqa_type_name(type), rows, cols);
     free(back);
     free_matrix(&a);

@@ -1,0 +1,34 @@
+/* tile_impl.h: what the matrix products and attention share: C templates, and tiles of sums.
+ *
+ * A function marked TEMPLATE is a C template: its leading int type, int nc arguments are constants
+ * where it is called, and every branch on them vanishes (zstd's FORCE_INLINE_TEMPLATE). It must be
+ * inlined for that. UNROLL stands before a loop with constant bounds that becomes straight code, so
+ * that the arrays it indexes stay in registers. */
+#define TEMPLATE static inline __attribute__((always_inline))
+#ifdef GQA_SMALL_CODE /* plain C: six times smaller, and rarely what anyone waits for */
+#define UNROLL
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
+
+/* A tile of sums in registers: nv vectors times n columns. In memory, vector v of column c is at
+ * c * stride + v * VF_LANES. */
+#define TILE_VECTORS (64 / VF_LANES)
+typedef vf tile_sums[TILE_VECTORS][8];
+
+TEMPLATE void tile_clear(int nv, int n, tile_sums sum) {
+    UNROLL for (int v = 0; v < nv; v++)
+        UNROLL for (int c = 0; c < n; c++) sum[v][c] = vf_set1(0);
+}
+
+TEMPLATE void tile_load(int nv, int n, tile_sums sum, const float *from, int stride) {
+    UNROLL for (int v = 0; v < nv; v++)
+        UNROLL for (int c = 0; c < n; c++) sum[v][c] = vf_load(from + c * stride + v * VF_LANES);
+}
+
+TEMPLATE void tile_store(int nv, int n, tile_sums sum, float *to, int stride) {
+    UNROLL for (int v = 0; v < nv; v++)
+        UNROLL for (int c = 0; c < n; c++) vf_store(to + c * stride + v * VF_LANES, sum[v][c]);
+}

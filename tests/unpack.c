@@ -1,0 +1,94 @@
+/* unpack.c: from panels back to a file's blocks (kernels/pack.c draws both). */
+#include "unpack.h"
+
+#include <string.h>
+
+#include "../base/base.h"
+
+enum { PLANE = 4 * GQA_PANEL };
+
+static uint32_t get32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
+
+static uint32_t gather_bits(uint32_t word) {
+    uint32_t qh = 0;
+    for (int i = 0; i < 32; i++) qh |= (word >> (8 * (i % 4) + i / 4) & 1) << i;
+    return qh;
+}
+
+static void unpack_block_0(int type, const uint8_t *packed, uint8_t *b, int row,
+                           size_t packed_bytes) {
+    const uint8_t *planes = packed + 4 * row;
+    const int groups = type == GQA_TYPE_Q8_0 ? 8 : 4;
+    uint8_t *qs = type == GQA_TYPE_Q5_0 ? b + 6 : b + 2;
+    memcpy(b, packed + packed_bytes - 32 + 2 * row, 2);
+    for (int g = 0; g < groups; g++) put32(qs + 4 * g, get32(planes + g * PLANE));
+    if (type == GQA_TYPE_Q5_0) put32(b + 2, gather_bits(get32(planes + 4 * PLANE)));
+}
+
+/* The q of sub-block s, 32 columns, into a K block that begins as zeros. */
+static void unpack_sub_block(int type, const uint8_t *packed, uint8_t *b, int s, int row) {
+    const int six = type == GQA_TYPE_Q6_K, five = type == GQA_TYPE_Q5_K;
+    const int shift = six ? s % 4 / 2 * 4 : s % 2 * 4;
+    const uint8_t *planes = packed + 4 * row;
+    uint8_t *ql = six ? b + s / 4 * 64 + s % 2 * 32 : b + (five ? 48 : 16) + s / 2 * 32;
+    uint8_t *qh = six ? b + 128 + s / 4 * 32 : b + 16;
+    for (int g = 0; g < 8; g++) {
+        uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F, high = 0;
+        put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
+        if (five) high = (get32(planes + 4 * PLANE) >> g & 0x01010101) << s;
+        if (six) high = (get32(planes + (4 + g / 4) * PLANE) >> (g % 4 * 2) & 0x03030303) << (s % 4 * 2);
+        if (five || six) put32(qh + 4 * g, get32(qh + 4 * g) | high);
+    }
+}
+
+/* Scale and min of sub-block s into the 12 bytes of gqa_k_scales. */
+static void put_k_scales(uint8_t *scales, int s, uint8_t scale, uint8_t min) {
+    if (s < 4) {
+        scales[s] |= scale & 63;
+        scales[4 + s] |= min & 63;
+        return;
+    }
+    scales[4 + s] = (uint8_t)((scale & 15) | min << 4);
+    scales[s - 4] |= (uint8_t)(scale >> 4 << 6);
+    scales[s] |= (uint8_t)(min >> 4 << 6);
+}
+
+static void unpack_block_k(int type, const uint8_t *packed, uint8_t *b, int row, size_t packed_bytes) {
+    const uint8_t *tail = packed + 8 * packed_bytes;
+    const int six = type == GQA_TYPE_Q6_K;
+    memset(b, 0, (size_t)gqa_type_info_of(type)->bytes);
+    memcpy(six ? b + 208 : b, tail + 2 * row, 2);
+    if (!six) memcpy(b + 2, tail + 32 + 2 * row, 2);
+    for (int s = 0; s < 8; s++, packed += packed_bytes) {
+        const uint8_t *scales = packed + packed_bytes - 32 + row;
+        unpack_sub_block(type, packed, b, s, row);
+        if (six) {
+            b[192 + 2 * s] = scales[0];
+            b[193 + 2 * s] = scales[16];
+        } else {
+            put_k_scales(b + 4, s, scales[0], scales[16]);
+        }
+    }
+}
+
+void unpack_panel(const gqa_matrix *w, int panel, const uint8_t *packed, uint8_t *dst) {
+    const gqa_type_info *t = gqa_type_info_of(w->type);
+    const size_t block = (size_t)t->block, bytes = (size_t)t->bytes, cols = (size_t)w->cols;
+    const size_t row_bytes = cols / block * bytes, packed_bytes = gqa_packed_block_bytes(w->type);
+    const size_t step = is_k_quant(w->type) ? 8 * packed_bytes + 64 : packed_bytes;
+    const int rows = min_int(w->rows - panel * GQA_PANEL, GQA_PANEL);
+    for (size_t k = 0; k < cols; k += block, dst += bytes) {
+        uint8_t *b = dst;
+        for (int r = 0; r < rows; r++, b += row_bytes) {
+            if (!packed_bytes) memcpy(b, packed + (size_t)r * bytes, bytes);
+            else if (is_k_quant(w->type)) unpack_block_k(w->type, packed, b, r, packed_bytes);
+            else unpack_block_0(w->type, packed, b, r, packed_bytes);
+        }
+        packed += packed_bytes ? step : GQA_PANEL * bytes;
+    }
+}
