@@ -55,7 +55,7 @@ machine *machine_new(int n_threads, const char *isa) {
     if (!m) return NULL;
     m->kernels = gqa_kernels_find(isa);
     m->n_threads = n_threads;
-    m->team = gqa_team_new(n_threads);
+    m->team = gqa_team_new(n_threads, NULL, NULL);
     m->buffer = gqa_pages_alloc(BUFFER, 1);
     if (!m->kernels || !m->team || !m->buffer) {
         machine_free(m);
@@ -95,7 +95,7 @@ void machine_measure(machine *m, int rounds, machine_limits *out) {
 double machine_float_rate(int n_threads) {
     if (n_threads == 0) n_threads = gqa_threads_default();
     machine m = {.kernels = gqa_kernels_choose(NULL, NULL), .n_threads = n_threads};
-    m.team = gqa_team_new(n_threads);
+    m.team = gqa_team_new(n_threads, NULL, NULL);
     double rate = m.team && m.kernels ? best_rate(&m, 3, multiply_floats, 0) : 0;
     gqa_team_free(m.team);
     return rate;

@@ -152,8 +152,8 @@ TEMPLATE vf load_kv(int type, const uint8_t *p, vf scale) {
     }
 }
 
-/* Of a tile of d dimensions that comes from memory: fetches the line of the next one that is as far
- * into it as p. */
+/* Of a tile of d dimensions that comes from memory: fetches the line of the next one that is as
+ * far into it as p. */
 TEMPLATE void fetch_next_tile(int type, const uint8_t *p, int d) {
     if (type == GQA_TYPE_F32) return;
     __builtin_prefetch(p + (type == GQA_TYPE_Q8_0 ? 34 : 64) * d, 0, 3);
@@ -206,8 +206,8 @@ TEMPLATE void add_values(int type, int rows, int nv, const uint8_t *v, const flo
     tile_store(nv, rows, sum, out + at, vd);
 }
 
-TEMPLATE void tile_values(int type, int rows, const uint8_t *v, float *scales, const float *p, int n,
-                          int vd, float *out) {
+TEMPLATE void tile_values(int type, int rows, const uint8_t *v, float *scales, const float *p,
+                          int n, int vd, float *out) {
     const int fit = ATTEND_SUMS / rows, nv = fit < TILE_VECTORS ? fit : TILE_VECTORS;
     int at = 0;
     if (type == GQA_TYPE_Q8_0) {

@@ -1,4 +1,4 @@
-/* grad_impl.h: the operations that only training needs: softmax, gradients, and the AdamW update. */
+/* grad_impl.h: the operations that only training needs: softmax, gradients and AdamW. */
 
 /* The first n lanes from p, the others filled; and back. */
 static inline vf vf_load_some(const float *p, int n, float fill) {

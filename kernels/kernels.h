@@ -3,7 +3,7 @@
  * over the vector operations of simd_*.h, and compiled once for each instruction set (isa_*.c);
  * gqa_kernels_find chooses a table at run time.
  *
- * Names: k is the inner (summed) length of a product, n counts columns (tokens), rows are
+ * Names: k is the inner (summed) length of a product, n counts columns of x (tokens), rows are
  * outputs. All activations are f32, token-major: x [n, k], y [n, rows]. Nothing here allocates,
  * prints or fails. */
 #ifndef GQA_KERNELS_H
@@ -14,15 +14,14 @@
 
 #include "tensor.h"
 
-/* ---- weights: packed panels of 16 rows
- * ------------------------------------------------------------------------- */
+/* ---- weights: packed panels of 16 rows ------------------------------------------------------ */
 
-enum { GQA_PANEL = 16 };          /* rows a panel; lane = row, so products need no horizontal sums */
+enum { GQA_PANEL = 16 };          /* rows a panel; lane = row: products need no horizontal sums */
 enum { GQA_UNIT_PANELS = 4 };     /* panels a unit of work: 64 rows */
 
-/* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same
- * numbers in panels (drawn in pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs
- * what it needs into scratch first. */
+/* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same numbers
+ * in panels (drawn in pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs what it
+ * needs into scratch first. */
 typedef struct gqa_matrix {
     int type, rows, cols;
     const uint8_t *raw;
@@ -30,25 +29,24 @@ typedef struct gqa_matrix {
     size_t panel_bytes;
 } gqa_matrix;
 
-size_t gqa_panel_bytes(int type, int cols);    /* 64-byte multiple */
-static inline int gqa_matrix_panels(const gqa_matrix *w) { return (w->rows + GQA_PANEL - 1) / GQA_PANEL; }
+static inline int gqa_matrix_panels(const gqa_matrix *w) {
+    return (w->rows + GQA_PANEL - 1) / GQA_PANEL;
+}
 static inline int gqa_matmul_units(const gqa_matrix *w) {
     return (gqa_matrix_panels(w) + GQA_UNIT_PANELS - 1) / GQA_UNIT_PANELS;
 }
-/* Packs rows 16*panel .. 16*panel+15 (rows past the end become zero) from w->raw into
- * dst[panel_bytes], exactly. */
+size_t gqa_panel_bytes(int type, int cols);    /* 64-byte multiple */
+/* Of 32 columns of a panel; 0 for float types. */
+size_t gqa_packed_block_bytes(int type);
+/* Packs rows 16 * panel .. 16 * panel + 15 (rows past the end become zero) from w->raw into
+ * dst [panel_bytes], exactly. */
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
-/* The inverse: writes the raw blocks of those rows (those that exist) to dst, row after row. */
-void gqa_unpack_panel(const gqa_matrix *w, int panel, const uint8_t *src, uint8_t *dst);
-size_t gqa_packed_block_bytes(int type);             /* of 32 columns of a panel; 0 for float types (pack.c draws them) */
 
-/* ---- activations ------------------------------------------------------------------------------
- * ------------------ */
+/* ---- activations ---------------------------------------------------------------------------- */
 
-/* n columns x [n, k] with stride ldx, and their int8 form, made on demand by quantize_acts for
- * the weight types that want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| /
- * 127. Sums of q are kept as the kernels use them. Buffers are carved from one allocation by
- * gqa_acts_init. */
+/* n columns x [n, k] with stride ldx, and their int8 form, which quantize_acts makes for the weight
+ * types that want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127.
+ * gqa_acts_init carves the buffers from one allocation. */
 typedef struct gqa_acts {
     int k;
     size_t kpad;                   /* k rounded up to 256 */
@@ -57,23 +55,25 @@ typedef struct gqa_acts {
     int8_t *q;                     /* [n, kpad] zero-padded */
     float *d;                      /* [n, kpad/32] */
     float *dsum;                   /* [n, kpad/32]: d times the sum of the block's q */
-    int32_t *bias32, *bias16;      /* [n, kpad/32], [n, kpad/16]: -128 times the sum of 32 or 16 q */
+    int32_t *bias32, *bias16;      /* [n, kpad/32], [n, kpad/16]: -128 times the sum of q */
 } gqa_acts;
 size_t gqa_acts_bytes(int k, int max_n);
-void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n); /* memory 64-byte aligned, gqa_acts_bytes long */
+/* memory: 64-byte aligned, gqa_acts_bytes long. */
+void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
 int gqa_type_wants_q8(int type);
 
-/* ---- KV cache ---------------------------------------------------------------------------------
- * ------------------- */
+/* ---- KV cache ------------------------------------------------------------------------------- */
 
 enum { GQA_KV_TILE = 32 };        /* positions a tile */
-enum { GQA_KV_SPLIT = 512 };      /* positions a piece, in decoding: fixed, so results do not depend on threads */
-enum { GQA_ATTEND_ROWS = 8 };     /* query rows (heads of a group, positions) that meet a tile together; more go in passes */
+enum { GQA_KV_SPLIT = 512 };      /* positions a split of decoding: fixed, so that results do not
+                                     depend on the number of threads */
+enum { GQA_ATTEND_ROWS = 8 };     /* query rows that go through a tile together, at most */
+enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
 
 /* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are
- * drawn in attention_impl.h. Position p lives in tile (p / 32) % n_tiles, so that a sliding
- * window is a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory
- * starts zeroed. */
+ * drawn in attention_impl.h. Position p is in tile (p / 32) % n_tiles, so that a sliding window is
+ * a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory starts
+ * zeroed. */
 typedef struct gqa_kv {
     int type;                     /* f32, f16, bf16, q8_0, q4_0 */
     int n_kv_heads, head_dim;
@@ -81,44 +81,49 @@ typedef struct gqa_kv {
     size_t k_tile_bytes, v_tile_bytes;
     uint8_t *k, *v;               /* 64-byte aligned */
 } gqa_kv;
-size_t gqa_kv_k_tile_bytes(int type, int head_dim); /* 64-byte multiples; 0: type or head_dim cannot be cached */
+/* 64-byte multiples; 0: type or head_dim cannot be cached. */
+size_t gqa_kv_k_tile_bytes(int type, int head_dim);
 size_t gqa_kv_v_tile_bytes(int type, int head_dim);
 
-/* What one attention unit found: per query head the running maximum, the sum of exponentials and
- * the weighted values. Layout of a part for a group of g heads: float m[g], l[g], o[g][head_dim]. */
-static inline size_t gqa_partial_floats(int group, int head_dim) { return (size_t)group * ((size_t)head_dim + 2); }
+/* The partial result of a split for a group of g heads: per head the maximum of its scores, the sum
+ * of exponentials and the weighted values: float m[g], l[g], o[g][head_dim]. */
+static inline size_t gqa_partial_floats(int group, int head_dim) {
+    return (size_t)group * ((size_t)head_dim + 2);
+}
 
-/* ---- the table --------------------------------------------------------------------------------
- * -------------------- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 typedef struct gqa_adamw {
     float rate, beta1, beta2, eps, decay;
     float grad_scale;           /* clipping: the gradient is multiplied by it first */
-    float correct1, correct2;   /* 1 / (1 - beta^step): undo the bias of the moments' start at zero */
+    float correct1, correct2;   /* 1 / (1 - beta^step): the moments start at zero */
 } gqa_adamw;
 
 typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avx512", "neon" */
 
-    /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or the end). */
+    /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or
+     * the end). */
     void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
 
-    /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i*ldy + r] for its rows r and all n columns. scratch is the
-     * thread's own, gqa_matmul_scratch bytes, 64-byte aligned. The sum of an element of a
-     * quantised type is formed in the same order whatever n is; of a float type, decoding has more chains. */
-    void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy, int unit, void *scratch);
+    /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i * ldy + r] for its rows r and all n
+     * columns. scratch: the thread's own gqa_matmul_scratch bytes, 64-byte aligned. An element of
+     * a quantised type is summed in the same order whatever n is; of a float type, decoding keeps
+     * more partial sums. */
+    void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
+                        int unit, void *scratch);
 
-    /* C [m, n] = A [m, k] B [k, n], or += with accumulate, for f32 with any strides: element (i, j) of A is
-     * A[i * a_row + j * a_col]; C is row-major with stride ldc. scratch: gqa_sgemm_scratch bytes, 64-byte aligned.
-     * One thread; a caller splits m. */
-    void (*sgemm)(int m, int n, int k, const float *A, size_t a_row, size_t a_col, const float *B, size_t b_row,
-                  size_t b_col, float *C, size_t ldc, int accumulate, void *scratch);
+    /* C [m, n] = A [m, k] B [k, n], or += with accumulate, for f32 with any strides: element (i, j)
+     * of A is A[i * a_row + j * a_col]; C is row-major with stride ldc. scratch: gqa_sgemm_scratch
+     * bytes, 64-byte aligned. One thread; a caller splits m or n. */
+    void (*sgemm)(int m, int n, int k, const float *A, size_t a_row, size_t a_col, const float *B,
+                  size_t b_row, size_t b_col, float *C, size_t ldc, int accumulate, void *scratch);
 
     /* out = x / sqrt(mean(x^2) + eps) * weight, n values (Zhang & Sennrich 2019). out may be x. */
     void (*rmsnorm)(float *out, const float *x, const float *weight, int n, float eps);
-    /* Rotates rope_dim leading values of one head in place by cos/sin tables [rope_dim / 2] (Su et al. 2021). half: pairs
-     * (i, i + rope_dim/2), else (2i, 2i + 1). */
-    void (*rope)(float *head, const float *cos_sin, int rope_dim, int half); /* cos_sin: [rope_dim/2] cos, then sin */
+    /* Rotates rope_dim leading values of one head in place (Su et al. 2021); cos_sin: cos
+     * [rope_dim/2], then sin. half: pairs (i, i + rope_dim/2), else (2i, 2i + 1). */
+    void (*rope)(float *head, const float *cos_sin, int rope_dim, int half);
     /* out = silu(gate) * up (Shazeer 2020). out may be gate. */
     void (*swiglu)(float *out, const float *gate, const float *up, int n);
     /* x += y. */
@@ -126,33 +131,41 @@ typedef struct gqa_kernels {
 
     /* Appends k, v [head_dim] of one position and one KV head, RoPE applied. */
     void (*kv_append)(gqa_kv *kv, int kv_head, int position, const float *k, const float *v);
-    /* One decode unit: the group's queries q [group][head_dim] against positions t0..t1-1 of a KV head (t1 - t0 >= 1),
-     * each K and V row read once for the group. Online softmax (Milakov & Gimelshein 2018). scale is 1/sqrt(head_dim).
-     * scratch: gqa_attention_scratch bytes. */
-    void (*attend_decode)(const gqa_kv *kv, int kv_head, const float *q, int group, float scale, int t0, int t1, float *part,
-                   void *scratch);
-    /* Joins n parts (each gqa_partial_floats apart) by log-sum-exp: out[g * ld_out + d]. n = 1 just normalises. */
-    void (*combine_splits)(const float *parts, int n, int group, int head_dim, float *out, size_t ld_out);
-    /* One prefill unit: positions p0..p0+n_q-1 (n_q <= GQA_PREFILL_TILE) of the group's heads against the cache,
-     * causal: a query at p sees positions max(0, p - window + 1) .. p (window 0: from 0). Query head g of position i
-     * is q[i * ldq + g * head_dim]; out alike with ldo. All positions are in the cache already. */
-    void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group, float scale, int p0,
-                           int n_q, int window, float *out, size_t ldo, void *scratch);
+    /* One decode unit, a split: the group's queries q [group][head_dim] against positions t0..t1-1
+     * of a KV head (t1 - t0 >= 1), each K and V row read once for the group. Online softmax
+     * (Milakov & Gimelshein 2018). scale is 1/sqrt(head_dim). scratch: gqa_attention_scratch
+     * bytes. */
+    void (*attend_decode)(const gqa_kv *kv, int kv_head, const float *q, int group, float scale,
+                          int t0, int t1, float *partial, void *scratch);
+    /* Combines n partial results, gqa_partial_floats apart, by log-sum-exp: out[g * ld_out + d].
+     * n = 1 only normalises. */
+    void (*combine_splits)(const float *partials, int n, int group, int head_dim, float *out,
+                           size_t ld_out);
+    /* One prefill unit: positions p0..p0+n_q-1 (n_q <= GQA_PREFILL_TILE) of the group's heads
+     * against the cache, causal: a query at p sees positions max(0, p - window + 1) .. p (window
+     * 0: from 0). Query head g of position i is q[i * ldq + g * head_dim]; out alike with ldo. All
+     * positions are in the cache already. */
+    void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group,
+                           float scale, int p0, int n_q, int window, float *out, size_t ldo,
+                           void *scratch);
 
     /* For training (grad_impl.h). */
     /* x[n] = softmax(scale * x), scale > 0; returns the log of the sum of exp(scale * x). */
     float (*softmax)(float *x, int n, float scale);
     /* The same from that logarithm: x = exp(scale * x - lse). */
     void (*softmax_from_lse)(float *x, int n, float scale, float lse);
-    /* dx = p * (dx - delta) * scale: the gradient through softmax(scale * x) = p, where delta = dot(p, dx). */
+    /* dx = p * (dx - delta) * scale: the gradient through p = softmax(scale * x), where
+     * delta = dot(p, dx). */
     void (*softmax_grad)(float *dx, const float *p, int n, float scale, float delta);
     float (*dot)(const float *a, const float *b, int n);
     /* Gradients of out = silu(gate) * up from dout. */
-    void (*swiglu_grad)(float *dgate, float *dup, const float *dout, const float *gate, const float *up, int n);
+    void (*swiglu_grad)(float *dgate, float *dup, const float *dout, const float *gate,
+                        const float *up, int n);
     /* Adds the gradients of rmsnorm(x, weight) to dx and dweight [n]. */
-    void (*rmsnorm_grad)(float *dx, float *dweight, const float *dout, const float *x, const float *weight, int n,
-                         float eps);
-    /* One step of AdamW (Loshchilov & Hutter 2019) for n weights w with moments m, v and gradient g. */
+    void (*rmsnorm_grad)(float *dx, float *dweight, const float *dout, const float *x,
+                         const float *weight, int n, float eps);
+    /* One step of AdamW (Loshchilov & Hutter 2019) for n weights w with moments m, v and gradient
+     * g. */
     void (*adamw)(float *w, float *m, float *v, const float *g, size_t n, const gqa_adamw *options);
 
     /* Loops at the limits of the machine (peak_impl.h). *macs: multiply-adds done. */
@@ -161,21 +174,20 @@ typedef struct gqa_kernels {
     int32_t (*peak_read)(const void *data, size_t size); /* size a multiple of 256 */
 } gqa_kernels;
 
-enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
-/* Blocks of sgemm: a strip of B (KC deep) stays in the first-level cache, a block of A (MC x KC)
- * in the second, and a block of B (KC x NC) beside it. */
+/* Blocks of sgemm: a micro-panel of B (KC deep) stays in the first-level cache, a block of A
+ * (MC x KC) in the second, and a block of B (KC x NC) beside it. */
 enum { GQA_SGEMM_MC = 144, GQA_SGEMM_KC = 256, GQA_SGEMM_NC = 768 };
+enum { GQA_MATMUL_SCRATCH = 192 << 10 };            /* bytes of it that hold unpacked weights */
 
-enum { GQA_MATMUL_SCRATCH = 192 << 10 };                    /* bytes of it that hold unpacked weights */
-size_t gqa_matmul_scratch(int max_k);                       /* bytes a thread */
-size_t gqa_sgemm_scratch(void);                             /* bytes a thread */
-size_t gqa_attention_scratch(int group, int head_dim);      /* bytes a thread, for attend_decode and attend_prefill */
+/* Bytes a thread. */
+size_t gqa_matmul_scratch(int max_k);
+size_t gqa_sgemm_scratch(void);
+size_t gqa_attention_scratch(int group, int head_dim); /* attend_decode and attend_prefill */
 
-/* The table of that instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best
- * that this CPU has. NULL: this CPU or this build does not have it. */
+/* The table of an instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that
+ * this CPU has. NULL: not on this CPU or not in this build. */
 const gqa_kernels *gqa_kernels_find(const char *isa);
-/* The same, where isa NULL is first looked for in the environment ($GQA_ISA), and NULL comes with
- * a message. */
+/* The same, but isa NULL means $GQA_ISA if that is set, and NULL comes with a message. */
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
 

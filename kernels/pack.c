@@ -1,19 +1,19 @@
-/* pack.c: weights in panels of 16 rows, so that a vector holds one column of 16 rows (or four columns
- * in bytes) and a product needs no horizontal sums. Nothing is rounded: unpacking (tests/unpack.c)
- * gives back the file's bytes.
+/* pack.c: weights in panels of 16 rows, so that a vector holds one column of 16 rows (or four
+ * columns in bytes) and a product needs no horizontal sums. Nothing is rounded: unpacking
+ * (tests/unpack.c) gives back the file's bytes.
  *
  * f32, f16, bf16: [cols][16], the row fastest.
  *
  * Quantised types: a packed block for 32 columns. Columns come in eight groups g of four; a "plane"
  * is 64 bytes, four for each of 16 rows: byte 4 * row + i belongs to column 4 * g + i.
  *
- *         planes                                                     scales                    bytes
- *   q8_0  0..7: q (signed) of group g                                f16 d[16]                 544
- *   q4_0  0..3: q of group g in the low nibble, g + 4 in the high    f16 d[16]                 288
- *   q5_0  as q4_0; 4: bit g is the fifth bit of group g's q          f16 d[16]                 352
- *   q4_k  as q4_0                                                    u8 scale[16], u8 min[16]  288
- *   q5_k  as q5_0                                                    u8 scale[16], u8 min[16]  352
- *   q6_k  as q4_0; 4, 5: bits 2g.. are the upper bits of groups      i8 scale[2][16]           416
+ *         planes                                                   scales                    bytes
+ *   q8_0  0..7: q (signed) of group g                              f16 d[16]                 544
+ *   q4_0  0..3: q of group g in the low nibble, g + 4 in the high  f16 d[16]                 288
+ *   q5_0  as q4_0; 4: bit g is the fifth bit of group g's q        f16 d[16]                 352
+ *   q4_k  as q4_0                                                  u8 scale[16], u8 min[16]  288
+ *   q5_k  as q5_0                                                  u8 scale[16], u8 min[16]  352
+ *   q6_k  as q4_0; 4, 5: bits 2g.. are the upper bits of groups    i8 scale[2][16]           416
  *         0..3, 4..7
  *
  * K types: after eight packed blocks, f16 d[16] and f16 dmin[16] (zero for q6_k), 64 bytes. */
@@ -66,7 +66,8 @@ static uint32_t spread_bits(uint32_t qh) {
 
 /* ---- blocks: one row's block of 32 or 256 columns ------------------------------------------- */
 
-static void pack_block_0(int type, const uint8_t *b, uint8_t *packed, int row, size_t packed_bytes) {
+static void pack_block_0(int type, const uint8_t *b, uint8_t *packed, int row,
+                         size_t packed_bytes) {
     memcpy(packed + packed_bytes - 32 + 2 * row, b, 2);
     if (type == GQA_TYPE_Q8_0) {
         for (int g = 0; g < 8; g++) put32(packed + g * PLANE + 4 * row, get32(b + 2 + 4 * g));
@@ -98,7 +99,8 @@ static void pack_sub_block(int type, const uint8_t *b, int s, uint8_t *packed, i
     }
 }
 
-static void pack_block_k(int type, const uint8_t *b, uint8_t *packed, int row, size_t packed_bytes) {
+static void pack_block_k(int type, const uint8_t *b, uint8_t *packed, int row,
+                         size_t packed_bytes) {
     uint8_t scale[8] = {0}, min[8] = {0}, *tail = packed + 8 * packed_bytes;
     const int six = type == GQA_TYPE_Q6_K;
     memcpy(tail + 2 * row, six ? b + 208 : b, 2);

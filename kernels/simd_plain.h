@@ -1,4 +1,4 @@
-/* simd_plain.h: the vector operations for any CPU: GCC and clang vector extensions of four lanes. */
+/* simd_plain.h: the vector operations for any CPU: GCC's and clang's vectors of four lanes. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

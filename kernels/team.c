@@ -2,27 +2,25 @@
  *
  *     | phase: 16 bits | units done: 24 bits | units handed out: 24 bits |
  *
- * and a thread that ends its units and takes others changes it once, by compare and swap. It takes a run of neighbours, its
- * share of half of what is left: long runs first, so that weights are read in long streams, single units at the end, so that
- * all threads end together (guided self-scheduling, Polychronopoulos & Kuck 1987). Whoever ends the last unit opens the next
- * phase in the same step; nobody has to arrive anywhere. Waiting threads spin a little, then give their
- * processor away, then sleep, so that a team larger than the machine still makes progress. */
-#define _GNU_SOURCE /* sched_getaffinity, CPU_* */
+ * and a thread that ends its units and takes others changes it once, by compare and swap. It takes
+ * a run of neighbours, its share of half of what is left: long runs first, so that weights are read
+ * in long streams, single units at the end, so that all threads end together (guided
+ * self-scheduling, Polychronopoulos & Kuck 1987). The thread that ends the last unit opens the next
+ * phase in the same step. Waiting threads spin a little, then yield, then sleep, so that a team
+ * larger than the machine still makes progress. */
 #include "team.h"
 
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+
+#include "../base/base.h"
 
 struct gqa_team {
+    gqa_threads *threads;
     int max_threads;
     int spins;                            /* before a waiting thread yields */
     _Alignas(64) _Atomic uint64_t state;
@@ -36,74 +34,45 @@ static void pause_cpu(void) {
 #endif
 }
 
-static int read_number(const char *path, long *a, long *b) {
-    FILE *f = fopen(path, "r");
-    if (!f) return 0;
-    int n = b ? fscanf(f, "%ld %ld", a, b) : fscanf(f, "%ld", a);
-    fclose(f);
-    return n;
+gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user) {
+    gqa_team *team = aligned_alloc(64, round_up(sizeof *team, 64));
+    if (!team) return NULL;
+    memset(team, 0, sizeof *team);
+    team->max_threads = max_int(max_threads, 1);
+    team->spins = team->max_threads > gqa_threads_default() ? 50 : 4000;
+    team->threads = gqa_threads_new(team->max_threads, run, user);
+    if (!team->threads) {
+        free(team);
+        return NULL;
+    }
+    return team;
 }
 
-/* Threads of one core share its arithmetic units: a second one only slows the first. A CPU counts
- * when it is the lowest allowed of its core. */
-static int allowed_cores(void) {
-#ifdef __linux__
-    cpu_set_t set;
-    int cores = 0;
-    struct { long package, core; } seen[CPU_SETSIZE];
-    if (sched_getaffinity(0, sizeof set, &set)) return 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        char path[96];
-        long package = 0, core = cpu;
-        if (!CPU_ISSET(cpu, &set)) continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/core_id", cpu);
-        read_number(path, &core, NULL);
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
-        read_number(path, &package, NULL);
-        int known = 0;
-        for (int i = 0; i < cores; i++) known |= seen[i].package == package && seen[i].core == core;
-        if (!known) seen[cores].package = package, seen[cores++].core = core;
-    }
-    long quota, period;
-    if (read_number("/sys/fs/cgroup/cpu.max", &quota, &period) == 2 && quota > 0 && period > 0) {
-        int limit = (int)((quota + period - 1) / period);
-        if (cores > limit) cores = limit;
-    }
-    return cores;
-#else
-    return 0;
+void gqa_team_free(gqa_team *team) {
+    if (!team) return;
+    gqa_threads_free(team->threads);
+    free(team);
+}
+
+typedef struct team_run {
+    gqa_team *team;
+    int n;
+    void (*fn)(gqa_worker *me, void *arg);
+    void *arg;
+} team_run;
+
+static void run_worker(void *arg, int thread) {
+    const team_run *r = arg;
+    r->fn(&(gqa_worker){.team = r->team, .id = thread, .n = r->n}, r->arg);
+}
+
+void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *me, void *arg), void *arg) {
+    team_run r = {.team = team, .n = min_int(n_threads, team->max_threads), .fn = fn, .arg = arg};
+#ifdef __SANITIZE_THREAD__
+    r.n = team->max_threads; /* small tests show races too */
 #endif
-}
-
-int gqa_threads_default(void) {
-    int n = allowed_cores();
-    if (n < 1) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n;
-}
-
-gqa_team *gqa_team_new(int max_threads) {
-    gqa_team *t = aligned_alloc(64, (sizeof *t + 63) & ~(size_t)63);
-    if (!t) return NULL;
-    memset(t, 0, sizeof *t);
-    t->max_threads = max_threads < 1 ? 1 : max_threads;
-    t->spins = t->max_threads > gqa_threads_default() ? 50 : 4000;
-    return t;
-}
-
-void gqa_team_free(gqa_team *team) { free(team); }
-
-void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *w, void *arg), void *arg) {
-    int n = n_threads < team->max_threads ? n_threads : team->max_threads;
     atomic_store(&team->state, 0);
-#ifdef _OPENMP
-    if (n > 1) {
-#pragma omp parallel num_threads(n)
-        fn(&(gqa_worker){.team = team, .id = omp_get_thread_num(), .n = omp_get_num_threads()}, arg);
-        return;
-    }
-#endif
-    (void)n;
-    fn(&(gqa_worker){.team = team, .id = 0, .n = 1}, arg);
+    gqa_threads_run(team->threads, max_int(r.n, 1), run_worker, &r);
 }
 
 static uint64_t state_of(unsigned phase, unsigned done, unsigned handed_out) {
@@ -113,9 +82,11 @@ static unsigned phase_in(uint64_t state) { return (unsigned)(state >> 48); }
 static unsigned done_in(uint64_t state) { return (unsigned)(state >> 24) & 0xffffff; }
 static unsigned handed_out_in(uint64_t state) { return (unsigned)state & 0xffffff; }
 
-static void wait_for_end(const gqa_worker *w) {
-    gqa_team *team = w->team;
-    for (int i = 0; phase_in(atomic_load_explicit(&team->state, memory_order_acquire)) == w->phase; i++) {
+static void wait_for_end(const gqa_worker *me) {
+    gqa_team *team = me->team;
+    for (int i = 0;; i++) {
+        uint64_t state = atomic_load_explicit(&team->state, memory_order_acquire);
+        if (phase_in(state) != me->phase) return;
         if (i < team->spins) pause_cpu();
         else if (i < team->spins + 1000) sched_yield();
         else nanosleep(&(struct timespec){0, 50000}, NULL);
@@ -124,39 +95,41 @@ static void wait_for_end(const gqa_worker *w) {
 
 /* Gives back the run of `finished` units and takes another, or sees the phase to its end and
  * returns -1. */
-static int exchange(gqa_worker *w, unsigned finished) {
-    unsigned n = (unsigned)w->n_units, done = 0, unit = 0, take = 0;
-    uint64_t before = atomic_load_explicit(&w->team->state, memory_order_acquire), after;
+static int exchange(gqa_worker *me, unsigned finished) {
+    _Atomic uint64_t *state = &me->team->state;
+    const unsigned n = (unsigned)me->n_units, shares = 2 * (unsigned)me->n;
+    unsigned done = 0, unit = 0, take = 0;
+    uint64_t before = atomic_load_explicit(state, memory_order_acquire), after;
     do {
-        if (phase_in(before) != w->phase) break;
+        if (phase_in(before) != me->phase) break;
         done = done_in(before) + finished;
         unit = handed_out_in(before);
-        take = unit < n ? (n - unit + 2 * (unsigned)w->n - 1) / (2 * (unsigned)w->n) : 0;
-        if (done < n && unit < n) after = state_of(w->phase, done, unit + take);
-        else if (done < n) after = state_of(w->phase, done, unit);
-        else after = state_of(w->phase + 1, 0, 0);
-    } while (!atomic_compare_exchange_weak_explicit(&w->team->state, &before, after, memory_order_acq_rel,
+        take = unit < n ? (n - unit + shares - 1) / shares : 0;
+        if (done < n && unit < n) after = state_of(me->phase, done, unit + take);
+        else if (done < n) after = state_of(me->phase, done, unit);
+        else after = state_of(me->phase + 1, 0, 0);
+    } while (!atomic_compare_exchange_weak_explicit(state, &before, after, memory_order_acq_rel,
                                                     memory_order_acquire));
-    if (phase_in(before) == w->phase) {
+    if (phase_in(before) == me->phase) {
         if (done < n && unit < n) {
-            w->begin = w->unit = (int)unit;
-            w->end = (int)(unit + take);
-            return w->unit;
+            me->begin = me->unit = (int)unit;
+            me->end = (int)(unit + take);
+            return me->unit;
         }
-        if (done < n) wait_for_end(w);
+        if (done < n) wait_for_end(me);
     }
-    w->phase = (w->phase + 1) & 0xffff;
+    me->phase = (me->phase + 1) & 0xffff;
     return -1;
 }
 
-int gqa_unit_first(gqa_worker *w, int n_units) {
-    w->n_units = w->end = n_units;
-    w->begin = w->unit = 0;
-    if (w->n > 1) return exchange(w, 0);
+int gqa_unit_first(gqa_worker *me, int n_units) {
+    me->n_units = me->end = n_units;
+    me->begin = me->unit = 0;
+    if (me->n > 1) return exchange(me, 0);
     return n_units > 0 ? 0 : -1;
 }
 
-int gqa_unit_next(gqa_worker *w) {
-    if (++w->unit < w->end) return w->unit;
-    return w->n > 1 ? exchange(w, (unsigned)(w->end - w->begin)) : -1;
+int gqa_unit_next(gqa_worker *me) {
+    if (++me->unit < me->end) return me->unit;
+    return me->n > 1 ? exchange(me, (unsigned)(me->end - me->begin)) : -1;
 }

@@ -89,7 +89,7 @@ gqa_workspace *gqa_workspace_new(const gqa_model *m, const gqa_session_options *
     w->memory_bytes = (size_t)sizes.used;
     if (!sizes.overflow && sizes.used <= SIZE_MAX / 2)
         w->memory = gqa_pages_alloc(w->memory_bytes, 0);
-    w->team = gqa_team_new(w->n_threads);
+    w->team = gqa_team_new(w->n_threads, opt->run_parallel, opt->run_user);
     if (!w->memory || !w->team) {
         gqa_fail(err, GQA_ERR_MEMORY, "no memory for a workspace of %llu bytes",
                  (unsigned long long)sizes.used);

@@ -6,12 +6,7 @@ asan:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
 	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
-TSAN_TESTS = $(patsubst %,$(BUILD)/tsan/test_%,team forward batch train)
-TSAN_LIB   = $(BUILD)/tests/pthread_team.o $(TEST_OBJ) $(BUILD)/libgqa.a
-$(BUILD)/tsan/test_%: $(BUILD)/tests/test_%.o $(TSAN_LIB)
-	$(call say,LD)
-	@mkdir -p $(@D)
-	$(LINK) -pthread
+TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team forward batch train)
 tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS)
 	$(BUILD)/examples/sessions models/stories-gqa.gguf
 	$(BUILD)/examples/cancel models/stories-gqa.gguf 200

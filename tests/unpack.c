@@ -40,9 +40,9 @@ static void unpack_sub_block(int type, const uint8_t *packed, uint8_t *b, int s,
     for (int g = 0; g < 8; g++) {
         uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F, high = 0;
         put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
-        if (five) high = (get32(planes + 4 * PLANE) >> g & 0x01010101) << s;
-        if (six) high = (get32(planes + (4 + g / 4) * PLANE) >> (g % 4 * 2) & 0x03030303) << (s % 4 * 2);
-        if (five || six) put32(qh + 4 * g, get32(qh + 4 * g) | high);
+        if (five) high = get32(planes + 4 * PLANE) >> g & 0x01010101;
+        if (six) high = get32(planes + (4 + g / 4) * PLANE) >> (g % 4 * 2) & 0x03030303;
+        if (five || six) put32(qh + 4 * g, get32(qh + 4 * g) | high << (six ? s % 4 * 2 : s));
     }
 }
 
@@ -58,7 +58,8 @@ static void put_k_scales(uint8_t *scales, int s, uint8_t scale, uint8_t min) {
     scales[s] |= (uint8_t)(min >> 4 << 6);
 }
 
-static void unpack_block_k(int type, const uint8_t *packed, uint8_t *b, int row, size_t packed_bytes) {
+static void unpack_block_k(int type, const uint8_t *packed, uint8_t *b, int row,
+                           size_t packed_bytes) {
     const uint8_t *tail = packed + 8 * packed_bytes;
     const int six = type == GQA_TYPE_Q6_K;
     memset(b, 0, (size_t)gqa_type_info_of(type)->bytes);

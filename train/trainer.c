@@ -102,7 +102,7 @@ static int alloc_scratch(gqa_trainer *t, size_t bytes) {
 
 static int alloc_buffers(gqa_trainer *t, gqa_error *err) {
     t->scratch = calloc(t->n_threads, sizeof *t->scratch);
-    t->team = gqa_team_new(t->n_threads);
+    t->team = gqa_team_new(t->n_threads, NULL, NULL);
     t->sums = calloc(train_sum_units(&t->net), sizeof *t->sums);
     t->input = calloc(t->opt.micro_batch * input_row(t), sizeof *t->input);
     t->m = gqa_pages_alloc(params_bytes(t), 1);
