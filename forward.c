@@ -160,8 +160,10 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, i
 }
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
-    for_units(u, me, p->n * p->n_kv_heads)
-        rope_and_cache_group(p, layer, l, u / p->n_kv_heads, u % p->n_kv_heads);
+    int units = p->prefill ? 1 : p->n_kv_heads; /* of a row; a prefill has rows enough */
+    for_units(u, me, p->n * units)
+        for (int h = u % units; h < p->n_kv_heads; h += units)
+            rope_and_cache_group(p, layer, l, u / units, h);
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */

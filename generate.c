@@ -119,6 +119,10 @@ static void discard_done(gqa_text *t) {
 
 /* Appends the token's bytes to what waits. */
 static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
+    int n_ids = max_int(gqa_vocab_size(t->model), t->model->config.vocab_size);
+    if (token < 0 || token >= n_ids)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "text: token %d, expected 0 to %d", token,
+                        n_ids - 1);
     char *end = t->buf + t->len;
     int n = gqa_token_bytes(t->model, token, end, (int)min_size(t->capacity - t->len, INT32_MAX));
     if (n <= 0) return 0; /* a control token, or a row of the classifier that is no token */
@@ -134,6 +138,7 @@ static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
     }
     if (t->drop_space && *end == ' ') memmove(end, end + 1, (size_t)--n);
     t->len += (size_t)n;
+    t->drop_space = 0;
     return 0;
 }
 
@@ -143,7 +148,6 @@ int gqa_text_push(gqa_text *t, int32_t token, const char **out, size_t *len, gqa
     if (t->stopped) return 1;
     int status = append_token(t, token, err);
     if (status) return status;
-    t->drop_space = 0;
     ptrdiff_t stop = find_stop(t);
     hand_out(t, stop >= 0 ? (size_t)stop : complete_length(t), out, len);
     if (stop < 0) return 0;
@@ -186,8 +190,7 @@ static int vocab_size_of(const generation *g) {
 static int eval_prompt(generation *g, const int32_t *tokens, int n, gqa_error *err) {
     if (n == 0 && !gqa_session_logits(g->session))
         return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "the prompt is empty, and the model puts no token before a text: give a "
-                        "prompt");
+                        "generate: no tokens, and the session has no logits to continue from");
     int status = n > 0 ? gqa_session_eval(g->session, tokens, n, err) : 0;
     if (status) return status;
     for (int i = 0; i < n; i++) gqa_sampler_accept(g->sampler, tokens[i]);
@@ -341,6 +344,12 @@ int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt,
     int n = gqa_tokenize_new(gqa_session_model(s), prompt, len, flags, &tokens, err);
     double seconds = now() - start;
     if (n < 0) return n;
+    if (n == 0 && !gqa_session_logits(s)) {
+        gqa_free(tokens);
+        return gqa_fail(err, GQA_ERR_ARGUMENT,
+                        "the prompt is empty, and the model puts no token before a text: give a "
+                        "prompt");
+    }
     status = gqa_generate_tokens(s, sampler, tokens, n, opt, on_text, user, result, err);
     gqa_free(tokens);
     if (result) {

@@ -57,7 +57,8 @@ static int build_model(gqa_model *m, const char *model_path, const gqa_model_opt
     return status;
 }
 
-static gqa_model *model_new(gqa_error *err) {
+static gqa_model *model_new(const gqa_model_options *opt, gqa_error *err) {
+    if (gqa_check_reserved(opt->reserved, sizeof opt->reserved, "model options", err)) return NULL;
     gqa_model *m = calloc(1, sizeof *m);
     if (!m) gqa_fail(err, GQA_ERR_MEMORY, "no memory for a model");
     return m;
@@ -72,7 +73,7 @@ static gqa_model *model_or_null(gqa_model *m, int status) {
 
 gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_error *err) {
     if (!opt) opt = &default_model_options;
-    gqa_model *m = model_new(err);
+    gqa_model *m = model_new(opt, err);
     if (!m) return NULL;
     int status = gqa_map_open(&m->map, path, err);
     if (!status) status = gqa_checkpoint_read(&m->file, m->map.data, m->map.size, path, err);
@@ -83,7 +84,7 @@ gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_er
 gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_options *opt,
                                  gqa_error *err) {
     if (!opt) opt = &default_model_options;
-    gqa_model *m = model_new(err);
+    gqa_model *m = model_new(opt, err);
     if (!m) return NULL;
     int status = gqa_checkpoint_read(&m->file, data, size, "memory", err);
     if (!status) status = build_model(m, NULL, opt, err);
@@ -93,7 +94,7 @@ gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_
 gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t seed,
                             const gqa_model_options *opt, gqa_error *err) {
     if (!opt) opt = &default_model_options;
-    gqa_model *m = model_new(err);
+    gqa_model *m = model_new(opt, err);
     if (!m) return NULL;
     int status = gqa_checkpoint_random(&m->file, shape, type, seed, err);
     if (!status) status = build_model(m, NULL, opt, err);

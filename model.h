@@ -289,7 +289,7 @@ uint64_t gqa_workspace_bytes(const gqa_workspace *workspace);  /* memory reserve
 
 /* Appends tokens[n] to the sequence and computes the logits that follow the last one. A refused
  * call leaves the session as it was; a cancelled one too, but for the logits, which are gone.
- * (With a sliding window shorter than the call, whole batches evaluated before the cancel stay:
+ * (With a sliding window, whole batches that were evaluated before the cancel stay:
  * gqa_session_position tells.) GQA_ERR_CONTEXT when the tokens do not fit. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
@@ -438,8 +438,8 @@ int gqa_generate(gqa_session *session, gqa_sampler *sampler, const char *prompt,
 /* Appends tokens[n] to the session, then samples tokens and passes their text to on_text (NULL:
  * nobody). n 0 continues from where the session is, which must have logits. result may be NULL.
  * Returns 0 for every gqa_stop, negative on failure. The session then holds the prompt and all
- * tokens generated, but for the one that ended the text and one that was sampled when the
- * context was full. */
+ * tokens generated, but for the one that ended the text, one that was sampled when the context was
+ * full, and one whose evaluation was cancelled. */
 int gqa_generate_tokens(gqa_session *session, gqa_sampler *sampler, const int32_t *tokens, int n,
                         const gqa_generate_options *opt, gqa_on_text on_text, void *user,
                         gqa_generate_result *result, gqa_error *err);

@@ -135,6 +135,10 @@ static int32_t arg_max(const float *x, int n) {
 /* Neither minus infinity nor NaN. */
 static int is_possible(float logit) { return logit > -HUGE_VALF; }
 
+static double difference(float x, double max) {  /* infinity minus itself is 0 here */
+    return (double)x == max ? 0 : (double)x - max;
+}
+
 /* log(sum exp(logits - *max)), where *max is the largest; apart, the two lose no digits. */
 static double log_sum_above(const float *logits, int n, double *max) {
     double sum = 0;
@@ -142,7 +146,7 @@ static double log_sum_above(const float *logits, int n, double *max) {
     for (int i = 0; i < n; i++)
         if ((double)logits[i] > *max) *max = (double)logits[i];
     for (int i = 0; i < n; i++)
-        if (is_possible(logits[i])) sum += exp((double)logits[i] - *max);
+        if (is_possible(logits[i])) sum += exp(difference(logits[i], *max));
     return log(sum);
 }
 
@@ -153,8 +157,10 @@ double gqa_log_sum_exp(const float *logits, int n) {
 
 void gqa_log_softmax(const float *logits, int n, float *out) {
     double max, log_sum = log_sum_above(logits, n, &max);
-    for (int i = 0; i < n; i++)
-        out[i] = is_possible(logits[i]) ? (float)((double)logits[i] - max - log_sum) : -HUGE_VALF;
+    for (int i = 0; i < n; i++) {
+        double log_p = difference(logits[i], max) - log_sum;
+        out[i] = is_possible(logits[i]) ? (float)log_p : -HUGE_VALF;
+    }
 }
 
 /* ---- selection ------------------------------------------------------------------------------- */
@@ -216,8 +222,10 @@ static int softmax_weights(gqa_sampler *s, int n) {
     double max = (double)s->logits[arg_max(s->logits, n)], temperature = (double)s->opt.temperature;
     for (int i = 0; i < n; i++) c[i] = (sampler_candidate){s->logits[i], i};
     if (s->opt.top_k > 0 && s->opt.top_k < n) n = select_top(c, n, s->opt.top_k, HUGE_VAL);
-    for (int i = 0; i < n; i++)
-        c[i].weight = (float)exp(((double)c[i].weight - max) / temperature);
+    for (int i = 0; i < n; i++) {
+        double above = (double)c[i].weight - max; /* a banned token stays banned when it is hot */
+        c[i].weight = c[i].weight > -FLT_MAX ? (float)exp(above / temperature) : 0;
+    }
     return n;
 }
 

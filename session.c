@@ -186,8 +186,9 @@ static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, i
         for (int j = 0; j < i; j++)
             if (sessions[j] == sessions[i])
                 return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions %d and %d are the same", j, i);
-        int status = check_tokens(sessions[i], sessions[i]->position, &tokens[i], 1, err);
-        if (status) return status;
+        gqa_error why;
+        int status = check_tokens(sessions[i], sessions[i]->position, &tokens[i], 1, &why);
+        if (status) return gqa_fail(err, status, "session %d: %.480s", i, why.message);
     }
     return 0;
 }
@@ -267,7 +268,7 @@ static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa
     if (n > to->context)
         return gqa_fail(err, GQA_ERR_CONTEXT, "copy: %d positions do not fit in a context of %d", n,
                         to->context);
-    if (gqa_cache_first_needed(from, n) < gqa_cache_first_valid(from))
+    if (n > 0 && gqa_cache_first_needed(from, n) < gqa_cache_first_valid(from))
         return gqa_fail(err, GQA_ERR_ARGUMENT,
                         "copy: the sliding window has overwritten positions before %d",
                         gqa_cache_first_valid(from));
@@ -277,7 +278,10 @@ static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa
 int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error *err) {
     int status = check_copy(to, from, n, err);
     if (status) return status;
-    int ring = gqa_cache_ring(to), first = max_int(gqa_cache_first_valid(from), n - ring);
+    /* The tiles that end with the last one; what they held before is gone. */
+    int ring = gqa_cache_ring(to), last_tile = (n - 1) / GQA_KV_TILE;
+    int oldest_tile = last_tile + 1 - to->kv[0].n_tiles;
+    int first = min_int(n, max_int(gqa_cache_first_valid(from), oldest_tile * GQA_KV_TILE));
     gqa_cache_copy(to, from, first, n);
     memcpy(to->tokens, from->tokens, sizeof(int32_t) * (size_t)n);
     to->position = n;
@@ -292,7 +296,8 @@ int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err
     enum { POOL = 61 };  /* distinct vectors; a prime, so that heads and layers differ */
     const gqa_config *c = &s->model->config;
     size_t d = (size_t)c->head_dim;
-    if (n < 0 || n > s->context - s->position)
+    if (n < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d positions to fill: expected 0 up", n);
+    if (n > s->context - s->position)
         return gqa_fail(err, GQA_ERR_CONTEXT,
                         "context full: %d positions do not fit after %d of %d", n, s->position,
                         s->context);

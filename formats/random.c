@@ -129,6 +129,8 @@ int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type t
     const gqa_type_info *info = gqa_type_info_of((int)type);
     if (!shape || !info)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no shape, or unknown type %d", type);
+    if (gqa_check_reserved(shape->reserved, sizeof shape->reserved, "config", err))
+        return GQA_ERR_ARGUMENT;
     c->config = *shape;
     c->config.qkv_bias = c->config.qk_norm = 0;
     set_default_shape(&c->config);

@@ -38,8 +38,9 @@ void gqa_team_free(gqa_team *team);
  * all are done. fn goes through fewer than 65,536 phases. */
 void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *me, void *arg), void *arg);
 
-/* Opens the next phase, of 0 <= n_units < 2^24 units (every thread passes the same number), and
- * gives a unit to do, or -1 when the phase is over. */
+enum { GQA_MAX_UNITS = 1 << 24 };
+/* Opens the next phase, of 0 <= n_units < GQA_MAX_UNITS units (every thread passes the same
+ * number), and gives a unit to do, or -1 when the phase is over. */
 int gqa_unit_first(gqa_worker *me, int n_units);
 /* Its unit is done; gives the next one, or -1 when all units of the phase are done. Waits for those
  * that others hold: spins briefly, then yields, then sleeps. */

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""check-layers.py: fails when a file includes one that stands above it, or files include each other in a circle.
+"""check-layers.py: fails when a file includes one that stands above it, or files include each
+other in a circle.
 
-A folder, or a file at the top, has a rank; a file may include what has a lower rank, and its own folder's files."""
+A folder, or a file at the top, has a rank; a file may include what has a lower rank, and files of
+its own folder."""
 import os
 import re
 import sys
@@ -66,9 +68,10 @@ def main():
             continue
         for other in others:
             if part(other) not in RANKS:
-                faults.append(f"{path}: includes {other}, which has no rank in scripts/check-layers.py")
+                faults.append(f"{path}: {other} has no rank in scripts/check-layers.py")
             elif part(other) != part(path) and RANKS[part(other)] >= RANKS[part(path)]:
-                faults.append(f"{path} (rank {RANKS[part(path)]}) includes {other} (rank {RANKS[part(other)]})")
+                ranks = RANKS[part(path)], RANKS[part(other)]
+                faults.append(f"{path} (rank {ranks[0]}) includes {other} (rank {ranks[1]})")
     circle = find_circle(graph)
     if circle:
         faults.append("files include each other: " + " -> ".join(circle))

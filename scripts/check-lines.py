@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""check-lines.py [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a file longer than 600 lines or a function of C
-longer than 60, and where a line holds two statements. Without arguments: every source file that git knows of.
+"""check-lines.py [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a file longer
+than 600 lines or a function of C longer than 60, and where a line holds two statements. Without
+arguments: every source file that git knows of.
 
-A function is what stands between a line that begins at the margin and ends in "{", and the next "}" at the margin."""
+A function is what stands between a line that begins at the margin and ends in "{", and the next "}"
+at the margin."""
 import os
 import re
 import subprocess
@@ -15,12 +17,13 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 
 
 def sources(wanted):
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"],
-                            capture_output=True, text=True, check=True).stdout.split("\n")
-    for path in listed:
-        if path.endswith(KINDS) and path not in TABLES and os.path.exists(os.path.join(ROOT, path)):
-            if not wanted or any(path == w or path.startswith(w.rstrip("/") + "/") for w in wanted):
-                yield path
+    command = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for path in sorted(set(listed.split("\n"))):
+        if not path.endswith(KINDS) or path in TABLES or not os.path.exists(f"{ROOT}/{path}"):
+            continue
+        if not wanted or any(path == w or path.startswith(w.rstrip("/") + "/") for w in wanted):
+            yield path
 
 
 def without_text(line):
@@ -30,15 +33,16 @@ def without_text(line):
 
 
 def two_statements(line):
-    """Whether a line of C ends a statement and goes on; the three parts of a for are one, and so is { a; b; } of a macro."""
+    """Whether a line of C ends a statement and goes on. The three parts of a for are one."""
     code = without_text(line)
     if code.lstrip().startswith(("#", "*")) or code.rstrip().endswith("\\"):
         return False
     while re.search(r"\([^()]*\)", code):
         code = re.sub(r"\([^()]*\)", "", code)
-    body = re.sub(r"\{[^{}]*\}", "", code)  # struct { int x; } and one-line functions have their own rule
-    return bool(re.search(r";\s*[^\s;}]", body)) or any(b.count(";") > 1 for b in re.findall(r"\{([^{}]*)\}", code)
-                                                        if not re.search(r"\b(struct|union|enum)\b", code))
+    if re.search(r";\s*[^\s;}]", re.sub(r"\{[^{}]*\}", "", code)):
+        return True
+    is_type = re.search(r"\b(struct|union|enum)\b", code)
+    return not is_type and any(body.count(";") > 1 for body in re.findall(r"\{([^{}]*)\}", code))
 
 
 def faults(path):
@@ -52,7 +56,8 @@ def faults(path):
             yield number, f"{len(line)} columns, at most {WIDTH}"
         if not path.endswith((".c", ".h")):
             continue
-        if re.match(r"\S.*\{$", line) and not line.startswith(("typedef", "enum", "struct", "#", "extern")):
+        is_type = line.startswith(("typedef", "enum", "struct", "#", "extern"))
+        if re.match(r"\S.*\{$", line) and not is_type:
             start = number
         elif line.startswith("}") and start:
             if number - start + 1 > FUNCTION_LINES:

@@ -5,7 +5,9 @@
 
 static int n_tiles(const gqa_session *s) {
     int positions = s->context, window = s->model->config.window;
-    if (window > 0 && window < positions - s->batch) positions = window + s->batch;
+    /* A tile more, so that a copy of whole tiles into another ring holds a whole window. */
+    int ring = window + s->batch + GQA_KV_TILE - 1;
+    if (window > 0) positions = min_int(positions, ring);
     return ceil_div(positions, GQA_KV_TILE);
 }
 

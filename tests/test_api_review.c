@@ -130,14 +130,14 @@ static void cancel_at_position(void *user, int layer, int position, int kv_head,
 static void check_cancels(void) {
     int32_t t[LONGEST];
     random_tokens(t, LONGEST, 9);
-    TEST("a cancelled call leaves the session as it was, where the window is not shorter") {
+    TEST("a cancelled call keeps whole batches where a window has moved on") {
         gqa_model *m = new_model((model_shape){.window = 100, .seed = 10});
         gqa_session *s = SESSION(m, .kv = "f32", .context = LONGEST, .batch = 8);
         cancel_at at = {s, 235};
         eval_ok(s, t, 150);
         gqa_session_watch_kv(s, cancel_at_position, &at);
         CHECK(gqa_session_eval(s, t + 150, 90, NULL) == GQA_ERR_CANCELLED, "not cancelled");
-        CHECK(gqa_session_position(s) == 150, "position %d", gqa_session_position(s));
+        CHECK(gqa_session_position(s) == 230, "position %d", gqa_session_position(s));
         gqa_session_watch_kv(s, NULL, NULL);
         CHECK(goes_on(m, s, t, gqa_session_position(s), 20), "a cancelled session goes on");
         gqa_session_free(s);
@@ -256,12 +256,12 @@ static void check_saved(void) {
         CHECK(gqa_session_save_memory(s, &data, &size, &err) == 0, "%s", err.message);
         CHECK(gqa_session_load_memory(loaded, data, size, &err) == 0, "%s", err.message);
         for (int back = 230; back > 100; back--) {
-            int status = gqa_session_rewind(from, back, NULL);
+            int status = gqa_session_rewind(s, back, NULL);
             CHECK(gqa_session_rewind(loaded, back, NULL) == status, "back to %d", back);
         }
-        eval_ok(from, t, 5);
+        eval_ok(s, t, 5);
         eval_ok(loaded, t, 5);
-        CHECK(same_logits(from, loaded), "they go on alike");
+        CHECK(same_logits(s, loaded), "they go on alike");
         for (size_t cut = 0; cut < size; cut += cut < 100 ? 1 : 1009) {
             uint8_t *part = malloc(cut ? cut : 1); /* no byte more, for AddressSanitizer */
             memcpy(part, data, cut);
@@ -502,7 +502,8 @@ static gqa_generate_result listen(listener l, int *position) {
     int status = gqa_generate_tokens(s.session, s.greedy, NULL, 0, &o, on_text, &l, &r, &err);
     *position = gqa_session_position(s.session);
     CHECK(status == 0 && err.code == 0, "status %d: %s", status, err.message);
-    CHECK(*position == 1 + r.generated_tokens, "%d tokens generated, %d in the session",
+    int missing = 1 + r.generated_tokens - *position; /* a token whose evaluation was cancelled */
+    CHECK(missing == 0 || (missing == 1 && l.cancels), "%d tokens generated, %d in the session",
           r.generated_tokens, *position - 1);
     CHECK(!memcmp(gqa_session_tokens(s.session) + 1, l.tokens,
                   sizeof(int32_t) * (size_t)(*position - 1)), "as on_token heard them");

@@ -196,7 +196,7 @@ static void check_refused(const gqa_model *m) {
         {b.s, NULL, ids, 2, NULL, "is NULL"},
         {b.s, b.sampler, NULL, 2, NULL, "is NULL"},
         {b.s, b.sampler, ids, -1, NULL, "-1 tokens"},
-        {b.s, b.sampler, NULL, 0, NULL, "prompt is empty"},
+        {b.s, b.sampler, NULL, 0, NULL, "no logits"},
         {b.s, b.sampler, ids, 2, &reserved, "reserved"},
         {b.s, b.sampler, ids, 2, &negative, "max_tokens -1"},
     };

@@ -134,9 +134,9 @@ static int pack_in_memory(gqa_model *m, pack_job *j, gqa_team *team, int threads
 
 int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err) {
     int n_matrices = m->config.n_layers * GQA_LAYER_MATRICES + 1, status = 0;
-    int threads = opt && opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
+    int threads = opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
     pack_job j = {.m = m, .n_matrices = n_matrices, .opt = opt};
-    gqa_team *team = gqa_team_new(threads, NULL, NULL);
+    gqa_team *team = gqa_team_new(threads, opt->run_parallel, opt->run_user);
     j.first_unit = malloc(sizeof(int) * ((size_t)n_matrices + 1));
     if (team && j.first_unit) {
         m->packed_bytes = assign_panels(m, &j);
