@@ -15,8 +15,8 @@
 #error "gqa.c needs a little-endian machine"
 #endif
 
-/* Fills *err (when not NULL) and returns code, so that a caller can write `return gqa_fail(err,
- * ...)`. gqa_fail_path puts "PATH: " before the message. */
+/* Fill *err (when not NULL) and return code, so that a caller can write `return gqa_fail(...);`.
+ * gqa_fail_path and gqa_vfail put "PATH: " before the message; for gqa_vfail path may be NULL. */
 #if defined(__GNUC__)
 #define GQA_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else

@@ -13,8 +13,7 @@ static int file_cannot(const char *action, const char *path, int error, gqa_erro
     return gqa_fail_path(path, err, GQA_ERR_IO, "cannot %s: %s", action, strerror(error));
 }
 
-/* ---- writing
- * ----------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
     struct stat st;
@@ -51,8 +50,7 @@ void gqa_output_cancel(gqa_output *o) {
     o->file = NULL;
 }
 
-/* ---- reading
- * ----------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static int check_readable(const struct stat *st, const char *path, gqa_error *err) {
     if (S_ISDIR(st->st_mode))

@@ -30,8 +30,7 @@ int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *er
 /* gguf_config.c: c->config from the metadata and tensors that are in c. */
 int gguf_read_config(gqa_checkpoint *c, gqa_error *err);
 
-/* ---- metadata (gguf_meta.c)
- * -------------------------------------------------------------------- */
+/* ---- metadata (gguf_meta.c) -------------------------------------------------------------- */
 
 /* Bytes of a scalar of that type; 0 for strings, arrays and unknown types. */
 unsigned gguf_scalar_size(int type);
@@ -60,6 +59,9 @@ int gguf_meta_int(gguf_meta *m, const char *key, int min, int max, int absent);
 float gguf_meta_float(gguf_meta *m, const char *key, float absent);
 int gguf_meta_bool(gguf_meta *m, const char *key, int absent);
 gqa_bytes gguf_meta_string(gguf_meta *m, const char *key);  /* absent: data is NULL */
+/* Records a failure of the caller's, unless there is one already. */
+GQA_PRINTF(3, 4)
+void gguf_meta_fail(gguf_meta *m, gqa_status code, const char *format, ...);
 
 /* One value at a time. Return 0 and write *out; 1 when the key is absent (*out untouched);
  * negative when the value has another type or is out of range. */
@@ -72,8 +74,7 @@ gqa_bytes gguf_next_string(const uint8_t **cursor);
 /* Element i of a numeric array as a number. */
 double gguf_array_number(const gguf_entry *entry, uint64_t i);
 
-/* ---- writer (gguf_write.c)
- * --------------------------------------------------------------------- */
+/* ---- writer (gguf_write.c) --------------------------------------------------------------- */
 
 /* Writes GGUF v3. Order of calls: gguf_writer_new; metadata (gguf_put_*); every tensor's
  * description (gguf_declare_tensor); then the data of each in the same order, in any number of

@@ -1,5 +1,5 @@
 /* gguf_config.c: hyper-parameters from GGUF metadata ("llama.block_count",
- * "llama.rope.freq_base", ...) and from which tensors are there. */
+ * "llama.rope.freq_base", ...) and from the tensors. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,8 +15,7 @@ static void copy_text(char *out, size_t capacity, gqa_bytes text) {
     snprintf(out, capacity, "%.*s", n, n ? text.data : "");
 }
 
-/* ---- keys of the architecture
- * ------------------------------------------------------------------ */
+/* ---- keys of the architecture ------------------------------------------------------------ */
 
 /* "ARCHITECTURE.suffix" */
 static const char *arch_key(const gguf_meta *m, const char *suffix, char buf[128]) {
@@ -24,22 +23,22 @@ static const char *arch_key(const gguf_meta *m, const char *suffix, char buf[128
     return buf;
 }
 
-/* A number a layer is accepted when all layers agree. */
+/* An array with a number for each layer: accepted when all are the same. */
 static int arch_int_of_layers(gguf_meta *m, const char *key, const gguf_entry *e) {
     double first = gguf_array_number(e, 0);
-    for (uint64_t i = 1; i < e->count && !m->status; i++)
+    for (uint64_t i = 1; i < e->count; i++)
         if (gguf_array_number(e, i) != first)
-            m->status = fail_unsupported(m->c, m->err,
-                "metadata %s differs from layer to layer, which is not supported", key);
-    if (!m->status && !(first >= 0 && first <= INT32_MAX))
-        m->status = fail_format(m->c, m->err, "metadata %s is %g", key, first);
+            gguf_meta_fail(m, GQA_ERR_UNSUPPORTED,
+                           "metadata %s differs from layer to layer, which is not supported", key);
+    if (!(first >= 0 && first <= INT32_MAX))
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %g", key, first);
     return m->status ? 0 : (int)first;
 }
 
 static int arch_int(gguf_meta *m, const char *suffix, int absent) {
     char key[128];
     const gguf_entry *e = gguf_find(m->c, arch_key(m, suffix, key));
-    if (!m->status && e && e->type == GGUF_ARRAY && e->array_type != GGUF_STRING && e->count)
+    if (e && e->type == GGUF_ARRAY && e->array_type != GGUF_STRING && e->count)
         return arch_int_of_layers(m, key, e);
     return gguf_meta_int(m, key, 0, INT32_MAX, absent);
 }
@@ -49,8 +48,7 @@ static float arch_float(gguf_meta *m, const char *suffix, float absent) {
     return gguf_meta_float(m, arch_key(m, suffix, key), absent);
 }
 
-/* ---- the config
- * -------------------------------------------------------------------------------- */
+/* ---- the config -------------------------------------------------------------------------- */
 
 static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
     char key[128], name[41];
@@ -67,8 +65,8 @@ static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
         g->rope_scaling = GQA_ROPE_YARN;
     } else {
         copy_text(name, sizeof name, kind);
-        m->status = fail_unsupported(m->c, m->err,
-            "metadata %s is \"%s\", which is not supported (none, linear, yarn are)", key, name);
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is \"%s\", which is not supported "
+                       "(none, linear, yarn are)", key, name);
     }
     if (g->rope_factor == 0) g->rope_factor = 1;
 }
@@ -96,17 +94,15 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
     g->norm_eps = arch_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
     int value_length = arch_int(m, "attention.value_length", g->head_dim);
     int experts = arch_int(m, "expert_count", 0);
-    if (!m->status && value_length != g->head_dim)
-        m->status = fail_unsupported(m->c, m->err,
-            "attention.key_length %d and value_length %d differ, which is not supported",
-            g->head_dim, value_length);
-    if (!m->status && experts > 0)
-        m->status = fail_unsupported(m->c, m->err,
-            "mixtures of experts (expert_count %d) are not supported", experts);
+    if (value_length != g->head_dim)
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.key_length %d and value_length %d differ,"
+                       " which is not supported", g->head_dim, value_length);
+    if (experts > 0)
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "mixtures of experts (expert_count %d) are not "
+                       "supported", experts);
 }
 
-/* What the file's tensors say: the size of the vocabulary, biases, norms, a classifier of its
- * own. */
+/* What the tensors show: size of the vocabulary, biases, norms, a classifier of its own. */
 static int read_from_tensors(gqa_checkpoint *c, gqa_error *err) {
     gqa_config *g = &c->config;
     const gqa_tensor *embedding = gqa_checkpoint_tensor(c, "token_embd.weight");

@@ -5,8 +5,7 @@
 
 #include "gguf.h"
 
-/* ---- values
- * ------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------ */
 
 unsigned gguf_scalar_size(int type) {
     static const unsigned char sizes[] = {
@@ -55,8 +54,7 @@ double gguf_array_number(const gguf_entry *e, uint64_t i) {
     return gguf_scalar_number(e->array_type, e->array + i * gguf_scalar_size(e->array_type));
 }
 
-/* ---- keys
- * -------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------- */
 
 const gguf_entry *gguf_find(const gqa_checkpoint *c, const char *key) {
     for (int i = 0; i < c->n_meta; i++)
@@ -69,11 +67,19 @@ static const gguf_entry *meta_entry(const gguf_meta *m, const char *key) {
     return m->status ? NULL : gguf_find(m->c, key);
 }
 
+void gguf_meta_fail(gguf_meta *m, gqa_status code, const char *format, ...) {
+    if (m->status) return;
+    va_list args;
+    va_start(args, format);
+    m->status = gqa_vfail(m->c->path, m->err, code, format, args);
+    va_end(args);
+}
+
 static void wrong_type(gguf_meta *m, const char *key, const char *expected, int type) {
     static const char *const names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                         "bool", "string", "array", "u64", "i64", "f64"};
-    m->status = fail_format(m->c, m->err, "metadata %s: expected %s, got %s", key, expected,
-                            names[type]);
+    gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s: expected %s, got %s", key, expected,
+                   names[type]);
 }
 
 int gguf_meta_int(gguf_meta *m, const char *key, int min, int max, int absent) {
@@ -82,8 +88,8 @@ int gguf_meta_int(gguf_meta *m, const char *key, int min, int max, int absent) {
     if (!gguf_scalar_size(e->type) || e->type == GGUF_F32 || e->type == GGUF_F64)
         wrong_type(m, key, "an integer", e->type);
     else if (e->i < min || e->i > max)
-        m->status = fail_format(m->c, m->err, "metadata %s is %" PRId64 ", expected %d to %d",
-                                key, e->i, min, max);
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %" PRId64 ", expected %d to %d", key,
+                       e->i, min, max);
     return m->status ? absent : (int)e->i;
 }
 
@@ -93,7 +99,7 @@ float gguf_meta_float(gguf_meta *m, const char *key, float absent) {
     if (e->type != GGUF_F32 && e->type != GGUF_F64)
         wrong_type(m, key, "a floating-point number", e->type);
     else if (!isfinite(e->f) || fabs(e->f) > 3e38)
-        m->status = fail_format(m->c, m->err, "metadata %s is not finite", key);
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is not finite", key);
     return m->status ? absent : (float)e->f;
 }
 

@@ -3,7 +3,7 @@
  *   v0   7 x i32: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size (negative: the
  *        classifier is not shared), seq_len; then f32: embedding, attention norms of all layers,
  *        wq, wk, wv, wo, ffn norms, w1, w2, w3, final norm, two rotary tables
- *        [seq_len, head_size / 2] that nobody reads, classifier if not shared. No magic.
+ *        [seq_len, head_size / 2] that are not read, classifier if not shared. No magic.
  *   v1   "ak42" (u32 0x616b3432), version, the 7 x i32, u8 shared; 256 bytes in all. Then f32:
  *        attention norms, ffn norms, final norm, embedding, wq, wk, wv, wo, w1, w2, w3, classifier
  *        if not shared.

@@ -352,7 +352,7 @@ def sentencepiece(path):
 
 
 def pre_tokenizer_name(spec):
-    """The GGUF name of a byte-level BPE's pre-tokeniser, told by its patterns."""
+    """The GGUF name of a byte-level BPE's pre-tokeniser, recognised by its patterns."""
     text = json.dumps(spec)
     if "\\\\p{N}{1,3}" in text:
         return "llama-bpe"

@@ -86,7 +86,7 @@ static size_t split_gpt2(const char *text, size_t len) {
     return spaces(text, len);
 }
 
-/* Each \p{N} by itself; gpt-2 on what lies between them. */
+/* Each \p{N} by itself; gpt-2 on the text between them. */
 static size_t split_smollm(const char *text, size_t len) {
     size_t end = 0, next;
     if (class_at(text, len, 0, &next) == CHAR_NUMBER) return next;

@@ -56,11 +56,11 @@ static const gguf_entry *meta_array(gguf_meta *m, const char *key, int strings, 
     const gguf_entry *e = m->status ? NULL : gguf_find(m->c, key);
     if (!e) return NULL;
     if (e->type != GGUF_ARRAY || (e->array_type == GGUF_STRING) != strings)
-        m->status = fail_format(m->c, m->err, "metadata %s: expected an array of %s", key,
-                                strings ? "strings" : "numbers");
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s: expected an array of %s", key,
+                       strings ? "strings" : "numbers");
     else if (count && e->count != count)
-        m->status = fail_format(m->c, m->err, "metadata %s has %" PRIu64 " elements, "
-                                "tokenizer.ggml.tokens %" PRIu64, key, e->count, count);
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s has %" PRIu64 " elements, "
+                       "tokenizer.ggml.tokens %" PRIu64, key, e->count, count);
     return m->status ? NULL : e;
 }
 
@@ -76,7 +76,7 @@ static void read_chat_template(gqa_vocab *v, gguf_meta *m) {
     if (!text.data) return;
     v->chat_template = malloc(text.size + 1);
     if (!v->chat_template) {
-        m->status = fail_memory(m->c, m->err, "no memory for the chat template");
+        gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for the chat template");
         return;
     }
     memcpy(v->chat_template, text.data, text.size);
@@ -103,18 +103,16 @@ static void read_tokens(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {
     const gguf_entry *scores = meta_array(m, "tokenizer.ggml.scores", 0, tokens->count);
     const gguf_entry *types = meta_array(m, "tokenizer.ggml.token_type", 0, tokens->count);
     const uint8_t *at = tokens->array;
-    if (!m->status && !scores && !v->byte_level)
-        m->status = fail_format(m->c, m->err, "metadata tokenizer.ggml.scores is missing");
+    if (!scores && !v->byte_level)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata tokenizer.ggml.scores is missing");
     for (uint64_t id = 0; id < tokens->count && !m->status; id++) {
         double type = types ? gguf_array_number(types, id) : TOKEN_NORMAL;
         double score = scores ? gguf_array_number(scores, id) : 0;
         v->names[id] = gguf_next_string(&at);
         v->scores[id] = score >= -1e30 && score <= 1e30 ? (float)score : -1e30f;
-        if (!(type >= 0 && type <= TOKEN_BYTE))
-            m->status = fail_format(m->c, m->err, "tokenizer.ggml.token_type of token %" PRIu64
-                                    " is %g", id, type);
-        else
-            v->types[id] = (uint8_t)type;
+        if (type >= 0 && type <= TOKEN_BYTE) v->types[id] = (uint8_t)type;
+        else gguf_meta_fail(m, GQA_ERR_FORMAT, "tokenizer.ggml.token_type of token %" PRIu64
+                            " is %g", id, type);
     }
 }
 
@@ -135,29 +133,28 @@ static void add_rule(gqa_vocab *v, gqa_bytes rule, int32_t rank, char *buf) {
     if (slot->left < 0) *slot = (merge_rule){left, right, result, rank};
 }
 
-static int read_rules(gqa_vocab *v, gguf_meta *m) {
+static void read_rules(gqa_vocab *v, gguf_meta *m) {
     const gguf_entry *e = meta_array(m, "tokenizer.ggml.merges", 1, 0);
-    if (m->status) return m->status;
-    if (!e) return fail_format(m->c, m->err, "metadata tokenizer.ggml.merges is missing");
-    if (e->count > INT32_MAX / 4)
-        return fail_format(m->c, m->err, "tokenizer.ggml.merges has %" PRIu64 " elements",
-                           e->count);
+    if (!e)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata tokenizer.ggml.merges is missing");
+    else if (e->count > INT32_MAX / 4)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "tokenizer.ggml.merges has %" PRIu64 " elements",
+                       e->count);
+    if (m->status) return;
     size_t longest = 0;
     const uint8_t *at = e->array;
     for (uint64_t i = 0; i < e->count; i++) longest = max_size(longest, gguf_next_string(&at).size);
     v->rules_size = vocab_hash_size(e->count);
     v->rules = malloc(sizeof *v->rules * v->rules_size);
     char *buf = malloc(longest + 1);
-    int status = 0;
     if (v->rules && buf) {
         memset(v->rules, -1, sizeof *v->rules * v->rules_size);
         at = e->array;
         for (uint64_t i = 0; i < e->count; i++) add_rule(v, gguf_next_string(&at), (int32_t)i, buf);
     } else {
-        status = fail_memory(m->c, m->err, "no memory for %" PRIu64 " merges", e->count);
+        gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for %" PRIu64 " merges", e->count);
     }
     free(buf);
-    return status;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
@@ -198,7 +195,7 @@ static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) 
     if (v->byte_level) {
         choose_splitter(v, gguf_meta_string(m, "tokenizer.ggml.pre"));
         if (!m->status && decode_names(v))
-            m->status = fail_memory(m->c, m->err, "no memory for a vocabulary of %d tokens", v->n);
+            gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for a vocabulary of %d tokens", v->n);
     } else {
         v->add_bos = v->add_space = v->escape_space = 1;
         v->bos = v->n > 2 ? 1 : -1;
@@ -208,7 +205,8 @@ static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) 
     }
     read_flags(v, m);
     if (!m->status) m->status = vocab_finish(v, m->c->path, m->err);
-    return m->status || !v->byte_level ? m->status : read_rules(v, m);
+    if (!m->status && v->byte_level) read_rules(v, m);
+    return m->status;
 }
 
 int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err) {
