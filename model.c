@@ -9,8 +9,7 @@
 
 static const gqa_model_options default_model_options;
 
-/* llama2.c keeps its vocabulary in a file of its own: the one named, or tokenizer.bin beside the
- * model. */
+/* llama2.c's vocabulary is a file of its own: opt's, or tokenizer.bin beside the model. */
 static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_options *opt,
                           gqa_error *err) {
     char beside[1024];

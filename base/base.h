@@ -1,5 +1,4 @@
-/* base.h: declarations that all files of the library share: errors, arithmetic, memory pages,
- * files. */
+/* base.h: what all files of the library share: errors, arithmetic, memory pages, files. */
 #ifndef GQA_BASE_H
 #define GQA_BASE_H
 
@@ -29,8 +28,7 @@ int gqa_fail_path(const char *path, gqa_error *err, gqa_status code, const char 
 GQA_PRINTF(4, 0)
 int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args);
 
-/* 0 when the reserved tail of a struct from the caller is zero, else an error that names the
- * struct. */
+/* 0 when the reserved tail of a caller's struct is zero, else an error that names the struct. */
 int gqa_check_reserved(const void *tail, size_t size, const char *what, gqa_error *err);
 
 /* Checked arithmetic on sizes: return 0 and write *out, or -1 on overflow. */

@@ -10,8 +10,7 @@
 enum { GQA_MAX_DIMS = 4, GQA_TENSOR_NAME = 64 };
 
 /* A tensor as stored. dims[0] is the length of a row (the fastest index), as in GGUF: a weight
- * matrix of shape [rows, cols] has dims = {cols, rows}. data[size] lies in the file and is within
- * its bounds. */
+ * matrix of shape [rows, cols] has dims = {cols, rows}. data[size] is within the file. */
 typedef struct gqa_tensor {
     char name[GQA_TENSOR_NAME + 1]; /* GGUF's: "blk.0.attn_q.weight", "token_embd.weight", ... */
     int type;                       /* gqa_type, one of ours */

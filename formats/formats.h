@@ -6,8 +6,7 @@
 
 /* Parses data[size], which must outlive the checkpoint. The format is recognised by its magic;
  * llama2.c v0 has none, and is recognised by plausible header fields that agree exactly with the
- * file's size. path is for messages only. Returns 0, or a negative status with the checkpoint
- * empty. */
+ * file's size. path is for messages only. On failure the checkpoint is empty. */
 int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path,
                         gqa_error *err);
 

@@ -248,8 +248,7 @@ static int read_tensor_table(gguf_file *f, uint64_t count) {
 /* ---- the file ---------------------------------------------------------------------------- */
 
 /* Whether `left` bytes of file can hold count items of at least file_bytes each. Each takes
- * memory_bytes once read: beyond the first thousand, no header makes us allocate more than the
- * file's size. */
+ * memory_bytes once read: above a thousand items that must fit into the file's size too. */
 static int count_fits(uint64_t count, uint64_t file_bytes, uint64_t memory_bytes, uint64_t left) {
     return count <= left / file_bytes && count <= GGUF_MAX_COUNT &&
            (count <= 1000 || count <= left / memory_bytes);

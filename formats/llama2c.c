@@ -60,8 +60,7 @@ static uint64_t rotary_bytes(const gqa_config *c) {
     return 4 * (uint64_t)c->context_length * (uint64_t)(c->head_dim / 2) * 2;
 }
 
-/* Floats in all matrices of all layers and in the embedding: no overflow for validated dimensions
- * below 2^20. */
+/* Floats in all matrices and the embedding: no overflow for dimensions that are validated. */
 static uint64_t matrix_floats(const gqa_config *c, int shared) {
     llama2c_matrix matrices[LLAMA2C_MATRICES];
     uint64_t layer = 0;

@@ -1,8 +1,7 @@
 /* test_alloc.c: every allocation fails once: opening, tokenizing, sessions, evaluation,
  * generation, saving, loading, conversion and training each end with an error value and free all
  * they allocated. The linker puts the functions below in place of the real ones (--wrap, see the
- * Makefile); the address sanitizer's run shows what is not freed, and so does the count kept
- * here. */
+ * Makefile); the address sanitizer shows what is not freed, and so does a count here. */
 #include "../formats/formats.h"
 #include "../formats/gguf.h"
 #include "test.h"
@@ -231,8 +230,7 @@ static void make_bytes_vocab(void) {
     CHECK(status == 0, "%s", err.message);
 }
 
-/* A space is three bytes of U+2581, each a token: len + 3 ids are too few, and a second array is
- * asked for. */
+/* A space is three bytes of U+2581, each a token: an array of len + 3 ids is too small. */
 static int use_tokens(gqa_error *err) {
     static const char text[] = "a         b          ";
     static const int expected = 1 + 2 + 3 * (int)(sizeof text - 2); /* with a space put before */
@@ -364,8 +362,7 @@ static void damage_header(uint8_t *file, int round, uint64_t *seed) {
     }
 }
 
-/* Whatever a header says, opening allocates at most twice the file's size (and some pages for small
- * files). */
+/* Whatever a header says, opening allocates at most twice the file's size. */
 static void test_header_bound(void) {
     static uint8_t good[1 << 22], bad[1 << 22];
     FILE *f = fopen(shipped, "rb");

@@ -339,8 +339,7 @@ static void test_tensor_bytes(const uint8_t *good, size_t size) {
                       (size_t)patches[i].bytes, patches[i].message);
 }
 
-/* Arrays that claim more elements than the file has bytes. The count is behind key and two
- * types. */
+/* Arrays of more elements than the file has bytes. The count is behind the key and two types. */
 static void test_array_counts(const uint8_t *good, size_t size) {
     static const char *const keys[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.scores",
                                        "tokenizer.ggml.token_type"};

@@ -74,8 +74,7 @@ static void test_all_bytes(const gqa_model *m, int spm) {
     check_round_trip(m, all, sizeof all, spm);
 }
 
-/* Writes a code point below U+10000 as UTF-8; returns its bytes. Control characters become
- * spaces. */
+/* Writes a code point below U+10000 as UTF-8, a control character as a space; returns the size. */
 static size_t put_utf8(char *out, uint32_t c) {
     if (c < 128) {
         out[0] = (char)(c < 32 ? ' ' : c);
@@ -180,8 +179,7 @@ static void with_vocab(const char *name, void (*cases)(const gqa_model *m)) {
 
 /* ---- llama2.c's tokenizer files ---------------------------------------------------------- */
 
-/* data[size] is an exact-size block, so that the address sanitizer sees a read of one byte too
- * many. */
+/* Copies data[size] to an exact block: the address sanitizer sees a read past its end. */
 static int try_llama2c(const uint8_t *data, size_t size, gqa_error *err) {
     gqa_vocab *v;
     uint8_t *copy = malloc(size ? size : 1);

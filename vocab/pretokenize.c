@@ -1,7 +1,6 @@
 /* pretokenize.c: pre-tokenisers: where byte-level BPE splits text before it merges, as scanners
  * written out from the regular expressions that the models were trained with. \s is Unicode's
- * White_Space; a byte that is not UTF-8 counts as a character that is neither letter, number nor
- * space. */
+ * White_Space; a byte that is not UTF-8 counts as neither letter, number nor space. */
 #include "../base/utf8.h"
 #include "unicode_table.h"
 #include "vocab.h"

@@ -14,8 +14,7 @@ int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err
 
 /* From a llama2.c tokenizer.bin in memory (which must outlive the vocabulary): max_token_length,
  * then vocab_size times {float score, int32 length, bytes}. The file does not hold vocab_size: it
- * comes from the model. By this format's convention BOS is 1, EOS 2, and <0x00>..<0xFF> from id 3
- * are bytes. */
+ * comes from the model. By convention BOS is 1, EOS 2, and <0x00>..<0xFF> from id 3 are bytes. */
 int gqa_vocab_from_llama2c(gqa_vocab **out, const void *data, size_t size, int vocab_size,
                            const char *path, gqa_error *err);
 
@@ -47,8 +46,7 @@ const char *gqa_vocab_warning(const gqa_vocab *v);
 /* 0-terminated, owned by v; NULL: none. */
 const char *gqa_vocab_chat_template(const gqa_vocab *v);
 
-/* Writes the vocabulary as tokenizer.ggml.* keys (for convert and train). Failures are the
- * writer's. */
+/* Writes the tokenizer.ggml.* keys (for convert and train). Failures are the writer's. */
 void gqa_vocab_write(const gqa_vocab *v, gguf_writer *w);
 
 #endif

@@ -47,11 +47,9 @@ struct gqa_vocab {
 
 /* A vocabulary of n tokens, all fields still empty; NULL: no memory. */
 gqa_vocab *vocab_alloc(int n);
-/* SentencePiece-style vocabularies: a token's bytes are its name; tokens named "<0x00>" to "<0xFF>"
- * are bytes. */
+/* SentencePiece's: a token's bytes are its name; "<0x00>" to "<0xFF>" are single bytes. */
 void vocab_name_bytes(gqa_vocab *v);
-/* The last step of building: end tokens, the hash table, the special tokens. path is for the
- * message. */
+/* The last step of building: end tokens, hash table, special tokens. path is for messages. */
 int vocab_finish(gqa_vocab *v, const char *path, gqa_error *err);
 
 /* The id of those bytes among tokens that text can become, or -1. */

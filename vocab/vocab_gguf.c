@@ -1,5 +1,4 @@
-/* vocab_gguf.c: a vocabulary from the tokenizer.ggml.* metadata of a GGUF file, and back into
- * one. */
+/* vocab_gguf.c: vocabularies from and to the tokenizer.ggml.* metadata of GGUF files. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,8 +32,7 @@ static ptrdiff_t undo_alphabet(gqa_bytes text, char *out) {
     return n;
 }
 
-/* The bytes of every token: names of normal tokens are in the alphabet, others are bytes as they
- * are. */
+/* The bytes of every token: normal tokens' names are in the alphabet, others are as they are. */
 static int decode_names(gqa_vocab *v) {
     size_t bytes = 0;
     for (int id = 0; id < v->n; id++) bytes += v->names[id].size;
@@ -233,8 +231,7 @@ int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-/* Names, scores and types of all tokens. llama2.c's names have spaces as they are, GGUF's
- * U+2581. */
+/* Names, scores and types of all tokens. For a space llama2.c has " ", GGUF U+2581. */
 static void write_tokens(const gqa_vocab *v, gguf_writer *w) {
     size_t n = (size_t)v->n, bytes = 0;
     for (size_t id = 0; id < n; id++) bytes += 3 * v->names[id].size;

@@ -1,5 +1,4 @@
-/* vocab_llama2c.c: a vocabulary from the tokenizer.bin that llama2.c keeps beside its
- * checkpoints. */
+/* vocab_llama2c.c: vocabularies from the tokenizer.bin beside a llama2.c checkpoint. */
 #include "../base/cursor.h"
 #include "vocab.h"
 

@@ -7,8 +7,7 @@
 
 #include "model_internal.h"
 
-/* A tensor the architecture has. rows 0: a vector of cols values, copied as f32 to *vector; else a
- * matrix. */
+/* A tensor of the architecture: a matrix, or with rows 0 a vector, copied as f32. */
 typedef struct slot {
     char name[GQA_TENSOR_NAME];
     int rows, cols, optional;
@@ -98,8 +97,7 @@ static int bind_slot(gqa_model *m, const slot *s, size_t *used, gqa_error *err) 
     return 0;
 }
 
-/* Binds all slots. Called twice: to check everything and count the floats of the vectors, then to
- * copy them. */
+/* Binds all slots. Called twice: to check all and count the vectors' floats, then to copy them. */
 static int bind_slots(gqa_model *m, const float **rope_factors, size_t *used, gqa_error *err) {
     slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
     int status = 0;

@@ -1,5 +1,4 @@
-/* model_internal.h: the inside of gqa_model: the struct that the forward pass reads, and how it
- * is filled. */
+/* model_internal.h: the struct that the forward pass reads, and the functions that fill it. */
 #ifndef GQA_MODEL_INTERNAL_H
 #define GQA_MODEL_INTERNAL_H
 
@@ -46,8 +45,7 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 
 /* bind.c: finds, checks and binds all tensors of m->file, copies vectors, fills stats. */
 int gqa_model_bind(gqa_model *m, gqa_error *err);
-/* rope.c: fills rope_freq and rope_magnitude. factors [rope_dim / 2] divide the frequencies;
- * NULL: none. */
+/* rope.c: fills rope_freq, rope_magnitude. factors [rope_dim / 2] divide frequencies, or NULL. */
 int gqa_model_make_rope(gqa_model *m, const float *factors, gqa_error *err);
 /* pack.c: gives every matrix its packed form: from the file PATH.packed if there is one and it
  * belongs to this model (path NULL: none), or made on n_threads threads. */

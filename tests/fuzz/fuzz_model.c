@@ -1,5 +1,4 @@
-/* fuzz_model.c: any bytes as a GGUF or llama2.c checkpoint: refused, or opened, run and tokenized
- * without harm. */
+/* fuzz_model.c: any bytes as a GGUF or llama2.c checkpoint: refused, or opened and run. */
 #include <stdlib.h>
 #include <string.h>
 
