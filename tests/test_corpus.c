@@ -32,6 +32,18 @@ static void test_too_small(void) {
     CHECK_HAS(err.message, "299 tokens: expected 300");
 }
 
+/* A byte that is not UTF-8 does not take its neighbours along: the next word is one of its own. */
+static void test_latin_1(void) {
+    static const char text[] = "un caf\xE9 noir, un caf\xE9 noir, un caf\xE9 noir";
+    static const char noir[] = "\xE2\x96\x81noir";
+    gqa_vocab *v;
+    gqa_error err = {0};
+    int status = gqa_bpe_train(&v, text, sizeof text - 1, 300, &err);
+    if (!CHECK(status == 0, "%s", err.message)) return;
+    CHECK(gqa_vocab_find(v, noir, sizeof noir - 1) > 0, "\" noir\" is not a token");
+    gqa_vocab_free(v);
+}
+
 /* Every byte of the documents comes back, in between BOS and EOS; markers, white space at the ends
  * and empty documents do not. */
 static void test_documents(void) {
@@ -116,6 +128,7 @@ int main(int argc, char **argv) {
     test_start(argc, argv);
     TEST("merges of Sennrich et al.") test_merges();
     TEST("vocabulary too small") test_too_small();
+    TEST("Latin-1") test_latin_1();
     TEST("documents") test_documents();
     TEST("windows") test_windows();
     return test_end();

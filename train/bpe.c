@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/utf8.h"
 #include "train_internal.h"
 
 enum { N_FIXED = 259, MAX_WORD = 64 }; /* <unk> <s> </s> and 256 bytes; longer words are cut */
@@ -48,10 +49,10 @@ static int out_of_memory(learner *l) {
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
+/* A byte that is not UTF-8 is a character of its own, as for the tokenizer. */
 static size_t char_size(const char *p, size_t left) {
-    unsigned char c = (unsigned char)*p;
-    size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    return min_size(n, left);
+    int n = utf8_length(p, left);
+    return n > 0 ? (size_t)n : 1;
 }
 
 typedef enum kind { LETTER, DIGIT, SPACE, LINE_END, MARK } kind;
