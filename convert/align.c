@@ -100,9 +100,10 @@ static double gram_of(const double *R, size_t n, double *gram) {
     return worst;
 }
 
-/* Newton's iteration for the polar factor without inverses (Bjorck & Bowie 1971): X <- X (3 I -
- * X^T X) / 2. A little of the identity is added, so that directions that C says nothing about
- * stay as they are. */
+/* Newton's iteration for the polar factor without inverses (Bjorck & Bowie 1971):
+ *     X <- X (3 I - X^T X) / 2
+ * A little of the identity is added, so that directions that C says nothing about stay as they
+ * are. */
 int nearest_rotation(const double *C, size_t n, double *R, double *work) {
     double norm = 0, *gram = work, *next = work + n * n;
     for (size_t i = 0; i < n * n; i++) norm += C[i] * C[i];

@@ -1,5 +1,4 @@
-/* attention.c: grouped-query attention of whole sequences, forward and backward, as matrix
- * products.
+/* attention.c: grouped-query attention of whole sequences as matrix products, forward and backward.
  *
  * In a row of qkv the g query heads that share a KV head lie side by side, so a block of positions,
  * seen as [positions * g, head_dim], is one matrix: a product of it with K or V serves the whole
