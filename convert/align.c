@@ -304,11 +304,11 @@ static int plan_layer(head_plan *plan, projection kv[2], int kv_heads) {
 static int check_samples(const gqa_checkpoint *c, const gqa_kv_samples *s, gqa_error *err) {
     size_t n_layers = c->config.n_layers, heads = c->config.n_kv_heads;
     if (c->config.qk_norm)
-        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
-                        "%s: heads with QK norms cannot be rotated, so not aligned; pool by mean, "
-                        "renorm, first or random", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
+                             "heads with QK norms cannot be rotated, so not aligned; pool by mean, "
+                             "renorm, first or random");
     if (s && (s->n_layers != n_layers || s->kv_dim != heads * c->config.head_dim || s->n < 1))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the samples are of another model", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "the samples are of another model");
     return 0;
 }
 
@@ -333,8 +333,8 @@ int plan_heads(head_plan **out, const gqa_checkpoint *c, const gqa_convert_optio
         return 0;
     }
     plan_free(plans, n_layers);
-    if (cancelled) return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", c->path);
-    return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to align %d heads", c->path, heads);
+    if (cancelled) return gqa_fail_path(c->path, err, GQA_ERR_CANCELLED, "cancelled");
+    return gqa_fail_path(c->path, err, GQA_ERR_MEMORY, "no memory to align %d heads", heads);
 }
 
 void plan_free(head_plan *plans, int n_layers) {

@@ -10,7 +10,7 @@
 #include "convert_internal.h"
 
 static const char *const pool_names[] = {"mean", "first", "random", "renorm", "aligned"};
-enum { N_POOLS = sizeof pool_names / sizeof *pool_names };
+enum { N_POOLS = array_length(pool_names) };
 enum { CHUNK = 1 << 16 }; /* values at once, when a tensor needs no heads */
 
 int gqa_pool_from_name(const char *name) {
@@ -41,7 +41,7 @@ static tensor_kind kind_of(const char *name) {
         {".attn_k.bias", KEY}, {".attn_v.weight", VALUE}, {".attn_v.bias", VALUE},
         {".attn_output.weight", OUTPUT},
     };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    for (size_t i = 0; i < array_length(kinds); i++) {
         size_t n = strlen(name), m = strlen(kinds[i].ending);
         if (n >= m && !strcmp(name + n - m, kinds[i].ending)) return kinds[i].kind;
     }
@@ -92,7 +92,7 @@ static int is_replaced(const job *j, const gguf_entry *e, const char *kv_key) {
         kv_key, "general.alignment", "gqa.convert.command", "gqa.convert.pool",
         "gqa.convert.kv_heads_before", j->o->type >= 0 ? "general.file_type" : kv_key,
     };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    for (size_t i = 0; i < array_length(keys); i++) {
         size_t n = strlen(keys[i]);
         if (e->key.size == n && !memcmp(e->key.data, keys[i], n)) return 1;
     }
@@ -139,7 +139,7 @@ static int report(job *j, uint64_t bytes, gqa_error *err) {
     if (!j->o->on_progress) return 0;
     double start = j->plans ? 0.5 : 0, share = (double)j->done / (double)j->bytes;
     if (!j->o->on_progress(j->o->user, start + (1 - start) * share)) return 0;
-    return gqa_fail(err, GQA_ERR_CANCELLED, "%s: cancelled", j->c->path);
+    return gqa_fail_path(j->c->path, err, GQA_ERR_CANCELLED, "cancelled");
 }
 
 /* buf: as large as the values. */
@@ -153,7 +153,7 @@ static int alloc_values(job *j, const gqa_tensor *t, size_t n, float *buffers[2]
     buffers[0] = malloc(sizeof(float) * n);
     buffers[1] = malloc(sizeof(float) * n);
     if (buffers[0] && buffers[1]) return 0;
-    return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory to convert %s", j->c->path, t->name);
+    return gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert %s", t->name);
 }
 
 /* Another type only: in chunks of whole blocks. */
@@ -218,13 +218,13 @@ static int put_tensors(job *j, gqa_error *err) {
 static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_options *o,
                                  gqa_error *err) {
     if (c->n_tensors == 0)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: no weights to convert", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no weights to convert");
     if (o->type >= 0 && !gqa_type_info_of(o->type))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d is not supported", o->type);
     if (o->kv_heads < 0 || (o->kv_heads && c->config.n_kv_heads % o->kv_heads))
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "%s: %d KV heads cannot become %d: expected a divisor", c->path,
-                        c->config.n_kv_heads, o->kv_heads);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                             "%d KV heads cannot become %d: expected a divisor",
+                             c->config.n_kv_heads, o->kv_heads);
     return 0;
 }
 

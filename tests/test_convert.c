@@ -381,7 +381,7 @@ static void test_types(void) {
         {GQA_TYPE_Q4_K, 0.5},
     };
     image m = random_model("llama", 4, 4, 24);
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    for (size_t i = 0; i < array_length(types); i++) {
         gqa_convert_options o = {.type = types[i].type};
         double d = change(&m, &o, 4);
         CHECK(d > 0 && d < types[i].limit, "%s: logits differ by %g", gqa_type_name(types[i].type),

@@ -238,7 +238,7 @@ static void test_adamw(const gqa_kernels *k, int n, float decay, float grad_scal
 /* Every instruction set that this machine has. */
 static void test_adamw_kernels(void) {
     static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
-    for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
+    for (size_t s = 0; s < array_length(sets); s++) {
         const gqa_kernels *k = gqa_kernels_find(sets[s]);
         char name[32];
         snprintf(name, sizeof name, "AdamW, %s", sets[s]);
@@ -353,7 +353,7 @@ static void test_schedule(void) {
         {STEPS, end, "past the last step"},
         {2 * STEPS, end, "long past it"},
     };
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+    for (size_t i = 0; i < array_length(points); i++) {
         double got = train_rate(&o, points[i].step), want = points[i].want;
         CHECK(fabs(got - want) < 1e-12, "%s: rate %.12g, expected %.12g", points[i].what, got,
               want);

@@ -98,7 +98,7 @@ static void test_fingerprint(void) {
     static const size_t places[] = {0, 1, 150, 299, 300};
     gqa_dataset d = cycle(301);
     uint64_t text = gqa_dataset_fingerprint(&d);
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    for (size_t i = 0; i < array_length(places); i++) {
         d.tokens[places[i]] ^= 1;
         CHECK(gqa_dataset_fingerprint(&d) != text, "token %zu does not count", places[i]);
         d.tokens[places[i]] ^= 1;

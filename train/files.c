@@ -25,7 +25,7 @@ static const option_field option_fields[] = {
     FLOAT_FIELD(beta2), FLOAT_FIELD(decay), FLOAT_FIELD(clip), FLOAT_FIELD(distill),
     FLOAT_FIELD(dropout),
 };
-enum { N_OPTION_FIELDS = sizeof option_fields / sizeof *option_fields };
+enum { N_OPTION_FIELDS = array_length(option_fields) };
 
 static void put_options(gguf_writer *w, const gqa_train_options *o) {
     for (int i = 0; i < N_OPTION_FIELDS; i++) {
@@ -120,8 +120,8 @@ int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type ty
     if (e) return e;
     uint8_t *buf = malloc(largest * sizeof(float));
     if (!buf)
-        return gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for a tensor of %zu values", path,
-                        largest);
+        return gqa_fail_path(path, err, GQA_ERR_MEMORY, "no memory for a tensor of %zu values",
+                             largest);
     gguf_writer *w = begin_file(t, vocab, path, err);
     if (w) {
         if (record) put_record(w, record);
@@ -159,9 +159,9 @@ static int check_options(const gqa_checkpoint *c, const gqa_train_options *now,
             different = option_fields[i].key;
     }
     if (!different) return 0;
-    return gqa_fail(err, GQA_ERR_ARGUMENT,
-                    "%s: the saved run has a different %s; it cannot be resumed with these options",
-                    c->path, different);
+    return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                         "the saved run has a different %s; these options cannot resume it",
+                         different);
 }
 
 static int same_shape(const gqa_config *a, const gqa_config *b) {
@@ -176,20 +176,20 @@ static int check_text(const gqa_checkpoint *c, uint64_t text, gqa_error *err) {
     int status = gguf_get_int(c, "gqa.train.state_version", 1, INT32_MAX, &version, err);
     if (status < 0) return status;
     if (version != STATE_VERSION)
-        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
-                        "%s: expected a saved run of version %d, got version %d%s", c->path,
-                        STATE_VERSION, version,
-                        version < STATE_VERSION ? ", which does not record its text" : "");
+        return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
+                             "expected a saved run of version %d, got version %d%s", STATE_VERSION,
+                             version,
+                             version < STATE_VERSION ? ", which does not record its text" : "");
     const gguf_entry *saved = gguf_find(c, "gqa.train.text");
     if (!saved || saved->type != GGUF_I64)
-        return gqa_fail(err, GQA_ERR_FORMAT,
-                        "%s: metadata gqa.train.text: expected an i64, got %s", c->path,
-                        saved ? "another type" : "nothing");
+        return gqa_fail_path(c->path, err, GQA_ERR_FORMAT,
+                             "metadata gqa.train.text: expected an i64, got %s",
+                             saved ? "another type" : "nothing");
     if ((uint64_t)saved->i == text) return 0;
-    return gqa_fail(err, GQA_ERR_ARGUMENT,
-                    "%s: the saved run learns from a different text: expected tokens with "
-                    "fingerprint %016llx, got %016llx", c->path, (unsigned long long)saved->i,
-                    (unsigned long long)text);
+    return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                         "the saved run learns from a different text: expected tokens with "
+                         "fingerprint %016llx, got %016llx", (unsigned long long)saved->i,
+                         (unsigned long long)text);
 }
 
 /* Whether that tensor holds a moment of every weight. */
@@ -204,11 +204,11 @@ int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, g
     int step = 0, status = gqa_train_options_read(c, &saved, err);
     if (!status) status = gguf_get_int(c, "gqa.train.step", 0, INT32_MAX, &step, err);
     if (status > 0 || (!status && (!m || !v)))
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved training run", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "not a saved training run");
     if (!status) status = check_options(c, &t->opt, &saved, err);
     if (status) return status;
     if (!same_shape(&t->net.config, &c->config) || !is_moment(t, m) || !is_moment(t, v))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the saved run has a different shape", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "the saved run has a different shape");
     status = check_text(c, text, err);
     if (!status) status = train_net_load(&t->net, c, err);
     if (status) return status;

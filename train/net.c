@@ -80,12 +80,12 @@ int train_net_load(network *net, const gqa_checkpoint *c, gqa_error *err) {
         const weight *w = &net->weights[i];
         const gqa_tensor *t = gqa_checkpoint_tensor(c, w->name);
         if (!t)
-            return gqa_fail(err, GQA_ERR_FORMAT, "%s: tensor %s is missing", c->path, w->name);
+            return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "tensor %s is missing", w->name);
         unsigned long long cols = t->dims[0], rows = t->n_dims > 1 ? t->dims[1] : 1;
         if (cols != (unsigned)w->cols || rows != (unsigned)w->rows)
-            return gqa_fail(err, GQA_ERR_FORMAT,
-                            "%s: tensor %s: expected [%d, %d], got [%llu, %llu]", c->path, w->name,
-                            w->rows, w->cols, rows, cols);
+            return gqa_fail_path(c->path, err, GQA_ERR_FORMAT,
+                                 "tensor %s: expected [%d, %d], got [%llu, %llu]", w->name, w->rows,
+                                 w->cols, rows, cols);
         gqa_dequantize(t->type, t->data, net->params + w->offset, w->count);
     }
     return 0;

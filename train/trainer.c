@@ -49,7 +49,7 @@ static const struct setting {
 };
 
 static int complete_settings(gqa_train_options *o, gqa_error *err) {
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+    for (size_t i = 0; i < array_length(settings); i++) {
         const struct setting *s = &settings[i];
         float *value = (float *)(void *)((char *)o + s->offset);
         if (*value == 0) *value = s->fallback;
@@ -161,17 +161,18 @@ gqa_trainer *gqa_trainer_from(const gqa_checkpoint *c, const gqa_train_options *
 int gqa_trainer_set_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err) {
     gqa_config config = c->config;
     if (t->has_teacher || t->opt.distill <= 0)
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "%s: a teacher needs distill > 0 and can be set once", c->path);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                             "a teacher needs distill > 0 and can be set once");
     if (config.vocab_size != t->net.config.vocab_size)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: the teacher has %d tokens, the student %d",
-                        c->path, config.vocab_size, t->net.config.vocab_size);
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                             "the teacher has %d tokens, the student %d", config.vocab_size,
+                             t->net.config.vocab_size);
     int e = complete_config(&config, err);
     if (!e) e = train_net_init(&t->teacher, &config, &t->opt, 0, err);
     if (!e) e = train_net_load(&t->teacher, c, err);
     size_t scratch = e ? 0 : train_attention_scratch(&t->teacher);
     if (scratch > t->scratch_bytes && alloc_scratch(t, scratch))
-        e = gqa_fail(err, GQA_ERR_MEMORY, "%s: no memory for a teacher", c->path);
+        e = gqa_fail_path(c->path, err, GQA_ERR_MEMORY, "no memory for a teacher");
     if (e) train_net_free(&t->teacher);
     else t->has_teacher = 1;
     return e;
