@@ -1,219 +1,421 @@
-/* test_kernels.c: packing, matrix products and attention of every instruction set that this CPU has, against plain double
- * loops over dequantised numbers. */
+/* test_kernels.c: packing, matrix products, attention and the small operations of every instruction
+ * set that this CPU has, against plain double loops over dequantised numbers. */
+#define _POSIX_C_SOURCE 200809L
 #include "test.h"
 
 #include "../kernels/kernels.h"
 #include "unpack.h"
 
-static const int types[] = {GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K};
-enum { N_TYPES = sizeof types / sizeof types[0] };
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static const int types[] = {
+    GQA_TYPE_F32,  GQA_TYPE_F16,  GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0,
+    GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K,
+};
 static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
 
-static void *room(size_t n) { return aligned_alloc(64, (n + 127) & ~(size_t)63); }
+/* ---- memory of a case: 64-byte aligned, of exactly that size, freed together ---------------- */
 
-/* Blocks of random bytes with tame scales: every code and every scale bit occurs. */
+static struct {
+    void *blocks[32];
+    int n;
+} memory;
+
+static void *new_bytes(size_t n) {
+    void *p = NULL;
+    if (memory.n == COUNT(memory.blocks) || posix_memalign(&p, 64, n)) abort();
+    memset(p, 0xff, n); /* NaN: what an earlier use may leave */
+    return memory.blocks[memory.n++] = p;
+}
+static float *new_floats(size_t n) { return new_bytes(n * sizeof(float)); }
+static void free_all(void) {
+    while (memory.n) free(memory.blocks[--memory.n]);
+}
+
+static float *random_floats(size_t n, float size, uint64_t *seed) {
+    float *x = new_floats(n);
+    for (size_t i = 0; i < n; i++) x[i] = size * test_random(seed);
+    return x;
+}
+
+/* ---- packing -------------------------------------------------------------------------------- */
+
+/* Blocks of random bytes with moderate scales: every code and every scale bit occurs. */
 static void random_blocks(int type, uint8_t *raw, size_t bytes, uint64_t *seed) {
-    const gqa_type_info *t = gqa_type_info_of(type);
+    const size_t step = (size_t)gqa_type_info_of(type)->bytes;
     for (size_t i = 0; i < bytes; i++) raw[i] = (uint8_t)test_random_bits(seed);
-    for (size_t b = 0; b + (size_t)t->bytes <= bytes; b += (size_t)t->bytes) {
-        uint16_t h = gqa_f32_to_f16(test_random(seed) * 0.1f), m = gqa_f32_to_f16(test_random(seed) * 0.1f);
+    for (size_t b = 0; b + step <= bytes; b += step) {
+        uint16_t d = gqa_f32_to_f16(test_random(seed) * 0.1f);
+        uint16_t dmin = gqa_f32_to_f16(test_random(seed) * 0.1f);
         float f = test_random(seed);
+        uint16_t bf16 = gqa_f32_to_bf16(f);
         if (type == GQA_TYPE_F32) memcpy(raw + b, &f, 4);
-        else if (type == GQA_TYPE_BF16) h = gqa_f32_to_bf16(f), memcpy(raw + b, &h, 2);
-        else memcpy(raw + b + (type == GQA_TYPE_Q6_K ? 208 : 0), &h, 2);
-        if (type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K) memcpy(raw + b + 2, &m, 2);
+        else if (type == GQA_TYPE_BF16) memcpy(raw + b, &bf16, 2);
+        else memcpy(raw + b + (type == GQA_TYPE_Q6_K ? 208 : 0), &d, 2);
+        if (type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K) memcpy(raw + b + 2, &dmin, 2);
     }
 }
 
-typedef struct matrix { gqa_matrix m; uint8_t *raw, *packed; float *w; } matrix;
+typedef struct matrix {
+    gqa_matrix m;
+    size_t bytes;    /* of m.raw */
+    float *values;   /* [rows][cols] */
+} matrix;
 
 static matrix make_matrix(int type, int rows, int cols, uint64_t *seed) {
-    size_t bytes = (size_t)gqa_type_bytes(type, (uint64_t)rows * (uint64_t)cols), panel = gqa_panel_bytes(type, cols);
-    matrix a = {.raw = room(bytes), .w = room(sizeof(float) * (size_t)(rows * cols))};
-    random_blocks(type, a.raw, bytes, seed);
-    gqa_dequantize(type, a.raw, a.w, (size_t)(rows * cols));
-    a.m = (gqa_matrix){type, rows, cols, a.raw, NULL, panel};
-    a.packed = room(panel * (size_t)gqa_matrix_panels(&a.m));
-    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) gqa_pack_panel(&a.m, p, a.packed + (size_t)p * panel);
-    a.m.packed = a.packed;
+    const size_t n = (size_t)rows * (size_t)cols, panel_bytes = gqa_panel_bytes(type, cols);
+    matrix a = {.bytes = (size_t)gqa_type_bytes(type, n), .values = new_floats(n)};
+    uint8_t *raw = new_bytes(a.bytes);
+    random_blocks(type, raw, a.bytes, seed);
+    gqa_dequantize(type, raw, a.values, n);
+    a.m = (gqa_matrix){
+        .type = type, .rows = rows, .cols = cols, .raw = raw, .panel_bytes = panel_bytes};
+    const int panels = gqa_matrix_panels(&a.m);
+    uint8_t *packed = new_bytes(panel_bytes * (size_t)panels);
+    for (int p = 0; p < panels; p++) gqa_pack_panel(&a.m, p, packed + (size_t)p * panel_bytes);
+    a.m.packed = packed;
     return a;
 }
 
-static void free_matrix(matrix *a) { free(a->raw); free(a->packed); free(a->w); }
-
-static void test_round_trip(int type, int rows, int cols, uint64_t *seed) {
-    matrix a = make_matrix(type, rows, cols, seed);
-    size_t row = (size_t)gqa_type_bytes(type, (uint64_t)cols), bytes = row * (size_t)rows;
-    uint8_t *back = room(bytes);
-    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) unpack_panel(&a.m, p, a.packed + (size_t)p * a.m.panel_bytes, back + row * 16 * (size_t)p);
-    CHECK(!memcmp(back, a.raw, bytes), "%s [%d, %d]", gqa_type_name(type), rows, cols);
-    free(back);
-    free_matrix(&a);
+static void check_round_trip(int type, int rows, int cols) {
+    uint64_t seed = 1;
+    matrix a = make_matrix(type, rows, cols, &seed);
+    const size_t panel_raw = a.bytes / (size_t)rows * GQA_PANEL;
+    uint8_t *back = new_bytes(a.bytes);
+    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) {
+        const uint8_t *panel = a.m.packed + (size_t)p * a.m.panel_bytes;
+        unpack_panel(&a.m, p, panel, back + (size_t)p * panel_raw);
+    }
+    CHECK(!memcmp(back, a.m.raw, a.bytes), "%s [%d, %d]", gqa_type_name(type), rows, cols);
+    free_all();
 }
 
-/* Largest error of y against doubles, relative to the size of the sums. xs: activations as the kernel sees them. */
-static void test_product(const gqa_kernels *k, int type, int rows, int cols, int n, int extreme, uint64_t *seed) {
-    matrix a = make_matrix(type, rows, cols, seed);
-    float *x = room(sizeof(float) * (size_t)(n * cols)), *y = room(sizeof(float) * (size_t)(n * rows)), *raw_y = room(sizeof(float) * (size_t)(n * rows));
-    void *acts = room(gqa_acts_bytes(cols, n)), *scratch = room(gqa_matmul_scratch(cols));
-    gqa_acts q;
-    for (int i = 0; i < n * cols; i++) x[i] = extreme == 3 && i % cols < 32 ? 1e-37f * (float)(i % 3) : extreme == 1 ? (i & 1 ? -3.0f : 3.0f) : extreme == 2 ? (i % cols == i / cols * 7 % cols ? 1.0f : 0.0f) : test_random(seed);
-    gqa_acts_init(&q, acts, cols, n);
-    q.x = x, q.ldx = (size_t)cols;
-    if (gqa_type_wants_q8(type)) k->quantize_acts(&q, 0, n, 0, cols);
-    for (int u = 0; u < gqa_matmul_units(&a.m); u++) k->matmul_unit(&a.m, &q, n, y, (size_t)rows, u, scratch);
-    a.m.packed = NULL;
-    for (int u = 0; u < gqa_matmul_units(&a.m); u++) k->matmul_unit(&a.m, &q, n, raw_y, (size_t)rows, u, scratch);
-    CHECK(!memcmp(y, raw_y, sizeof(float) * (size_t)(n * rows)), "%s: packed and raw differ", gqa_type_name(type));
+/* ---- matrix products ------------------------------------------------------------------------ */
+
+typedef enum input { RANDOM, ALTERNATING, ONE_HOT, TINY_BLOCK, N_INPUTS } input;
+static const char *const input_names[] = {"random", "alternating", "one-hot", "tiny block"};
+
+typedef struct product {
+    int type, rows, cols, n;   /* n columns of x */
+    input input;
+} product;
+
+static float *make_input(const product *p, uint64_t *seed) {
+    const int n = p->n, cols = p->cols;
+    float *x = random_floats((size_t)(n * cols), 1, seed);
+    for (int i = 0; i < n * cols; i++) {
+        if (p->input == ALTERNATING) x[i] = i & 1 ? -3.0f : 3.0f;
+        if (p->input == ONE_HOT) x[i] = i % cols == i / cols * 7 % cols;
+        if (p->input == TINY_BLOCK && i % cols < 32) x[i] = 1e-37f * (float)(i % 3);
+    }
+    return x;
+}
+
+/* Largest error of y [n, rows] against doubles, relative to the size of the sums, with the
+ * activations as the kernel sees them. */
+static double product_error(const product *p, const float *w, const gqa_acts *a, const float *y) {
+    const int wants_q8 = gqa_type_wants_q8(p->type);
     double worst = 0;
-    for (int i = 0; i < n; i++)
-        for (int r = 0; r < rows; r++) {
+    for (int i = 0; i < p->n; i++) {
+        const int8_t *q = a->q + (size_t)i * a->kpad;
+        const float *d = a->d + (size_t)i * a->kpad / 32, *x = a->x + i * p->cols;
+        for (int r = 0; r < p->rows; r++) {
             double sum = 0, size = 1e-30;
-            for (int c = 0; c < cols; c++) {
-                double xs = gqa_type_wants_q8(type) ? (double)q.q[i * q.kpad + c] * (double)q.d[i * (q.kpad / 32) + c / 32] : (double)x[i * cols + c];
-                double t = (double)a.w[r * cols + c] * xs;
-                sum += t, size += t * t;
+            for (int c = 0; c < p->cols; c++) {
+                double xc = wants_q8 ? (double)q[c] * (double)d[c / 32] : (double)x[c];
+                double term = (double)w[r * p->cols + c] * xc;
+                sum += term;
+                size += term * term;
             }
-            double error = fabs(sum - (double)y[i * rows + r]) / sqrt(size);
-            if (!(error <= worst)) worst = error;
+            double error = fabs(sum - (double)y[i * p->rows + r]) / sqrt(size);
+            worst = test_worse(worst, error);
         }
-    CHECK(worst < 2e-5, "%s %s [%d, %d] x %d, case %d: error %g", k->name, gqa_type_name(type), rows, cols, n, extreme, worst);
-    free(x); free(y); free(raw_y); free(acts); free(scratch);
-    free_matrix(&a);
+    }
+    return worst;
 }
 
-static void test_products(const gqa_kernels *k, uint64_t *seed) {
+static void check_product(const gqa_kernels *k, product p) {
+    uint64_t seed = 1;
+    matrix a = make_matrix(p.type, p.rows, p.cols, &seed);
+    const size_t size = (size_t)(p.n * p.rows), ldy = (size_t)p.rows;
+    float *y = new_floats(size), *y_raw = new_floats(size);
+    void *scratch = new_bytes(gqa_matmul_scratch(p.cols));
+    gqa_acts acts;
+    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(p.cols, p.n)), p.cols, p.n);
+    acts.x = make_input(&p, &seed);
+    acts.ldx = (size_t)p.cols;
+    if (gqa_type_wants_q8(p.type)) k->quantize_acts(&acts, 0, p.n, 0, p.cols);
+    for (int u = 0; u < gqa_matmul_units(&a.m); u++)
+        k->matmul_unit(&a.m, &acts, p.n, y, ldy, u, scratch);
+    a.m.packed = NULL;
+    for (int u = 0; u < gqa_matmul_units(&a.m); u++)
+        k->matmul_unit(&a.m, &acts, p.n, y_raw, ldy, u, scratch);
+    CHECK(!memcmp(y, y_raw, sizeof(float) * size), "packed and raw differ: [%d, %d] x %d", p.rows,
+          p.cols, p.n);
+    double error = product_error(&p, a.values, &acts, y);
+    CHECK(error < 2e-5, "[%d, %d] x %d, %s: error %g", p.rows, p.cols, p.n, input_names[p.input],
+          error);
+    free_all();
+}
+
+static void check_products(const gqa_kernels *k, int type) {
     static const int ns[] = {1, 2, 3, 4, 5, 6, 7, 13}, rows[] = {1, 15, 16, 17, 64, 65, 130};
-    for (int t = 0; t < N_TYPES; t++) {
-        int block = gqa_type_info_of(types[t])->block, cols[3] = {block == 1 ? 7 : block, block == 1 ? 33 : 2 * block + (block == 32 ? 224 : 0), block == 1 ? 300 : 3 * block};
-        for (int n = 0; n < 8; n++) test_product(k, types[t], rows[n % 7], cols[n % 3], ns[n], 0, seed);
-        for (int r = 0; r < 7; r++) test_product(k, types[t], rows[r], cols[2], r % 2 ? 1 : 9, 0, seed);
-        test_product(k, types[t], 33, block == 1 ? 1030 : 2304, 13, 0, seed); /* more than is unpacked at a time */
-        for (int extreme = 1; extreme <= 3; extreme++) test_product(k, types[t], 33, cols[1], 1, extreme, seed), test_product(k, types[t], 33, cols[1], 7, extreme, seed);
+    static const int cols_of_1[] = {7, 33, 300}, cols_of_32[] = {32, 288, 96};
+    static const int cols_of_256[] = {256, 512, 768};
+    const int block = gqa_type_info_of(type)->block;
+    const int *cols = block == 1 ? cols_of_1 : block == 32 ? cols_of_32 : cols_of_256;
+    for (size_t i = 0; i < COUNT(ns); i++)
+        check_product(k, (product){type, rows[i % COUNT(rows)], cols[i % 3], ns[i], RANDOM});
+    for (size_t i = 0; i < COUNT(rows); i++)
+        check_product(k, (product){type, rows[i], cols[2], i % 2 ? 1 : 9, RANDOM});
+    /* more columns than are unpacked at a time */
+    check_product(k, (product){type, 33, block == 1 ? 1030 : 2304, 13, RANDOM});
+    for (int in = ALTERNATING; in < N_INPUTS; in++) {
+        check_product(k, (product){type, 33, cols[1], 1, (input)in});
+        check_product(k, (product){type, 33, cols[1], 7, (input)in});
     }
 }
 
-/* One KV head's attention of one query in doubles over the vectors as the cache holds them (tolerance covers its rounding). */
-static void reference_attention(const float *q, const float *k, const float *v, int d, int t0, int t1, double *out) {
-    double top = -1e300, sum = 0, *p = malloc(sizeof *p * (size_t)t1);
+/* ---- attention ------------------------------------------------------------------------------ */
+
+typedef enum keys { PLAIN_KEYS, RISING_KEYS, ONE_HUGE_KEY, EQUAL_KEYS } keys;
+
+/* n positions; decoding of the last in splits of `split` positions, prefill of the last n_q. */
+typedef struct attention {
+    int type, n, group, d, window, split;
+    keys keys;
+    int n_q;
+} attention;
+
+enum { KV_HEADS = 2, TESTED_HEAD = 1 };
+
+static float key(const attention *a, int t, uint64_t *seed) {
+    float x = test_random(seed);
+    switch (a->keys) {
+    case RISING_KEYS: return x + (float)t * 0.01f;
+    case ONE_HUGE_KEY: return t == a->n / 2 ? 30 * x : x;
+    case EQUAL_KEYS: return 0.25f;
+    default: return x;
+    }
+}
+
+/* A cache of both heads; k and v [n][d] are the tested head's. */
+static gqa_kv make_cache(const gqa_kernels *kernels, const attention *a, float *k, float *v,
+                         uint64_t *seed) {
+    const int positions = a->window ? a->window + 64 : a->n;
+    const int n_tiles = (positions + GQA_KV_TILE - 1) / GQA_KV_TILE;
+    gqa_kv kv = {.type = a->type, .n_kv_heads = KV_HEADS, .head_dim = a->d, .n_tiles = n_tiles};
+    kv.k_tile_bytes = gqa_kv_k_tile_bytes(a->type, a->d);
+    kv.v_tile_bytes = gqa_kv_v_tile_bytes(a->type, a->d);
+    kv.k = new_bytes((size_t)(n_tiles * KV_HEADS) * kv.k_tile_bytes);
+    kv.v = new_bytes((size_t)(n_tiles * KV_HEADS) * kv.v_tile_bytes);
+    for (int head = 0; head < KV_HEADS; head++)
+        for (int t = 0; t < a->n; t++) {
+            float *kt = k + t * a->d, *vt = v + t * a->d; /* the tested head's overwrite these */
+            for (int i = 0; i < a->d; i++) {
+                kt[i] = key(a, t, seed);
+                vt[i] = test_random(seed);
+            }
+            kernels->kv_append(&kv, head, t, kt, vt);
+        }
+    return kv;
+}
+
+/* Attention of one query over positions t0..t1-1, in doubles over the vectors before rounding. */
+static void reference_attention(const attention *a, const float *q, const float *k, const float *v,
+                                int t0, int t1, double *out) {
+    const int d = a->d;
+    double max = -1e300, sum = 0, *p = new_bytes(sizeof *p * (size_t)t1);
     for (int t = t0; t < t1; t++) {
         p[t] = 0;
         for (int i = 0; i < d; i++) p[t] += (double)q[i] * (double)k[t * d + i];
         p[t] /= sqrt((double)d);
-        if (p[t] > top) top = p[t];
+        if (p[t] > max) max = p[t];
     }
     for (int i = 0; i < d; i++) out[i] = 0;
     for (int t = t0; t < t1; t++) {
-        double e = exp(p[t] - top);
+        double e = exp(p[t] - max);
         sum += e;
         for (int i = 0; i < d; i++) out[i] += e * (double)v[t * d + i];
     }
     for (int i = 0; i < d; i++) out[i] /= sum;
-    free(p);
+    free(memory.blocks[--memory.n]);
 }
 
-enum { PLAIN, RISING, HUGE_ONE, EQUAL };
-
-/* n positions appended, then decode (split in pieces) and prefill of the last n_q positions, with a window or none. */
-static void test_attention(const gqa_kernels *kernels, int type, int n, int group, int d, int window, int split, int kind, uint64_t *seed) {
-    enum { HEADS = 2 };
-    int ring = window ? window + 32 : n, n_q = n < 11 ? n : 11;
-    gqa_kv kv = {type, HEADS, d, (ring + GQA_KV_TILE - 1) / GQA_KV_TILE + (window ? 1 : 0), gqa_kv_k_tile_bytes(type, d), gqa_kv_v_tile_bytes(type, d), NULL, NULL};
-    size_t tiles = (size_t)kv.n_tiles * HEADS, row = (size_t)(group * d);
-    kv.k = room(tiles * kv.k_tile_bytes), kv.v = room(tiles * kv.v_tile_bytes);
-    memset(kv.k, 0xff, tiles * kv.k_tile_bytes), memset(kv.v, 0xff, tiles * kv.v_tile_bytes); /* no numbers: what an earlier use may leave */
-    float *k = room(sizeof(float) * (size_t)(n * d)), *v = room(sizeof(float) * (size_t)(n * d)), *q = room(sizeof(float) * row * (size_t)n_q);
-    float *out = room(sizeof(float) * row * (size_t)n_q), *parts = room(sizeof(float) * gqa_partial_floats(group, d) * (size_t)(n / split + 2)), *merged = room(sizeof(float) * row);
-    void *scratch = room(gqa_attention_scratch(group, d));
-    double *want = malloc(sizeof *want * (size_t)d), worst = 0;
-    for (int h = 0; h < HEADS; h++)
-        for (int t = 0; t < n; t++) {
-            for (int i = 0; i < d; i++) {
-                float kk = kind == EQUAL ? 0.25f : test_random(seed) * (kind == HUGE_ONE && t == n / 2 ? 30.0f : 1.0f) + (kind == RISING ? (float)t * 0.01f : 0), vv = test_random(seed);
-                if (h == 1) k[t * d + i] = kk, v[t * d + i] = vv;  /* head 1 is tested; head 0 holds other data */
-                else merged[0] = kk;
-            }
-            float other[256], *ko = h == 1 ? k + t * d : other, *vo = h == 1 ? v + t * d : other;
-            for (int i = 0; i < d && h == 0; i++) other[i] = test_random(seed);
-            kernels->kv_append(&kv, h, t, ko, vo);
-        }
-    for (size_t i = 0; i < row * (size_t)n_q; i++) q[i] = test_random(seed) * 2;
-    float scale = 1 / sqrtf((float)d);
-    kernels->attend_prefill(&kv, 1, q, row, group, scale, n - n_q, n_q, window, out, row, scratch);
-    double tolerance = type == GQA_TYPE_F32 ? 2e-5 : type == GQA_TYPE_F16 ? 2e-3 : type == GQA_TYPE_BF16 ? 1.5e-2 : type == GQA_TYPE_Q8_0 ? 1.5e-2 : 0.25;
-    if (kind == HUGE_ONE || kind == RISING) tolerance *= 20;  /* errors of K grow with its size */
-    for (int j = 0; j < n_q; j++)
-        for (int g = 0; g < group; g++) {
-            int t1 = n - n_q + j + 1, t0 = window && t1 > window ? t1 - window : 0;
-            reference_attention(q + (size_t)j * row + (size_t)(g * d), k, v, d, t0, t1, want);
-            for (int i = 0; i < d; i++) worst = test_worse(worst, fabs(want[i] - (double)out[(size_t)j * row + (size_t)(g * d + i)]));
-        }
-    CHECK(worst < tolerance, "%s prefill %s n %d group %d d %d window %d kind %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, kind, worst);
-    int t0 = window && n > window ? n - window : 0, n_parts = 0;
-    for (int t = t0; t < n; t += split, n_parts++)
-        kernels->attend_decode(&kv, 1, q + (size_t)(n_q - 1) * row, group, scale, t, t + split < n ? t + split : n, parts + (size_t)n_parts * gqa_partial_floats(group, d), scratch);
-    kernels->combine_splits(parts, n_parts, group, d, merged, (size_t)d);
-    worst = 0;
-    for (size_t i = 0; i < row; i++) worst = test_worse(worst, fabs((double)merged[i] - (double)out[(size_t)(n_q - 1) * row + i]));
-    CHECK(worst < 1e-5, "%s decode against prefill, %s n %d group %d d %d window %d split %d: %g", kernels->name, gqa_type_name(type), n, group, d, window, split, worst);
-    free(kv.k); free(kv.v); free(k); free(v); free(q); free(out); free(parts); free(merged); free(scratch); free(want);
-}
-
-static void test_attentions(const gqa_kernels *k, uint64_t *seed) {
-    static const int kvs[] = {GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0}, ns[] = {1, 15, 16, 31, 32, 33, 65, 511, 513};
-    static const int groups[] = {1, 2, 3, 7, 8, 16}, dims[] = {64, 32, 96, 128, 256};
-    for (int t = 0; t < 5; t++) {
-        for (int i = 0; i < 9; i++) test_attention(k, kvs[t], ns[i], groups[i % 6], dims[i % 5], 0, i % 2 ? 512 : 7 + i, PLAIN, seed);
-        for (int i = 0; i < 6; i++) test_attention(k, kvs[t], 100, groups[i], 64, 40 + i, 16, PLAIN, seed);
-        for (int kind = RISING; kind <= EQUAL; kind++) test_attention(k, kvs[t], 90, 4, 64, 0, 32, kind, seed);
+/* What rounding of K and V may cost: errors of K grow with its size. */
+static double tolerance(const attention *a) {
+    const double more = a->keys == ONE_HUGE_KEY || a->keys == RISING_KEYS ? 20 : 1;
+    switch (a->type) {
+    case GQA_TYPE_F32: return 2e-5 * more;
+    case GQA_TYPE_F16: return 2e-3 * more;
+    case GQA_TYPE_Q4_0: return 0.25 * more;
+    default: return 1.5e-2 * more;
     }
-    for (int t = 0; t < 3; t++) test_attention(k, kvs[t], 70, 2, 8, 0, 32, PLAIN, seed), test_attention(k, kvs[t], 70, 3, 80, 33, 32, PLAIN, seed), test_attention(k, kvs[t], 40, 3, 10, 0, 32, PLAIN, seed);
 }
 
-static void test_ops(const gqa_kernels *k) {
+static int first_seen(const attention *a, int t1) {
+    return a->window && t1 > a->window ? t1 - a->window : 0;
+}
+
+static double prefill_error(const attention *a, const float *q, const float *k, const float *v,
+                            const float *out) {
+    double worst = 0, *want = new_bytes(sizeof *want * (size_t)a->d);
+    for (int j = 0; j < a->n_q * a->group; j++, q += a->d, out += a->d) {
+        int t1 = a->n - a->n_q + j / a->group + 1;
+        reference_attention(a, q, k, v, first_seen(a, t1), t1, want);
+        for (int i = 0; i < a->d; i++) worst = test_worse(worst, fabs(want[i] - (double)out[i]));
+    }
+    return worst;
+}
+
+static void decode_last(const gqa_kernels *kernels, const attention *a, const gqa_kv *kv,
+                        const float *q, void *scratch, float *out) {
+    const size_t step = gqa_partial_floats(a->group, a->d);
+    const float scale = 1 / sqrtf((float)a->d);
+    float *partials = new_floats(step * (size_t)(a->n / a->split + 2));
+    int n = 0;
+    for (int t = first_seen(a, a->n); t < a->n; t += a->split, n++) {
+        int t1 = t + a->split < a->n ? t + a->split : a->n;
+        kernels->attend_decode(kv, TESTED_HEAD, q, a->group, scale, t, t1,
+                               partials + (size_t)n * step, scratch);
+    }
+    kernels->combine_splits(partials, n, a->group, a->d, out, (size_t)a->d);
+}
+
+static void check_attention(const gqa_kernels *kernels, attention a) {
+    uint64_t seed = 1;
+    a.n_q = a.n < 11 ? a.n : 11;
+    const size_t row = (size_t)(a.group * a.d), size = (size_t)(a.n * a.d);
+    float *k = new_floats(size), *v = new_floats(size), *out = new_floats(row * (size_t)a.n_q);
+    gqa_kv kv = make_cache(kernels, &a, k, v, &seed);
+    float *q = random_floats(row * (size_t)a.n_q, 2, &seed), *decoded = new_floats(row);
+    void *scratch = new_bytes(gqa_attention_scratch(a.group, a.d));
+    char what[100];
+    snprintf(what, sizeof what, "n %d, group %d, d %d, window %d, split %d, keys %d", a.n, a.group,
+             a.d, a.window, a.split, a.keys);
+
+    kernels->attend_prefill(&kv, TESTED_HEAD, q, row, a.group, 1 / sqrtf((float)a.d), a.n - a.n_q,
+                            a.n_q, a.window, out, row, scratch);
+    double error = prefill_error(&a, q, k, v, out);
+    CHECK(error < tolerance(&a), "prefill, %s: error %g", what, error);
+
+    size_t last = (size_t)(a.n_q - 1) * row;
+    decode_last(kernels, &a, &kv, q + last, scratch, decoded);
+    error = 0;
+    for (size_t i = 0; i < row; i++)
+        error = test_worse(error, fabs((double)decoded[i] - (double)out[last + i]));
+    CHECK(error < 1e-5, "decoding against prefill, %s: %g", what, error);
+    free_all();
+}
+
+static void check_attentions(const gqa_kernels *k, int type) {
+    static const int ns[] = {1, 15, 16, 31, 32, 33, 65, 511, 513};
+    static const int groups[] = {1, 2, 3, 7, 8, 16}, dims[] = {64, 32, 96, 128, 256};
+    for (int i = 0; i < (int)COUNT(ns); i++)
+        check_attention(k, (attention){.type = type, .n = ns[i], .group = groups[i % 6],
+                                       .d = dims[i % 5], .split = i % 2 ? 512 : 7 + i});
+    for (int i = 0; i < (int)COUNT(groups); i++)
+        check_attention(k, (attention){.type = type, .n = 100, .group = groups[i], .d = 64,
+                                       .window = 40 + i, .split = 16});
+    for (int kind = RISING_KEYS; kind <= EQUAL_KEYS; kind++)
+        check_attention(k, (attention){.type = type, .n = 90, .group = 4, .d = 64, .split = 32,
+                                       .keys = (keys)kind});
+    if (gqa_type_info_of(type)->block > 1) return;
+    /* head sizes that are no multiple of 32 */
+    check_attention(k, (attention){.type = type, .n = 70, .group = 2, .d = 8, .split = 32});
+    check_attention(k, (attention){.type = type, .n = 40, .group = 3, .d = 10, .split = 32});
+    check_attention(k, (attention){.type = type, .n = 70, .group = 3, .d = 80, .window = 33,
+                                   .split = 32});
+}
+
+/* ---- small operations ----------------------------------------------------------------------- */
+
+static void check_rmsnorm(const gqa_kernels *k) {
     uint64_t seed = 3;
-    float x[100], w[100], y[100], g[37], u[37];
-    for (int i = 0; i < 100; i++) x[i] = test_random(&seed) * 3, w[i] = test_random(&seed);
+    const float *x = random_floats(100, 3, &seed), *w = random_floats(100, 1, &seed);
+    float *y = new_floats(100);
     for (int n = 1; n <= 100; n += 9) {
         double sum = 0, worst = 0;
         for (int i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
         k->rmsnorm(y, x, w, n, 1e-5f);
-        for (int i = 0; i < n; i++) worst = test_worse(worst, fabs((double)y[i] - (double)x[i] * (double)w[i] / sqrt(sum / n + 1e-5)));
-        CHECK(worst < 2e-6, "%s rmsnorm %d: %g", k->name, n, worst);
-    }
-    double worst = 0;
-    for (int step = 0; step < 200000; step += 37) {
-        for (int i = 0; i < 37; i++) g[i] = (float)(step + i - 100000) * 0.0009f, u[i] = 1;
-        k->swiglu(g, g, u, 37);
-        for (int i = 0; i < 37; i++) {
-            double z = (double)((float)(step + i - 100000) * 0.0009f), want = z / (1 + exp(-z));
-            worst = test_worse(worst, fabs((double)g[i] - want) / (fabs(want) + 1e-30 > 1e-30 && z > -80 ? fabs(want) + 1e-30 : 1));
+        for (int i = 0; i < n; i++) {
+            double want = (double)x[i] * (double)w[i] / sqrt(sum / n + 1e-5);
+            worst = test_worse(worst, fabs((double)y[i] - want));
         }
+        CHECK(worst < 2e-6, "%d values: %g", n, worst);
     }
-    CHECK(worst < 5e-7, "%s swiglu: relative error %g", k->name, worst);
-    float extreme[8] = {1e4f, -1e4f, 0, 88, -88, 3e38f, -3e38f, 1}, ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
-    k->swiglu(extreme, extreme, ones, 8);
-    CHECK(extreme[0] == 1e4f && fabsf(extreme[1]) < 1e-30f && extreme[2] == 0 && isfinite(extreme[5]), "%s: %g %g", k->name, (double)extreme[0], (double)extreme[1]);
-    float head[8] = {1, 2, 3, 4, 5, 6, 7, 8}, cs[8] = {0.6f, 1, 0, -1, 0.8f, 0, 1, 0};
-    k->rope(head, cs, 8, 0);
-    CHECK(fabsf(head[0] - (0.6f - 1.6f)) < 1e-6f && fabsf(head[1] - (0.8f + 1.2f)) < 1e-6f && head[2] == 3 && head[4] == -6 && head[5] == 5, "adjacent pairs");
-    float other[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    k->rope(other, cs, 8, 1);
-    CHECK(fabsf(other[0] - (0.6f - 4.0f)) < 1e-6f && fabsf(other[4] - (0.8f + 3.0f)) < 1e-6f && other[1] == 2 && other[2] == -7 && other[6] == 3, "half-split pairs");
+    free_all();
 }
 
-int main(void) {
-    uint64_t seed = 1;
-    for (int t = 0; t < N_TYPES; t++) {
-        int block = gqa_type_info_of(types[t])->block;
-        test_round_trip(types[t], 1, block, &seed), test_round_trip(types[t], 17, 3 * block, &seed), test_round_trip(types[t], 48, 9 * block, &seed);
+static void check_swiglu(const gqa_kernels *k) {
+    float gate[37], up[37];
+    double worst = 0;
+    for (int i = 0; i < 37; i++) up[i] = 1;
+    for (int step = 0; step < 200000; step += 37) {
+        for (int i = 0; i < 37; i++) gate[i] = (float)(step + i - 100000) * 0.0009f;
+        k->swiglu(gate, gate, up, 37);
+        for (int i = 0; i < 37; i++) {
+            double z = (double)((float)(step + i - 100000) * 0.0009f), want = z / (1 + exp(-z));
+            double size = want != 0 && z > -80 ? fabs(want) : 1;
+            worst = test_worse(worst, fabs((double)gate[i] - want) / size);
+        }
     }
-    for (int i = 0; i < 4; i++) {
+    CHECK(worst < 5e-7, "relative error %g", worst);
+    float x[8] = {1e4f, -1e4f, 0, 88, -88, 3e38f, -3e38f, 1}, ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    k->swiglu(x, x, ones, 8);
+    CHECK(x[0] == 1e4f && fabsf(x[1]) < 1e-30f && x[2] == 0 && isfinite(x[5]), "%g %g %g %g",
+          (double)x[0], (double)x[1], (double)x[2], (double)x[5]);
+}
+
+/* Pairs rotated by the angles of (3, 4, 5), 0, 90 and 180 degrees. */
+static void check_rope(const gqa_kernels *k, int half, const float want[8]) {
+    const float cos_sin[8] = {0.6f, 1, 0, -1, 0.8f, 0, 1, 0};
+    float head[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    k->rope(head, cos_sin, 8, half);
+    for (int i = 0; i < 8; i++)
+        CHECK(fabsf(head[i] - want[i]) < 1e-6f, "value %d: %g, expected %g", i, (double)head[i],
+              (double)want[i]);
+}
+
+/* ---- cases ---------------------------------------------------------------------------------- */
+
+/* TEST with a name made of two parts. */
+static int case_of(const char *isa, const char *format, const char *what) {
+    char part[100], name[120];
+    snprintf(part, sizeof part, format, what);
+    snprintf(name, sizeof name, "%s: %s", isa, part);
+    return test_case(name);
+}
+
+static void test_set(const gqa_kernels *k) {
+    static const int kv_types[] = {
+        GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0};
+    for (size_t t = 0; t < COUNT(types); t++)
+        if (case_of(k->name, "products, %s", gqa_type_name(types[t]))) check_products(k, types[t]);
+    for (size_t t = 0; t < COUNT(kv_types); t++)
+        if (case_of(k->name, "attention, %s", gqa_type_name(kv_types[t])))
+            check_attentions(k, kv_types[t]);
+    if (case_of(k->name, "%s", "rmsnorm")) check_rmsnorm(k);
+    if (case_of(k->name, "%s", "swiglu")) check_swiglu(k);
+    if (case_of(k->name, "rope, %s", "adjacent pairs"))
+        check_rope(k, 0, (float[8]){0.6f - 1.6f, 0.8f + 1.2f, 3, 4, -6, 5, -7, -8});
+    if (case_of(k->name, "rope, %s", "half-split pairs"))
+        check_rope(k, 1, (float[8]){0.6f - 4.0f, 2, -7, -4, 0.8f + 3.0f, 6, 3, -8});
+}
+
+int main(int argc, char **argv) {
+    test_start(argc, argv);
+    for (size_t t = 0; t < COUNT(types); t++)
+        if (case_of("packing and back", "%s", gqa_type_name(types[t]))) {
+            const int block = gqa_type_info_of(types[t])->block;
+            check_round_trip(types[t], 1, block);
+            check_round_trip(types[t], 17, 3 * block);
+            check_round_trip(types[t], 48, 9 * block);
+        }
+    for (size_t i = 0; i < COUNT(isas); i++) {
         const gqa_kernels *k = gqa_kernels_find(isas[i]);
-        if (!k) { test_skip(isas[i], "not on this CPU or not in this build"); continue; }
-        test_products(k, &seed);
-        test_attentions(k, &seed);
-        test_ops(k);
+        if (k) test_set(k);
+        else test_skip(isas[i], "not on this CPU or not in this build");
     }
     return test_end();
 }
