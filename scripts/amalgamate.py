@@ -1,9 +1,9 @@
 """amalgamate.py OUT_DIR [C FILE...]: the library as a pair of files, gqa.h and gqa.c, for programs
 that want to copy it in. Without file names: all of the library.
 
-gqa.c is a concatenation: the headers with include guards once, at the top; then each source file, the
-other local headers in place of their #include, and at its end an #undef of every macro it defined.
-Nothing is renamed: the script fails, and says which, when two files give a name to different things."""
+gqa.c is a concatenation: the headers with include guards once, at the top; then each source file,
+the other local headers in place of their #include, and at its end an #undef of every macro it
+defined. Nothing is renamed: the script fails when two files define the same name, and prints it."""
 import collections
 import os
 import re
@@ -61,9 +61,12 @@ def macros(text):
 def own_names(text):
     """What a file defines at the margin: static functions and data, types, enumerators."""
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
-    names = set(re.findall(r"^(?:static|TEMPLATE)\b[^=;(]*?\b(\w+)(?:\[[^=;]*)?\s*(?:\(|=|;)", text, re.M))
-    names |= set(re.findall(r"^(?:typedef )?(?:struct|union|enum) (\w+) *\{", text, re.M))
-    names |= set(re.findall(r"^(?:typedef .*|\}) ?\b(\w+)(?:\[.*\])?;$", text, re.M))
+    patterns = [
+        r"^(?:static|TEMPLATE)\b[^=;(]*?\b(\w+)(?:\[[^=;]*)?\s*[(=;]",  # function, data
+        r"^(?:typedef )?(?:struct|union|enum) (\w+) *\{",
+        r"^(?:typedef .*|\}) ?\b(\w+)(?:\[.*\])?;$",
+    ]
+    names = {name for pattern in patterns for name in re.findall(pattern, text, re.M)}
     for body in re.findall(r"^(?:typedef )?enum\b[^{;]*\{(.*?)\}", text, re.M | re.S):
         names |= set(re.findall(r"(?:^|,)\s*(\w+)", body))
     return names - macros(text)

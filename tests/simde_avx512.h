@@ -1,4 +1,5 @@
-/* simde_avx512.h: for isa_avx512.c with GQA_SIMDE: the SIMDe headers, and the conversions that they do not have yet. */
+/* simde_avx512.h: for isa_avx512.c with GQA_SIMDE: the SIMDe headers, and the conversions that they
+ * do not have yet. */
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
