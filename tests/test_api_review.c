@@ -1,9 +1,8 @@
 /* test_api_review.c: what model.h promises, tried where it is hardest to keep: copies between
  * rings of different lengths, syncs behind a sliding window, workspaces shared by unlike sessions,
  * saved sessions in memory, text of hostile tokens, callbacks that stop at every point. */
+#include "chain.h"
 #include "sessions.h"
-
-#include "../formats/gguf.h"
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
@@ -305,79 +304,32 @@ static void check_sampler(void) {
 
 enum { N_TOKENS = 14, LONG_TOKEN = 5000 };
 
-/* A model of one zero layer that says its tokens in order: i is followed by i + 1. */
+/* A session of a model that says its tokens in order: i is followed by i + 1. */
 typedef struct speaker {
-    gqa_model *model;
+    chain chain;
+    const gqa_model *model;
     gqa_session *session;
     gqa_sampler *greedy;
-    uint8_t *image;
     char *longest;           /* the text of token 13 */
 } speaker;
 
-static void put_vocabulary(gguf_writer *w, const char *longest) {
-    const char *text[N_TOKENS] = {"<unk>", "<s>", "</s>", "\xE2\x96\x81" "He", "llo", "<0xF0>",
-                                  "<0x9F>", "<0x98>", "<0x80>", "<0xC3>", "", "STO", "P", longest};
-    static const int32_t types[N_TOKENS] = {2, 3, 3, 1, 1, 6, 6, 6, 6, 6, 1, 1, 1, 1};
-    gqa_bytes names[N_TOKENS];
-    float scores[N_TOKENS] = {0};
-    for (int i = 0; i < N_TOKENS; i++) names[i] = (gqa_bytes){text[i], strlen(text[i])};
-    gguf_put_string(w, "tokenizer.ggml.model", "llama", 5);
-    gguf_put_strings(w, "tokenizer.ggml.tokens", names, N_TOKENS);
-    gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, N_TOKENS);
-    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, N_TOKENS);
-    gguf_put_int(w, "tokenizer.ggml.bos_token_id", GGUF_U32, 1);
-    gguf_put_int(w, "tokenizer.ggml.eos_token_id", GGUF_U32, 2);
-    gguf_put_int(w, "tokenizer.ggml.unknown_token_id", GGUF_U32, 0);
-}
-
-enum { DIM = 32 };
-
-static void put_weights(gguf_writer *w) {
-    static float zeros[DIM * DIM], ones[DIM], table[N_TOKENS * DIM], head[N_TOKENS * DIM];
-    static const struct {
-        const char *name;
-        int rows;
-        const float *data;
-    } tensors[] = {
-        {"token_embd.weight", N_TOKENS, table},   {"output.weight", N_TOKENS, head},
-        {"output_norm.weight", 0, ones},          {"blk.0.attn_norm.weight", 0, ones},
-        {"blk.0.ffn_norm.weight", 0, ones},       {"blk.0.attn_q.weight", DIM, zeros},
-        {"blk.0.attn_k.weight", DIM, zeros},      {"blk.0.attn_v.weight", DIM, zeros},
-        {"blk.0.attn_output.weight", DIM, zeros}, {"blk.0.ffn_gate.weight", DIM, zeros},
-        {"blk.0.ffn_up.weight", DIM, zeros},      {"blk.0.ffn_down.weight", DIM, zeros},
-    };
-    size_t n = sizeof tensors / sizeof *tensors;
-    for (int i = 0; i < DIM; i++) ones[i] = 1;
-    for (int i = 0; i < N_TOKENS; i++) table[i * DIM + i] = head[(i + 1) % N_TOKENS * DIM + i] = 1;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t dims[] = {DIM, (uint64_t)tensors[i].rows};
-        gguf_declare_tensor(w, tensors[i].name, GQA_TYPE_F32, tensors[i].rows ? 2 : 1, dims);
-    }
-    for (size_t i = 0; i < n; i++) {
-        int rows = max_int(1, tensors[i].rows);
-        gguf_write_tensor_data(w, tensors[i].data, sizeof(float) * DIM * (size_t)rows);
-    }
-}
-
 /* The session stands after token `last`. */
 static speaker new_speaker(int32_t last, int context) {
-    gqa_error err = {0};
     speaker s = {.longest = malloc(LONG_TOKEN + 1)};
-    size_t size;
+    const chain_token tokens[N_TOKENS] = {
+        {"<unk>", UNKNOWN}, {"<s>", CONTROL},  {"</s>", CONTROL}, {"\u2581He", NORMAL},
+        {"llo", NORMAL},    {"<0xF0>", BYTE},  {"<0x9F>", BYTE},  {"<0x98>", BYTE},
+        {"<0x80>", BYTE},   {"<0xC3>", BYTE},  {"", NORMAL},      {"STO", NORMAL},
+        {"P", NORMAL},      {s.longest, NORMAL},
+    };
+    int next[N_TOKENS];
     memset(s.longest, 'z', LONG_TOKEN);
     s.longest[LONG_TOKEN] = 0;
-    gguf_writer *w = gguf_writer_new(NULL, &err);
-    gqa_config c = {.architecture = "llama", .dim = DIM, .n_layers = 1, .n_heads = 1,
-                    .n_kv_heads = 1, .head_dim = DIM, .ffn_dim = DIM, .vocab_size = N_TOKENS,
-                    .context_length = 64, .rope_dim = DIM, .rope_theta = 10000, .norm_eps = 1e-5f};
-    gguf_put_config(w, &c);
-    put_vocabulary(w, s.longest);
-    put_weights(w);
-    CHECK(gguf_finish_memory(w, &s.image, &size, &err) == 0, "%s", err.message);
-    s.model = gqa_model_from_memory(s.image, size, NULL, &err);
-    CHECK(s.model != NULL, "%s", err.message);
+    for (int i = 0; i < N_TOKENS; i++) next[i] = (i + 1) % N_TOKENS;
+    s.chain = chain_open(tokens, next, N_TOKENS);
+    s.model = s.chain.model;
     s.session = SESSION(s.model, .context = context);
-    s.greedy = gqa_sampler_new(NULL, &err);
+    s.greedy = gqa_sampler_new(NULL, NULL);
     eval_ok(s.session, &last, 1);
     return s;
 }
@@ -385,8 +337,7 @@ static speaker new_speaker(int32_t last, int context) {
 static void free_speaker(speaker *s) {
     gqa_sampler_free(s->greedy);
     gqa_session_free(s->session);
-    gqa_model_close(s->model);
-    free(s->image);
+    chain_close(&s->chain);
     free(s->longest);
 }
 
