@@ -1,55 +1,60 @@
-/* reference.h: what the runtime must compute, written a second time: naive loops in double precision, K and V heads
- * repeated out to one for each query head, no cache, no tiles, no code shared with the library. It takes plain arrays,
- * so that nothing of the library's own reading of a file can leak into it. */
+/* reference.h: what the runtime must compute, written a second time: naive loops in double
+ * precision, K and V heads repeated out to one for each query head, no cache, no tiles, no code
+ * shared with the library. It takes plain arrays, so that nothing of the library's own reading of
+ * a file can leak into it. */
 #ifndef GQA_TEST_REFERENCE_H
 #define GQA_TEST_REFERENCE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* A weight matrix [rows, cols] by rows. int8: the runtime multiplies it with activations rounded to int8 in blocks of 32,
- * and so does the reference. */
+/* A weight matrix [rows, cols] by rows. int8: the runtime multiplies it with activations rounded
+ * to int8 in blocks of 32, and so does the reference. */
 typedef struct ref_matrix {
     const float *w;
     int rows, cols, int8;
 } ref_matrix;
 
 typedef struct ref_layer {
-    const float *attn_norm, *ffn_norm;    /* [dim] */
-    ref_matrix wq, wk, wv, wo;            /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim], [dim, q_dim] */
-    ref_matrix w_gate, w_up, w_down;      /* [ffn, dim], [ffn, dim], [dim, ffn] */
-    const float *bq, *bk, *bv;            /* NULL: none */
-    const float *q_norm, *k_norm;         /* [head_dim]; NULL: none */
+    const float *attn_norm, *ffn_norm; /* [dim] */
+    ref_matrix wq, wk, wv;             /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim] */
+    ref_matrix wo;                     /* [dim, q_dim] */
+    ref_matrix w_gate, w_up, w_down;   /* [ffn, dim], [ffn, dim], [dim, ffn] */
+    const float *bq, *bk, *bv;         /* NULL: none */
+    const float *q_norm, *k_norm;      /* [head_dim]; NULL: none */
 } ref_layer;
 
 typedef enum ref_scaling { REF_PLAIN, REF_LINEAR, REF_YARN } ref_scaling;
-typedef enum ref_cache { REF_EXACT, REF_F16, REF_BF16, REF_Q8_0, REF_Q4_0 } ref_cache; /* how K and V are rounded */
+
+/* How K and V are rounded. */
+typedef enum ref_cache { REF_EXACT, REF_F16, REF_BF16, REF_Q8_0, REF_Q4_0 } ref_cache;
 
 typedef struct ref_model {
     int dim, n_layers, n_heads, n_kv_heads, head_dim, ffn_dim, vocab;
-    int window;                           /* positions seen, the query's own included; 0: all */
-    int rope_dim, rope_half;              /* rope_half 0: pairs (2i, 2i+1); 1: (i, i + rope_dim/2) */
+    int window;                        /* positions seen, the query's own included; 0: all */
+    int rope_dim, rope_half;           /* rope_half 0: pairs (2i, 2i+1); 1: (i, i + rope_dim/2) */
     double rope_theta, norm_eps;
-    ref_scaling scaling;
+    ref_scaling scaling;               /* the next five are not used by REF_PLAIN */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
-    const float *rope_factors;            /* [rope_dim/2] divisors of the frequencies; NULL: none */
+    const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */
     ref_cache cache;
-    const float *embedding;               /* [vocab, dim] */
-    const float *drop;                    /* [1 + 2 layers, n, dim] factors of the embeddings and of what layers add; NULL: none */
-    const float *output_norm;             /* [dim] */
-    ref_matrix classifier;                /* [vocab, dim] */
-    ref_layer *layers;                    /* [n_layers] */
+    const float *embedding;            /* [vocab, dim] */
+    const float *drop;                 /* [1 + 2 layers, n, dim] factors of embeddings and of what
+                                        * attention and feed-forward nets add; NULL: none */
+    const float *output_norm;          /* [dim] */
+    ref_matrix classifier;             /* [vocab, dim] */
+    ref_layer *layers;                 /* [n_layers] */
 } ref_model;
 
 /* Logits after every one of tokens[n]: writes logits [n, vocab]. */
 void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logits);
 
-/* Values of n stored numbers of a GGML type, by its number in the file; n is a multiple of the block. Returns -1 for a
- * type that it does not know. */
+/* Values of n stored numbers of a GGML type, by its number in the file; n is a multiple of the
+ * block. Returns -1 for a type that it does not know. */
 int ref_dequantize(int type, const void *stored, float *out, size_t n);
 
-/* The largest difference between got [n] and want [n], in units of want's root mean square. Infinite if got is not
- * finite somewhere. */
+/* The largest difference between got [n] and want [n], in units of want's root mean square.
+ * Infinite if one of them is not finite somewhere. */
 double ref_distance(const float *got, const double *want, size_t n);
 
 #endif
