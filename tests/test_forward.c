@@ -31,8 +31,8 @@ typedef struct spec {
 
 static const spec base = {
     .arch = "llama", .dim = 24, .layers = 2, .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn = 20,
-    .vocab = 41, .theta = 500, .eps = 1e-5f, .factor = 4, .attn_factor = 1, .beta_fast = 32, .beta_slow = 1,
-    .orig_context = 64, .kv = "f32", .tokens = 100, .tolerance = 1e-4,
+    .vocab = 41, .theta = 500, .eps = 1e-5f, .factor = 4, .attn_factor = 1, .beta_fast = 32,
+    .beta_slow = 1, .orig_context = 64, .kv = "f32", .tokens = 100, .tolerance = 1e-4,
 };
 
 static void complete(spec *s) {
