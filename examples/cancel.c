@@ -1,4 +1,4 @@
-/* cancel.c: generation runs in a thread of its own; the main thread stops it after a while from outside.
+/* cancel.c: generation runs in a thread of its own; the main thread stops it after a while.
  *     ./cancel MODEL [MILLISECONDS] */
 #include <pthread.h>
 #include <stdio.h>
@@ -12,7 +12,6 @@ typedef struct job {
     gqa_sampler *sampler;
     gqa_generate_result result;
     gqa_error err;
-    int status;
 } job;
 
 static int print(void *user, const char *text, size_t len) {
@@ -24,14 +23,15 @@ static int print(void *user, const char *text, size_t len) {
 
 static void *generate(void *arg) {
     job *j = arg;
-    gqa_generate_options opt = {.ignore_end = 1};  /* until the context is full, or until cancelled */
-    j->status = gqa_generate(j->session, j->sampler, "Once upon a time", &opt, print, NULL, &j->result, &j->err);
+    gqa_generate_options opt = {.ignore_end = 1}; /* until the context is full, or cancelled */
+    gqa_generate(j->session, j->sampler, "Once upon a time", &opt, print, NULL, &j->result,
+                 &j->err);
     return NULL;
 }
 
 int main(int argc, char **argv) {
     job j = {0};
-    long ms = argc > 2 ? atol(argv[2]) : 5;
+    long ms = argc > 2 ? atol(argv[2]) : 50;
     gqa_sampler_options how = {.temperature = 0.8f, .top_p = 0.95f, .seed = 1};
     gqa_model *model = gqa_model_open(argc > 1 ? argv[1] : "model.gguf", NULL, &j.err);
     j.session = model ? gqa_session_new(model, NULL, &j.err) : NULL;
@@ -39,9 +39,10 @@ int main(int argc, char **argv) {
     pthread_t thread;
     if (j.sampler && pthread_create(&thread, NULL, generate, &j) == 0) {
         nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
-        gqa_session_cancel(j.session);  /* safe from any thread, and from a signal handler */
+        gqa_session_cancel(j.session); /* safe from any thread, and from a signal handler */
         pthread_join(thread, NULL);
-        fprintf(stderr, "\n[%s after %d tokens]\n", j.result.stop == GQA_STOP_CALLER ? "cancelled" : "ended", j.result.generated_tokens);
+        const char *how_ended = j.result.stop == GQA_STOP_CALLER ? "cancelled" : "ended";
+        fprintf(stderr, "\n[%s after %d tokens]\n", how_ended, j.result.generated_tokens);
     }
     if (j.err.code) fprintf(stderr, "%s\n", j.err.message);
     gqa_sampler_free(j.sampler);

@@ -1,35 +1,30 @@
-/* score.c: how likely a model finds each of several texts: the sum of its tokens' log-probabilities.
+/* score.c: how likely a model finds each of several texts: the sum of its tokens'
+ * log-probabilities.
  *     ./score MODEL TEXT TEXT ... */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../model.h"
 
-static double log_probability(const float *logits, int n, int32_t token) {
-    double top = (double)logits[0], sum = 0;
-    for (int i = 1; i < n; i++) top = (double)logits[i] > top ? (double)logits[i] : top;
-    for (int i = 0; i < n; i++) sum += exp((double)logits[i] - top);
-    return (double)logits[token] - top - log(sum);
-}
-
-/* Natural logarithm of the text's probability; NaN after filling *err. */
+/* Natural logarithm of the probability of the text's tokens; 0 after filling *err. */
 static double score(gqa_session *s, const char *text, int *n_tokens, gqa_error *err) {
     const gqa_model *model = gqa_session_model(s);
-    int vocab = gqa_model_config(model)->vocab_size;
+    size_t vocab = (size_t)gqa_model_config(model)->vocab_size;
+    double sum = 0;
     int32_t *tokens;
-    double sum = (double)NAN;
     int n = gqa_tokenize_new(model, text, strlen(text), GQA_TOKENIZE_BOS, &tokens, err);
-    float *logits = n > 0 ? malloc(sizeof(float) * (size_t)vocab * (size_t)n) : NULL;
+    float *logits = n > 0 ? malloc(sizeof(float) * vocab * (size_t)n) : NULL;
     gqa_session_rewind(s, 0, NULL);
     if (logits && gqa_session_eval_all(s, tokens, n, logits, err) == 0) {
-        sum = 0;
-        for (int i = 0; i + 1 < n; i++) sum += log_probability(logits + (size_t)i * (size_t)vocab, vocab, tokens[i + 1]);
+        for (int i = 0; i + 1 < n; i++) { /* the logits after token i are those of token i + 1 */
+            const float *next = logits + (size_t)i * vocab;
+            sum += (double)next[tokens[i + 1]] - gqa_log_sum_exp(next, (int)vocab);
+        }
         *n_tokens = n - 1;
     }
     free(logits);
-    free(tokens);
+    gqa_free(tokens);
     return sum;
 }
 
