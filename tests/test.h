@@ -8,9 +8,9 @@
  *         return test_end();
  *     }
  *
- * It prints which checks failed, where and with which values, and at its end the number of checks and "N passed, N failed[, N
- * skipped]" in cases, which tests/run.sh adds up. -v also prints each case with its number of checks; names as arguments run
- * the cases with these names alone. */
+ * It prints which checks failed, where and with which values, and at its end the number of checks
+ * and "N passed, N failed[, N skipped]" in cases, which tests/run.sh adds up. -v also prints each
+ * case with its number of checks; names as arguments run the cases of these names alone. */
 #ifndef GQA_TEST_H
 #define GQA_TEST_H
 
@@ -40,7 +40,8 @@ __attribute__((unused)) static void test_start(int argc, char **argv) {
 static void test_case_end(void) {
     if (!test.name[0]) return;
     if (test.verbose || test.case_failed)
-        printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name, test.case_checks);
+        printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name,
+               test.case_checks);
     if (test.case_failed) test.failed++;
     else test.passed++;
     test.name[0] = 0;
@@ -77,12 +78,15 @@ static int test_check(int ok, const char *file, int line, const char *format, ..
     return ok;
 }
 
-/* CHECK(condition, format, ...): counts one check; the message tells the values. Returns the condition. */
-#define CHECK(condition, ...) test_check(!!(condition), __FILE__, __LINE__, #condition ": " __VA_ARGS__)
+/* CHECK(condition, format, ...): counts one check; the message gives the values. Returns the
+ * condition. */
+#define CHECK(condition, ...) \
+    test_check(!!(condition), __FILE__, __LINE__, #condition ": " __VA_ARGS__)
 
 /* Whether text holds part, which must not be empty, and says what it held when not. */
 #define CHECK_HAS(text, part) \
-    CHECK((part)[0] && strstr((text), (part)) != NULL, "\"%s\" does not hold \"%s\"", (text), (part))
+    CHECK((part)[0] && strstr((text), (part)) != NULL, "\"%s\" does not hold \"%s\"", (text), \
+          (part))
 
 /* A test that needs data that is not here: shown and counted. */
 __attribute__((unused)) static void test_skip(const char *what, const char *why) {
@@ -90,7 +94,8 @@ __attribute__((unused)) static void test_skip(const char *what, const char *why)
     test.skipped++;
 }
 
-/* $GQA_DATA/name in a static buffer, or NULL (and a visible skip) when the variable is not set or the file is absent. */
+/* $GQA_DATA/name in a static buffer, or NULL (and a visible skip) when the variable is not set or
+ * the file is absent. */
 __attribute__((unused)) static const char *test_data(const char *name) {
     static char path[4][1024];
     static int next;
@@ -124,7 +129,8 @@ __attribute__((unused)) static float test_random(uint64_t *state) {
 __attribute__((unused)) static int test_end(void) {
     test_case_end();
     printf("%d checks, %d failed\n", test.checks, test.failed_checks);
-    if (test.n_wanted && !test.passed && !test.failed) printf("no case has that name (-v lists them)\n");
+    if (test.n_wanted && !test.passed && !test.failed)
+        printf("no case has that name (-v lists them)\n");
     printf("%d passed, %d failed", test.passed, test.failed);
     if (test.skipped) printf(", %d skipped", test.skipped);
     printf("\n");
