@@ -239,7 +239,8 @@ static void check_units(void) {
         for (int i = 0; i < 300; i++) t[i] = i % 32;
         eval_ok(s, t, 300);
         eval_ok(one, t, 300);
-        CHECK(same_logits(s, one), "many heads, one thread and two");
+        CHECK(!memcmp(gqa_session_logits(s), gqa_session_logits(one), 32 * sizeof(float)),
+              "many heads, one thread and two");
         gqa_session_free(s);
         gqa_session_free(one);
         gqa_model_close(m);
