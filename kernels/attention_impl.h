@@ -227,11 +227,7 @@ typedef struct tile_kernels {
     void (*values[4])(const uint8_t *v, float *scales, const float *p, int n, int vd, float *out);
 } tile_kernels;
 
-#define KV_TYPES(X)         \
-    X(f32, GQA_TYPE_F32)    \
-    X(f16, GQA_TYPE_F16)    \
-    X(bf16, GQA_TYPE_BF16)  \
-    X(q8_0, GQA_TYPE_Q8_0)
+#define KV_TYPES(X) FLOAT_TYPES(X) X(q8_0, GQA_TYPE_Q8_0)
 #define ROWS_FUNCTIONS(scores_name, values_name, type, rows)                                   \
     static void scores_name(const uint8_t *k, const float *q, int d, float *scores) {          \
         tile_scores(type, rows, k, q, d, scores);                                              \

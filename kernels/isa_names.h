@@ -98,7 +98,6 @@
 #define multiply_column ISA_NAME(multiply_column)
 #define decode_floats ISA_NAME(decode_floats)
 #define unpack_floats ISA_NAME(unpack_floats)
-#define tile_of_floats ISA_NAME(tile_of_floats)
 #define panel_kernels ISA_NAME(panel_kernels)
 #define float_tile ISA_NAME(float_tile)
 #define kernels_of ISA_NAME(kernels_of)

@@ -74,8 +74,7 @@ TEMPLATE int bits_of(int type) {
     switch (type) {
     case GQA_TYPE_Q8_0: return 8;
     case GQA_TYPE_Q6_K: return 6;
-    case GQA_TYPE_Q5_0: return 5;
-    case GQA_TYPE_Q5_K: return 5;
+    case GQA_TYPE_Q5_0: case GQA_TYPE_Q5_K: return 5;
     default: return 4;
     }
 }
@@ -156,15 +155,10 @@ typedef struct acts_view {
 static acts_view view_acts(const gqa_acts *a, int first, int k0) {
     size_t at = first * a->kpad + k0;
     return (acts_view){
-        .q = a->q + at,
-        .d = a->d + at / 32,
-        .dsum = a->dsum + at / 32,
-        .bias16 = a->bias16 + at / 16,
-        .bias32 = a->bias32 + at / 32,
-        .x = a->x + first * a->ldx + k0,
-        .ldq = a->kpad,
-        .ldd = a->kpad / 32,
-        .ldx = a->ldx,
+        .q = a->q + at, .ldq = a->kpad,
+        .d = a->d + at / 32, .dsum = a->dsum + at / 32, .ldd = a->kpad / 32,
+        .bias16 = a->bias16 + at / 16, .bias32 = a->bias32 + at / 32,
+        .x = a->x + first * a->ldx + k0, .ldx = a->ldx,
     };
 }
 
@@ -216,7 +210,7 @@ TEMPLATE void multiply_group(int type, int mr, int nc, const vi *w4, int g, cons
                 s->acc[v][c] = vi_add(s->acc[v][c], vi_dot_sum(s->pairs[v][c]));
 }
 
-/* sum [mr][nc] += the block's integer sums times its scales, and minima: the formulas above. */
+/* sum [mr][nc] += the block's integer sums times its scales, and minima (formulas at the top). */
 TEMPLATE void finish_block(int type, int mr, int nc, const block_sums *s, const vf *scale,
                            const vf *min, const acts_view *x, size_t at, tile_sums sum) {
     UNROLL for (int c = 0; c < nc; c++) {
@@ -404,7 +398,9 @@ TEMPLATE void unpack_floats(int type, const uint8_t *panel, int k0, int k1, floa
 }
 
 /* One tile, as tile_of_ints: kc columns of w [FLOAT_MR][FLOAT_KC][VF_LANES]. */
-static void tile_of_floats(const float *w, int kc, const acts_view *x, float *out, int accumulate) {
+static void float_tile(const void *vectors, int kc, const acts_view *x, float *out,
+                       int accumulate) {
+    const float *w = vectors;
     tile_sums sum;
     if (accumulate) tile_load(FLOAT_MR, FLOAT_NR, sum, out, FLOAT_MR * VF_LANES);
     else tile_clear(FLOAT_MR, FLOAT_NR, sum);
@@ -432,64 +428,46 @@ typedef struct panel_kernels {
     size_t vector_bytes; /* kc columns of a vector of rows, unpacked */
 } panel_kernels;
 
-#define INT_TYPES(X)        \
-    X(q8_0, GQA_TYPE_Q8_0)  \
-    X(q4_0, GQA_TYPE_Q4_0)  \
-    X(q5_0, GQA_TYPE_Q5_0)  \
-    X(q4_k, GQA_TYPE_Q4_K)  \
-    X(q5_k, GQA_TYPE_Q5_K)  \
-    X(q6_k, GQA_TYPE_Q6_K)
-#define FLOAT_TYPES(X)      \
-    X(f32, GQA_TYPE_F32)    \
-    X(f16, GQA_TYPE_F16)    \
-    X(bf16, GQA_TYPE_BF16)
+#define INT_TYPES(X) \
+    X(q8_0, GQA_TYPE_Q8_0) X(q4_0, GQA_TYPE_Q4_0) X(q5_0, GQA_TYPE_Q5_0) \
+    X(q4_k, GQA_TYPE_Q4_K) X(q5_k, GQA_TYPE_Q5_K) X(q6_k, GQA_TYPE_Q6_K)
+#define FLOAT_TYPES(X) X(f32, GQA_TYPE_F32) X(f16, GQA_TYPE_F16) X(bf16, GQA_TYPE_BF16)
 #define NAME(name, what) ISA_NAME(name##_##what)
 
-#define DECODE_FUNCTION(name, template, type, nc)                                             \
+#define DECODE_FUNCTION(name, type, nc, decode)                                                  \
     static void name(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) { \
-        template(type, nc, panel, a, cols, first, out);                                       \
+        decode(type, nc, panel, a, cols, first, out);                                            \
     }
-#define INT_FUNCTIONS(name, type)                                                             \
-    DECODE_FUNCTION(NAME(name, decode_1), decode_ints, type, 1)                               \
-    DECODE_FUNCTION(NAME(name, decode_2), decode_ints, type, 2)                               \
-    DECODE_FUNCTION(NAME(name, decode_4), decode_ints, type, 4)                               \
-    static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, void *dst) {         \
-        unpack_ints(type, panel, k0, k1, dst);                                                \
-    }                                                                                         \
-    static void NAME(name, tile)(const void *w, int kc, const acts_view *x, float *out,       \
-                                 int accumulate) {                                            \
-        tile_of_ints(type, w, kc, x, out, accumulate);                                        \
+#define PANEL_FUNCTIONS(name, type, decode, unpack_columns)                                      \
+    DECODE_FUNCTION(NAME(name, decode_1), type, 1, decode)                                       \
+    DECODE_FUNCTION(NAME(name, decode_2), type, 2, decode)                                       \
+    DECODE_FUNCTION(NAME(name, decode_4), type, 4, decode)                                       \
+    static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, void *dst) {            \
+        unpack_columns(type, panel, k0, k1, dst);                                                \
     }
-#define FLOAT_FUNCTIONS(name, type)                                                           \
-    DECODE_FUNCTION(NAME(name, decode_1), decode_floats, type, 1)                             \
-    DECODE_FUNCTION(NAME(name, decode_2), decode_floats, type, 2)                             \
-    DECODE_FUNCTION(NAME(name, decode_4), decode_floats, type, 4)                             \
-    static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, void *dst) {         \
-        unpack_floats(type, panel, k0, k1, dst);                                              \
+#define FLOAT_FUNCTIONS(name, type) PANEL_FUNCTIONS(name, type, decode_floats, unpack_floats)
+#define INT_FUNCTIONS(name, type)                                                                \
+    PANEL_FUNCTIONS(name, type, decode_ints, unpack_ints)                                        \
+    static void NAME(name, tile)(const void *w, int kc, const acts_view *x, float *out,          \
+                                 int accumulate) {                                               \
+        tile_of_ints(type, w, kc, x, out, accumulate);                                           \
     }
-static void float_tile(const void *w, int kc, const acts_view *x, float *out, int accumulate) {
-    tile_of_floats(w, kc, x, out, accumulate);
-}
 INT_TYPES(INT_FUNCTIONS)
 FLOAT_TYPES(FLOAT_FUNCTIONS)
 
-#define DECODERS(name) {NAME(name, decode_1), NAME(name, decode_2), NAME(name, decode_4)}
-#define INT_CASE(name, type)                                                     \
-    case type: {                                                                 \
-        static const panel_kernels kernels = {                                   \
-            DECODERS(name), NAME(name, unpack), NAME(name, tile),                \
-            INT_MR, INT_NR, INT_KC, sizeof(unpacked)                             \
-        };                                                                       \
-        return &kernels;                                                         \
+#define PANEL_CASE(name, type, ...)                                                              \
+    case type: {                                                                                 \
+        static const panel_kernels kernels = {                                                   \
+            {NAME(name, decode_1), NAME(name, decode_2), NAME(name, decode_4)},                  \
+            NAME(name, unpack), __VA_ARGS__                                                      \
+        };                                                                                       \
+        return &kernels;                                                                         \
     }
-#define FLOAT_CASE(name, type)                                                   \
-    case type: {                                                                 \
-        static const panel_kernels kernels = {                                   \
-            DECODERS(name), NAME(name, unpack), float_tile,                      \
-            FLOAT_MR, FLOAT_NR, FLOAT_KC, sizeof(float) * FLOAT_KC * VF_LANES    \
-        };                                                                       \
-        return &kernels;                                                         \
-    }
+#define INT_CASE(name, type) \
+    PANEL_CASE(name, type, NAME(name, tile), INT_MR, INT_NR, INT_KC, sizeof(unpacked))
+#define FLOAT_CASE(name, type) \
+    PANEL_CASE(name, type, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
+               sizeof(float) * FLOAT_KC * VF_LANES)
 
 static const panel_kernels *kernels_of(int type) {
     switch (type) {
