@@ -44,7 +44,8 @@ test_case "make install"
 check "make install" install install
 root=$tmp/root/opt/gqa
 for f in bin/gqa-run include/gqa.h lib/libgqa.a lib/libgqa.so lib/libgqa.so.0 \
-    lib/pkgconfig/gqa.pc share/man/man1/gqa-run.1; do
+    lib/pkgconfig/gqa.pc share/man/man1/gqa-run.1 \
+    share/bash-completion/completions/gqa-run share/zsh/site-functions/_gqa-run; do
     [ -s "$root/$f" ] && ok || no "installed: no $f"
 done
 [ "$(readlink "$root/lib/libgqa.so")" = libgqa.so.0 ] && ok || no "libgqa.so is no link"
