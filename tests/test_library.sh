@@ -93,6 +93,13 @@ done
 check "cancel" "$tmp/cancel" "$tmp/m.gguf" 5
 "$tmp/score" "$tmp/m.gguf" "The dog said hello." "xq zv" >"$tmp/out" 2>"$tmp/log"
 [ "$(wc -l <"$tmp/out")" -eq 2 ] && ok || no "score: other lines"
+"$tmp/choices" "$tmp/m.gguf" "The dog said" " hello" " good day" >"$tmp/out" 2>"$tmp/log"
+grep -qE '^ *(hello|good day)$' "$tmp/out" && ok || no "choices: none of them"
+for e in best_of threads; do
+    "$tmp/$e" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "$e"
+done
+echo "Hello" | "$tmp/chat" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
+[ -s "$tmp/out" ] && ok || no "chat"
 cp "$tmp/m.gguf" "$tmp/model.gguf"
 embed() { (cd "$tmp" && ld -r -b binary -z noexecstack -o model.o model.gguf); }
 check "a model as an object file" embed
