@@ -5,8 +5,8 @@
  * All threads of the team run forward() together. A phase is a loop over units of work that the
  * threads share; it ends when all its units are done (kernels/team.h). What a unit computes never
  * depends on which thread computes it, so neither do the results. */
+#include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "session/session_internal.h"
 
@@ -21,6 +21,7 @@ typedef struct pass_state {
     int n;                   /* rows: tokens of this pass */
     int prefill;             /* rows are one sequence's, enough for tiles of query positions */
     int n_kv_heads, group;   /* group: query heads a KV head */
+    int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
     size_t dim, head_dim, q_dim, kv_dim, ffn_dim, rope_dim;
     float scale;             /* on q.k: 1 / sqrt(head_dim) */
     atomic_int *cancel;
@@ -142,6 +143,22 @@ static const float *offset_or_null(const float *vector, size_t offset) {
     return vector ? vector + offset : NULL;
 }
 
+/* Scales x for an f16 cache. What is still too large is clamped, and noted for a smaller scale. */
+static void fit_f16(const pass_state *p, float *x, float scale, atomic_uint *max) {
+    const float limit = 65504;
+    int d = p->config->head_dim;
+    for (int i = 0; scale < 1 && i < d; i++) x[i] *= scale;
+    if (p->kernels->dot(x, x, d) <= limit * limit) return;
+    for (int i = 0; i < d; i++) {
+        union { float value; unsigned bits; } size = {fabsf(x[i])};
+        if (!(size.value > limit) || size.value > FLT_MAX) continue;
+        x[i] = x[i] > 0 ? limit : -limit;
+        size.value /= scale;
+        unsigned seen = atomic_load(max); /* positive floats are ordered like their bits */
+        while (seen < size.bits && !atomic_compare_exchange_weak(max, &seen, size.bits)) {}
+    }
+}
+
 /* Rotates the queries and the key of a row's group, and appends K and V to the cache. */
 static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
                                  int kv_head) {
@@ -156,7 +173,12 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, i
         rope_head(p, q, offset_or_null(layer->bq, q_offset), layer->q_norm, cos_sin);
     rope_head(p, k, offset_or_null(layer->bk, k_offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + k_offset, p->config->head_dim);
-    p->kernels->kv_append(&session_of(p, row)->kv[l], kv_head, position, k, v);
+    gqa_session *s = session_of(p, row);
+    if (s->kv[l].type == GQA_TYPE_F16) {
+        fit_f16(p, k, s->range[l].k_scale, &s->range[l].k_max);
+        fit_f16(p, v, s->range[l].v_scale, &s->range[l].v_max);
+    }
+    p->kernels->kv_append(&s->kv[l], kv_head, position, k, v);
 }
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
@@ -180,6 +202,13 @@ static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int e
         p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
 }
 
+/* Undoes the scale of values in an f16 cache, for a group's output of one row. */
+static void unscale_group(const pass_state *p, int l, int row, int kv_head) {
+    float scale = session_of(p, row)->range[l].v_scale;
+    float *out = p->scratch->attn + group_offset(p, row, kv_head);
+    for (size_t i = 0; scale < 1 && i < (size_t)p->group * p->head_dim; i++) out[i] /= scale;
+}
+
 static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p)) return;
     for_units(i, me, p->n)
@@ -195,9 +224,10 @@ static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer
         int rows = min_int(p->n - row, GQA_PREFILL_TILE);
         size_t offset = group_offset(p, row, kv_head);
         p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
-                                   p->group, p->scale, position_of(p, row), rows,
-                                   p->config->window, p->scratch->attn + offset, p->q_dim,
-                                   thread_scratch(p, me));
+                                   p->group, p->scale / p->session->range[l].k_scale,
+                                   position_of(p, row), rows, p->config->window,
+                                   p->scratch->attn + offset, p->q_dim, thread_scratch(p, me));
+        for (int i = 0; i < rows; i++) unscale_group(p, l, row + i, kv_head);
         quantize_group(p, layer, row, row + rows, kv_head);
     }
 }
@@ -218,16 +248,17 @@ static void attend_split(pass_state *p, gqa_worker *me, int l, int row, int kv_h
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
     float *partial = partials_of(p, row, kv_head) +
                      (size_t)split * gqa_partial_floats(p->group, p->config->head_dim);
-    p->kernels->attend_decode(&session_of(p, row)->kv[l], kv_head,
-                              p->scratch->q + group_offset(p, row, kv_head), p->group, p->scale,
-                              max_int(t0, begin), min_int(t0 + GQA_KV_SPLIT, end), partial,
-                              thread_scratch(p, me));
+    const gqa_session *s = session_of(p, row);
+    p->kernels->attend_decode(&s->kv[l], kv_head, p->scratch->q + group_offset(p, row, kv_head),
+                              p->group, p->scale / s->range[l].k_scale, max_int(t0, begin),
+                              min_int(t0 + GQA_KV_SPLIT, end), partial, thread_scratch(p, me));
 }
 
-static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+static void combine_splits(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head) {
     float *out = p->scratch->attn + group_offset(p, row, kv_head);
     p->kernels->combine_splits(partials_of(p, row, kv_head), splits_of(p, row), p->group,
                                p->config->head_dim, out, p->head_dim);
+    unscale_group(p, l, row, kv_head);
     quantize_group(p, layer, row, row + 1, kv_head);
 }
 
@@ -242,7 +273,7 @@ static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *lay
             attend_split(p, me, l, row, (u - first) / splits, (u - first) % splits);
         first += units;
     }
-    for_units(v, me, p->n * heads) combine_splits(p, layer, v / heads, v % heads);
+    for_units(v, me, p->n * heads) combine_splits(p, layer, l, v / heads, v % heads);
 }
 
 /* Decoding. While each row attends to one split and to nothing of another row's, one unit takes a
@@ -260,7 +291,7 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
     for_units(u, me, total) {
         rope_and_cache_group(p, layer, l, u / heads, u % heads);
         attend_split(p, me, l, u / heads, u % heads, 0);
-        combine_splits(p, layer, u / heads, u % heads);
+        combine_splits(p, layer, l, u / heads, u % heads);
     }
 }
 
@@ -301,6 +332,14 @@ static void classify(pass_state *p, gqa_worker *me) {
     matmul(p, me, &p->scratch->h_acts, n_out, &logits, 1);
 }
 
+/* Notes the first layer after which a row of x + h is not finite. */
+static void check_layer(const pass_state *p, int l) {
+    for (size_t i = 0; i < (size_t)p->n * p->dim && *p->bad_layer < 0; i++) {
+        float sum = p->scratch->x[i] + p->scratch->h[i];
+        if (!(sum - sum == 0)) *p->bad_layer = l;
+    }
+}
+
 /* ---- the transformer ------------------------------------------------------------------------- */
 
 static void forward(gqa_worker *me, void *arg) {
@@ -332,6 +371,7 @@ static void forward(gqa_worker *me, void *arg) {
         matmul(p, me, &s->h_acts, p->n, gate_up, 2);             /* gate, up = Wgate h, Wup h */
         swiglu(p, me, &down);                                    /* gate = silu(gate) * up */
         matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
+        if (p->bad_layer) check_layer(p, l);
     }
     classify(p, me);                                             /* logits = W rmsnorm(x + h) */
 }
@@ -340,7 +380,7 @@ static void forward(gqa_worker *me, void *arg) {
 static int useful_threads(const pass_state *p) {
     enum { SMALL = 1 << 22 };  /* multiply-adds */
     uint64_t work = p->model->stats.matmul_params * (uint64_t)p->n;
-    return work < SMALL ? 1 : p->session->workspace->n_threads;
+    return work < SMALL || p->bad_layer ? 1 : p->session->workspace->n_threads;
 }
 
 int gqa_forward(gqa_pass *pass) {
@@ -357,6 +397,7 @@ int gqa_forward(gqa_pass *pass) {
         .prefill = !pass->sessions && pass->n >= PREFILL_ROWS,
         .n_kv_heads = c->n_kv_heads,
         .group = c->n_heads / c->n_kv_heads,
+        .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
         .head_dim = (size_t)c->head_dim,
         .q_dim = (size_t)(c->n_heads * c->head_dim),

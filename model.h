@@ -53,7 +53,8 @@ typedef enum gqa_status {
     GQA_ERR_MEMORY = -4,      /* an allocation failed */
     GQA_ERR_ARGUMENT = -5,    /* the caller's argument is out of its documented range */
     GQA_ERR_CONTEXT = -6,     /* the context is full */
-    GQA_ERR_CANCELLED = -7    /* the caller asked to stop */
+    GQA_ERR_CANCELLED = -7,   /* the caller asked to stop */
+    GQA_ERR_NUMERIC = -8      /* the model computes NaN or infinity */
 } gqa_status;
 
 /* One sentence that names the file and the item, what was expected and what was found. */

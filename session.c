@@ -1,4 +1,5 @@
 /* session.c: one sequence: its memory, its position, and the calls that move it. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ static void lay_out_session(gqa_session *s, gqa_arena *a) {
     s->tokens = gqa_arena_take(a, (uint64_t)s->context, sizeof(int32_t));
     s->logits = gqa_arena_take(a, (uint64_t)c->vocab_size, sizeof(float));
     s->kv = gqa_arena_take(a, (uint64_t)c->n_layers, sizeof(gqa_kv));
+    s->range = gqa_arena_take(a, (uint64_t)c->n_layers, sizeof(gqa_kv_range));
 }
 
 static int allocate(gqa_session *s, int kv_type, gqa_error *err) {
@@ -115,6 +117,43 @@ static int check_tokens(const gqa_session *s, int held, const int32_t *tokens, i
     return 0;
 }
 
+static int all_finite(const gqa_kernels *kernels, const float *x, size_t n) {
+    float square = n < INT32_MAX ? kernels->dot(x, x, (int)n) : (float)INFINITY;
+    if (square - square == 0) return 1; /* else one is not finite, or many are huge */
+    for (size_t i = 0; i < n; i++)
+        if (!(x[i] - x[i] == 0)) return 0;
+    return 1;
+}
+
+/* Computes the pass again, layer by layer, to name the first one that is not finite. */
+static int fail_not_finite(gqa_pass *pass, gqa_error *err) {
+    const char *path = pass->session->model->file.path;
+    int layer = -1, position = pass->session->position;
+    pass->bad_layer = &layer;
+    gqa_forward(pass);
+    if (layer < 0)
+        return gqa_fail(err, GQA_ERR_NUMERIC,
+                        "%s: the output layer gives NaN or infinity at position %d", path,
+                        position);
+    return gqa_fail(err, GQA_ERR_NUMERIC, "%s: layer %d gives NaN or infinity at position %d", path,
+                    layer, position);
+}
+
+/* Runs a pass of the sessions [n_sessions], again while an f16 cache had to be scaled for it, and
+ * checks its logits. */
+static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions, gqa_error *err) {
+    enum { MAX_RUNS = 8 };
+    for (int run = 0, again = 1; again && run < MAX_RUNS; run++) {
+        int status = gqa_forward(pass);
+        if (status) return gqa_fail(err, status, "evaluation was cancelled");
+        again = 0;
+        for (int i = 0; i < n_sessions; i++) again |= gqa_cache_rescale(sessions[i]);
+    }
+    const gqa_model *m = pass->session->model;
+    size_t n = (size_t)pass->n_out * (size_t)m->config.vocab_size;
+    return all_finite(m->kernels, pass->logits, n) ? 0 : fail_not_finite(pass, err);
+}
+
 static void set_position(gqa_session *s, int position) {
     s->position = position;
     s->high_water = max_int(s->high_water, position);
@@ -130,13 +169,13 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
         gqa_pass pass = {.session = s, .tokens = tokens + done, .n = count};
         pass.n_out = all ? count : last;
         pass.logits = all ? all + (size_t)done * vocab : s->logits;
-        int status = gqa_forward(&pass);
+        int status = run_pass(&pass, &s, 1, err);
         s->high_water = max_int(s->high_water, s->position + count);
         if (status) {
             /* Refused when a sliding window has moved on: whole passes stay. */
             gqa_session_rewind(s, start, NULL);
             s->has_logits = 0;
-            return gqa_fail(err, status, "evaluation was cancelled at position %d", s->position);
+            return status;
         }
         memcpy(s->tokens + s->position, tokens + done, sizeof(int32_t) * (size_t)count);
         set_position(s, s->position + count);
@@ -195,7 +234,7 @@ static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, i
 
 /* One pass for count <= GQA_DECODE_ROWS sessions, on the workspace of `lead`. */
 static int eval_rows(gqa_session *lead, atomic_int *cancel, gqa_session *const *sessions,
-                     const int32_t *tokens, int count) {
+                     const int32_t *tokens, int count, gqa_error *err) {
     int positions[GQA_DECODE_ROWS];
     size_t vocab = (size_t)lead->model->config.vocab_size;
     for (int i = 0; i < count; i++) positions[i] = sessions[i]->position;
@@ -209,7 +248,7 @@ static int eval_rows(gqa_session *lead, atomic_int *cancel, gqa_session *const *
         .n_out = count,
         .logits = lead->workspace->scratch.logits,
     };
-    int status = gqa_forward(&pass);
+    int status = run_pass(&pass, sessions, count, err);
     for (int i = 0; i < count && !status; i++)
         memcpy(sessions[i]->logits, pass.logits + (size_t)i * vocab, sizeof(float) * vocab);
     return status;
@@ -223,13 +262,13 @@ int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n
         if (sessions[i]->workspace->context > lead->workspace->context) lead = sessions[i];
     for (int done = 0; done < n; done += GQA_DECODE_ROWS) {
         int count = min_int(n - done, GQA_DECODE_ROWS);
-        status = eval_rows(lead, &sessions[0]->cancel, sessions + done, tokens + done, count);
+        status = eval_rows(lead, &sessions[0]->cancel, sessions + done, tokens + done, count, err);
         if (!status) continue;
         for (int i = 0; i < done + count; i++) { /* nothing reads a slot past the position */
             sessions[i]->high_water = max_int(sessions[i]->high_water, sessions[i]->position + 1);
             sessions[i]->has_logits = 0;
         }
-        return gqa_fail(err, status, "batched evaluation was cancelled");
+        return status;
     }
     for (int i = 0; i < n; i++) {
         sessions[i]->tokens[sessions[i]->position] = tokens[i];

@@ -40,6 +40,7 @@ int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
     s->cache_bytes = (size_t)total;
     for (int l = 0; l < c->n_layers; l++) {
         s->kv[l] = kv;
+        s->range[l].k_scale = s->range[l].v_scale = 1;
         s->kv[l].k = s->cache + (size_t)l * (size_t)layer;
         s->kv[l].v = s->kv[l].k + (size_t)tiles * kv.k_tile_bytes;
     }
@@ -65,9 +66,47 @@ static void copy_tile(gqa_kv *to, const gqa_kv *from, int kv_head, int tile) {
 }
 
 void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end) {
+    for (int l = 0; l < to->model->config.n_layers; l++) {
+        to->range[l].k_scale = from->range[l].k_scale;
+        to->range[l].v_scale = from->range[l].v_scale;
+    }
     if (first >= end) return;
     for (int l = 0; l < to->model->config.n_layers; l++)
         for (int h = 0; h < to->kv[l].n_kv_heads; h++)
             for (int tile = first / GQA_KV_TILE; tile <= (end - 1) / GQA_KV_TILE; tile++)
                 copy_tile(&to->kv[l], &from->kv[l], h, tile);
+}
+
+/* Multiplies n f16 values by a power of two. Zeros stay untouched, and so do pages never used. */
+static void scale_halves(uint8_t *data, size_t n, float factor) {
+    for (size_t i = 0; i < n; i++, data += 2) {
+        uint16_t half;
+        memcpy(&half, data, 2);
+        if (!half) continue;
+        half = gqa_f32_to_f16(gqa_f16_to_f32(half) * factor);
+        memcpy(data, &half, 2);
+    }
+}
+
+/* Fits one kind of a layer's tiles [bytes] to the largest value seen. */
+static int fit_scale(float *scale, atomic_uint *max, uint8_t *tiles, size_t bytes) {
+    union { unsigned bits; float value; } largest = {atomic_exchange(max, 0)};
+    if (!largest.bits) return 0;
+    float fitting = *scale;
+    while (largest.value * fitting > 32768) fitting /= 2;  /* leaves as much room again */
+    scale_halves(tiles, bytes / 2, fitting / *scale);
+    *scale = fitting;
+    return 1;
+}
+
+int gqa_cache_rescale(gqa_session *s) {
+    int found = 0;
+    for (int l = 0; l < s->model->config.n_layers; l++) {
+        gqa_kv *kv = &s->kv[l];
+        gqa_kv_range *r = &s->range[l];
+        size_t tiles = (size_t)(kv->n_kv_heads * kv->n_tiles);
+        found |= fit_scale(&r->k_scale, &r->k_max, kv->k, tiles * kv->k_tile_bytes);
+        found |= fit_scale(&r->v_scale, &r->v_max, kv->v, tiles * kv->v_tile_bytes);
+    }
+    return found;
 }

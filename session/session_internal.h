@@ -42,6 +42,13 @@ struct gqa_workspace {
 typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k,
                           const float *v);
 
+/* What an f16 cache needs to hold keys and values beyond 65504: they are stored times a power of
+ * two. */
+typedef struct gqa_kv_range {
+    float k_scale, v_scale;  /* 1 unless larger values have come */
+    atomic_uint k_max, v_max; /* bits of the largest absolute value that did not fit; 0: none */
+} gqa_kv_range;
+
 struct gqa_session {
     const gqa_model *model;
     gqa_workspace *workspace;
@@ -52,6 +59,7 @@ struct gqa_session {
     int has_logits;
     int32_t *tokens;         /* [context] */
     gqa_kv *kv;              /* [n_layers] */
+    gqa_kv_range *range;     /* [n_layers] */
     uint8_t *cache;          /* storage of all layers' tiles */
     size_t cache_bytes;
     void *memory;            /* storage of tokens, kv, logits */
@@ -74,6 +82,7 @@ typedef struct gqa_pass {
     const int *positions;
     int n, n_out;
     float *logits;
+    int *bad_layer;          /* NULL, or set to the first layer with a result that is not finite */
 } gqa_pass;
 int gqa_forward(gqa_pass *pass);
 
@@ -107,7 +116,10 @@ int gqa_cache_ring(const gqa_session *s);
 int gqa_cache_first_valid(const gqa_session *s);
 /* The first position that is needed to continue at `position`. */
 int gqa_cache_first_needed(const gqa_session *s, int position);
-/* Copies the tiles that hold positions first .. end - 1. */
+/* Copies the tiles that hold positions first .. end - 1, and their scales. */
 void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end);
+/* Makes room for values that did not fit in an f16 cache, by smaller scales. Returns whether there
+ * were such: the pass must be computed again then. */
+int gqa_cache_rescale(gqa_session *s);
 
 #endif
