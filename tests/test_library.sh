@@ -4,6 +4,8 @@
 # C++, and every example built and run.
 run=$1
 . tests/checks.sh
+# `make -s test` hands its s down, and no line would be printed.
+MAKEFLAGS=$(echo "${MAKEFLAGS:-}" | sed 's/^\([a-zA-Z]*\)s/\1/')
 CC=${CC:-cc}
 command -v "$CC" >/dev/null || CC=gcc
 omp=
