@@ -21,6 +21,7 @@ struct gqa_text {
     const gqa_model *model;
     int drop_space;          /* of the next token: encoding put it before the text */
     char **stop;             /* [n_stop] */
+    size_t *stop_len;        /* [n_stop] */
     int n_stop;
     char *buf;               /* [capacity]: first `done` bytes handed out, then `len` that wait */
     size_t done, len, capacity;
@@ -50,12 +51,15 @@ gqa_text *gqa_text_new(const gqa_model *m, int at_start, const char *const *stop
     t->capacity = 1024;
     t->buf = malloc(t->capacity);
     t->stop = calloc((size_t)n_stop + 1, sizeof *t->stop);
-    if (!t->buf || !t->stop) goto no_memory;
-    for (int i = 0; i < n_stop; i++) {
-        size_t size = strlen(stop[i]) + 1;
-        t->stop[i] = malloc(size);
-        if (!t->stop[i]) goto no_memory;
-        memcpy(t->stop[t->n_stop++], stop[i], size);
+    t->stop_len = calloc((size_t)n_stop + 1, sizeof *t->stop_len);
+    if (!t->buf || !t->stop || !t->stop_len) goto no_memory;
+    for (; t->n_stop < n_stop; t->n_stop++) {
+        const char *text = stop[t->n_stop];
+        size_t len = strlen(text);
+        char *copy = malloc(len + 1);
+        if (!copy) goto no_memory;
+        t->stop[t->n_stop] = memcpy(copy, text, len + 1);
+        t->stop_len[t->n_stop] = len;
     }
     return t;
 no_memory:
@@ -68,6 +72,7 @@ void gqa_text_free(gqa_text *t) {
     if (!t) return;
     for (int i = 0; i < t->n_stop; i++) free(t->stop[i]);
     free(t->stop);
+    free(t->stop_len);
     free(t->buf);
     free(t);
 }
@@ -76,7 +81,7 @@ void gqa_text_free(gqa_text *t) {
 static ptrdiff_t find_stop(const gqa_text *t) {
     for (size_t at = 0; at < t->len; at++)
         for (int i = 0; i < t->n_stop; i++) {
-            size_t n = strlen(t->stop[i]);
+            size_t n = t->stop_len[i];
             if (n <= t->len - at && !memcmp(t->buf + at, t->stop[i], n)) return (ptrdiff_t)at;
         }
     return -1;
@@ -86,7 +91,7 @@ static ptrdiff_t find_stop(const gqa_text *t) {
 static int may_become_stop(const gqa_text *t, size_t at) {
     size_t rest = t->len - at;
     for (int i = 0; i < t->n_stop; i++)
-        if (rest < strlen(t->stop[i]) && !memcmp(t->buf + at, t->stop[i], rest)) return 1;
+        if (rest < t->stop_len[i] && !memcmp(t->buf + at, t->stop[i], rest)) return 1;
     return 0;
 }
 
@@ -296,6 +301,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     if (!opt) opt = &default_generate_options;
     int status = check_call(s, sampler, n ? (const void *)tokens : "", n, opt, err);
     if (status) return status;
+    if (result) *result = (gqa_generate_result){0};
     generation g = {.session = s, .sampler = sampler, .opt = opt, .on_text = on_text, .user = user};
     gqa_error why = {0};
     g.start = now();
@@ -354,7 +360,7 @@ int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt,
     gqa_free(tokens);
     if (result) {
         result->prefill_seconds += seconds;
-        result->first_token_seconds += seconds;
+        if (result->generated_tokens) result->first_token_seconds += seconds;
     }
     return status;
 }

@@ -177,7 +177,7 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
             s->has_logits = 0;
             return status;
         }
-        memcpy(s->tokens + s->position, tokens + done, sizeof(int32_t) * (size_t)count);
+        memmove(s->tokens + s->position, tokens + done, sizeof(int32_t) * (size_t)count);
         set_position(s, s->position + count);
     }
     if (all) memcpy(s->logits, all + (size_t)(n - 1) * vocab, sizeof(float) * vocab);
