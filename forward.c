@@ -35,7 +35,7 @@ enum {
 /* The map of grouped-query attention: query head h reads KV head h / group, so KV head g serves the
  * query heads first_query_head(g) .. + group - 1. The runtime's only place that knows it. */
 static size_t first_query_head(const pass_state *p, int kv_head) {
-    return (size_t)(kv_head * p->group);
+    return (size_t)kv_head * (size_t)p->group;
 }
 
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
@@ -239,7 +239,8 @@ static int splits_of(const pass_state *p, int row) {
 }
 
 static float *partials_of(const pass_state *p, int row, int kv_head) {
-    size_t index = (size_t)(row * p->n_kv_heads + kv_head) * (size_t)p->scratch->max_splits;
+    size_t index = (size_t)row * (size_t)p->n_kv_heads + (size_t)kv_head;
+    index *= (size_t)p->scratch->max_splits;
     return p->scratch->partials + index * gqa_partial_floats(p->group, p->config->head_dim);
 }
 
@@ -400,8 +401,8 @@ int gqa_forward(gqa_pass *pass) {
         .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
         .head_dim = (size_t)c->head_dim,
-        .q_dim = (size_t)(c->n_heads * c->head_dim),
-        .kv_dim = (size_t)(c->n_kv_heads * c->head_dim),
+        .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,
+        .kv_dim = (size_t)c->n_kv_heads * (size_t)c->head_dim,
         .ffn_dim = (size_t)c->ffn_dim,
         .rope_dim = (size_t)c->rope_dim,
         .scale = 1 / sqrtf((float)c->head_dim),

@@ -126,11 +126,12 @@ static int all_finite(const gqa_kernels *kernels, const float *x, size_t n) {
 }
 
 /* Computes the pass again, layer by layer, to name the first one that is not finite. */
-static int fail_not_finite(gqa_pass *pass, gqa_error *err) {
+static int fail_not_finite(const gqa_pass *pass, gqa_error *err) {
     const char *path = pass->session->model->file.path;
     int layer = -1, position = pass->session->position;
-    pass->bad_layer = &layer;
-    gqa_forward(pass);
+    gqa_pass again = *pass;
+    again.bad_layer = &layer;
+    gqa_forward(&again);
     if (layer < 0)
         return gqa_fail(err, GQA_ERR_NUMERIC,
                         "%s: the output layer gives NaN or infinity at position %d", path,
@@ -348,7 +349,7 @@ int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err
     for (int l = 0; l < c->n_layers; l++)
         for (int h = 0; h < c->n_kv_heads; h++)
             for (int p = first; p < end; p++) {
-                size_t i = (size_t)(l * 7 + h * 3 + p);
+                size_t i = (size_t)l * 7 + (size_t)h * 3 + (size_t)p;
                 const float *k = pool + i % POOL * d, *v = pool + (i * 5 + 1) % POOL * d;
                 s->model->kernels->kv_append(&s->kv[l], h, p, k, v);
             }

@@ -134,10 +134,11 @@ static int measure(bench *b, row test, gqa_error *err) {
     row *r = &b->rows[b->n_rows++];
     *r = test;
     snprintf(r->name, sizeof r->name, "%s%d", r->prefill ? "pp" : "tg", r->n);
-    for (int rep = -1; rep < reps; rep++) {
+    for (int run = 0; run <= reps; run++) {
         machine_limits now;
         double took = 0;
-        int warm_up = rep < 0, n = warm_up && !r->prefill ? min_int(r->n, 4) : r->n;
+        int warm_up = run == 0, rep = run - 1;
+        int n = warm_up && !r->prefill ? min_int(r->n, 4) : r->n;
         int status = fill_sessions(b, r, err);
         if (status) return status;
         machine_measure(b->machine, warm_up ? 3 : 1, &now);

@@ -51,16 +51,17 @@ static int calibrate_from_file(gqa_kv_samples *samples, const char *in, const se
     return code;
 }
 
-static int write_result(const gqa_checkpoint *c, gqa_convert_options *o, const char *out,
+static int write_result(const gqa_checkpoint *c, const gqa_convert_options *o, const char *out,
                         int quiet) {
     gqa_error err = {0};
     double printed_at = 0;
+    gqa_convert_options shown = *o;
     if (isatty(2) && !quiet) {
-        o->on_progress = show_progress;
-        o->user = &printed_at;
+        shown.on_progress = show_progress;
+        shown.user = &printed_at;
     }
-    int status = gqa_convert(c, o, out, NULL, NULL, &err);
-    if (o->on_progress) fprintf(stderr, "\r     \r");
+    int status = gqa_convert(c, &shown, out, NULL, NULL, &err);
+    if (shown.on_progress) fprintf(stderr, "\r     \r");
     if (status) return fail("%s", err.message);
     if (quiet) return EXIT_SUCCESS;
     int before = c->config.n_kv_heads, after = o->kv_heads ? o->kv_heads : before;

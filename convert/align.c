@@ -322,7 +322,7 @@ int plan_heads(head_plan **out, const gqa_checkpoint *c, const gqa_convert_optio
     head_plan *plans = calloc(n_layers, sizeof *plans);
     int failed = !plans, cancelled = 0;
     for (int l = 0; l < n_layers && !failed && !cancelled; l++) {
-        projection kv[2];
+        projection kv[2] = {0};
         failed = find_projections(kv, c, o->samples, l) || plan_layer(&plans[l], kv, o->kv_heads);
         free(kv[0].owned);
         free(kv[1].owned);

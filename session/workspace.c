@@ -31,7 +31,7 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     gqa_scratch *s = &w->scratch;
     int q_dim = c->n_heads * c->head_dim, group = c->n_heads / c->n_kv_heads;
     uint64_t rows = (uint64_t)s->rows, decode_rows = GQA_DECODE_ROWS;
-    uint64_t kv_bytes = (uint64_t)(c->n_kv_heads * c->head_dim) * sizeof(float);
+    uint64_t kv_bytes = (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim * sizeof(float);
     s->x = gqa_arena_take(a, rows, (uint64_t)c->dim * sizeof(float));
     s->h = take_activations(a, &s->h_acts, c->dim, s->rows);
     s->q = gqa_arena_take(a, rows, (uint64_t)q_dim * sizeof(float));
@@ -42,7 +42,7 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->up = gqa_arena_take(a, rows, (uint64_t)c->ffn_dim * sizeof(float));
     s->cos_sin = gqa_arena_take(a, rows, (uint64_t)c->rope_dim * sizeof(float));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
-    s->partials = gqa_arena_take(a, decode_rows * (uint64_t)(c->n_kv_heads * s->max_splits),
+    s->partials = gqa_arena_take(a, decode_rows * (uint64_t)c->n_kv_heads * (uint64_t)s->max_splits,
                                  gqa_partial_floats(group, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
     size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, c->ffn_dim)));
