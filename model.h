@@ -291,7 +291,8 @@ uint64_t gqa_workspace_bytes(const gqa_workspace *workspace);  /* memory reserve
 /* Appends tokens[n] to the sequence and computes the logits that follow the last one. A refused
  * call leaves the session as it was; a cancelled one too, but for the logits, which are gone.
  * (With a sliding window, whole batches that were evaluated before the cancel stay:
- * gqa_session_position tells.) GQA_ERR_CONTEXT when the tokens do not fit. */
+ * gqa_session_position tells.) GQA_ERR_CONTEXT when the tokens do not fit; GQA_ERR_NUMERIC, with
+ * the layer in the message, when the logits are not all finite. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* As gqa_session_eval, and writes the logits after each of the n tokens to logits [n,
