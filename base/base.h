@@ -28,6 +28,10 @@ int gqa_fail_path(const char *path, gqa_error *err, gqa_status code, const char 
 GQA_PRINTF(4, 0)
 int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args);
 
+/* Copies text with control characters as "\x1b", so that a file's strings can do a terminal no
+ * harm; cut where it does not fit in out [capacity]. */
+void gqa_escape(char *out, size_t capacity, const char *text);
+
 /* 0 when the reserved tail of a caller's struct is zero, else an error that names the struct. */
 int gqa_check_reserved(const void *tail, size_t size, const char *what, gqa_error *err);
 

@@ -4,14 +4,33 @@
 
 #include "base.h"
 
-int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args) {
-    if (!err) return code;
-    size_t capacity = sizeof err->message, used = 0;
-    if (path) {
-        int n = snprintf(err->message, capacity, "%s: ", path);
-        used = n < 0 ? 0 : min_size((size_t)n, capacity - 1);
+/* Bytes at p that a terminal would obey: ESC and its like, U+0080 to U+009F. */
+static int control_length(const unsigned char *p) {
+    if (p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0) return 2;
+    return p[0] < 0x20 || p[0] == 0x7F;
+}
+
+void gqa_escape(char *out, size_t capacity, const char *text) {
+    const unsigned char *p = (const unsigned char *)text;
+    size_t used = 0;
+    while (*p && used + 9 <= capacity) {
+        int n = control_length(p);
+        if (n == 0) out[used++] = (char)*p++;
+        for (; n > 0; n--) used += (size_t)snprintf(out + used, 5, "\\x%02x", *p++);
     }
-    vsnprintf(err->message + used, capacity - used, format, args);
+    if (capacity) out[used] = 0;
+}
+
+int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args) {
+    char text[sizeof err->message];
+    size_t used = 0;
+    if (!err) return code;
+    if (path) {
+        int n = snprintf(text, sizeof text, "%s: ", path);
+        used = n < 0 ? 0 : min_size((size_t)n, sizeof text - 1);
+    }
+    vsnprintf(text + used, sizeof text - used, format, args);
+    gqa_escape(err->message, sizeof err->message, text);
     err->code = code;
     return code;
 }

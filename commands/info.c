@@ -1,5 +1,6 @@
 /* info.c: `run info`: what a model file holds, and what its KV cache costs under each kind of
  * attention. */
+#include "../base/base.h"
 #include "command.h"
 #include "json.h"
 
@@ -48,7 +49,9 @@ static void show_cache(const gqa_config *c) {
 }
 
 static void show_shape(const gqa_config *c) {
-    printf("architecture   %s%s%s%s\n", c->architecture, c->qkv_bias ? ", QKV bias" : "",
+    char architecture[4 * sizeof c->architecture];
+    gqa_escape(architecture, sizeof architecture, c->architecture);
+    printf("architecture   %s%s%s%s\n", architecture, c->qkv_bias ? ", QKV bias" : "",
            c->qk_norm ? ", QK norm" : "", c->tied_embeddings ? ", tied embeddings" : "");
     show_attention(c);
     printf("shape          %d layers, dim %d, %d query heads, %d KV heads, head_dim %d, ffn %d\n",
@@ -68,7 +71,9 @@ static void show_text(const gqa_model *m) {
     const gqa_model_stats *s = gqa_model_get_stats(m);
     char size[32];
     printf("format         %s\n", s->format);
-    if (c->name[0]) printf("name           %s\n", c->name);
+    char name[4 * sizeof c->name];
+    gqa_escape(name, sizeof name, c->name);
+    if (name[0]) printf("name           %s\n", name);
     printf("vocabulary     %d tokens, bos %d, eos %d\n", gqa_vocab_size(m), gqa_token_bos(m),
            gqa_token_eos(m));
     if (!s->has_weights) {

@@ -7,6 +7,7 @@
 
 #include "../formats/gguf.h"
 #include "../kernels/tensor.h"
+#include "../weights/model_internal.h"
 #include "convert_internal.h"
 
 static const char *const pool_names[] = {"mean", "first", "random", "renorm", "aligned"};
@@ -130,7 +131,7 @@ static void declare_tensor(job *j, const gqa_tensor *t) {
     uint64_t kv_dim = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
-    if (kind == KEY || kind == VALUE) dims[t->n_dims > 1] = kv_dim;
+    if (kind == KEY || kind == VALUE) dims[t->dims[1] > 1] = kv_dim;
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
 
@@ -176,7 +177,7 @@ static int put_chunks(job *j, const gqa_tensor *t, gqa_error *err) {
 }
 
 static int put_heads(job *j, const gqa_tensor *t, uint64_t salt, gqa_error *err) {
-    int is_matrix = t->n_dims > 1;
+    int is_matrix = t->dims[1] > 1; /* gqa_check_tensors: a matrix of heads has two rows or more */
     size_t cols = is_matrix ? (size_t)t->dims[0] : 1, rows = (size_t)t->dims[is_matrix];
     float *buffers[2];
     int status = alloc_values(j, t, rows * cols, buffers, err);
@@ -225,7 +226,7 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
                              "%d KV heads cannot become %d: expected a divisor",
                              c->config.n_kv_heads, o->kv_heads);
-    return 0;
+    return gqa_check_tensors(c, err);
 }
 
 int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const char *path,

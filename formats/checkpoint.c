@@ -4,17 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int tensor_by_name(const void *a, const void *b) {
+    return strcmp((*(const gqa_tensor *const *)a)->name, (*(const gqa_tensor *const *)b)->name);
+}
+
+int gqa_checkpoint_index(gqa_checkpoint *c, gqa_error *err) {
+    size_t n = (size_t)c->n_tensors;
+    c->by_name = malloc((n + 1) * sizeof *c->by_name);
+    if (!c->by_name) return fail_memory(c, err, "no memory for %zu tensors", n);
+    for (size_t i = 0; i < n; i++) c->by_name[i] = &c->tensors[i];
+    qsort(c->by_name, n, sizeof *c->by_name, tensor_by_name);
+    for (size_t i = 1; i < n; i++)
+        if (!strcmp(c->by_name[i - 1]->name, c->by_name[i]->name))
+            return fail_format(c, err, "duplicate tensor %s", c->by_name[i]->name);
+    return 0;
+}
+
+static int name_before_tensor(const void *name, const void *tensor) {
+    return strcmp(name, (*(const gqa_tensor *const *)tensor)->name);
+}
+
 const gqa_tensor *gqa_checkpoint_tensor(const gqa_checkpoint *c, const char *name) {
-    for (int i = 0; i < c->n_tensors; i++)
-        if (!strcmp(c->tensors[i].name, name)) return &c->tensors[i];
-    return NULL;
+    size_t n = (size_t)c->n_tensors;
+    if (!c->by_name) return NULL;
+    const gqa_tensor **found = bsearch(name, c->by_name, n, sizeof *found, name_before_tensor);
+    return found ? *found : NULL;
 }
 
 void gqa_checkpoint_free(gqa_checkpoint *c) {
     free(c->tensors);
+    free(c->by_name);
     free(c->meta);
     free(c->owned);
     c->tensors = NULL;
+    c->by_name = NULL;
     c->meta = NULL;
     c->owned = NULL;
     c->n_tensors = c->n_meta = 0;

@@ -39,6 +39,7 @@ typedef struct gqa_checkpoint {
     gqa_config config;           /* valid when there are weights */
     gqa_tensor *tensors;         /* [n_tensors], owned */
     int n_tensors;
+    const gqa_tensor **by_name;  /* [n_tensors] in order of their names, owned; NULL: not indexed */
     struct gguf_entry *meta;     /* [n_meta], owned; none for llama2.c */
     int n_meta;
     uint64_t alignment;          /* GGUF: of tensor data */
@@ -47,6 +48,9 @@ typedef struct gqa_checkpoint {
 
 void gqa_checkpoint_free(gqa_checkpoint *c);
 
+/* Sorts the tensors by name, once the table is complete, so that finding one is fast. Refuses two
+ * of one name. */
+int gqa_checkpoint_index(gqa_checkpoint *c, gqa_error *err);
 /* NULL when absent. */
 const gqa_tensor *gqa_checkpoint_tensor(const gqa_checkpoint *c, const char *name);
 

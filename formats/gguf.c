@@ -183,25 +183,18 @@ static int read_tensor(gguf_file *f, gqa_tensor *t, uint64_t *offset) {
     return status;
 }
 
-static int tensor_by_name(const void *a, const void *b) {
-    return strcmp((*(const gqa_tensor *const *)a)->name, (*(const gqa_tensor *const *)b)->name);
-}
 static int tensor_by_data(const void *a, const void *b) {
     const gqa_tensor *x = *(const gqa_tensor *const *)a, *y = *(const gqa_tensor *const *)b;
     return (x->data > y->data) - (x->data < y->data);
 }
 
-/* No name twice, no byte in two tensors. */
-static int check_distinct_tensors(const gguf_file *f) {
+/* No byte in two tensors. */
+static int check_overlap(const gguf_file *f) {
     size_t n = (size_t)f->c->n_tensors;
     const gqa_tensor **order = malloc((n + 1) * sizeof *order);
     if (!order) return fail_memory(f->c, f->err, "no memory for %zu tensors", n);
     for (size_t i = 0; i < n; i++) order[i] = &f->c->tensors[i];
     int status = 0;
-    qsort(order, n, sizeof *order, tensor_by_name);
-    for (size_t i = 1; i < n && !status; i++)
-        if (!strcmp(order[i - 1]->name, order[i]->name))
-            status = gguf_bad(f, "duplicate tensor %s", order[i]->name);
     qsort(order, n, sizeof *order, tensor_by_data);
     for (size_t i = 1; i < n && !status; i++)
         if (order[i - 1]->data + order[i - 1]->size > order[i]->data)
@@ -242,7 +235,8 @@ static int read_tensor_table(gguf_file *f, uint64_t count) {
                           c->n_tensors, count);
     if (!status) status = locate_tensors(f, offsets);
     free(offsets);
-    return status ? status : check_distinct_tensors(f);
+    if (!status) status = gqa_checkpoint_index(c, f->err);
+    return status ? status : check_overlap(f);
 }
 
 /* ---- the file ---------------------------------------------------------------------------- */

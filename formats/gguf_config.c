@@ -1,5 +1,7 @@
 /* gguf_config.c: hyper-parameters from GGUF metadata ("llama.block_count",
  * "llama.rope.freq_base", ...) and from the tensors. */
+#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +28,9 @@ static const char *arch_key(const gguf_meta *m, const char *suffix, char buf[128
 /* An array with a number for each layer: accepted when all are the same. */
 static int arch_int_of_layers(gguf_meta *m, const char *key, const gguf_entry *e) {
     double first = gguf_array_number(e, 0);
+    if (e->count != (uint64_t)m->c->config.n_layers)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s has %" PRIu64 " elements, expected %d", key,
+                       e->count, m->c->config.n_layers);
     for (uint64_t i = 1; i < e->count; i++)
         if (gguf_array_number(e, i) != first)
             gguf_meta_fail(m, GQA_ERR_UNSUPPORTED,
@@ -54,13 +59,12 @@ static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
     char key[128], name[41];
     gqa_bytes kind = gguf_meta_string(m, arch_key(m, "rope.scaling.type", key));
     float scale = kind.data ? 1 : arch_float(m, "rope.scale_linear", 1); /* an older key */
-    if (scale != 1) {
-        g->rope_factor = scale;
-        g->rope_scaling = GQA_ROPE_LINEAR;
-    } else if (!kind.data || bytes_equal(kind, "none")) {
+    if (scale != 1) g->rope_factor = scale;
+    if (kind.data && bytes_equal(kind, "none")) {
         g->rope_factor = 1;
-    } else if (bytes_equal(kind, "linear")) {
-        g->rope_scaling = GQA_ROPE_LINEAR;
+    } else if (!kind.data || bytes_equal(kind, "linear")) { /* no type: as llama.cpp reads it */
+        int is_scaled = g->rope_factor != 1 && g->rope_factor != 0;
+        g->rope_scaling = is_scaled ? GQA_ROPE_LINEAR : GQA_ROPE_NONE;
     } else if (bytes_equal(kind, "yarn")) {
         g->rope_scaling = GQA_ROPE_YARN;
     } else {
@@ -102,6 +106,45 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
                        "supported", experts);
 }
 
+/* A scale of q.k other than 1 / sqrt(head_dim); 0 means that one. */
+static void refuse_attention_scale(gguf_meta *m) {
+    float scale = arch_float(m, "attention.scale", 0);
+    double usual = 1 / sqrt((double)max_int(m->c->config.head_dim, 1));
+    if (scale != 0 && fabs((double)scale - usual) > 1e-3 * usual)
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.scale is %g, which is not supported "
+                       "(1 / sqrt(head_dim) is)", (double)scale);
+}
+
+/* Keys of other computations than ours: the file is refused unless they say what they would by
+ * default. */
+static void refuse_other_computations(gguf_meta *m) {
+    static const struct {
+        const char *suffix;
+        double neutral;
+    } keys[] = {
+        {"attention.causal", 1},
+        {"attn_logit_softcapping", 0},
+        {"final_logit_softcapping", 0},
+        {"attention.clamp_kqv", 0},
+        {"attention.max_alibi_bias", 0},
+        {"attention.temperature_scale", 0},
+        {"attention.relative_buckets_count", 0},
+        {"embedding_scale", 1},
+        {"residual_scale", 1},
+        {"logit_scale", 1},
+        {"use_parallel_residual", 0},
+        {"swin_norm", 0},
+    };
+    for (size_t i = 0; i < array_length(keys); i++) {
+        char key[128];
+        const gguf_entry *e = gguf_find(m->c, arch_key(m, keys[i].suffix, key));
+        if (!e || (e->type != GGUF_STRING && e->type != GGUF_ARRAY && e->f == keys[i].neutral))
+            continue;
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is %g, which is not supported (%g is)",
+                       key, e->f, keys[i].neutral);
+    }
+}
+
 /* What the tensors show: size of the vocabulary, biases, norms, a classifier of its own. */
 static int read_from_tensors(gqa_checkpoint *c, gqa_error *err) {
     gqa_config *g = &c->config;
@@ -138,5 +181,7 @@ int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
     g->rope_half = architectures[i].rope_half;
     read_shape(&m, g);
     read_rope(&m, g);
+    refuse_other_computations(&m);
+    refuse_attention_scale(&m);
     return m.status ? m.status : read_from_tensors(c, err);
 }

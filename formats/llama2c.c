@@ -154,7 +154,8 @@ static int read_llama2c_tensors(llama2c_file *f) {
         return fail_memory(c, f->err, "no memory for its tensors");
     take_tensors(f);
     c->config.tied_embeddings = f->shared;
-    return f->in.bad || cursor_left(&f->in) ? llama2c_bad(f, "damaged") : 0;
+    if (f->in.bad || cursor_left(&f->in)) return llama2c_bad(f, "damaged");
+    return gqa_checkpoint_index(c, f->err);
 }
 
 /* ---- headers ----------------------------------------------------------------------------- */

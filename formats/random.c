@@ -113,6 +113,7 @@ static int build_tensors(random_builder *b, int type, uint64_t seed, gqa_error *
         add_tensors(b, &c->config, type);
         for (; c->n_tensors < (int)b->count; c->n_tensors++)
             fill_tensor(&c->tensors[c->n_tensors], &seed, values, pool);
+        status = gqa_checkpoint_index(c, err);
     } else {
         status = fail_memory(c, err, "no memory for %" PRIu64 " bytes of weights", b->size);
     }

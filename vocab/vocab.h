@@ -36,7 +36,7 @@ struct gqa_vocab {
     int add_bos, add_eos, add_space, escape_space, ignore_merges;
     splitter split;
     char *chat_template;
-    char warning[160];
+    char warning[200];
     const gqa_checkpoint *file; /* NULL: not from a GGUF */
 };
 

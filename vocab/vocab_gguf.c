@@ -174,7 +174,11 @@ static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
         {"gpt2", SPLIT_GPT2, 0, 0},
         {"default", SPLIT_GPT2, 0, 0},
     };
-    if (!pre.data) pre = (gqa_bytes){"default", 7};
+    if (!pre.data) {
+        snprintf(v->warning, sizeof v->warning, "metadata tokenizer.ggml.pre is missing; text is "
+                 "split as for gpt-2, which may give wrong tokens");
+        pre = (gqa_bytes){"default", 7};
+    }
     for (size_t i = 0; i < array_length(known); i++)
         if (bytes_equal(pre, known[i].name)) {
             v->split = known[i].split;
@@ -183,8 +187,11 @@ static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
             return;
         }
     v->split = SPLIT_LLAMA3;
-    snprintf(v->warning, sizeof v->warning, "pre-tokenizer \"%.*s\" is not known; text is split as "
-             "for llama-bpe, which may give wrong tokens", (int)min_size(pre.size, 40), pre.data);
+    char name[41], escaped[81];
+    snprintf(name, sizeof name, "%.*s", (int)min_size(pre.size, 40), pre.data);
+    gqa_escape(escaped, sizeof escaped, name);
+    snprintf(v->warning, sizeof v->warning, "pre-tokenizer \"%s\" is not known; text is split as "
+             "for llama-bpe, which may give wrong tokens", escaped);
 }
 
 static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {

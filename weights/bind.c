@@ -43,8 +43,8 @@ static void layer_slots(const gqa_config *c, gqa_layer *layer, int l, slot out[L
     }
 }
 
-static void model_slots(gqa_model *m, const float **rope_factors, slot out[MODEL_SLOTS]) {
-    const gqa_config *c = &m->config;
+static void model_slots(const gqa_config *c, gqa_model *m, const float **rope_factors,
+                        slot out[MODEL_SLOTS]) {
     out[0] = (slot){"token_embd.weight", c->vocab_size, c->dim, 0, NULL, &m->embedding};
     out[1] = (slot){"output_norm.weight", 0, c->dim, 0, &m->output_norm, NULL};
     out[2] = (slot){"output.weight", c->vocab_size, c->dim, 1, NULL, &m->classifier};
@@ -61,27 +61,73 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index) {
     return of_layer[index % GQA_LAYER_MATRICES];
 }
 
-/* ---- binding ----------------------------------------------------------------------------- */
+/* ---- checking ----------------------------------------------------------------------------- */
 
 /* Finds the tensor of a slot and checks its shape. *out NULL when an optional one is absent. */
-static int find_slot_tensor(const gqa_model *m, const slot *s, const gqa_tensor **out,
+static int find_slot_tensor(const gqa_checkpoint *c, const slot *s, const gqa_tensor **out,
                             gqa_error *err) {
-    const gqa_tensor *t = *out = gqa_checkpoint_tensor(&m->file, s->name);
+    const gqa_tensor *t = *out = gqa_checkpoint_tensor(c, s->name);
     if (!t && s->optional) return 0;
-    if (!t) return fail_format(&m->file, err, "tensor %s is missing", s->name);
+    if (!t) return fail_format(c, err, "tensor %s is missing", s->name);
     uint64_t rows = (uint64_t)max_int(s->rows, 1), cols = (uint64_t)s->cols;
     int is_flat = t->dims[2] * t->dims[3] == 1;
     if (t->dims[0] == cols && t->dims[1] == rows && is_flat) return 0;
-    return fail_format(&m->file, err, "tensor %s: expected shape [%" PRIu64 ", %" PRIu64 "], got [%"
+    return fail_format(c, err, "tensor %s: expected shape [%" PRIu64 ", %" PRIu64 "], got [%"
                        PRIu64 ", %" PRIu64 "]%s", s->name, rows, cols, t->dims[1], t->dims[0],
                        is_flat ? "" : " and further dimensions");
 }
+
+/* Tensors that carry nothing: tables of rotations in old files. */
+static int is_ignored(const char *name) {
+    static const char *const endings[] = {".attn_rot_embd.weight", ".rotary_emb.inv_freq"};
+    for (size_t i = 0; i < array_length(endings); i++) {
+        size_t n = strlen(name), m = strlen(endings[i]);
+        if (n >= m && !strcmp(name + n - m, endings[i])) return 1;
+    }
+    return 0;
+}
+
+/* Whether the slots' tensors are there and as expected; marks them in `known`. */
+static int check_slots(const gqa_checkpoint *c, const slot *slots, int n, uint8_t *known,
+                       gqa_error *err) {
+    for (int i = 0; i < n; i++) {
+        const gqa_tensor *t;
+        int status = find_slot_tensor(c, &slots[i], &t, err);
+        if (status) return status;
+        if (t) known[t - c->tensors] = 1;
+    }
+    return 0;
+}
+
+int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err) {
+    slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
+    gqa_model model; /* of which only the addresses are taken */
+    gqa_layer layer;
+    const float *factors;
+    uint8_t *known = calloc((size_t)c->n_tensors + 1, 1);
+    if (!known) return fail_memory(c, err, "no memory for %d tensors", c->n_tensors);
+    model_slots(&c->config, &model, &factors, of_model);
+    int status = check_slots(c, of_model, MODEL_SLOTS, known, err);
+    for (int l = 0; l < c->config.n_layers && !status; l++) {
+        layer_slots(&c->config, &layer, l, of_layer);
+        status = check_slots(c, of_layer, LAYER_SLOTS, known, err);
+    }
+    for (int i = 0; i < c->n_tensors && !status; i++)
+        if (!known[i] && !is_ignored(c->tensors[i].name))
+            status = fail_unsupported(c, err, "tensor %s is not part of a %s model of %d layers",
+                                      c->tensors[i].name, c->config.architecture,
+                                      c->config.n_layers);
+    free(known);
+    return status;
+}
+
+/* ---- binding ----------------------------------------------------------------------------- */
 
 /* Vectors are small; an f32 copy spares all readers the question of type and alignment. *used
  * counts floats; with m->vectors NULL they are only counted. */
 static int bind_slot(gqa_model *m, const slot *s, size_t *used, gqa_error *err) {
     const gqa_tensor *t;
-    int status = find_slot_tensor(m, s, &t, err);
+    int status = find_slot_tensor(&m->file, s, &t, err);
     if (status || !t) return status;
     if (s->matrix) {
         *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data, NULL, 0};
@@ -102,7 +148,7 @@ static int bind_slots(gqa_model *m, const float **rope_factors, size_t *used, gq
     slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
     int status = 0;
     *used = 0;
-    model_slots(m, rope_factors, of_model);
+    model_slots(&m->config, m, rope_factors, of_model);
     for (int i = 0; i < MODEL_SLOTS && !status; i++)
         status = bind_slot(m, &of_model[i], used, err);
     for (int l = 0; l < m->config.n_layers && !status; l++) {
@@ -164,7 +210,8 @@ int gqa_model_bind(gqa_model *m, gqa_error *err) {
     size_t floats = 0, n_layers = (size_t)m->config.n_layers;
     m->layers = calloc(n_layers, sizeof *m->layers);
     if (!m->layers) return fail_memory(&m->file, err, "no memory for %zu layers", n_layers);
-    int status = bind_slots(m, &rope_factors, &floats, err);
+    int status = gqa_check_tensors(&m->file, err);
+    if (!status) status = bind_slots(m, &rope_factors, &floats, err);
     if (status) return status;
     m->vectors = malloc(floats * sizeof(float));
     if (!m->vectors) return fail_memory(&m->file, err, "no memory for %zu floats", floats);
