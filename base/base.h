@@ -73,13 +73,16 @@ void gqa_map_close(gqa_map *map);
 /* Opens a file for fread; *size is its length. Refuses what gqa_map_open refuses. */
 int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err);
 
-/* A file being written: "PATH.tmp.PID" until gqa_output_finish renames it to PATH. After any
- * failure the existing file at PATH is left as it was. A PATH that a rename would damage (a
- * device, a directory) is refused. */
+/* Whether both paths lead to one existing file, also by links. */
+int gqa_same_file(const char *a, const char *b);
+
+/* A file being written: a new one, "PATH.tmp.PID.N", until gqa_output_finish renames it to PATH, or
+ * to the file that PATH leads to by symbolic links. After any failure the existing file is left as
+ * it was. A PATH that a rename would damage (a device, a directory) is refused. */
 typedef struct gqa_output {
     FILE *file;             /* NULL: none */
     int failed;             /* errno of the first write that failed */
-    char path[1024], temporary[1056];
+    char path[1024], temporary[1088];
 } gqa_output;
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err);
 /* A failed write is reported by gqa_output_finish. */

@@ -15,16 +15,55 @@ static int file_cannot(const char *action, const char *path, int error, gqa_erro
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
+int gqa_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Follows symbolic links to what they name, whether that exists or not, so that a link is written
+ * through, not replaced. Returns 0, or -1 when path does not fit. */
+static int follow_links(char *path, size_t capacity) {
+    enum { MAX_LINKS = 40 };
+    char target[1024], joined[2048];
+    for (int i = 0; i < MAX_LINKS; i++) {
+        ssize_t n = readlink(path, target, sizeof target - 1);
+        if (n < 0) return 0;
+        target[n] = 0;
+        const char *slash = strrchr(path, '/');
+        int folder = slash && target[0] != '/' ? (int)(slash - path) + 1 : 0;
+        snprintf(joined, sizeof joined, "%.*s%s", folder, path, target);
+        if (strlen(joined) >= capacity) return -1;
+        memcpy(path, joined, strlen(joined) + 1);
+    }
+    return 0;
+}
+
+/* A new file beside the path, of a name that nobody has. */
+static FILE *create_temporary(gqa_output *o) {
+    enum { MAX_TRIES = 100 };
+    for (int i = 0; i < MAX_TRIES; i++) {
+        snprintf(o->temporary, sizeof o->temporary, "%s.tmp.%ld.%d", o->path, (long)getpid(), i);
+        int fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno == EEXIST) continue;
+        FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+        if (fd >= 0 && !f) close(fd);
+        return f;
+    }
+    return NULL;
+}
+
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
     struct stat st;
     *o = (gqa_output){0};
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+    int missing = stat(path, &st);
+    if (missing && errno == ELOOP) return file_cannot("write", path, errno, err);
+    if (!missing && !S_ISREG(st.st_mode))
         return gqa_fail_path(path, err, GQA_ERR_IO, "cannot write: not a regular file");
-    if (strlen(path) >= sizeof o->path)
+    int is_long = strlen(path) >= sizeof o->path;
+    if (!is_long) memcpy(o->path, path, strlen(path) + 1);
+    if (is_long || follow_links(o->path, sizeof o->path))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "%.100s...: the path is too long", path);
-    snprintf(o->path, sizeof o->path, "%s", path);
-    snprintf(o->temporary, sizeof o->temporary, "%s.tmp.%ld", path, (long)getpid());
-    o->file = fopen(o->temporary, "wb");
+    o->file = create_temporary(o);
     return o->file ? 0 : file_cannot("write", path, errno, err);
 }
 

@@ -93,6 +93,9 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     gqa_kv_samples samples = {0};
     model_file file = {0};
     int code = parse_names(s, &o);
+    if (!code) code = refuse_same_file(in, out);
+    if (!code) code = refuse_same_file(s->text, out);
+    if (!code) code = refuse_same_file(s->tokenizer, out);
     if (code) return code;
     if (model_file_open(&file, in, &err)) code = fail("%s", err.message);
     if (!code && file.checkpoint.n_meta == 0) code = read_tokenizer(&file, in, s->tokenizer);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "../formats/formats.h"
+#include "command.h"
 
 int model_file_open(model_file *f, const char *path, gqa_error *err) {
     *f = (model_file){0};
@@ -28,6 +29,11 @@ void model_file_close(model_file *f) {
     gqa_map_close(&f->tokenizer_map);
     gqa_map_close(&f->map);
     *f = (model_file){0};
+}
+
+int refuse_same_file(const char *in, const char *out) {
+    if (!in || !gqa_same_file(in, out)) return EXIT_SUCCESS;
+    return usage_error("%s is the same file as %s, which is read: give another name", out, in);
 }
 
 void record_command(char *out, size_t size, const char *name, int argc, char **argv) {

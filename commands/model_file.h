@@ -16,6 +16,9 @@ int model_file_open(model_file *f, const char *path, gqa_error *err);
 int model_file_vocab(model_file *f, const char *tokenizer, gqa_error *err);
 void model_file_close(model_file *f); /* f may be all zero */
 
+/* 0, or EXIT_USAGE after printing an error, when the file to write is one that is read. */
+int refuse_same_file(const char *in, const char *out);
+
 /* The command line as the files that it writes record it: "run NAME WORD...", cut to size. */
 void record_command(char *out, size_t size, const char *name, int argc, char **argv);
 

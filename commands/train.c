@@ -55,7 +55,7 @@ int command_train(int argc, char **argv) {
     if (c.vocab_size) vocab = c.vocab_size;
     c.tied_embeddings = !untied;
     snprintf(c.name, sizeof c.name, "%s", name);
-    training r;
+    training r = {0};
     gqa_error err = {0};
     code = training_open(&r, &s, out, "train", argc, argv);
     if (!code) code = find_vocab(&r, tokenizer, vocab);

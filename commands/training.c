@@ -100,10 +100,13 @@ int training_open(training *r, training_settings *s, const char *out, const char
     if (!s->texts.n) return usage_error("%s: give a training text (-f FILE)", name);
     if (n < 0 || n >= (int)sizeof r->state_path)
         return usage_error("the path %.60s... is too long", out);
+    int code = refuse_same_file(s->val, out);
+    for (int i = 0; i < s->texts.n && !code; i++) code = refuse_same_file(s->texts.items[i], out);
+    if (code) return code;
     record_command(r->command, sizeof r->command, name, argc, argv);
     r->type = (gqa_type)type;
     s->opt.seed = (uint64_t)s->seed;
-    int code = open_state(r);
+    code = open_state(r);
     if (!code) code = check_log(r);
     for (int i = 0; i < s->texts.n && !code; i++) code = append_text(r, s->texts.items[i]);
     return code;

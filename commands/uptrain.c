@@ -131,8 +131,9 @@ int command_uptrain(int argc, char **argv) {
         return usage_error("--pool %s: expected mean, first, random, renorm or aligned",
                            u.pool_name);
     u.pool = (gqa_pool)pool;
-    training r;
-    code = training_open(&r, &s, paths[1], "uptrain", argc, argv);
+    training r = {0};
+    code = refuse_same_file(paths[0], paths[1]);
+    if (!code) code = training_open(&r, &s, paths[1], "uptrain", argc, argv);
     if (!code) code = uptrain(&r, paths[0], &u);
     training_close(&r);
     return code;

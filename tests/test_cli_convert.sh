@@ -28,6 +28,38 @@ expect 2 "--pool" convert "$m" "$tmp/x.gguf" --kv-heads 1 --pool best
 expect 2 "write" convert "$m"
 check "no file" test ! -e "$tmp/x.gguf"
 
+test_case "a file is not converted onto itself"
+cp "$m" "$tmp/self.gguf"
+ln -s self.gguf "$tmp/link.gguf"
+ln "$tmp/self.gguf" "$tmp/hard.gguf"
+for out in self link hard ./self; do
+    expect 2 "same file" convert "$tmp/self.gguf" "$tmp/$out.gguf" --type f32
+done
+expect 2 "same file" convert "$tmp/link.gguf" "$tmp/self.gguf" --type f32
+expect 2 "same file" uptrain "$tmp/self.gguf" "$tmp/link.gguf" --kv-heads 1 -f "$tmp/corpus.txt"
+same "$tmp/self.gguf" "$m" "the model"
+
+test_case "a symbolic link is written through"
+mkdir "$tmp/real"
+cp "$m" "$tmp/real/old.gguf"
+ln -s real/old.gguf "$tmp/to-old.gguf"
+ln -s "$tmp/real/new.gguf" "$tmp/to-new.gguf"
+expect 0 "" convert "$m" "$tmp/to-old.gguf" --type q8_0 --quiet
+expect 0 "" convert "$m" "$tmp/to-new.gguf" --type q8_0 --quiet
+check "the links are links" test -L "$tmp/to-old.gguf" -a -L "$tmp/to-new.gguf"
+for out in old new; do
+    expect 0 "" info "$tmp/real/$out.gguf"
+    check "the file behind the link" grep -q "q8_0" "$tmp/out"
+done
+check "no temporary file" test "$(ls "$tmp" "$tmp/real" | grep -c 'gguf\.tmp')" -eq 0
+ln -s loop.gguf "$tmp/loop.gguf"
+expect 1 "cannot write" convert "$m" "$tmp/loop.gguf" --type q8_0
+
+test_case "a file of the temporary name is left alone"
+echo kept >"$tmp/t.gguf.tmp.1"
+expect 0 "" convert "$m" "$tmp/t.gguf" --quiet
+check "kept" grep -qx kept "$tmp/t.gguf.tmp.1"
+
 # A full disk, here a limit on the size of files.
 test_case "a full disk leaves the existing file as it was"
 cp "$m" "$tmp/old.gguf"
