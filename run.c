@@ -27,7 +27,8 @@ enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 static void print_usage(FILE *out) {
     fprintf(out, "gqa.c %s: a tiny LLM runtime with grouped-query attention\n\n", gqa_version());
     fprintf(out, "usage: run MODEL [options]        generate text from a GGUF or llama2.c model\n"
-                 "       run COMMAND [options]      run COMMAND --help lists its options\n\n");
+                 "       run COMMAND [options]      run help COMMAND lists its options\n"
+                 "       run version\n\n");
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].help);
 }
@@ -55,6 +56,42 @@ static void spin_briefly(char **argv) {
 #endif
 }
 
+/* The command that a first word may be a slip for. */
+static const char *nearest_command(const char *typed) {
+    const char *nearest = NULL;
+    int best = NO_TYPO;
+    for (int i = 0; i < N_COMMANDS; i++) {
+        int distance = typo_distance(typed, commands[i].name, strlen(commands[i].name));
+        if (distance >= best) continue;
+        best = distance;
+        nearest = commands[i].name;
+    }
+    return nearest;
+}
+
+/* argv[0]: the name of a command, or a model. */
+static int run_command(int argc, char **argv) {
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(argv[0], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+    const char *nearest = access(argv[0], F_OK) ? nearest_command(argv[0]) : NULL;
+    if (nearest)
+        return usage_error("%s: neither a command nor a file; did you mean %s?", argv[0], nearest);
+    return command_generate(argc, argv);
+}
+
+/* run help [COMMAND]; argv[0] is COMMAND. */
+static int show_help(int argc, char **argv) {
+    char help[] = "--help";
+    if (argc > 1) return usage_error("help: unexpected argument \"%s\"", argv[1]);
+    for (int i = 0; i < N_COMMANDS && argc; i++)
+        if (!strcmp(argv[0], commands[i].name)) return commands[i].run(1, (char *[]){help});
+    const char *nearest = argc ? nearest_command(argv[0]) : NULL;
+    if (nearest) return usage_error("help: no command %s; did you mean %s?", argv[0], nearest);
+    if (argc) return usage_error("help: no command %s", argv[0]);
+    print_usage(stdout);
+    return finish_stdout();
+}
+
 int main(int argc, char **argv) {
     spin_briefly(argv);
     struct sigaction action = {.sa_handler = on_bus_error};
@@ -63,15 +100,12 @@ int main(int argc, char **argv) {
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-        print_usage(stdout);
-        return finish_stdout();
-    }
-    if (!strcmp(argv[1], "--version")) {
+    const char *first = argv[1];
+    if (!strcmp(first, "help")) return show_help(argc - 2, argv + 2);
+    if (!strcmp(first, "--help") || !strcmp(first, "-h")) return show_help(0, NULL);
+    if (!strcmp(first, "--version") || !strcmp(first, "version")) {
         printf("gqa.c %s\n", gqa_version());
         return finish_stdout();
     }
-    for (int i = 0; i < N_COMMANDS; i++)
-        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 2, argv + 2);
-    return command_generate(argc - 1, argv + 1);
+    return run_command(argc - 1, argv + 1);
 }

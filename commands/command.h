@@ -39,12 +39,18 @@ typedef struct opt {
 
 /* Parses argv[0..argc-1] (the command's own words). Words that are not options go to
  * positional[0..*n_positional-1] (at most max_positional; more is an error). "-" alone is a word;
- * everything after "--" is too. An option's argument is the next word even if it starts with '-'.
+ * everything after "--" is too. An option's argument is the next word even if it starts with
+ * '-', or stands in the same word: "--kv=q8_0", "-n3" (numbers). Names that other programs give to
+ * options are understood: "--temp" for "-t T".
  * "-h" and "--help" print usage and the tables to stdout. Returns -1 to go on, else an exit code
  * (0 after help, 2 after printing an error). TABLES(a, b): option tables that end with OPT_END. */
 #define TABLES(...) (const opt *const[]){__VA_ARGS__, NULL}
 int parse_options(int argc, char **argv, const opt *const *tables, const char **positional,
                   int max_positional, int *n_positional, const char *usage);
+
+/* The edits between typed and word[len], when so few that it may be a slip; else NO_TYPO. */
+enum { NO_TYPO = 100 };
+int typo_distance(const char *typed, const char *word, size_t len);
 
 /* Strict numbers for values inside options. 0, or -1 when the text is not wholly that. */
 int parse_int(const char *text, int64_t min, int64_t max, int64_t *out);

@@ -150,20 +150,111 @@ static void print_help(const char *usage, const opt *const *tables) {
 /* Of "--top-k" in "--top-k K". */
 static int name_length(const opt *o) { return (int)strcspn(o->name, " "); }
 
-static const opt *find_option(const opt *const *tables, const char *word) {
-    size_t len = strlen(word);
+/* What other programs call an option; only for commands that have the option and its argument. */
+static const struct { const char *word, *name; } aliases[] = {
+    {"--prompt", "-i TEXT"},
+    {"--temp", "-t T"},
+    {"--top-p", "-p P"},
+    {"--seed", "-s SEED"},
+    {"--threads", "-j N"},
+    {"--ctx-size", "-c N"},
+};
+enum { N_ALIASES = sizeof aliases / sizeof *aliases };
+
+/* By its first word, or with its argument's name. */
+static const opt *find_name(const opt *const *tables, const char *name, size_t len) {
     for (; *tables; tables++)
         for (const opt *o = *tables; o->name; o++)
-            if (strcspn(o->name, " ") == len && !memcmp(word, o->name, len)) return o;
+            if (!strncmp(o->name, name, len) && strchr(" ", o->name[len])) return o;
     return NULL;
+}
+
+static const opt *find_option(const opt *const *tables, const char *word, size_t len) {
+    const opt *o = memchr(word, ' ', len) ? NULL : find_name(tables, word, len);
+    for (int i = 0; i < N_ALIASES && !o; i++)
+        if (strlen(aliases[i].word) == len && !memcmp(aliases[i].word, word, len))
+            o = find_name(tables, aliases[i].name, strlen(aliases[i].name));
+    return o;
+}
+
+/* "-n", "--kv", or with the argument in the same word, at *value: "--kv=q8_0", "-n3". */
+static const opt *match_option(const opt *const *tables, const char *word, const char **value) {
+    const opt *o = find_option(tables, word, strlen(word));
+    *value = NULL;
+    if (o) return o;
+    if (word[1] == '-') {
+        const char *equals = strchr(word, '=');
+        if (equals) o = find_option(tables, word, (size_t)(equals - word));
+        if (o) *value = equals + 1;
+        return o;
+    }
+    o = word[2] && strchr("+-.0123456789", word[2]) ? find_option(tables, word, 2) : NULL;
+    if (!o || (o->kind != OPT_INT && o->kind != OPT_INT64 && o->kind != OPT_FLOAT)) return NULL;
+    *value = word + 2;
+    return o;
+}
+
+static int min3(int a, int b, int c) {
+    int least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+int typo_distance(const char *typed, const char *word, size_t len) {
+    enum { MAX_LEN = 40 };
+    int row[MAX_LEN + 1], typed_len = (int)strnlen(typed, MAX_LEN + 1);
+    if (typed_len > MAX_LEN || len > MAX_LEN) return NO_TYPO;
+    for (int j = 0; j <= (int)len; j++) row[j] = j;
+    for (int i = 1; i <= typed_len; i++) { /* row[j]: from typed[0..i) to word[0..j) */
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= (int)len; j++) {
+            int replaced = diagonal + (typed[i - 1] != word[j - 1]);
+            diagonal = row[j];
+            row[j] = min3(replaced, row[j] + 1, row[j - 1] + 1);
+        }
+    }
+    return row[len] <= 2 && row[len] * 2 < typed_len ? row[len] : NO_TYPO;
+}
+
+typedef struct guess {
+    const char *word;
+    int len, distance;
+} guess;
+
+static void consider(guess *best, const char *typed, const char *word) {
+    int len = (int)strcspn(word, " "), distance = typo_distance(typed, word, (size_t)len);
+    if (distance < best->distance) *best = (guess){word, len, distance};
+}
+
+static int unknown_option(const opt *const *tables, const char *typed, const char *usage) {
+    guess best = {.distance = NO_TYPO};
+    if (!strcmp(typed, "-m") || !strcmp(typed, "--model"))
+        return usage_error("unknown option %s: the model comes first, without an option; usage: %s",
+                           typed, usage);
+    for (const opt *const *table = tables; *table; table++)
+        for (const opt *o = *table; o->name; o++) consider(&best, typed, o->name);
+    for (int i = 0; i < N_ALIASES; i++)
+        if (find_name(tables, aliases[i].name, strlen(aliases[i].name)))
+            consider(&best, typed, aliases[i].word);
+    consider(&best, typed, "--help");
+    if (!best.word) return usage_error("unknown option %s; usage: %s", typed, usage);
+    return usage_error("unknown option %s; did you mean %.*s?", typed, best.len, best.word);
 }
 
 static int bad_number(const opt *o, const char *text) {
     const char *kind = o->kind == OPT_FLOAT ? "a number" : "a whole number";
     char range[80];
+    if (!strcmp(o->name, "-p P") && !strchr("+-.0123456789", *text))
+        return usage_error("-p %s: expected a number (top-p); a prompt goes after -i: -i TEXT",
+                           text);
     if (o->max >= 9e18) snprintf(range, sizeof range, "from %.10g up", o->min);
     else snprintf(range, sizeof range, "from %.10g to %.10g", o->min, o->max);
     return usage_error("%.*s %s: expected %s %s", name_length(o), o->name, text, kind, range);
+}
+
+/* "-n -1" of other programs, where N has no bound of its own: "-n 0". */
+static int means_no_limit(const opt *o, const char *text) {
+    return !strcmp(o->name, "-n N") && o->max >= INT32_MAX && !strcmp(text, "-1");
 }
 
 /* Returns -1 to go on, else an exit code. */
@@ -175,6 +266,7 @@ static int set_option(const opt *o, const char *text) {
     int capacity = (int)(sizeof list->items / sizeof *list->items);
     switch (o->kind) {
     case OPT_INT:
+        if (means_no_limit(o, text)) text = "0";
         if (parse_int(text, (int64_t)o->min, max, &whole)) return bad_number(o, text);
         *(int *)o->value = (int)whole;
         break;
@@ -220,11 +312,17 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
             print_help(usage, tables);
             return finish_stdout();
         }
-        const opt *o = find_option(tables, word);
-        if (!o) return usage_error("unknown option %s; usage: %s", word, usage);
-        if (o->kind != OPT_FLAG && i + 1 == argc)
-            return usage_error("option %s requires an argument: %s", word, o->name);
-        int code = set_option(o, o->kind == OPT_FLAG ? NULL : argv[++i]);
+        const char *value;
+        const opt *o = match_option(tables, word, &value);
+        if (!o) return unknown_option(tables, word, usage);
+        if (o->kind == OPT_FLAG && value)
+            return usage_error("%s: option %s takes no argument", word, o->name);
+        if (o->kind != OPT_FLAG && !value) {
+            if (i + 1 == argc)
+                return usage_error("option %s requires an argument: %s", word, o->name);
+            value = argv[++i];
+        }
+        int code = set_option(o, value);
         if (code >= 0) return code;
     }
     return -1;

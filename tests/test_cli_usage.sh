@@ -4,6 +4,7 @@
 run=$1
 . tests/checks.sh
 make_model
+path=$(realpath "$run")
 
 test_case "wrong usage"
 expect 2 "usage"
@@ -26,6 +27,50 @@ expect 0 "" --version
 expect 0 "" generate --help
 check "help lists the options" grep -q -- "--top-k" "$tmp/out"
 check "help goes to stdout" test ! -s "$tmp/err"
+cp "$tmp/out" "$tmp/help"
+expect 0 "" help generate
+same "$tmp/out" "$tmp/help" "run help COMMAND"
+expect 0 "" help
+check "run help lists the commands" grep -q "  perplexity " "$tmp/out"
+expect 0 "" version
+check "run version" grep -q "^gqa.c [0-9]" "$tmp/out"
+expect 2 "did you mean tokenize?" help tokenise
+expect 2 "no command frob" help frob
+
+test_case "the names that other programs give to options"
+"$run" "$m" -i "The cat" -t 0.7 -p 0.8 -s 7 -j 1 -c 30 -n 0 --quiet >"$tmp/a"
+expect 0 "" "$m" --prompt "The cat" --temp 0.7 --top-p 0.8 --seed 7 --threads 1 --ctx-size 30 \
+    -n -1 --quiet
+same "$tmp/out" "$tmp/a" "the same text"
+expect 0 "" chat "$m" --temp 0 -n -1 --prompt "The cat" --quiet </dev/null
+expect 2 "unknown option --temp" tokenize "$m" --temp 0
+expect 2 "unknown option --top-p" bench "$m" --top-p 0.9
+expect 2 "-n -1" bench "$m" -n -1
+expect 2 "-n -2" "$m" -n -2
+
+test_case "an argument in the option's own word"
+"$run" "$m" -i "The cat" --kv f32 --top-k 4 -n 3 -s 7 -t 0.5 --quiet >"$tmp/a"
+expect 0 "" "$m" --prompt="The cat" --kv=f32 --top-k=4 -n3 -s7 -t.5 --quiet
+same "$tmp/out" "$tmp/a" "the same text"
+expect 2 "3x" "$m" -n3x
+expect 2 "takes no argument" "$m" --json=1
+expect 2 "unknown option -iText" "$m" -iText # a text would swallow a misspelt option
+
+test_case "what was meant"
+expect 2 "did you mean train?" tarin "$m"
+expect 2 "did you mean tokenize?" tokenise "$m"
+expect 2 "did you mean --top-k?" "$m" --topk 4
+expect 2 "did you mean --no-echo?" "$m" --noecho
+expect 2 "did you mean --temp?" "$m" --tmp 4
+expect 2 "did you mean --json?" info "$m" -json
+expect 2 "unknown option -x; usage" "$m" -x
+expect 1 "trian: cannot open" ./trian # a path is no command
+cp "$m" "$tmp/trian"
+(cd "$tmp" && "$path" trian -n 2 --quiet >"$tmp/out" 2>"$tmp/err")
+check "a file is a model, whatever its name is like" test $? -eq 0
+expect 2 "a prompt goes after -i" "$m" -p "The cat"
+expect 2 "the model comes first" -m "$m" -i "The cat"
+expect 2 "run tokenize MODEL" tokenize -m "$m" -i "The cat"
 
 test_case "files that cannot be a model"
 : >"$tmp/empty"
