@@ -1,6 +1,7 @@
 /* terminal.c: what generate and chat share (terminal.h). */
 #include "terminal.h"
 
+#include <float.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,14 +14,15 @@ void text_settings_init(text_settings *s) {
     gqa_sampler_options *o = &s->sampling;
     const opt options[N_TEXT_OPTIONS + 1] = {
         {"-p P", OPT_FLOAT, &o->top_p, 0, 1,
-         "top-p: the likeliest tokens whose probabilities reach P\n(default 0.9); 1: all"},
+         "top-p: the likeliest tokens whose probabilities reach P\n"
+         "(default 0.9); 0: the likeliest; 1: all"},
         {"--top-k K", OPT_INT, &o->top_k, 0, INT32_MAX, "the K likeliest tokens (default 0: all)"},
         {"--min-p P", OPT_FLOAT, &o->min_p, 0, 0.999999,
          "no token less likely than P times the likeliest (default 0)"},
         {"--repeat-penalty R", OPT_FLOAT, &o->repeat_penalty, 0, 100,
          "divide the logits of repeated tokens by R (default 1: off)"},
         {"--repeat-last N", OPT_INT, &o->repeat_last, 0, 1 << 24,
-         "penalise the last N tokens (default 64)"},
+         "penalise the last N tokens (default 64); 0: none"},
         {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18,
          "seed of the random numbers (default: from the clock)"},
         {"-c N", OPT_INT, &s->context, 0, 1 << 24,
@@ -37,6 +39,7 @@ void text_settings_init(text_settings *s) {
     *s = (text_settings){.max_tokens = 256, .seed = -1};
     o->temperature = 1.0f;
     o->top_p = 0.9f;
+    o->repeat_last = 64;
     memcpy(s->options, options, sizeof options);
 }
 
@@ -116,6 +119,13 @@ static void warn_session_memory(double weights, double session) {
             human_bytes(weights, t1), human_bytes(session, t2), human_bytes(available, t3));
 }
 
+static void warn_context(const text_run *run) {
+    int trained = gqa_model_config(run->model)->context_length;
+    if (trained > 0 && run->settings->context > trained)
+        warning("-c %d: the model was trained for %d positions; beyond them its text gets worse",
+                run->settings->context, trained);
+}
+
 static int on_load(void *user, double done) {
     progress_show(user, done);
     return 0;
@@ -149,6 +159,15 @@ static int64_t random_seed(void) {
     return (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);
 }
 
+/* The sampler takes 0 for the default or for "all", as its unset fields have it. */
+static gqa_sampler_options sampler_options(const text_settings *s) {
+    gqa_sampler_options o = s->sampling;
+    o.seed = (uint64_t)s->seed;
+    if (o.top_p == 0) o.top_p = FLT_MIN;
+    if (o.repeat_last == 0) o.repeat_penalty = 1;
+    return o;
+}
+
 int text_open(text_run *run, const char *path, text_settings *s) {
     gqa_error err = {0};
     *run = (text_run){.settings = s};
@@ -156,13 +175,14 @@ int text_open(text_run *run, const char *path, text_settings *s) {
     if (load_model(run, path)) return EXIT_FAILURE;
     gqa_session_options so = {.context = s->context, .kv = s->kv, .n_threads = s->threads};
     run->session = gqa_session_new(run->model, &so, &err);
-    s->sampling.seed = (uint64_t)s->seed;
-    if (run->session) run->sampler = gqa_sampler_new(&s->sampling, &err);
+    const gqa_sampler_options sampling = sampler_options(s);
+    if (run->session) run->sampler = gqa_sampler_new(&sampling, &err);
     if (!run->sampler) return fail("%s", err.message);
     /* A packed copy is in memory already; a mapped file must find space beside the cache. */
     const gqa_model_stats *stats = gqa_model_get_stats(run->model);
     double weights = stats->packed_bytes ? 0 : (double)stats->weight_bytes;
     if (!s->quiet) warn_session_memory(weights, (double)gqa_session_bytes(run->session));
+    if (!s->quiet) warn_context(run);
     interrupt_install(run->session);
     return EXIT_SUCCESS;
 }

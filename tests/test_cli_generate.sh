@@ -32,6 +32,29 @@ cat_text <&- >"$tmp/b" 2>&1
 check "exit code with stdin closed" test $? -eq 0
 same "$tmp/a" "$tmp/b" "the same text with stdin closed"
 
+test_case "-p 0 is only the likeliest token"
+"$run" "$m" -i The -t 0 -n 25 --quiet >"$tmp/a"
+expect 0 "" "$m" -i The -t 1 -p 0 -n 25 -s 3 --quiet
+same "$tmp/out" "$tmp/a" "the same text as -t 0"
+"$run" "$m" -i The -t 1 -p 1 -n 25 -s 3 --quiet >"$tmp/b"
+check "-p 1 is not" not cmp "$tmp/a" "$tmp/b"
+
+test_case "--repeat-last 0 switches the penalty off"
+expect 0 "" "$m" -i The -t 0 -n 25 --repeat-penalty 9 --repeat-last 0 --quiet
+same "$tmp/out" "$tmp/a" "the same text as without a penalty"
+"$run" "$m" -i The -t 0 -n 25 --repeat-penalty 9 --quiet >"$tmp/b"
+check "64 by default" not cmp "$tmp/a" "$tmp/b"
+expect 0 "" "$m" -i The -t 0 -n 25 --repeat-penalty 9 --repeat-last 64 --quiet
+same "$tmp/out" "$tmp/b" "the same text as by default"
+
+test_case "a context above the trained one"
+expect 0 "-c 64: the model was trained for 32 positions" "$m" -c 64 -n 2
+check "once" test "$(grep -c "trained for" "$tmp/err")" -eq 1
+expect 0 "" "$m" -c 64 -n 2 --quiet
+check "not with --quiet" test ! -s "$tmp/err"
+expect 0 "" "$m" -c 32 -n 2
+check "not at the trained one" not grep -q "was trained for" "$tmp/err"
+
 test_case "--json"
 cat_text --json >"$tmp/json" 2>"$tmp/err"
 load='import json, sys; json.load(open(sys.argv[1]))'
