@@ -80,7 +80,9 @@ int finish_stdout(void);
 /* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after printing an error. */
 char *read_text(const char *path, size_t *size);
 
-/* gqa_model_open, which prints the model's warning. NULL after printing an error. */
+/* Refuses -z for a model with a tokenizer of its own. 0, or EXIT_FAILURE after an error. */
+int check_tokenizer(const char *path, const char *tokenizer);
+/* Both that and gqa_model_open; prints the model's warning. NULL after printing an error. */
 gqa_model *open_model(const char *path, const gqa_model_options *options);
 
 /* ---- figures -------------------------------------------------------------------------------- */

@@ -358,8 +358,23 @@ char *read_text(const char *path, size_t *size) {
     return text;
 }
 
+/* Whether the file has a vocabulary of its own: it opens although none can be read elsewhere. */
+static int has_vocabulary(const char *path) {
+    gqa_model_options options = {.vocab_only = 1, .tokenizer_path = ""};
+    gqa_model *model = gqa_model_open(path, &options, NULL);
+    gqa_model_close(model);
+    return model != NULL;
+}
+
+int check_tokenizer(const char *path, const char *tokenizer) {
+    if (!tokenizer || !has_vocabulary(path)) return EXIT_SUCCESS;
+    return fail("-z %s: %s brings its own tokenizer; -z is for llama2.c checkpoints", tokenizer,
+                path);
+}
+
 gqa_model *open_model(const char *path, const gqa_model_options *options) {
     gqa_error err = {0};
+    if (check_tokenizer(path, options->tokenizer_path)) return NULL;
     gqa_model *model = gqa_model_open(path, options, &err);
     if (!model) fail("%s", err.message);
     else if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));

@@ -143,6 +143,7 @@ static int load_model(text_run *run, const char *path) {
         .on_progress = on_load,
         .user = &p,
     };
+    if (check_tokenizer(path, s->tokenizer)) return EXIT_FAILURE;
     if (!s->quiet && stat(path, &st) == 0) warn_file_memory((double)st.st_size);
     run->model = gqa_model_open(path, &mo, &err);
     progress_end(&p);

@@ -55,6 +55,13 @@ check "not with --quiet" test ! -s "$tmp/err"
 expect 0 "" "$m" -c 32 -n 2
 check "not at the trained one" not grep -q "was trained for" "$tmp/err"
 
+test_case "-z with a model that has a tokenizer"
+for command in "" tokenize perplexity; do
+    expect 1 "brings its own tokenizer" $command "$m" -z "$tmp/corpus.txt" -f "$tmp/corpus.txt"
+done
+expect 1 "brings its own tokenizer" info "$m" -z "$tmp/corpus.txt"
+expect 1 "$tmp/none" "$tmp/none" -z "$tmp/corpus.txt"
+
 test_case "--json"
 cat_text --json >"$tmp/json" 2>"$tmp/err"
 load='import json, sys; json.load(open(sys.argv[1]))'
