@@ -68,6 +68,10 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type);
 /* "run: message\n" on stderr. Return EXIT_FAILURE and EXIT_USAGE. */
 int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Tells that text was written to stdout, and whether it ended with a newline: if not, end_line
+ * writes one, and so does fail before its message. */
+void stdout_text(int ends_line);
+void end_line(void);
 /* "run: warning: message\n" on stderr. */
 void warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

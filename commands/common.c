@@ -16,8 +16,18 @@ static void print_message(const char *prefix, const char *format, va_list args) 
     fputc('\n', stderr);
 }
 
+static int mid_line;
+
+void stdout_text(int ends_line) { mid_line = !ends_line; }
+
+void end_line(void) {
+    if (mid_line) putchar('\n');
+    mid_line = 0;
+}
+
 int fail(const char *format, ...) {
     va_list args;
+    end_line();
     va_start(args, format);
     print_message("run: ", format, args);
     va_end(args);

@@ -1,5 +1,7 @@
 /* generate.c: `run MODEL`: the text on stdout, everything else on stderr. */
+#include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "json.h"
@@ -26,6 +28,7 @@ static int put(void *user, const char *text, size_t len) {
     out->last = text[len - 1];
     if (!out->keep) {
         out->failed = fwrite(text, 1, len, stdout) != len || fflush(stdout);
+        stdout_text(out->last == '\n');
         return out->failed;
     }
     if (out->capacity - out->len < len) {
@@ -125,6 +128,15 @@ static void show_json(const text_run *run, const char *path, const char *prompt,
 
 /* ---- the prompt ----------------------------------------------------------------------------- */
 
+/* "\r\n" becomes "\n". Returns the new length. */
+static size_t join_line_ends(char *text, size_t len) {
+    size_t kept = 0;
+    for (size_t i = 0; i < len; i++)
+        if (text[i] != '\r' || i + 1 == len || text[i + 1] != '\n') text[kept++] = text[i];
+    text[kept] = 0;
+    return kept;
+}
+
 /* -i TEXT, -f FILE or nothing. A file's last newline, which editors and echo put there, is not part
  * of the prompt. */
 static char *read_prompt(const settings *o, size_t *len) {
@@ -135,8 +147,27 @@ static char *read_prompt(const settings *o, size_t *len) {
         return copy;
     }
     char *text = read_text(o->file, len);
+    if (text) *len = join_line_ends(text, *len);
     if (text && *len && text[*len - 1] == '\n') text[--*len] = 0;
     return text;
+}
+
+/* Whether a pipe or a file has something to read; nothing is read. */
+static int stdin_holds_text(void) {
+    struct stat st;
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (fstat(STDIN_FILENO, &st)) return 0;
+    if (S_ISREG(st.st_mode)) return st.st_size > lseek(STDIN_FILENO, 0, SEEK_CUR);
+    return S_ISFIFO(st.st_mode) && poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+static int32_t *tokenize_prompt(const text_run *run, const settings *o, const char *prompt,
+                                size_t len, int *n) {
+    unsigned flags = o->no_bos ? 0 : GQA_TOKENIZE_BOS;
+    if (o->special) flags |= GQA_TOKENIZE_SPECIAL;
+    if (!o->prompt && !o->file && !o->text.quiet && stdin_holds_text())
+        fputs("run: note: standard input is not read; -f - takes the prompt from it\n", stderr);
+    return text_tokenize(run->model, prompt, len, flags, o->text.quiet, n);
 }
 
 /* Loads a saved session and rewinds it to the end of what it shares with the prompt; at least one
@@ -161,7 +192,7 @@ static int load_cache(text_run *run, const char *path, const int32_t *tokens, in
 }
 
 /* Evaluates the prompt. Returns 0, or a nonzero status after printing an error. */
-static int eval_tokens(text_run *run, const settings *o, const int32_t *tokens, int n,
+static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, int n,
                        gqa_generate_result *r) {
     gqa_error err = {0};
     if (n == 0)
@@ -174,17 +205,6 @@ static int eval_tokens(text_run *run, const settings *o, const int32_t *tokens, 
     r->prompt_tokens = n - skip;
     if (o->cache && gqa_session_save(run->session, o->cache, &err)) return fail("%s", err.message);
     return 0;
-}
-
-static int eval_prompt(text_run *run, const settings *o, const char *prompt, size_t len,
-                       gqa_generate_result *r) {
-    unsigned flags = o->no_bos ? 0 : GQA_TOKENIZE_BOS;
-    if (o->special) flags |= GQA_TOKENIZE_SPECIAL;
-    int n;
-    int32_t *tokens = text_tokenize(run->model, prompt, len, flags, &n);
-    int status = tokens ? eval_tokens(run, o, tokens, n, r) : -1;
-    gqa_free(tokens);
-    return status;
 }
 
 /* ---- the command ---------------------------------------------------------------------------- */
@@ -200,8 +220,13 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
         .n_stop = o->text.stop.n,
         .ignore_end = o->text.ignore_end,
     };
-    if (!o->json && !o->no_echo && put(&out, prompt, len)) return finish_stdout();
-    int status = eval_prompt(run, o, prompt, len, &prefill);
+    int n;
+    int32_t *tokens = tokenize_prompt(run, o, prompt, len, &n);
+    if (!tokens) return EXIT_FAILURE;
+    int echoed = o->json || o->no_echo || !put(&out, prompt, len);
+    int status = echoed ? eval_prompt(run, o, tokens, n, &prefill) : 0;
+    gqa_free(tokens);
+    if (!echoed) return finish_stdout();
     if (!status)
         status = gqa_generate_tokens(run->session, run->sampler, NULL, 0, &go, put, &out, &r, &err);
     int cancelled = status == GQA_ERR_CANCELLED, ok = !status || cancelled;
@@ -212,7 +237,8 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
     r.first_token_seconds += prefill.prefill_seconds;
     if (ok && o->json && out.failed) ok = !fail("out of memory for the text");
     if (ok && o->json) show_json(run, path, prompt, len, &out, &r);
-    if (!o->json && out.last != '\n' && (ok || out.last)) putchar('\n');
+    if (ok && !o->json) stdout_text(out.last == '\n');
+    end_line();
     free(out.text);
     if (finish_stdout() || !ok) return EXIT_FAILURE;
     if (!o->text.quiet) show_stats(run, &r);
@@ -221,16 +247,14 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
 
 /* Returns -1 to go on, else an exit code. */
 static int check(settings *o, const char *words[2], int n_words) {
+    int is_stdin = n_words == 2 && !strcmp(words[1], "-");
     for (int i = 0; i < o->text.stop.n; i++)
         if (!*o->text.stop.items[i]) return usage_error("--stop: the text is empty");
     if (n_words == 0) return usage_error("no model given; usage: run MODEL [options]");
-    if (n_words == 2) {
-        if (strcmp(words[1], "-"))
-            return usage_error("unexpected argument \"%s\"; a prompt goes after -i", words[1]);
-        if (o->file) return usage_error("give the prompt once: -f FILE or -");
-        o->file = "-";
-    }
-    if (o->prompt && o->file) return usage_error("give the prompt once: -i TEXT or -f FILE");
+    if (!!o->prompt + !!o->file + (n_words == 2) > 1)
+        return usage_error("give the prompt once: as a second word, -i TEXT or -f FILE");
+    if (is_stdin) o->file = "-";
+    else if (n_words == 2) o->prompt = words[1];
     return -1;
 }
 
@@ -238,9 +262,10 @@ int command_generate(int argc, char **argv) {
     settings o = {0};
     text_settings_init(&o.text);
     const opt options[] = {
-        {"-i TEXT", OPT_STRING, &o.prompt, 0, 0, "prompt"},
+        {"-i TEXT", OPT_STRING, &o.prompt, 0, 0, "prompt; also as the word after the model"},
         {"-f FILE", OPT_STRING, &o.file, 0, 0,
-         "prompt from a file, without its last newline; -: standard input"},
+         "prompt from a file (-: standard input) without its last line end;\n"
+         "CRLF is one line end, as LF"},
         {"--special", OPT_FLAG, &o.special, 0, 0,
          "text such as <|im_end|> in the prompt is that special token"},
         {"--no-bos", OPT_FLAG, &o.no_bos, 0, 0, "no beginning-of-sequence token"},
@@ -249,7 +274,7 @@ int command_generate(int argc, char **argv) {
          "keep the evaluated prompt in FILE, and reuse what it holds"},
         {"--json", OPT_FLAG, &o.json, 0, 0, "print one JSON object: the text and measurements"},
         {"-n N", OPT_INT, &o.text.max_tokens, 0, INT32_MAX,
-         "tokens to generate (default 256); 0: until the context is full"},
+         "tokens to generate (default 256); 0 or -1: until the context is full"},
         {"-t T", OPT_FLOAT, &o.text.sampling.temperature, 0, 1000,
          "temperature (default 1.0); 0: always the likeliest token"},
         OPT_END,
@@ -257,7 +282,7 @@ int command_generate(int argc, char **argv) {
     const char *words[2] = {NULL, NULL};
     int n_words = 0;
     int code = parse_options(argc, argv, TABLES(options, o.text.options), words, 2, &n_words,
-                             "run MODEL [options]\n\n"
+                             "run MODEL [PROMPT] [options]\n\n"
                              "Continues a prompt. Only text goes to stdout. Ctrl-C ends it\n"
                              "cleanly, with exit code 130.");
     if (code < 0) code = check(&o, words, n_words);

@@ -197,12 +197,26 @@ void text_close(text_run *run) {
 
 /* ---- prompts -------------------------------------------------------------------------------- */
 
+/* Prompts copied from a template begin with the token that the tokenizer puts before every text. */
+static int drop_second_bos(const gqa_model *model, int32_t *tokens, int n, int quiet) {
+    int32_t bos = gqa_token_bos(model);
+    if (n < 2 || tokens[0] != bos || tokens[1] != bos || !gqa_token_is_control(model, bos))
+        return n;
+    memmove(tokens + 1, tokens + 2, sizeof *tokens * (size_t)(n - 2));
+    if (!quiet)
+        fputs("run: note: the text brings its own beginning-of-sequence token; no second one is "
+              "added\n", stderr);
+    return n - 1;
+}
+
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
-                       int *n) {
+                       int quiet, int *n) {
+    const unsigned both = GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL;
     gqa_error err = {0};
     int32_t *tokens;
     *n = gqa_tokenize_new(model, text, len, flags, &tokens, &err);
     if (*n < 0) fail("%s", err.message);
+    else if ((flags & both) == both) *n = drop_second_bos(model, tokens, *n, quiet);
     return tokens;
 }
 

@@ -29,9 +29,10 @@ typedef struct text_run {
 int text_open(text_run *run, const char *path, text_settings *settings);
 void text_close(text_run *run);
 
-/* Token ids of text[len], *n of them, for gqa_free(). NULL after printing an error. */
+/* Token ids of text[len], *n of them, for gqa_free(). A text that begins with the BOS token gets no
+ * second one, which a note on stderr tells unless quiet. NULL after printing an error. */
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
-                       int *n);
+                       int quiet, int *n);
 
 /* Evaluates tokens[n], with progress on stderr after a second. Returns 0, or a negative status
  * after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */

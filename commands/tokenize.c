@@ -1,13 +1,13 @@
 /* tokenize.c: `run tokenize`: the token ids of a text on one line. */
 #include <string.h>
 
-#include "command.h"
+#include "terminal.h"
 
-static int print_ids(const gqa_model *model, const char *text, size_t len, unsigned flags) {
-    gqa_error err = {0};
-    int32_t *ids;
-    int n = gqa_tokenize_new(model, text, len, flags, &ids, &err);
-    if (n < 0) return fail("%s", err.message);
+static int print_ids(const gqa_model *model, const char *text, size_t len, unsigned flags,
+                     int quiet) {
+    int n;
+    int32_t *ids = text_tokenize(model, text, len, flags, quiet, &n);
+    if (!ids) return EXIT_FAILURE;
     for (int i = 0; i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     printf("\n");
     gqa_free(ids);
@@ -16,7 +16,7 @@ static int print_ids(const gqa_model *model, const char *text, size_t len, unsig
 
 int command_tokenize(int argc, char **argv) {
     const char *text = NULL, *file = NULL, *path = NULL;
-    int no_bos = 0, special = 0, n_paths = 0;
+    int no_bos = 0, special = 0, quiet = 0, n_paths = 0;
     gqa_model_options mo = {.vocab_only = 1};
     const opt options[] = {
         {"-i TEXT", OPT_STRING, &text, 0, 0, "the text"},
@@ -24,6 +24,7 @@ int command_tokenize(int argc, char **argv) {
         {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, LLAMA2C_HELP},
         {"--no-bos", OPT_FLAG, &no_bos, 0, 0, "no beginning-of-sequence token"},
         {"--special", OPT_FLAG, &special, 0, 0, "text such as <|im_end|> is that special token"},
+        {"--quiet", OPT_FLAG, &quiet, 0, 0, QUIET_HELP},
         OPT_END,
     };
     int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths,
@@ -37,7 +38,7 @@ int command_tokenize(int argc, char **argv) {
     if (file && !whole) return EXIT_FAILURE;
     unsigned flags = (no_bos ? 0u : GQA_TOKENIZE_BOS) | (special ? GQA_TOKENIZE_SPECIAL : 0u);
     gqa_model *model = open_model(path, &mo);
-    code = model ? print_ids(model, file ? whole : text, len, flags) : EXIT_FAILURE;
+    code = model ? print_ids(model, file ? whole : text, len, flags, quiet) : EXIT_FAILURE;
     gqa_model_close(model);
     free(whole);
     return code;

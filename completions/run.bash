@@ -9,7 +9,7 @@ _gqa_run() {
             options="-z --json --help"
             values="" ;;
         tokenize)
-            options="-i -f -z --no-bos --special --help"
+            options="-i -f -z --no-bos --special --quiet --help"
             values="-i" ;;
         perplexity)
             options="-f -c --chunks --kv -j -z --no-repack --json --help"

@@ -32,6 +32,46 @@ cat_text <&- >"$tmp/b" 2>&1
 check "exit code with stdin closed" test $? -eq 0
 same "$tmp/a" "$tmp/b" "the same text with stdin closed"
 
+test_case "a prompt as the word after the model"
+expect 0 "" "$m" "The cat" -t 0 -n 8 --quiet
+same "$tmp/out" "$tmp/a" "the same text as with -i"
+expect 0 "" "$m" -t 0 -n 2 -- "-1 cat"
+check "a prompt that begins with - stands after --" grep -q "^-1 cat" "$tmp/out"
+printf 'The cat' | "$run" "$m" - -t 0 -n 8 --quiet >"$tmp/b" 2>"$tmp/err"
+same "$tmp/a" "$tmp/b" "- is standard input"
+expect 2 "give the prompt once" "$m" "The cat" -f "$tmp/a"
+expect 2 "give the prompt once" "$m" - -i "The cat"
+
+test_case "standard input that nobody asked for is named, not read"
+short() { "$run" "$m" -n 2 "$@" >"$tmp/out" 2>"$tmp/err"; }
+hint() { grep -q -e "-f - takes the prompt from it" "$tmp/err"; }
+printf 'The cat' >"$tmp/prompt"
+(short; cat >"$tmp/rest") <"$tmp/prompt"
+check "a file: the note" hint
+same "$tmp/rest" "$tmp/prompt" "a file: nothing was read"
+printf 'The cat' | (sleep 1; short; cat >"$tmp/rest")
+check "a pipe: the note" hint
+same "$tmp/rest" "$tmp/prompt" "a pipe: nothing was read"
+short </dev/null
+check "no note: /dev/null" not hint
+: | short
+check "no note: an empty pipe" not hint
+short -i The <"$tmp/prompt"
+check "no note: -i" not hint
+short --quiet <"$tmp/prompt"
+check "no note: --quiet" not hint
+
+test_case "CRLF in a prompt's file is one line end"
+printf 'The cat\nsat\n' >"$tmp/lf"
+printf 'The cat\r\nsat\r\n' >"$tmp/crlf"
+printf 'The\rcat' >"$tmp/cr"
+"$run" "$m" -f "$tmp/lf" -t 0 -n 8 --quiet >"$tmp/a"
+expect 0 "" "$m" -f "$tmp/crlf" -t 0 -n 8 --quiet
+same "$tmp/out" "$tmp/a" "the same text as with LF"
+"$run" "$m" -i "$(cat "$tmp/cr")" -t 0 -n 8 --quiet >"$tmp/a"
+expect 0 "" "$m" -f "$tmp/cr" -t 0 -n 8 --quiet
+same "$tmp/out" "$tmp/a" "a lone CR stays"
+
 test_case "-p 0 is only the likeliest token"
 "$run" "$m" -i The -t 0 -n 25 --quiet >"$tmp/a"
 expect 0 "" "$m" -i The -t 1 -p 0 -n 25 -s 3 --quiet
@@ -61,6 +101,27 @@ for command in "" tokenize perplexity; do
 done
 expect 1 "brings its own tokenizer" info "$m" -z "$tmp/corpus.txt"
 expect 1 "$tmp/none" "$tmp/none" -z "$tmp/corpus.txt"
+
+test_case "a prompt that brings its own beginning"
+"$run" tokenize "$m" -i "The cat" >"$tmp/a"
+expect 0 "no second one" tokenize "$m" --special -i "<s>The cat"
+same "$tmp/out" "$tmp/a" "tokenize: one BOS"
+expect 0 "" tokenize "$m" --special -i "<s>The cat" --quiet
+check "tokenize --quiet is quiet" test ! -s "$tmp/err"
+expect 0 "" tokenize "$m" --special -i "<s><s>The cat" --quiet
+check "the text's own second one stays" grep -q "^1 1 " "$tmp/out"
+expect 0 "" tokenize "$m" --special --no-bos -i "<s>The cat"
+check "no note with --no-bos" test ! -s "$tmp/err"
+expect 0 "no second one" "$m" --special -i "<s>The cat" -t 0 -n 8 --json
+check "generate: one BOS" grep -q "\"prompt_tokens\": $(wc -w <"$tmp/a")" "$tmp/out"
+
+test_case "an error ends the line of the prompt"
+"$run" "$m" -i "The cat sat on the mat" -c 4 >"$tmp/out" 2>&1
+check "exit code" test $? -eq 1
+check "the message stands on its own line" grep -q "^run: context full" "$tmp/out"
+printf 'The cat sat on the mat\n' >"$tmp/a"
+expect 1 "" "$m" -i "The cat sat on the mat" -c 4
+same "$tmp/out" "$tmp/a" "one newline on stdout"
 
 test_case "--json"
 cat_text --json >"$tmp/json" 2>"$tmp/err"

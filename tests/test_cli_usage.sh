@@ -18,7 +18,8 @@ expect 2 "-p" "$m" -p 1.01
 expect 2 "nan" "$m" -t nan
 expect 2 "99999999999" "$m" -n 99999999999
 expect 2 "0x10" "$m" -n 0x10
-expect 2 "another-model" "$m" another-model
+expect 2 "give the prompt once" "$m" a-prompt -i another
+expect 2 "unexpected argument \"time\"" "$m" "Once upon a" time
 expect 2 "no model given" generate
 
 test_case "help"
