@@ -171,17 +171,21 @@ static int32_t *tokenize_prompt(const text_run *run, const settings *o, const ch
 }
 
 /* Loads a saved session and rewinds it to the end of what it shares with the prompt; at least one
- * token is left to evaluate. Returns how many need not be, or -1 after printing an error. */
-static int load_cache(text_run *run, const char *path, const int32_t *tokens, int n) {
+ * token is left to evaluate. Returns how many need not be, or -1 after printing an error.
+ * *complete: whether the whole prompt was there. */
+static int load_cache(text_run *run, const char *path, const int32_t *tokens, int n,
+                      int *complete) {
     gqa_error err = {0};
     if (access(path, F_OK)) return 0;
     if (gqa_session_load(run->session, path, &err)) {
-        fail("%s; remove the file to start over", err.message);
+        int is_ours = err.code != GQA_ERR_IO && err.code != GQA_ERR_MEMORY;
+        fail("%s%s", err.message, is_ours ? "; remove the file to start over" : "");
         return -1;
     }
     int n_saved = gqa_session_position(run->session), shared = 0;
     const int32_t *saved = gqa_session_tokens(run->session);
     while (shared < n_saved && shared < n && saved[shared] == tokens[shared]) shared++;
+    *complete = shared == n;
     if (shared == n && shared > 0) shared--;
     if (gqa_session_rewind(run->session, shared, NULL)) { /* outside of the sliding window */
         shared = 0;
@@ -191,19 +195,20 @@ static int load_cache(text_run *run, const char *path, const int32_t *tokens, in
     return shared;
 }
 
-/* Evaluates the prompt. Returns 0, or a nonzero status after printing an error. */
+/* Evaluates the prompt. Returns 0, or a nonzero status after printing an error. *unsaved: why the
+ * cache could not be written, which does not keep the text from coming. */
 static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, int n,
-                       gqa_generate_result *r) {
-    gqa_error err = {0};
+                       gqa_generate_result *r, gqa_error *unsaved) {
+    int complete = 0;
     if (n == 0)
         return fail("the prompt is empty, and the model has no token for the beginning of a text: "
                     "give a prompt with -i or -f");
-    int skip = o->cache ? load_cache(run, o->cache, tokens, n) : 0;
+    int skip = o->cache ? load_cache(run, o->cache, tokens, n, &complete) : 0;
     if (skip < 0) return skip;
     int status = text_feed(run, tokens + skip, n - skip, &r->prefill_seconds);
     if (status) return status;
     r->prompt_tokens = n - skip;
-    if (o->cache && gqa_session_save(run->session, o->cache, &err)) return fail("%s", err.message);
+    if (o->cache && !complete) gqa_session_save(run->session, o->cache, unsaved);
     return 0;
 }
 
@@ -211,7 +216,7 @@ static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, 
 
 static int generate(text_run *run, const settings *o, const char *path, const char *prompt,
                     size_t len) {
-    gqa_error err = {0};
+    gqa_error err = {0}, unsaved = {0};
     gqa_generate_result prefill = {0}, r = {0};
     output out = {.keep = o->json};
     gqa_generate_options go = {
@@ -224,7 +229,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
     int32_t *tokens = tokenize_prompt(run, o, prompt, len, &n);
     if (!tokens) return EXIT_FAILURE;
     int echoed = o->json || o->no_echo || !put(&out, prompt, len);
-    int status = echoed ? eval_prompt(run, o, tokens, n, &prefill) : 0;
+    int status = echoed ? eval_prompt(run, o, tokens, n, &prefill, &unsaved) : 0;
     gqa_free(tokens);
     if (!echoed) return finish_stdout();
     if (!status)
@@ -240,6 +245,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
     if (ok && !o->json) stdout_text(out.last == '\n');
     end_line();
     free(out.text);
+    if (unsaved.code && !o->text.quiet) warning("%s; the prompt is not kept", unsaved.message);
     if (finish_stdout() || !ok) return EXIT_FAILURE;
     if (!o->text.quiet) show_stats(run, &r);
     return interrupted() ? EXIT_INTERRUPTED : EXIT_SUCCESS;

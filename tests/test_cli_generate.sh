@@ -115,6 +115,32 @@ check "no note with --no-bos" test ! -s "$tmp/err"
 expect 0 "no second one" "$m" --special -i "<s>The cat" -t 0 -n 8 --json
 check "generate: one BOS" grep -q "\"prompt_tokens\": $(wc -w <"$tmp/a")" "$tmp/out"
 
+test_case "--prompt-cache: what cannot be read or written"
+cache() { expect 0 "" "$m" -i "The cat sat on" -t 0 -n 8 --quiet --prompt-cache "$@"; }
+mkdir "$tmp/folder"
+expect 1 "is a directory" "$m" --prompt-cache "$tmp/folder"
+check "nobody is told to remove a folder" not grep -q "remove" "$tmp/err"
+expect 1 "remove the file to start over" "$m" --prompt-cache "$tmp/corpus.txt"
+cache "$tmp/cache"
+cp "$tmp/out" "$tmp/a"
+set -- "$m" -i "The cat sat on" -t 0 -n 8
+expect 0 "the prompt is not kept" "$@" --prompt-cache "$tmp/no/cache"
+same "$tmp/out" "$tmp/a" "no place for the cache: the same text"
+cp "$tmp/cache" "$tmp/kept"
+full_disk() { # no file may grow; stdout is a pipe
+    (trap '' XFSZ; ulimit -f 0; "$run" "$@" 2>&1) | cat >"$tmp/out"
+}
+full_disk "$@" --prompt-cache "$tmp/new"
+check "a full disk: the same text" grep -qxF "$(tail -n 1 "$tmp/a")" "$tmp/out"
+check "a full disk: a warning" grep -q "^run: warning: .*the prompt is not kept" "$tmp/out"
+full_disk "$@" --prompt-cache "$tmp/cache"
+check "nothing to write: the same text" grep -qxF "$(tail -n 1 "$tmp/a")" "$tmp/out"
+check "nothing to write: no warning" not grep -q "not kept" "$tmp/out"
+expect 0 "" "$m" -i "The" -t 0 -n 2 --prompt-cache "$tmp/cache"
+same "$tmp/cache" "$tmp/kept" "a shorter prompt does not replace a longer one"
+cache "$tmp/cache"
+same "$tmp/out" "$tmp/a" "the cache is good"
+
 test_case "an error ends the line of the prompt"
 "$run" "$m" -i "The cat sat on the mat" -c 4 >"$tmp/out" 2>&1
 check "exit code" test $? -eq 1
