@@ -9,6 +9,10 @@ from hf_files import (BOOL, FLOAT, I32, STRING, U32, Refused, Table, check_kind,
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
+def text_of(token):
+    return token.decode("utf-8", "replace") if isinstance(token, bytes) else token
+
+
 class Vocabulary:
     """The tokens, their types, and what the kind of tokenizer needs besides."""
 
@@ -25,8 +29,8 @@ class Vocabulary:
                 self.scores.append(-1e6)
 
     def ids(self):
-        named = [(t, i) for i, t in enumerate(self.tokens) if self.types[i] != UNUSED]
-        return {t.decode("utf-8", "replace") if isinstance(t, bytes) else t: i for t, i in named}
+        """Text -> id of the tokens that are in use."""
+        return {text_of(t): i for i, t in enumerate(self.tokens) if self.types[i] != UNUSED}
 
     def put(self, g):
         g.put("tokenizer.ggml.model", STRING, self.model)
@@ -292,8 +296,7 @@ def add_tokens(v, added, size):
             warn(f"{where}: added token {quote(text)} has id {i}, beyond config.json's vocab_size "
                  f"{size}; it is left out")
             continue
-        old = v.tokens[i].decode("utf-8", "replace") if isinstance(v.tokens[i], bytes) \
-            else v.tokens[i]
+        old = text_of(v.tokens[i])
         if v.types[i] == UNKNOWN and old == text:
             continue
         if v.types[i] != UNUSED and old != text:
@@ -337,8 +340,8 @@ def end_tokens(v, settings, configs, ids):
         ends += listed_ids(config, "eos_token_id", len(v.tokens))
     ends = list(dict.fromkeys(ends))
     for i in ends[3:]:
-        warn(f"token {i} ({quote(str(v.tokens[i]))}) does not end a text: GGUF has room for three "
-             f"such tokens, of {len(ends)}")
+        warn(f"token {i} ({quote(text_of(v.tokens[i]))}) does not end a text: GGUF has room for "
+             f"three such tokens, of {len(ends)}")
     return ends[:3]
 
 
