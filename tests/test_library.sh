@@ -142,7 +142,7 @@ if nm "$run" | grep -q __asan_init; then
 else
     strip -o "$tmp/stripped" "$run" && ok || no "strip"
     size=$(wc -c <"$tmp/stripped")
-    [ "$size" -le 512000 ] && ok || no "stripped, run has $size bytes, expected at most 512000"
+    [ "$size" -le 716800 ] && ok || no "stripped, run has $size bytes, expected at most 716800"
 fi
 
 test_case "a big-endian machine is told why"
