@@ -15,7 +15,7 @@ import sys
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the scripts
 from hf_files import (BF16, F16, F32, FLOAT, SIZE, STRING, U32, Gguf, Refused, Safetensors, quote,
-                      read_table, say)
+                      read_table, say, warn)
 from hf_tokenizer import put_tokenizer
 
 TYPE_OF_NAME = {"f32": F32, "f16": F16, "bf16": BF16}
@@ -234,7 +234,9 @@ def put_tensors(g, c, source, wanted):
         put(b + "ffn_up.weight", h + "mlp.up_proj.weight", [c.ffn, c.dim])
         put(b + "ffn_down.weight", h + "mlp.down_proj.weight", [c.dim, c.ffn])
     put("output_norm.weight", "model.norm.weight", [c.dim])
-    if not c.tied and "lm_head.weight" in source.tensors:
+    if c.raw.data.get("tie_word_embeddings") is None and "lm_head.weight" not in source.tensors:
+        warn(f"{c.raw.where}: no tie_word_embeddings and no lm_head.weight: taken for tied")
+    elif not c.tied:
         put("output.weight", "lm_head.weight", [c.vocab, c.dim])
     refuse_others(c, source)
     factors = c.rope_factors()

@@ -340,6 +340,8 @@ def tensor_cases():
         refused(f"a bias: {part}", add_tensor(name, [n]), f"tensor {name}: a bias")
     refused("mlp_bias without biases", edit_config(mlp_bias=True), "mlp_bias")
     refused("a norm that llama lacks", add_tensor(layer + "post_mlp.weight", [24]), "post_mlp")
+    writes("a classifier that nothing tells of", all_of(
+        edit_config(tie_word_embeddings=None), drop("lm_head.weight")), "taken for tied")
     writes("the frequencies of RoPE", add_tensor(layer + "self_attn.rotary_emb.inv_freq", [2]))
 
 
@@ -369,6 +371,7 @@ def named_damages():
             "header of")
     refused("empty weights", raw_weights(b""), "model.safetensors: truncated")
     refused("a missing tensor", drop(name), f"{name} is missing")
+    refused("a missing classifier", drop("lm_head.weight"), "lm_head.weight is missing")
     refused("an unknown dtype", edit_tensor(dtype="F8_E4M3"), "F8_E4M3")
     refused("offsets below 0", edit_tensor(data_offsets=[-96, 0]), "do not fit")
     refused("offsets of other types", edit_tensor(data_offsets=[0, "96"]), "two integers")
