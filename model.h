@@ -263,7 +263,9 @@ typedef struct gqa_workspace gqa_workspace;
 
 typedef struct gqa_session_options {
     int context;      /* positions; 0: the smaller of 4096 and the model's context_length */
-    const char *kv;   /* KV cache type: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL: "f16" */
+    /* KV cache type, by name because 0 as a number is F32: "f32", "f16", "bf16", "q8_0", "q4_0";
+     * NULL: "f16" */
+    const char *kv;
     int n_threads;    /* 0: one per physical core that the process may use */
     int batch;        /* prompt tokens evaluated together; 0: 512 */
     gqa_workspace *workspace;      /* threads and scratch memory to use; NULL: its own */

@@ -227,6 +227,43 @@ static void check_workspace_refused(const gqa_model *m) {
     gqa_model_close(other);
 }
 
+/* ---- threads of the program ------------------------------------------------------------------ */
+
+typedef struct call_counts {
+    int calls, threads;
+} call_counts;
+
+/* All in one thread, the last first. */
+static void run_backwards(void *user, int n, void (*fn)(void *arg, int thread), void *arg) {
+    call_counts *counts = user;
+    counts->calls++;
+    counts->threads += n;
+    while (n-- > 0) fn(arg, n);
+}
+
+static void check_run_parallel(void) {
+    gqa_error err = {0};
+    call_counts packing = {0}, computing = {0};
+    gqa_model_options mo = {.n_threads = 3, .run_parallel = run_backwards, .run_user = &packing};
+    gqa_config shape = {.dim = 512, .n_layers = 3, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 1024,
+                        .vocab_size = VOCAB};
+    gqa_model *m = gqa_model_random(&shape, GQA_TYPE_Q8_0, 1, &mo, &err);
+    CHECK(m && packing.calls == 1 && packing.threads == 3, "%d calls: %s", packing.calls,
+          err.message);
+    gqa_session *usual = session_of(m, (gqa_session_options){.n_threads = 2});
+    gqa_session *s = session_of(m, (gqa_session_options){
+        .n_threads = 3, .run_parallel = run_backwards, .run_user = &computing});
+    int32_t t[40];
+    make_tokens(t, 40, 9);
+    CHECK(!gqa_session_eval(s, t, 40, &err) && !gqa_session_eval(usual, t, 40, &err), "prefill");
+    CHECK(!eval_each(s, t, 3) && !eval_each(usual, t, 3), "decoding");
+    CHECK(computing.calls == 4 && computing.threads == 12, "%d calls", computing.calls);
+    CHECK(same_logits(s, usual), "the same bits as with threads of the library");
+    gqa_session_free(s);
+    gqa_session_free(usual);
+    gqa_model_close(m);
+}
+
 /* ---- saving to memory ------------------------------------------------------------------------ */
 
 static void check_memory(const gqa_model *m) {
@@ -322,6 +359,7 @@ int main(int argc, char **argv) {
     TEST("sync, sliding window") check_sync_window();
     TEST("workspace, shared") check_workspace_shared(m);
     TEST("workspace, refused") check_workspace_refused(m);
+    TEST("threads of the program") check_run_parallel();
     TEST("save to memory") check_memory(m);
     TEST("log softmax") check_log_softmax();
     TEST("versions") check_versions();
