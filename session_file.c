@@ -3,12 +3,14 @@
  *   0  "gqaSESS1"              8 bytes
  *   8  fingerprint             u64: shape, names and samples of the weights of the model
  *  16  kv type, ring           2 x u32: positions of a ring of tiles, 0 when all positions are kept
- *  24  position, has_logits    2 x u32
+ *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow
  *  32  tiles, ahead            2 x u32: tiles a KV head that follow; positions past `position` that
  *                              the cache has been written to (by tokens since rewound), where
  *                              positions still needed may have been overwritten, else 0
  *  40  tokens                  position x i32
- *      logits                  vocab_size x f32 if has_logits
+ *      logits                  vocab_size x f32 if flagged
+ *      scales                  n_layers x (K, V) x f32 if flagged: powers of two by which an f16
+ *                              cache holds larger values (session_internal.h)
  *      tiles                   for each layer and KV head: the first `tiles` K tiles, then V tiles
  *  end checksum                u64: gqa_hash over header, tokens, logits and tiles, one by one
  *
@@ -27,7 +29,7 @@ static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '1'};
 typedef struct session_header {
     char magic[8];
     uint64_t fingerprint;
-    uint32_t kv_type, ring, position, has_logits, tiles, ahead;
+    uint32_t kv_type, ring, position, flags, tiles, ahead;
 } session_header;
 _Static_assert(sizeof(session_header) == 40, "the header is stored as it is");
 
@@ -40,13 +42,22 @@ static uint32_t ring_of(const gqa_session *s) {
     return ring < s->context ? (uint32_t)ring : 0;
 }
 
+enum { HAS_LOGITS = 1, HAS_SCALES = 2 };
+
+static uint32_t flags_of(const gqa_session *s) {
+    uint32_t flags = s->has_logits ? HAS_LOGITS : 0;
+    for (int l = 0; l < s->model->config.n_layers; l++)
+        if (s->range[l].k_scale < 1 || s->range[l].v_scale < 1) flags |= HAS_SCALES;
+    return flags;
+}
+
 static session_header header_of(const gqa_session *s) {
     session_header h = {
         .fingerprint = gqa_model_fingerprint(s->model),
         .kv_type = (uint32_t)s->kv[0].type,
         .ring = ring_of(s),
         .position = (uint32_t)s->position,
-        .has_logits = (uint32_t)s->has_logits,
+        .flags = flags_of(s),
         .tiles = tiles_used(s, s->position),
         .ahead = gqa_cache_first_valid(s) > 0 ? (uint32_t)(s->high_water - s->position) : 0,
     };
@@ -56,9 +67,12 @@ static session_header header_of(const gqa_session *s) {
 
 static uint64_t saved_size(const gqa_session *s, const session_header *h) {
     const gqa_kv *kv = &s->kv[0];
-    uint64_t heads = (uint64_t)s->model->config.n_layers * (uint64_t)kv->n_kv_heads;
-    uint64_t logits = h->has_logits ? (uint64_t)s->model->config.vocab_size * sizeof(float) : 0;
-    return sizeof *h + h->position * sizeof(int32_t) + logits +
+    uint64_t layers = (uint64_t)s->model->config.n_layers;
+    uint64_t heads = layers * (uint64_t)kv->n_kv_heads;
+    uint64_t vocab = (uint64_t)s->model->config.vocab_size;
+    uint64_t logits = h->flags & HAS_LOGITS ? vocab * sizeof(float) : 0;
+    uint64_t scales = h->flags & HAS_SCALES ? layers * 2 * sizeof(float) : 0;
+    return sizeof *h + h->position * sizeof(int32_t) + logits + scales +
            heads * h->tiles * (kv->k_tile_bytes + kv->v_tile_bytes) + sizeof(uint64_t);
 }
 
@@ -77,7 +91,13 @@ static void move_parts(session_stream *stream, const gqa_session *s, const sessi
                        void (*move)(session_stream *stream, void *data, size_t size)) {
     size_t vocab = (size_t)s->model->config.vocab_size, tiles = h->tiles;
     move(stream, s->tokens, sizeof(int32_t) * h->position);
-    if (h->has_logits) move(stream, s->logits, sizeof(float) * vocab);
+    if (h->flags & HAS_LOGITS) move(stream, s->logits, sizeof(float) * vocab);
+    for (int l = 0; l < s->model->config.n_layers; l++) {
+        float scales[2] = {s->range[l].k_scale, s->range[l].v_scale};
+        if (h->flags & HAS_SCALES) move(stream, scales, sizeof scales);
+        s->range[l].k_scale = scales[0];
+        s->range[l].v_scale = scales[1];
+    }
     for (int l = 0; l < s->model->config.n_layers; l++) {
         const gqa_kv *kv = &s->kv[l];
         size_t k_head = (size_t)kv->n_tiles * kv->k_tile_bytes;
@@ -171,7 +191,9 @@ static int check_header(const gqa_session *s, const session_header *h,
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: holds %u positions, this session has %d", path,
                         h->position, s->context);
     int max_ahead = s->model->config.window > 0 ? gqa_cache_ring(s) : 0;
-    if (h->ring != ring_of(s) || h->has_logits > (h->position > 0) ||
+    uint32_t allowed = (h->position > 0 ? HAS_LOGITS : 0) |
+                       (h->kv_type == GQA_TYPE_F16 ? HAS_SCALES : 0);
+    if (h->ring != ring_of(s) || (h->flags & ~allowed) ||
         h->tiles != tiles_used(s, (int)h->position) || h->ahead > (uint32_t)max_ahead)
         return gqa_fail(err, GQA_ERR_FORMAT,
                         "%s: damaged header, or another window or batch size", path);
@@ -181,24 +203,56 @@ static int check_header(const gqa_session *s, const session_header *h,
     return 0;
 }
 
-/* Reads into s, which stays empty unless all is right. */
-static int read_session(session_stream *stream, gqa_session *s, const char *path, gqa_error *err) {
-    session_header h = {0};
+/* Whether the scales are powers of two of at most 1. */
+static int check_scales(const gqa_session *s, const char *path, gqa_error *err) {
+    for (int l = 0; l < s->model->config.n_layers; l++) {
+        const float scales[2] = {s->range[l].k_scale, s->range[l].v_scale};
+        for (int i = 0; i < 2; i++) {
+            union { float value; uint32_t bits; } scale = {scales[i]};
+            uint32_t exponent = scale.bits >> 23;
+            if (exponent >= 1 && exponent <= 127 && !(scale.bits & 0x7FFFFF)) continue;
+            return gqa_fail(err, GQA_ERR_FORMAT, "%s: layer %d has the scale %g", path, l,
+                            (double)scale.value);
+        }
+    }
+    return 0;
+}
+
+static void reset_scales(gqa_session *s) {
+    for (int l = 0; l < s->model->config.n_layers; l++)
+        s->range[l].k_scale = s->range[l].v_scale = 1;
+}
+
+/* Everything after the header, into s, and what is wrong with it. */
+static int read_contents(session_stream *stream, const gqa_session *s, const session_header *h,
+                         const char *path, gqa_error *err) {
     uint64_t sum = 0;
-    read_part(stream, &h, sizeof h);
-    int status = check_header(s, &h, stream, path, err);
-    if (status) return status;
-    move_parts(stream, s, &h, read_part);
+    move_parts(stream, s, h, read_part);
     read_raw(stream, &sum, sizeof sum);
     if (stream->failed) return gqa_fail(err, GQA_ERR_FORMAT, "%s: truncated", path);
-    for (uint32_t i = 0; i < h.position; i++)
+    for (uint32_t i = 0; i < h->position; i++)
         if (s->tokens[i] < 0 || s->tokens[i] >= s->model->config.vocab_size)
             return gqa_fail(err, GQA_ERR_FORMAT, "%s: token %u is not in the vocabulary", path, i);
     if (sum != stream->sum)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: damaged (wrong checksum)", path);
+    return check_scales(s, path, err);
+}
+
+/* Reads into s, which stays empty unless all is right. */
+static int read_session(session_stream *stream, gqa_session *s, const char *path, gqa_error *err) {
+    session_header h = {0};
+    read_part(stream, &h, sizeof h);
+    int status = check_header(s, &h, stream, path, err);
+    if (status) return status;
+    reset_scales(s);
+    status = read_contents(stream, s, &h, path, err);
+    if (status) {
+        reset_scales(s);
+        return status;
+    }
     s->position = (int)h.position;
     s->high_water = (int)(h.position + h.ahead);
-    s->has_logits = (int)h.has_logits;
+    s->has_logits = (h.flags & HAS_LOGITS) != 0;
     return 0;
 }
 

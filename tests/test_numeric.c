@@ -115,6 +115,39 @@ static void check_growth(void) {
     gqa_model_close(m);
 }
 
+/* A saved session keeps the scales of its cache; one without them is loaded without them. */
+static void check_saved(void) {
+    gqa_error err = {0};
+    int32_t t[N];
+    void *large, *small;
+    size_t large_size, small_size;
+    make_tokens(t, N);
+    gqa_model *m = changed_model(1, 3e4f, 1);
+    gqa_session *a = session_of(m, "f16", 2), *b = session_of(m, "f16", 2);
+    CHECK(!gqa_session_save_memory(a, &small, &small_size, &err), "%s", err.message);
+    CHECK(!gqa_session_eval(a, t, N, &err) && a->range[1].v_scale < 1, "scaled");
+    CHECK(!gqa_session_save_memory(a, &large, &large_size, &err), "%s", err.message);
+    CHECK(!gqa_session_load_memory(b, large, large_size, &err), "%s", err.message);
+    CHECK(!gqa_session_eval(a, t, 1, &err) && !gqa_session_eval(b, t, 1, &err), "one more");
+    CHECK(!memcmp(gqa_session_logits(a), gqa_session_logits(b), sizeof(float) * VOCAB),
+          "they go on alike");
+    for (size_t at = large_size; at-- > 0;) {
+        if (at > 400 && at % 61) continue;
+        ((uint8_t *)large)[at] ^= 16;
+        CHECK(gqa_session_load_memory(b, large, large_size, &err) < 0, "byte %zu changed", at);
+        CHECK(b->range[1].v_scale >= 1 && gqa_session_position(b) == 0, "byte %zu: empty", at);
+        ((uint8_t *)large)[at] ^= 16;
+    }
+    CHECK(!gqa_session_load_memory(b, large, large_size, &err) && b->range[1].v_scale < 1, "again");
+    CHECK(!gqa_session_load_memory(b, small, small_size, &err) && b->range[1].v_scale >= 1,
+          "a session without scales");
+    gqa_free(large);
+    gqa_free(small);
+    gqa_session_free(a);
+    gqa_session_free(b);
+    gqa_model_close(m);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     TEST("NaN in the first layer") check_error(0, (float)NAN, "layer 0 gives NaN");
@@ -124,5 +157,6 @@ int main(int argc, char **argv) {
     TEST("f16 cache, values up to 1e5") check_range(3e4f, 40);
     TEST("f16 cache, values up to 1e7") check_range(3e6f, 5);
     TEST("f16 cache, values that grow") check_growth();
+    TEST("f16 cache, saved") check_saved();
     return test_end();
 }
