@@ -269,8 +269,8 @@ static void check_run_parallel(void) {
 static void check_memory(const gqa_model *m) {
     gqa_error err = {0};
     int32_t t[80];
-    void *data;
-    size_t size;
+    void *data = NULL;
+    size_t size = 0;
     make_tokens(t, 80, 8);
     gqa_session *a = session_of(m, (gqa_session_options){.context = 100});
     gqa_session *b = session_of(m, (gqa_session_options){.context = 100});
