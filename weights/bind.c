@@ -125,13 +125,12 @@ int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err) {
 
 /* Vectors are small; an f32 copy spares all readers the question of type and alignment. *used
  * counts floats; with m->vectors NULL they are only counted. */
-static int bind_slot(gqa_model *m, const slot *s, size_t *used, gqa_error *err) {
-    const gqa_tensor *t;
-    int status = find_slot_tensor(&m->file, s, &t, err);
-    if (status || !t) return status;
+static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
+    const gqa_tensor *t = gqa_checkpoint_tensor(&m->file, s->name);
+    if (!t) return;
     if (s->matrix) {
         *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data, NULL, 0};
-        return 0;
+        return;
     }
     size_t n = (size_t)s->cols;
     if (m->vectors) {
@@ -140,24 +139,20 @@ static int bind_slot(gqa_model *m, const slot *s, size_t *used, gqa_error *err) 
         *s->vector = copy;
     }
     *used += round_up(n, 16);
-    return 0;
 }
 
-/* Binds all slots. Called twice: to check all and count the vectors' floats, then to copy them. */
-static int bind_slots(gqa_model *m, const float **rope_factors, size_t *used, gqa_error *err) {
+/* Binds all slots, which gqa_check_tensors has checked. Called twice: to count the vectors' floats,
+ * then to copy them. */
+static void bind_slots(gqa_model *m, const float **rope_factors, size_t *used) {
     slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
-    int status = 0;
     *used = 0;
     model_slots(&m->config, m, rope_factors, of_model);
-    for (int i = 0; i < MODEL_SLOTS && !status; i++)
-        status = bind_slot(m, &of_model[i], used, err);
-    for (int l = 0; l < m->config.n_layers && !status; l++) {
+    for (int i = 0; i < MODEL_SLOTS; i++) bind_slot(m, &of_model[i], used);
+    for (int l = 0; l < m->config.n_layers; l++) {
         layer_slots(&m->config, &m->layers[l], l, of_layer);
-        for (int i = 0; i < LAYER_SLOTS && !status; i++)
-            status = bind_slot(m, &of_layer[i], used, err);
+        for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
-    return status;
 }
 
 /* ---- statistics -------------------------------------------------------------------------- */
@@ -211,12 +206,12 @@ int gqa_model_bind(gqa_model *m, gqa_error *err) {
     m->layers = calloc(n_layers, sizeof *m->layers);
     if (!m->layers) return fail_memory(&m->file, err, "no memory for %zu layers", n_layers);
     int status = gqa_check_tensors(&m->file, err);
-    if (!status) status = bind_slots(m, &rope_factors, &floats, err);
     if (status) return status;
+    bind_slots(m, &rope_factors, &floats);
     m->vectors = malloc(floats * sizeof(float));
     if (!m->vectors) return fail_memory(&m->file, err, "no memory for %zu floats", floats);
-    status = bind_slots(m, &rope_factors, &floats, err);
-    if (!status) status = gqa_model_make_rope(m, rope_factors, err);
+    bind_slots(m, &rope_factors, &floats);
+    status = gqa_model_make_rope(m, rope_factors, err);
     if (!status) count_weights(m);
     m->has_weights = !status;
     return status;
