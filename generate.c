@@ -29,8 +29,10 @@ struct gqa_text {
 };
 
 static int check_stops(const char *const *stop, int n_stop, gqa_error *err) {
-    if (n_stop < 0 || (n_stop > 0 && !stop))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%d stop strings: none given", n_stop);
+    if (n_stop < 0)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%d stop strings: expected 0 or more", n_stop);
+    if (n_stop > 0 && !stop)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%d stop strings: stop is NULL", n_stop);
     for (int i = 0; i < n_stop; i++)
         if (!stop[i] || !*stop[i])
             return gqa_fail(err, GQA_ERR_ARGUMENT, "stop string %d is empty", i);
@@ -148,6 +150,8 @@ static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
 }
 
 int gqa_text_push(gqa_text *t, int32_t token, const char **out, size_t *len, gqa_error *err) {
+    if (!t || !out || !len)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "text: text, out or len is NULL");
     discard_done(t);
     hand_out(t, 0, out, len);
     if (t->stopped) return 1;
@@ -162,6 +166,9 @@ int gqa_text_push(gqa_text *t, int32_t token, const char **out, size_t *len, gqa
 }
 
 void gqa_text_flush(gqa_text *t, const char **out, size_t *len) {
+    if (!out || !len) return;
+    *len = 0;
+    if (!t) return;
     discard_done(t);
     hand_out(t, t->len, out, len);
 }

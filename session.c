@@ -104,7 +104,8 @@ void gqa_session_free(gqa_session *s) {
 /* Whether tokens[n] are ids of the model; `held` of them are in the session already. */
 static int check_tokens(const gqa_session *s, int held, const int32_t *tokens, int n,
                         gqa_error *err) {
-    if (n <= 0 || !tokens)
+    if (!tokens) return gqa_fail(err, GQA_ERR_ARGUMENT, "tokens is NULL");
+    if (n <= 0)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "%d tokens to evaluate: expected at least 1", n);
     for (int i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
@@ -186,19 +187,27 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
     return 0;
 }
 
+/* 0, or an error that names the call when its session is NULL. */
+static int check_session(const gqa_session *s, const char *call, gqa_error *err) {
+    return s ? 0 : gqa_fail(err, GQA_ERR_ARGUMENT, "%s: session is NULL", call);
+}
+
 int gqa_session_eval(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
+    if (check_session(s, "eval", err)) return GQA_ERR_ARGUMENT;
     int status = check_tokens(s, s->position, tokens, n, err);
     return status ? status : eval(s, tokens, n, NULL, err);
 }
 
 int gqa_session_eval_all(gqa_session *s, const int32_t *tokens, int n, float *logits,
                          gqa_error *err) {
+    if (check_session(s, "eval_all", err)) return GQA_ERR_ARGUMENT;
     if (!logits) return gqa_fail(err, GQA_ERR_ARGUMENT, "eval_all: logits is NULL");
     int status = check_tokens(s, s->position, tokens, n, err);
     return status ? status : eval(s, tokens, n, logits, err);
 }
 
 int gqa_session_sync(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
+    if (check_session(s, "sync", err)) return GQA_ERR_ARGUMENT;
     int status = check_tokens(s, 0, tokens, n, err), kept = 0;
     if (status) return status;
     while (kept < n && kept < s->position && tokens[kept] == s->tokens[kept]) kept++;
@@ -217,9 +226,11 @@ int gqa_session_sync(gqa_session *s, const int32_t *tokens, int n, gqa_error *er
 /* Every session is checked before any moves. */
 static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, int n,
                           gqa_error *err) {
-    if (n <= 0 || !sessions || !tokens)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
+    if (!sessions || !tokens)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions_eval: sessions or tokens is NULL");
+    if (n <= 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
     for (int i = 0; i < n; i++) {
+        if (!sessions[i]) return gqa_fail(err, GQA_ERR_ARGUMENT, "session %d is NULL", i);
         if (sessions[i]->model != sessions[0]->model)
             return gqa_fail(err, GQA_ERR_ARGUMENT,
                             "session %d belongs to another model than session 0", i);
@@ -282,6 +293,7 @@ int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n
 /* ---- state ----------------------------------------------------------------------------------- */
 
 int gqa_session_rewind(gqa_session *s, int position, gqa_error *err) {
+    if (check_session(s, "rewind", err)) return GQA_ERR_ARGUMENT;
     if (position < 0 || position > s->position)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "rewind to position %d: expected 0 to %d", position,
                         s->position);
@@ -296,6 +308,7 @@ int gqa_session_rewind(gqa_session *s, int position, gqa_error *err) {
 }
 
 static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa_error *err) {
+    if (check_session(to, "copy", err) || check_session(from, "copy", err)) return GQA_ERR_ARGUMENT;
     if (to == from) return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: both sessions are the same");
     if (to->model != from->model)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: the sessions belong to different models");
@@ -334,6 +347,7 @@ int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error 
 
 int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err) {
     enum { POOL = 61 };  /* distinct vectors; a prime, so that heads and layers differ */
+    if (check_session(s, "fill_random", err)) return GQA_ERR_ARGUMENT;
     const gqa_config *c = &s->model->config;
     size_t d = (size_t)c->head_dim;
     if (n < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d positions to fill: expected 0 up", n);

@@ -134,6 +134,7 @@ static void write_session(session_stream *stream, const gqa_session *s) {
 }
 
 int gqa_session_save(const gqa_session *s, const char *path, gqa_error *err) {
+    if (!s || !path) return gqa_fail(err, GQA_ERR_ARGUMENT, "save: session or path is NULL");
     session_stream stream = {0};
     int status = gqa_output_open(&stream.output, path, err);
     if (status) return status;
@@ -142,7 +143,8 @@ int gqa_session_save(const gqa_session *s, const char *path, gqa_error *err) {
 }
 
 int gqa_session_save_memory(const gqa_session *s, void **data, size_t *size, gqa_error *err) {
-    if (!data || !size) return gqa_fail(err, GQA_ERR_ARGUMENT, "save: data or size is NULL");
+    if (!s || !data || !size)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "save: session, data or size is NULL");
     session_header h = header_of(s);
     session_stream stream = {.size = saved_size(s, &h)};
     *data = NULL;
@@ -258,6 +260,7 @@ static int read_session(session_stream *stream, gqa_session *s, const char *path
 
 int gqa_session_load(gqa_session *s, const char *path, gqa_error *err) {
     session_stream stream = {0};
+    if (!s || !path) return gqa_fail(err, GQA_ERR_ARGUMENT, "load: session or path is NULL");
     gqa_session_rewind(s, 0, NULL);
     s->has_logits = 0;
     int status = gqa_input_open(&stream.file, &stream.size, path, err);
@@ -269,8 +272,8 @@ int gqa_session_load(gqa_session *s, const char *path, gqa_error *err) {
 
 int gqa_session_load_memory(gqa_session *s, const void *data, size_t size, gqa_error *err) {
     session_stream stream = {.memory = (uint8_t *)data, .size = size};
+    if (!s || !data) return gqa_fail(err, GQA_ERR_ARGUMENT, "load: session or data is NULL");
     gqa_session_rewind(s, 0, NULL);
     s->has_logits = 0;
-    if (!data) return gqa_fail(err, GQA_ERR_ARGUMENT, "load: data is NULL");
     return read_session(&stream, s, "memory", err);
 }

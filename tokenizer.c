@@ -136,12 +136,19 @@ int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned 
     return cap;
 }
 
+/* Whether a token's text can be asked for: there is a vocabulary, and out holds cap bytes. */
+static int can_write_token(const gqa_model *m, const char *out, int cap) {
+    return m && m->vocab && cap >= 0 && (out || cap == 0);
+}
+
 int gqa_token_bytes(const gqa_model *m, int32_t token, char *out, int cap) {
-    return m->vocab ? gqa_vocab_token_bytes(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
+    if (!can_write_token(m, out, cap)) return GQA_ERR_ARGUMENT;
+    return gqa_vocab_token_bytes(m->vocab, token, out, cap);
 }
 
 int gqa_token_name(const gqa_model *m, int32_t token, char *out, int cap) {
-    return m->vocab ? gqa_vocab_token_name(m->vocab, token, out, cap) : GQA_ERR_ARGUMENT;
+    if (!can_write_token(m, out, cap)) return GQA_ERR_ARGUMENT;
+    return gqa_vocab_token_name(m->vocab, token, out, cap);
 }
 
 int32_t gqa_token_find(const gqa_model *m, const char *text) {

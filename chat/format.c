@@ -22,7 +22,8 @@ static int check_chat_options(const gqa_chat_options *opt, int n, gqa_error *err
 
 static int check_messages(const chat_template *t, const gqa_message *messages, int n,
                           gqa_error *err) {
-    if (n < 1 || !messages)
+    if (!messages) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: messages is NULL");
+    if (n < 1)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: %d messages, expected at least 1", n);
     for (int i = 0; i < n; i++) {
         const char *role = messages[i].role;
@@ -112,7 +113,7 @@ static int tokenize_segments(const gqa_model *m, const chat_segment *segments, i
 
 static const chat_template *template_for(const gqa_model *m, const gqa_chat_options *opt) {
     if (opt && opt->template_name) return chat_template_named(opt->template_name);
-    return chat_template_of(m);
+    return m ? chat_template_of(m) : NULL;
 }
 
 int gqa_chat_format(const gqa_model *m, const gqa_message *messages, int n,

@@ -110,4 +110,4 @@ void gqa_workspace_free(gqa_workspace *w) {
     free(w);
 }
 
-uint64_t gqa_workspace_bytes(const gqa_workspace *w) { return w->memory_bytes; }
+uint64_t gqa_workspace_bytes(const gqa_workspace *w) { return w ? w->memory_bytes : 0; }

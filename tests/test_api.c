@@ -227,6 +227,55 @@ static void check_workspace_refused(const gqa_model *m) {
     gqa_model_close(other);
 }
 
+/* ---- NULL ------------------------------------------------------------------------------------ */
+
+static void check_null(const gqa_model *m) {
+    gqa_error err = {0};
+    int32_t t[2] = {1, 2};
+    float logits[VOCAB];
+    void *data = NULL;
+    size_t size = 0;
+    const char *out;
+    gqa_session *s = session_of(m, (gqa_session_options){.context = 20});
+    gqa_session *with_null[2] = {s, NULL};
+    gqa_text *text = gqa_text_new(m, 0, NULL, 0, &err);
+    CHECK(!gqa_session_eval(s, t, 2, &err) && text, "%s", err.message);
+    const int statuses[] = {
+        gqa_session_eval(NULL, t, 2, &err),
+        gqa_session_eval(s, NULL, 2, &err),
+        gqa_session_eval_all(NULL, t, 2, logits, &err),
+        gqa_session_sync(NULL, t, 2, &err),
+        gqa_session_sync(s, NULL, 2, &err),
+        gqa_session_copy(NULL, s, 1, &err),
+        gqa_session_copy(s, NULL, 1, &err),
+        gqa_sessions_eval(NULL, t, 2, &err),
+        gqa_sessions_eval(with_null, t, 2, &err),
+        gqa_session_rewind(NULL, 0, &err),
+        gqa_session_fill_random(NULL, 1, 1, &err),
+        gqa_session_save(NULL, "x", &err),
+        gqa_session_load(NULL, "x", &err),
+        gqa_session_load(s, NULL, &err),
+        gqa_session_save_memory(NULL, &data, &size, &err),
+        gqa_session_load_memory(NULL, t, sizeof t, &err),
+        gqa_text_push(NULL, 1, &out, &size, &err),
+        gqa_text_push(text, 1, NULL, &size, &err),
+        gqa_text_push(text, 1, &out, NULL, &err),
+        gqa_token_name(NULL, 1, NULL, 0),
+        gqa_token_bytes(NULL, 1, NULL, 0),
+    };
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
+        CHECK(statuses[i] == GQA_ERR_ARGUMENT, "call %zu: %d", i, statuses[i]);
+    gqa_text_flush(NULL, &out, &size);
+    gqa_text_flush(text, NULL, &size);
+    CHECK(size == 0 && gqa_workspace_bytes(NULL) == 0, "nothing of nothing");
+    CHECK(!gqa_chat_template_name(NULL, NULL) && !gqa_chat_stop(NULL, NULL), "no model");
+    CHECK(same_tokens(s, t, 2) && gqa_session_logits(s), "left as it was");
+    CHECK(gqa_session_sync(s, NULL, 2, &err) < 0, "sync");
+    CHECK_HAS(err.message, "tokens is NULL");
+    gqa_text_free(text);
+    gqa_session_free(s);
+}
+
 /* ---- threads of the program ------------------------------------------------------------------ */
 
 typedef struct call_counts {
@@ -239,6 +288,59 @@ static void run_backwards(void *user, int n, void (*fn)(void *arg, int thread), 
     counts->calls++;
     counts->threads += n;
     while (n-- > 0) fn(arg, n);
+}
+
+static void check_batching(void) {
+    enum { N = 65 };
+    gqa_error err = {0};
+    gqa_config shape = {.dim = 512, .n_layers = 3, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 1024,
+                        .vocab_size = VOCAB};
+    gqa_model *m = gqa_model_random(&shape, GQA_TYPE_Q8_0, 1, NULL, &err);
+    call_counts counts = {0};
+    gqa_session *s[N];
+    int32_t t[N];
+    make_tokens(t, N, 2);
+    for (int i = 0; i < N; i++)
+        s[i] = session_of(m, (gqa_session_options){
+            .context = 8, .batch = 1, .n_threads = 2, .run_parallel = run_backwards,
+            .run_user = &counts});
+    CHECK(!gqa_sessions_eval(s, t, 64, &err) && counts.calls == 1, "64 sessions: %d passes",
+          counts.calls);
+    CHECK(!gqa_sessions_eval(s, t, N, &err) && counts.calls == 3, "65 more: %d", counts.calls);
+    for (int i = 0; i < N; i++) gqa_session_free(s[i]);
+    gqa_model_close(m);
+}
+
+/* The width of a 1.1 B model. 64 sessions hold one workspace's scratch, each its own cache, tokens
+ * and logits; the workspace itself grows with its batch. */
+static void check_scratch(void) {
+    enum { N = 64, CONTEXT = 64 };
+    gqa_error err = {0};
+    gqa_config shape = {.dim = 2048, .n_layers = 1, .n_heads = 32, .n_kv_heads = 4,
+                        .ffn_dim = 5632, .vocab_size = 32000};
+    gqa_model_options mo = {.no_repack = 1};
+    gqa_model *m = gqa_model_random(&shape, GQA_TYPE_Q4_0, 1, &mo, &err);
+    gqa_session_options small = {.context = 4096, .n_threads = 1, .batch = 64}, large = small;
+    large.batch = 512;
+    gqa_workspace *w = gqa_workspace_new(m, &small, &err), *v = gqa_workspace_new(m, &large, &err);
+    CHECK(m && w && v, "%s", err.message);
+    uint64_t row = 4 * (2 * 2048 + 2 * 2048 + 2 * 256 + 2 * 5632 + 64); /* f32 buffers of a row */
+    uint64_t more = gqa_workspace_bytes(v) - gqa_workspace_bytes(w);
+    CHECK(more > 448 * row && more < 448 * row * 2, "448 rows more take %llu bytes, f32 %llu",
+          (unsigned long long)more, (unsigned long long)(448 * row));
+    uint64_t total = 0, cache = gqa_kv_bytes_per_position(gqa_model_config(m), GQA_TYPE_F16);
+    gqa_session *s[N];
+    for (int i = 0; i < N; i++) {
+        s[i] = session_of(m, (gqa_session_options){.context = CONTEXT, .workspace = w});
+        total += gqa_session_bytes(s[i]);
+    }
+    uint64_t own = cache * CONTEXT + 4 * CONTEXT + 4 * 32000 + 4096;
+    CHECK(total <= N * own, "%llu bytes, expected at most %llu", (unsigned long long)total,
+          (unsigned long long)(N * own));
+    for (int i = 0; i < N; i++) gqa_session_free(s[i]);
+    gqa_workspace_free(w);
+    gqa_workspace_free(v);
+    gqa_model_close(m);
 }
 
 static void check_run_parallel(void) {
@@ -359,6 +461,9 @@ int main(int argc, char **argv) {
     TEST("sync, sliding window") check_sync_window();
     TEST("workspace, shared") check_workspace_shared(m);
     TEST("workspace, refused") check_workspace_refused(m);
+    TEST("NULL is refused") check_null(m);
+    TEST("sessions are batched by 64") check_batching();
+    TEST("64 sessions, one scratch") check_scratch();
     TEST("threads of the program") check_run_parallel();
     TEST("save to memory") check_memory(m);
     TEST("log softmax") check_log_softmax();

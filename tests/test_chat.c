@@ -160,7 +160,7 @@ static void check_refused(const gqa_model *m) {
         const char *message;
     } cases[] = {
         {"no messages", kind, 0, {0}, "0 messages"},
-        {"messages NULL", NULL, 1, {0}, "1 messages"},
+        {"messages NULL", NULL, 1, {0}, "messages is NULL"},
         {"a foreign role", tool, 1, {0}, "role \"tool\""},
         {"no content", empty, 1, {0}, "no content"},
         {"first past the end", kind, 2, {.first = 3}, "first is 3"},

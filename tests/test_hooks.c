@@ -269,6 +269,7 @@ static void check_names(const gqa_model *m) {
     CHECK(n == 4 && !memcmp(name, "</s>", 4), "%d bytes: %s", n, name);
     CHECK(gqa_token_bytes(m, gqa_token_eos(m), name, sizeof name) == 0, "it has no text");
     CHECK(gqa_token_name(m, gqa_token_eos(m), name, 1) == 4, "the length, whatever fits");
+    CHECK(gqa_token_name(m, 1, NULL, 8) < 0 && gqa_token_name(m, 1, name, -1) < 0, "no room");
     CHECK(gqa_token_name(m, -1, name, 32) < 0 && gqa_token_name(m, 1 << 24, name, 32) < 0, "range");
 }
 
