@@ -7,6 +7,7 @@
  * depends on which thread computes it, so neither do the results. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "session/session_internal.h"
 
@@ -20,27 +21,34 @@ typedef struct pass_state {
     gqa_scratch *scratch;
     int n;                   /* rows: tokens of this pass */
     int prefill;             /* rows are one sequence's, enough for tiles of query positions */
-    int n_kv_heads, group;   /* group: query heads a KV head */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
-    size_t dim, head_dim, q_dim, kv_dim, ffn_dim, rope_dim;
-    float scale;             /* on q.k: 1 / sqrt(head_dim) */
+    size_t dim, head_dim, q_dim, ffn_dim, rope_dim; /* ffn_dim: of the widest layer */
     atomic_int *cancel;
 } pass_state;
 
 enum {
     PREFILL_ROWS = 8,        /* fewer rows of one sequence are attended like decoding, by splits */
-    SWIGLU_COLUMNS = 512     /* a unit of swiglu() */
+    COLUMNS = 512            /* a unit of gate_up() and of scale_logits() */
 };
+
+static size_t kv_dim_of(const pass_state *p, const gqa_layer *layer) {
+    return (size_t)layer->config.n_kv_heads * p->head_dim;
+}
+
+/* Query heads a KV head. */
+static int group_of(const pass_state *p, const gqa_layer *layer) {
+    return p->config->n_heads / layer->config.n_kv_heads;
+}
 
 /* The map of grouped-query attention: query head h reads KV head h / group, so KV head g serves the
  * query heads first_query_head(g) .. + group - 1. The runtime's only place that knows it. */
-static size_t first_query_head(const pass_state *p, int kv_head) {
-    return (size_t)kv_head * (size_t)p->group;
+static size_t first_query_head(const pass_state *p, const gqa_layer *layer, int kv_head) {
+    return (size_t)kv_head * (size_t)group_of(p, layer);
 }
 
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
-static size_t group_offset(const pass_state *p, int row, int kv_head) {
-    return (size_t)row * p->q_dim + first_query_head(p, kv_head) * p->head_dim;
+static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    return (size_t)row * p->q_dim + first_query_head(p, layer, kv_head) * p->head_dim;
 }
 
 static gqa_session *session_of(const pass_state *p, int row) {
@@ -52,8 +60,8 @@ static int position_of(const pass_state *p, int row) {
 }
 
 /* The first position that a query at `position` attends to. */
-static int first_seen(const pass_state *p, int position) {
-    int window = p->config->window;
+static int first_seen(const gqa_layer *layer, int position) {
+    int window = layer->config.window;
     return window > 0 && position >= window ? position - window + 1 : 0;
 }
 
@@ -67,27 +75,47 @@ static void *thread_scratch(const pass_state *p, const gqa_worker *me) {
 
 /* ---- embedding, norms, matrix products ------------------------------------------------------- */
 
-/* x = the embedding of each token; cos_sin = the rotations of its position. */
-static void embed(pass_state *p, gqa_worker *me) {
-    const gqa_matrix *table = &p->model->embedding;
-    size_t row_bytes = (size_t)gqa_type_bytes(table->type, p->dim), pairs = p->rope_dim / 2;
-    for_units(i, me, p->n) {
-        size_t row = (size_t)i, token = (size_t)p->pass->tokens[i];
-        float *cos_row = p->scratch->cos_sin + row * p->rope_dim, *sin_row = cos_row + pairs;
-        gqa_dequantize(table->type, table->raw + token * row_bytes, p->scratch->x + row * p->dim,
-                       p->dim);
-        for (size_t j = 0; j < pairs; j++) {
-            double angle = position_of(p, i) * p->model->rope_freq[j];
-            cos_row[j] = (float)cos(angle) * p->model->rope_magnitude;
-            sin_row[j] = (float)sin(angle) * p->model->rope_magnitude;
-        }
+/* The rotations of a row's position: cos [rope_dim / 2], then sin. */
+static float *cos_sin_of(const pass_state *p, int table, int row) {
+    size_t index = (size_t)(table == GQA_ROPE_LOCAL) * (size_t)p->scratch->rows + (size_t)row;
+    return p->scratch->cos_sin + index * p->rope_dim;
+}
+
+static void make_rotations(const pass_state *p, int table, int row) {
+    const gqa_rope_table *rope = &p->model->rope[table];
+    size_t pairs = p->rope_dim / 2;
+    float *cos_row = cos_sin_of(p, table, row), *sin_row = cos_row + pairs;
+    for (size_t j = 0; j < pairs; j++) {
+        double angle = position_of(p, row) * rope->freq[j];
+        cos_row[j] = (float)cos(angle) * rope->magnitude;
+        sin_row[j] = (float)sin(angle) * rope->magnitude;
     }
 }
 
-/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T. */
+static void scale_row(float *x, size_t n, float scale) {
+    for (size_t i = 0; scale != 1 && i < n; i++) x[i] *= scale;
+}
+
+/* x = the embedding of each token (gemma, granite: scaled), and the rotations of its position. */
+static void embed(pass_state *p, gqa_worker *me) {
+    const gqa_matrix *table = &p->model->embedding;
+    size_t row_bytes = (size_t)gqa_type_bytes(table->type, p->dim);
+    for_units(i, me, p->n) {
+        size_t token = (size_t)p->pass->tokens[i];
+        float *x = p->scratch->x + (size_t)i * p->dim;
+        gqa_dequantize(table->type, table->raw + token * row_bytes, x, p->dim);
+        scale_row(x, p->dim, p->config->embedding_scale);
+        make_rotations(p, session_of(p, i)->is_long ? GQA_ROPE_LONG : GQA_ROPE_MODEL, i);
+        if (p->model->rope[GQA_ROPE_LOCAL].freq) make_rotations(p, GQA_ROPE_LOCAL, i);
+    }
+}
+
+/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T, with rows
+ * ldy apart. */
 typedef struct product {
     const gqa_matrix *w;
     float *y;
+    size_t ldy;
 } product;
 
 /* Whether one of the products reads its activations as int8. */
@@ -97,16 +125,26 @@ static int wants_int8(const product *list, int count) {
     return wanted;
 }
 
-/* Add & Norm (Vaswani et al. 2017): x += branch (NULL: nothing), then h = rmsnorm(x), also as int8
- * where a product of `next` wants it. */
-static void add_and_norm(pass_state *p, gqa_worker *me, const float *branch, const float *weight,
-                         const product *next, int count) {
+/* x += branch, for a row: the output of attention or FFN, after its own norm (gemma2, olmo2) and
+ * scale (granite). */
+static void add_branch(const pass_state *p, float *x, float *branch, const float *post_norm) {
+    const gqa_config *c = p->config;
+    if (post_norm) p->kernels->rmsnorm(branch, branch, post_norm, c->dim, c->norm_eps);
+    scale_row(branch, p->dim, c->residual_scale);
+    p->kernels->add(x, branch, c->dim);
+}
+
+/* Add & Norm (Vaswani et al. 2017): x += h (unless `first`), then h = rmsnorm(x) (norm NULL, as in
+ * olmo2: h = x), also as int8 where a product of `next` wants it. */
+static void add_and_norm(pass_state *p, gqa_worker *me, int first, const float *post_norm,
+                         const float *norm, const product *next, int count) {
     int dim = p->config->dim, as_int8 = wants_int8(next, count);
     for_units(i, me, p->n) {
         size_t row = (size_t)i * p->dim;
         float *x = p->scratch->x + row, *h = p->scratch->h + row;
-        if (branch) p->kernels->add(x, branch + row, dim);
-        p->kernels->rmsnorm(h, x, weight, dim, p->config->norm_eps);
+        if (!first) add_branch(p, x, h, post_norm);
+        if (norm) p->kernels->rmsnorm(h, x, norm, dim, p->config->norm_eps);
+        else memcpy(h, x, sizeof(float) * p->dim);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
     }
 }
@@ -121,7 +159,7 @@ static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, cons
         int units = gqa_matmul_units(w);
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
             if (cancelled(p)) continue;
-            p->kernels->matmul_unit(w, a, n, list[j].y, (size_t)w->rows, u - first,
+            p->kernels->matmul_unit(w, a, n, list[j].y, list[j].ldy, u - first,
                                     thread_scratch(p, me));
         }
         first += units;
@@ -130,13 +168,35 @@ static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, cons
 
 /* ---- rotary positions and the KV cache ------------------------------------------------------- */
 
-/* Bias (qwen2), norm (qwen3) and rotation of one head, in place. bias and norm may be NULL. */
-static void rope_head(pass_state *p, float *head, const float *bias, const float *norm,
+/* Bias (qwen2), norm (qwen3; after RoPE: hunyuan-dense) and rotation of one head, in place. bias,
+ * norm and cos_sin (a layer without RoPE) may be NULL. */
+static void rope_head(const pass_state *p, float *head, const float *bias, const float *norm,
                       const float *cos_sin) {
     const gqa_config *c = p->config;
+    int is_before = c->qk_norm == GQA_QK_NORM_HEADS;
+    int is_after = c->qk_norm == GQA_QK_NORM_AFTER_ROPE;
     if (bias) p->kernels->add(head, bias, c->head_dim);
-    if (norm) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
-    p->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
+    if (is_before) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
+    if (cos_sin) p->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
+    if (is_after) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
+}
+
+/* Norm over all heads of Q, and of K, together (olmo2). */
+static void norm_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    size_t kv_dim = kv_dim_of(p, layer);
+    float eps = p->config->norm_eps;
+    if (p->config->qk_norm != GQA_QK_NORM_ROWS) return;
+    for_units(i, me, p->n) {
+        float *q = p->scratch->q + (size_t)i * p->q_dim, *k = p->scratch->k + (size_t)i * kv_dim;
+        p->kernels->rmsnorm(q, q, layer->q_norm, (int)p->q_dim, eps);
+        p->kernels->rmsnorm(k, k, layer->k_norm, (int)kv_dim, eps);
+    }
+}
+
+/* What queries grow by with their position (mistral3), else 1. */
+static float query_scale(const gqa_config *c, int position) {
+    if (c->attention_temperature == 0 || c->rope_orig_context < 1) return 1;
+    return 1 + c->attention_temperature * logf(1 + (float)(position / c->rope_orig_context));
 }
 
 static const float *offset_or_null(const float *vector, size_t offset) {
@@ -163,14 +223,18 @@ static void fit_f16(const pass_state *p, float *x, float scale, atomic_uint *max
 static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
                                  int kv_head) {
     size_t d = p->head_dim, k_offset = (size_t)kv_head * d;
-    size_t q_offset = first_query_head(p, kv_head) * d, kv_row = (size_t)row * p->kv_dim;
-    const float *cos_sin = p->scratch->cos_sin + (size_t)row * p->rope_dim;
-    float *q = p->scratch->q + group_offset(p, row, kv_head);
+    size_t q_offset = first_query_head(p, layer, kv_head) * d;
+    size_t kv_row = (size_t)row * kv_dim_of(p, layer);
+    int table = layer->config.rope == 2 ? GQA_ROPE_LOCAL : GQA_ROPE_MODEL;
+    const float *cos_sin = layer->config.rope ? cos_sin_of(p, table, row) : NULL;
+    float *q = p->scratch->q + group_offset(p, layer, row, kv_head);
     float *k = p->scratch->k + kv_row + k_offset, *v = p->scratch->v + kv_row + k_offset;
-    int position = position_of(p, row);
+    int position = position_of(p, row), group = group_of(p, layer);
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
-    for (int g = 0; g < p->group; g++, q += d, q_offset += d)
+    for (int g = 0; g < group; g++, q += d, q_offset += d) {
         rope_head(p, q, offset_or_null(layer->bq, q_offset), layer->q_norm, cos_sin);
+        scale_row(q, d, query_scale(p->config, position));
+    }
     rope_head(p, k, offset_or_null(layer->bk, k_offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + k_offset, p->config->head_dim);
     gqa_session *s = session_of(p, row);
@@ -182,9 +246,10 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, i
 }
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
-    int units = p->prefill ? 1 : p->n_kv_heads; /* of a row; a prefill has rows enough */
+    int heads = layer->config.n_kv_heads;
+    int units = p->prefill ? 1 : heads; /* of a row; a prefill has rows enough */
     for_units(u, me, p->n * units)
-        for (int h = u % units; h < p->n_kv_heads; h += units)
+        for (int h = u % units; h < heads; h += units)
             rope_and_cache_group(p, layer, l, u / units, h);
 }
 
@@ -192,74 +257,82 @@ static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer
 
 /* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
  * of 32 values, else by rows in a phase of its own. */
-static int groups_are_blocks(const pass_state *p) {
-    return (size_t)p->group * p->head_dim % 32 == 0;
+static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
+    return (size_t)group_of(p, layer) * p->head_dim % 32 == 0;
 }
 
 static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
-    int width = p->group * p->config->head_dim, first = kv_head * width;
-    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p))
+    int width = group_of(p, layer) * p->config->head_dim, first = kv_head * width;
+    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p, layer))
         p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
 }
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
-static void unscale_group(const pass_state *p, int l, int row, int kv_head) {
+static void unscale_group(const pass_state *p, const gqa_layer *layer, int l, int row,
+                          int kv_head) {
     float scale = session_of(p, row)->range[l].v_scale;
-    float *out = p->scratch->attn + group_offset(p, row, kv_head);
-    for (size_t i = 0; scale < 1 && i < (size_t)p->group * p->head_dim; i++) out[i] /= scale;
+    float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
+    size_t n = (size_t)group_of(p, layer) * p->head_dim;
+    for (size_t i = 0; scale < 1 && i < n; i++) out[i] /= scale;
 }
 
 static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p)) return;
+    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
     for_units(i, me, p->n)
         p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, (int)p->q_dim);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
 static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
-    int tiles = ceil_div(p->n, GQA_PREFILL_TILE);
-    for_units(u, me, tiles * p->n_kv_heads) {
+    int tiles = ceil_div(p->n, GQA_PREFILL_TILE), heads = layer->config.n_kv_heads;
+    float scale = p->config->attention_scale / p->session->range[l].k_scale;
+    for_units(u, me, tiles * heads) {
         if (cancelled(p)) continue;
-        int row = (tiles - 1 - u / p->n_kv_heads) * GQA_PREFILL_TILE, kv_head = u % p->n_kv_heads;
+        int row = (tiles - 1 - u / heads) * GQA_PREFILL_TILE, kv_head = u % heads;
         int rows = min_int(p->n - row, GQA_PREFILL_TILE);
-        size_t offset = group_offset(p, row, kv_head);
+        size_t offset = group_offset(p, layer, row, kv_head);
         p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
-                                   p->group, p->scale / p->session->range[l].k_scale,
-                                   position_of(p, row), rows, p->config->window,
-                                   p->scratch->attn + offset, p->q_dim, thread_scratch(p, me));
-        for (int i = 0; i < rows; i++) unscale_group(p, l, row + i, kv_head);
+                                   group_of(p, layer), scale, position_of(p, row), rows,
+                                   layer->config.window, p->scratch->attn + offset, p->q_dim,
+                                   thread_scratch(p, me));
+        for (int i = 0; i < rows; i++) unscale_group(p, layer, l, row + i, kv_head);
         quantize_group(p, layer, row, row + rows, kv_head);
     }
 }
 
 /* Splits of GQA_KV_SPLIT positions that hold what a row attends to. */
-static int splits_of(const pass_state *p, int row) {
+static int splits_of(const pass_state *p, const gqa_layer *layer, int row) {
     int position = position_of(p, row);
-    return position / GQA_KV_SPLIT - first_seen(p, position) / GQA_KV_SPLIT + 1;
+    return position / GQA_KV_SPLIT - first_seen(layer, position) / GQA_KV_SPLIT + 1;
 }
 
-static float *partials_of(const pass_state *p, int row, int kv_head) {
-    size_t index = (size_t)row * (size_t)p->n_kv_heads + (size_t)kv_head;
-    index *= (size_t)p->scratch->max_splits;
-    return p->scratch->partials + index * gqa_partial_floats(p->group, p->config->head_dim);
+/* The partial result of a split. */
+static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, int kv_head,
+                         int split) {
+    size_t index = (size_t)row * (size_t)layer->config.n_kv_heads + (size_t)kv_head;
+    index = index * (size_t)p->scratch->max_splits + (size_t)split;
+    return p->scratch->partials +
+           index * gqa_partial_floats(group_of(p, layer), p->config->head_dim);
 }
 
-static void attend_split(pass_state *p, gqa_worker *me, int l, int row, int kv_head, int split) {
-    int end = position_of(p, row) + 1, begin = first_seen(p, end - 1);
+static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l, int row,
+                         int kv_head, int split) {
+    int end = position_of(p, row) + 1, begin = first_seen(layer, end - 1);
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
-    float *partial = partials_of(p, row, kv_head) +
-                     (size_t)split * gqa_partial_floats(p->group, p->config->head_dim);
     const gqa_session *s = session_of(p, row);
-    p->kernels->attend_decode(&s->kv[l], kv_head, p->scratch->q + group_offset(p, row, kv_head),
-                              p->group, p->scale / s->range[l].k_scale, max_int(t0, begin),
-                              min_int(t0 + GQA_KV_SPLIT, end), partial, thread_scratch(p, me));
+    p->kernels->attend_decode(&s->kv[l], kv_head,
+                              p->scratch->q + group_offset(p, layer, row, kv_head),
+                              group_of(p, layer),
+                              p->config->attention_scale / s->range[l].k_scale,
+                              max_int(t0, begin), min_int(t0 + GQA_KV_SPLIT, end),
+                              partial_of(p, layer, row, kv_head, split), thread_scratch(p, me));
 }
 
 static void combine_splits(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head) {
-    float *out = p->scratch->attn + group_offset(p, row, kv_head);
-    p->kernels->combine_splits(partials_of(p, row, kv_head), splits_of(p, row), p->group,
-                               p->config->head_dim, out, p->head_dim);
-    unscale_group(p, l, row, kv_head);
+    float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
+    p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
+                               group_of(p, layer), p->config->head_dim, out, p->head_dim);
+    unscale_group(p, layer, l, row, kv_head);
     quantize_group(p, layer, row, row + 1, kv_head);
 }
 
@@ -267,11 +340,11 @@ static void combine_splits(pass_state *p, const gqa_layer *layer, int l, int row
  * (Flash-Decoding, Dao et al. 2023); then the partial results are combined. */
 static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l,
                              int total) {
-    int heads = p->n_kv_heads, first = 0, u = gqa_unit_first(me, total);
+    int heads = layer->config.n_kv_heads, first = 0, u = gqa_unit_first(me, total);
     for (int row = 0; row < p->n; row++) {
-        int splits = splits_of(p, row), units = splits * heads;
+        int splits = splits_of(p, layer, row), units = splits * heads;
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me))
-            attend_split(p, me, l, row, (u - first) / splits, (u - first) % splits);
+            attend_split(p, me, layer, l, row, (u - first) / splits, (u - first) % splits);
         first += units;
     }
     for_units(v, me, p->n * heads) combine_splits(p, layer, l, v / heads, v % heads);
@@ -281,8 +354,8 @@ static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *lay
  * row's KV head through RoPE, cache and attention. Splits are fixed, so the results do not depend
  * on the threads. */
 static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
-    int heads = p->n_kv_heads, total = 0;
-    for (int row = 0; row < p->n; row++) total += splits_of(p, row) * heads;
+    int heads = layer->config.n_kv_heads, total = 0;
+    for (int row = 0; row < p->n; row++) total += splits_of(p, layer, row) * heads;
     int independent = p->n == 1 || p->pass->sessions != NULL;
     if (!independent || total > p->n * heads) {
         rope_and_cache(p, me, layer, l);
@@ -291,24 +364,40 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
     }
     for_units(u, me, total) {
         rope_and_cache_group(p, layer, l, u / heads, u % heads);
-        attend_split(p, me, l, u / heads, u % heads, 0);
+        attend_split(p, me, layer, l, u / heads, u % heads, 0);
         combine_splits(p, layer, l, u / heads, u % heads);
     }
 }
 
 /* ---- feed-forward and classifier ------------------------------------------------------------- */
 
-/* gate = silu(gate) * up, also as int8 where the next product wants it. */
-static void swiglu(pass_state *p, gqa_worker *me, const product *next) {
-    int ffn_dim = p->config->ffn_dim, parts = ceil_div(ffn_dim, SWIGLU_COLUMNS);
+/* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
+static void gate_up(pass_state *p, gqa_worker *me, const gqa_layer *layer, const product *next) {
+    int ffn_dim = layer->config.ffn_dim, parts = ceil_div(ffn_dim, COLUMNS);
     int as_int8 = wants_int8(next, 1);
     for_units(u, me, p->n * parts) {
-        int row = u / parts, first = u % parts * SWIGLU_COLUMNS;
-        int end = min_int(first + SWIGLU_COLUMNS, ffn_dim);
+        int row = u / parts, first = u % parts * COLUMNS;
+        int end = min_int(first + COLUMNS, ffn_dim);
         size_t offset = (size_t)row * p->ffn_dim + (size_t)first;
-        float *gate = p->scratch->gate + offset;
-        p->kernels->swiglu(gate, gate, p->scratch->up + offset, end - first);
+        float *gate = p->scratch->gate + offset, *up = p->scratch->up + offset;
+        if (p->config->gelu) p->kernels->geglu(gate, gate, up, end - first);
+        else p->kernels->swiglu(gate, gate, up, end - first);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, row, row + 1, first, end);
+    }
+}
+
+/* Logits divided by their scale (granite) and capped (gemma2). */
+static void scale_logits(pass_state *p, gqa_worker *me) {
+    int vocab_size = p->config->vocab_size, parts = ceil_div(vocab_size, COLUMNS);
+    float scale = 1 / p->config->logit_scale, cap = p->config->logit_softcap;
+    if (scale == 1 && cap == 0) return;
+    for_units(u, me, p->pass->n_out * parts) {
+        int first = u % parts * COLUMNS, end = min_int(first + COLUMNS, vocab_size);
+        float *x = p->pass->logits + (size_t)(u / parts) * (size_t)vocab_size;
+        for (int i = first; i < end; i++) {
+            x[i] *= scale;
+            if (cap > 0) x[i] = cap * tanhf(x[i] / cap);
+        }
     }
 }
 
@@ -316,13 +405,15 @@ static void swiglu(pass_state *p, gqa_worker *me, const product *next) {
  * other rows' additions may still read: hence a phase each. */
 static void classify(pass_state *p, gqa_worker *me) {
     int n_out = p->pass->n_out, dim = p->config->dim;
+    size_t vocab_size = (size_t)p->config->vocab_size;
     size_t skip = (size_t)(p->n - n_out) * p->dim;
     float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
-    const product logits = {&p->model->classifier, p->pass->logits};
+    const product logits = {&p->model->classifier, p->pass->logits, vocab_size};
+    const float *post_norm = p->model->layers[p->config->n_layers - 1].ffn_post_norm;
     if (n_out == 0) return;
     for_units(i, me, n_out) {
         size_t row = (size_t)i * p->dim;
-        p->kernels->add(x + row, last_h + row, dim);
+        add_branch(p, x + row, last_h + row, post_norm);
     }
     for_units(i, me, n_out) {
         size_t row = (size_t)i * p->dim;
@@ -331,6 +422,7 @@ static void classify(pass_state *p, gqa_worker *me) {
             p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
     }
     matmul(p, me, &p->scratch->h_acts, n_out, &logits, 1);
+    scale_logits(p, me);
 }
 
 /* Notes the first layer after which a row of x + h is not finite. */
@@ -346,18 +438,22 @@ static void check_layer(const pass_state *p, int l) {
 static void forward(gqa_worker *me, void *arg) {
     pass_state *p = arg;
     gqa_scratch *s = p->scratch;
+    const float *post_norm = NULL;                               /* of the layer before */
     embed(p, me);                                                /* x = E[token] */
     for (int l = 0; l < p->config->n_layers; l++) {
         const gqa_layer *layer = &p->model->layers[l];
-        const product qkv[] = {{&layer->wq, s->q}, {&layer->wk, s->k}, {&layer->wv, s->v}};
-        const product out = {&layer->wo, s->h};
-        const product gate_up[] = {{&layer->w_gate, s->gate}, {&layer->w_up, s->up}};
-        const product down = {&layer->w_down, s->h};
-        const float *branch = l > 0 ? s->h : NULL;               /* of the layer before */
+        size_t kv_dim = kv_dim_of(p, layer);
+        const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, kv_dim},
+                               {&layer->wv, s->v, kv_dim}};
+        const product out = {&layer->wo, s->h, p->dim};
+        const product to_ffn[] = {{&layer->w_gate, s->gate, p->ffn_dim},
+                                  {&layer->w_up, s->up, p->ffn_dim}};
+        const product down = {&layer->w_down, s->h, p->dim};
 
-        add_and_norm(p, me, branch, layer->attn_norm, qkv, 3);   /* x += h;  h = rmsnorm(x) */
-        if (cancelled(p)) return;
+        add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, 3);
+        if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
         matmul(p, me, &s->h_acts, p->n, qkv, 3);                 /* q, k, v = Wq h, Wk h, Wv h */
+        norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
         if (p->prefill) {
             rope_and_cache(p, me, layer, l);                     /* rotate q, k;  cache k, v */
             attend_prefill(p, me, layer, l);                     /* attn = softmax(qK/sqrt(d)) V */
@@ -367,11 +463,12 @@ static void forward(gqa_worker *me, void *arg) {
         quantize_rows(p, me, layer);
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
-        add_and_norm(p, me, s->h, layer->ffn_norm, gate_up, 2);  /* x += h;  h = rmsnorm(x) */
-        if (cancelled(p)) return;
-        matmul(p, me, &s->h_acts, p->n, gate_up, 2);             /* gate, up = Wgate h, Wup h */
-        swiglu(p, me, &down);                                    /* gate = silu(gate) * up */
+        add_and_norm(p, me, 0, layer->attn_post_norm, layer->ffn_norm, to_ffn, 2);
+        if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
+        matmul(p, me, &s->h_acts, p->n, to_ffn, 2);              /* gate, up = Wgate h, Wup h */
+        gate_up(p, me, layer, &down);                            /* gate = silu(gate) * up */
         matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
+        post_norm = layer->ffn_post_norm;
         if (p->bad_layer) check_layer(p, l);
     }
     classify(p, me);                                             /* logits = W rmsnorm(x + h) */
@@ -396,16 +493,12 @@ int gqa_forward(gqa_pass *pass) {
         .scratch = &session->workspace->scratch,
         .n = pass->n,
         .prefill = !pass->sessions && pass->n >= PREFILL_ROWS,
-        .n_kv_heads = c->n_kv_heads,
-        .group = c->n_heads / c->n_kv_heads,
         .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
         .head_dim = (size_t)c->head_dim,
         .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,
-        .kv_dim = (size_t)c->n_kv_heads * (size_t)c->head_dim,
         .ffn_dim = (size_t)c->ffn_dim,
         .rope_dim = (size_t)c->rope_dim,
-        .scale = 1 / sqrtf((float)c->head_dim),
         .cancel = pass->cancel ? pass->cancel : &session->cancel,
     };
     gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);

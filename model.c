@@ -43,6 +43,7 @@ static int open_vocab(gqa_model *m, const char *model_path, const gqa_model_opti
 static int build_model(gqa_model *m, const char *model_path, const gqa_model_options *opt,
                        gqa_error *err) {
     m->config = m->file.config;
+    gqa_config_set_defaults(&m->config);
     m->kernels = gqa_kernels_choose(opt->isa, err);
     if (!m->kernels) return GQA_ERR_UNSUPPORTED;
     m->stats.format = m->file.format;
@@ -109,11 +110,15 @@ void gqa_model_close(gqa_model *m) {
     gqa_model_unpack(m);
     free(m->vectors);
     free(m->layers);
-    free(m->rope_freq);
+    for (int i = 0; i < GQA_ROPE_TABLES; i++) free(m->rope[i].freq);
     free(m);
 }
 
 const gqa_config *gqa_model_config(const gqa_model *m) { return &m->config; }
+gqa_layer_config gqa_model_layer(const gqa_model *m, int l) {
+    int is_there = m && m->has_weights && l >= 0 && l < m->config.n_layers;
+    return is_there ? m->layers[l].config : (gqa_layer_config){0};
+}
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) { return &m->stats; }
 
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {

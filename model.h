@@ -89,9 +89,18 @@ typedef enum gqa_rope_scaling {
     GQA_ROPE_YARN = 2    /* YaRN (arXiv 2309.00071) */
 } gqa_rope_scaling;
 
-/* Hyper-parameters, all validated. dim == n_heads * head_dim is never assumed. */
+/* RMSNorm over Q and K. */
+typedef enum gqa_qk_norm {
+    GQA_QK_NORM_NONE = 0,
+    GQA_QK_NORM_HEADS = 1,           /* over each head, before RoPE (qwen3, gemma3) */
+    GQA_QK_NORM_ROWS = 2,            /* over all heads together, before RoPE (olmo2) */
+    GQA_QK_NORM_AFTER_ROPE = 3       /* over each head, after RoPE (hunyuan-dense) */
+} gqa_qk_norm;
+
+/* Hyper-parameters, all validated. dim == n_heads * head_dim is never assumed. What differs from
+ * layer to layer is here as the largest: gqa_model_layer has a layer's own. */
 typedef struct gqa_config {
-    char architecture[16];     /* "llama", "qwen2", "qwen3" */
+    char architecture[16];     /* "llama", "qwen3", "gemma3", ... */
     char name[64];             /* the file's own name for the model; may be empty */
     int dim;                   /* width of the residual stream */
     int n_layers;
@@ -113,9 +122,31 @@ typedef struct gqa_config {
     int rope_orig_context;     /* YaRN: context before scaling */
     int tied_embeddings;       /* the classifier is the embedding matrix */
     int qkv_bias;              /* biases on Q, K, V (qwen2) */
-    int qk_norm;               /* RMSNorm over each Q and K head before RoPE (qwen3) */
-    uint32_t reserved[32];
+    int qk_norm;               /* a gqa_qk_norm */
+    int no_pre_norms;          /* nonzero: no RMSNorm before attention and FFN (olmo2) */
+    int post_norms;            /* RMSNorm of their outputs before the addition (gemma2, olmo2) */
+    int gelu;                  /* the FFN's gate passes GELU, by tanh (gemma); 0: SiLU */
+    float attention_scale;     /* on q.k; 1 / sqrt(head_dim) unless the file says otherwise */
+    float attention_softcap;   /* scores become cap * tanh(score / cap) (gemma2); 0: they do not */
+    float attention_temperature; /* a: q times 1 + a ln(1 + floor(position / rope_orig_context))
+                                  * (mistral3); 0 without */
+    float embedding_scale;     /* on the embedding of a token (gemma, granite); 1 without */
+    float residual_scale;      /* on the output of attention and FFN (granite); 1 without */
+    float logit_scale;         /* divides the logits (granite); 1 without */
+    float logit_softcap;       /* logits become cap * tanh(logit / cap) (gemma2); 0: they do not */
+    float rope_theta_local;    /* base of layers with a window, which then have no scaling (gemma3);
+                                * 0: these are as all layers */
+    float rope_yarn_log_mul;   /* YaRN: M, of the magnitude (1 + 0.1 ln f) / (1 + 0.1 M ln f) */
+    uint32_t reserved[18];
 } gqa_config;
+
+/* What a layer has of its own. */
+typedef struct gqa_layer_config {
+    int n_kv_heads, ffn_dim;
+    int window;                /* positions a query sees, itself included; 0: all */
+    int rope;                  /* 0: none (smollm3's every fourth layer), 1: the model's,
+                                * 2: by rope_theta_local */
+} gqa_layer_config;
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
@@ -167,6 +198,8 @@ gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t see
 void gqa_model_close(gqa_model *model);
 
 const gqa_config *gqa_model_config(const gqa_model *model);
+/* Of layer 0 .. n_layers - 1; all zero for other numbers and for a model without weights. */
+gqa_layer_config gqa_model_layer(const gqa_model *model, int layer);
 
 /* Writes the repacked weights to a file, so that opening the model maps them instead of
  * computing them: gqa_model_open(PATH) looks for PATH.packed, and uses it if it was written for
@@ -191,7 +224,7 @@ typedef struct gqa_model_stats {
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
 /* Bytes of KV cache one position takes: 2 * n_layers * n_kv_heads * head_dim * (bytes an
- * element). */
+ * element), were all layers to keep it. */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
 
 /* ---- vocabulary ------------------------------------------------------------------------------ */

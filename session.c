@@ -84,6 +84,7 @@ gqa_session *gqa_session_new(const gqa_model *m, const gqa_session_options *opt,
     s->context = opt->context ? opt->context : min_int(m->config.context_length, 4096);
     s->context = min_int(s->context, s->workspace->context);
     s->batch = min_int(opt->batch ? opt->batch : 512, min_int(s->context, s->workspace->batch));
+    s->is_long = m->rope[GQA_ROPE_LONG].freq && s->context > m->config.rope_orig_context;
     if (allocate(s, kv_type, err)) {
         gqa_session_free(s);
         return NULL;
@@ -312,6 +313,11 @@ static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa
     if (to == from) return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: both sessions are the same");
     if (to->model != from->model)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: the sessions belong to different models");
+    if (to->is_long != from->is_long)
+        return gqa_fail(err, GQA_ERR_ARGUMENT,
+                        "copy: contexts of %d and %d positions, of which one has more than %d: "
+                        "RoPE differs", from->context, to->context,
+                        to->model->config.rope_orig_context);
     if (to->kv[0].type != from->kv[0].type)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: KV cache type %s, expected %s",
                         gqa_type_name(from->kv[0].type), gqa_type_name(to->kv[0].type));
@@ -333,7 +339,7 @@ int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error 
     if (status) return status;
     /* The tiles that end with the last one; what they held before is gone. */
     int ring = gqa_cache_ring(to), last_tile = (n - 1) / GQA_KV_TILE;
-    int oldest_tile = last_tile + 1 - to->kv[0].n_tiles;
+    int oldest_tile = last_tile + 1 - ring / GQA_KV_TILE;
     int first = min_int(n, max_int(gqa_cache_first_valid(from), oldest_tile * GQA_KV_TILE));
     gqa_cache_copy(to, from, first, n);
     memcpy(to->tokens, from->tokens, sizeof(int32_t) * (size_t)n);
@@ -359,14 +365,16 @@ int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err
     if (!pool) return gqa_fail(err, GQA_ERR_MEMORY, "no memory to fill a session");
     for (size_t i = 0; i < POOL * d; i++)
         pool[i] = (float)(2 * gqa_random_unit(gqa_random_next(&seed)) - 1);
-    int end = s->position + n, first = max_int(s->position, end - gqa_cache_ring(s));
-    for (int l = 0; l < c->n_layers; l++)
-        for (int h = 0; h < c->n_kv_heads; h++)
+    int end = s->position + n;
+    for (int l = 0; l < c->n_layers; l++) {
+        int first = max_int(s->position, end - s->kv[l].n_tiles * GQA_KV_TILE);
+        for (int h = 0; h < s->kv[l].n_kv_heads; h++)
             for (int p = first; p < end; p++) {
                 size_t i = (size_t)l * 7 + (size_t)h * 3 + (size_t)p;
                 const float *k = pool + i % POOL * d, *v = pool + (i * 5 + 1) % POOL * d;
                 s->model->kernels->kv_append(&s->kv[l], h, p, k, v);
             }
+    }
     free(pool);
     memset(s->tokens + s->position, 0, sizeof(int32_t) * (size_t)n);
     s->has_logits = 0;

@@ -3,15 +3,17 @@
  *   0  "gqaSESS1"              8 bytes
  *   8  fingerprint             u64: shape, names and samples of the weights of the model
  *  16  kv type, ring           2 x u32: positions of a ring of tiles, 0 when all positions are kept
- *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow
- *  32  tiles, ahead            2 x u32: tiles a KV head that follow; positions past `position` that
- *                              the cache has been written to (by tokens since rewound), where
- *                              positions still needed may have been overwritten, else 0
+ *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow, 4: rotated by the
+ *                              factors for long contexts
+ *  32  tiles, ahead            2 x u32: tiles a KV head that follow, in the layers with the
+ *                              smallest ring; positions past `position` that the cache has been
+ *                              written to (by tokens since rewound), where positions still needed
+ *                              may have been overwritten, else 0
  *  40  tokens                  position x i32
  *      logits                  vocab_size x f32 if flagged
  *      scales                  n_layers x (K, V) x f32 if flagged: powers of two by which an f16
  *                              cache holds larger values (session_internal.h)
- *      tiles                   for each layer and KV head: the first `tiles` K tiles, then V tiles
+ *      tiles                   for each layer and KV head: the K tiles in use, then the V tiles
  *  end checksum                u64: gqa_hash over header, tokens, logits and tiles, one by one
  *
  * Numbers are little-endian. A file that differs in any of this from what the session expects is
@@ -33,8 +35,15 @@ typedef struct session_header {
 } session_header;
 _Static_assert(sizeof(session_header) == 40, "the header is stored as it is");
 
-static uint32_t tiles_used(const gqa_session *s, int position) {
-    return (uint32_t)min_int(ceil_div(position, GQA_KV_TILE), s->kv[0].n_tiles);
+/* Tiles of a layer's KV head that hold something. */
+static int tiles_used(const gqa_kv *kv, int position) {
+    return min_int(ceil_div(position, GQA_KV_TILE), kv->n_tiles);
+}
+
+/* The same in the layers with the smallest ring. */
+static uint32_t fewest_tiles(const gqa_session *s, int position) {
+    int ring = gqa_cache_ring(s) / GQA_KV_TILE;
+    return (uint32_t)min_int(ceil_div(position, GQA_KV_TILE), ring);
 }
 
 static uint32_t ring_of(const gqa_session *s) {
@@ -42,10 +51,10 @@ static uint32_t ring_of(const gqa_session *s) {
     return ring < s->context ? (uint32_t)ring : 0;
 }
 
-enum { HAS_LOGITS = 1, HAS_SCALES = 2 };
+enum { HAS_LOGITS = 1, HAS_SCALES = 2, IS_LONG = 4 };
 
 static uint32_t flags_of(const gqa_session *s) {
-    uint32_t flags = s->has_logits ? HAS_LOGITS : 0;
+    uint32_t flags = (s->has_logits ? HAS_LOGITS : 0) | (s->is_long ? IS_LONG : 0);
     for (int l = 0; l < s->model->config.n_layers; l++)
         if (s->range[l].k_scale < 1 || s->range[l].v_scale < 1) flags |= HAS_SCALES;
     return flags;
@@ -58,7 +67,7 @@ static session_header header_of(const gqa_session *s) {
         .ring = ring_of(s),
         .position = (uint32_t)s->position,
         .flags = flags_of(s),
-        .tiles = tiles_used(s, s->position),
+        .tiles = fewest_tiles(s, s->position),
         .ahead = gqa_cache_first_valid(s) > 0 ? (uint32_t)(s->high_water - s->position) : 0,
     };
     memcpy(h.magic, session_magic, sizeof h.magic);
@@ -66,14 +75,16 @@ static session_header header_of(const gqa_session *s) {
 }
 
 static uint64_t saved_size(const gqa_session *s, const session_header *h) {
-    const gqa_kv *kv = &s->kv[0];
-    uint64_t layers = (uint64_t)s->model->config.n_layers;
-    uint64_t heads = layers * (uint64_t)kv->n_kv_heads;
+    uint64_t layers = (uint64_t)s->model->config.n_layers, tiles = 0;
     uint64_t vocab = (uint64_t)s->model->config.vocab_size;
     uint64_t logits = h->flags & HAS_LOGITS ? vocab * sizeof(float) : 0;
     uint64_t scales = h->flags & HAS_SCALES ? layers * 2 * sizeof(float) : 0;
-    return sizeof *h + h->position * sizeof(int32_t) + logits + scales +
-           heads * h->tiles * (kv->k_tile_bytes + kv->v_tile_bytes) + sizeof(uint64_t);
+    for (int l = 0; l < s->model->config.n_layers; l++) {
+        const gqa_kv *kv = &s->kv[l];
+        uint64_t bytes = kv->k_tile_bytes + kv->v_tile_bytes;
+        tiles += (uint64_t)(kv->n_kv_heads * tiles_used(kv, (int)h->position)) * bytes;
+    }
+    return sizeof *h + h->position * sizeof(int32_t) + logits + scales + tiles + sizeof(uint64_t);
 }
 
 /* Where a session is written to or read from: a file, or memory [size]. */
@@ -89,7 +100,7 @@ typedef struct session_stream {
 /* The parts after the header, in the order of the file: written from, or read into, the session. */
 static void move_parts(session_stream *stream, const gqa_session *s, const session_header *h,
                        void (*move)(session_stream *stream, void *data, size_t size)) {
-    size_t vocab = (size_t)s->model->config.vocab_size, tiles = h->tiles;
+    size_t vocab = (size_t)s->model->config.vocab_size;
     move(stream, s->tokens, sizeof(int32_t) * h->position);
     if (h->flags & HAS_LOGITS) move(stream, s->logits, sizeof(float) * vocab);
     for (int l = 0; l < s->model->config.n_layers; l++) {
@@ -102,6 +113,7 @@ static void move_parts(session_stream *stream, const gqa_session *s, const sessi
         const gqa_kv *kv = &s->kv[l];
         size_t k_head = (size_t)kv->n_tiles * kv->k_tile_bytes;
         size_t v_head = (size_t)kv->n_tiles * kv->v_tile_bytes;
+        size_t tiles = (size_t)tiles_used(kv, (int)h->position);
         for (size_t head = 0; head < (size_t)kv->n_kv_heads; head++) {
             move(stream, kv->k + head * k_head, tiles * kv->k_tile_bytes);
             move(stream, kv->v + head * v_head, tiles * kv->v_tile_bytes);
@@ -189,14 +201,17 @@ static int check_header(const gqa_session *s, const session_header *h,
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with KV cache type %s, expected %s", path,
                         type ? type : "unknown", gqa_type_name(s->kv[0].type));
     }
+    if (!(h->flags & IS_LONG) != !s->is_long)
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with a context on the other side of %d "
+                        "positions: RoPE differs", path, s->model->config.rope_orig_context);
     if (h->position > (uint32_t)s->context)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: holds %u positions, this session has %d", path,
                         h->position, s->context);
     int max_ahead = s->model->config.window > 0 ? gqa_cache_ring(s) : 0;
-    uint32_t allowed = (h->position > 0 ? HAS_LOGITS : 0) |
+    uint32_t allowed = IS_LONG | (h->position > 0 ? HAS_LOGITS : 0) |
                        (h->kv_type == GQA_TYPE_F16 ? HAS_SCALES : 0);
     if (h->ring != ring_of(s) || (h->flags & ~allowed) ||
-        h->tiles != tiles_used(s, (int)h->position) || h->ahead > (uint32_t)max_ahead)
+        h->tiles != fewest_tiles(s, (int)h->position) || h->ahead > (uint32_t)max_ahead)
         return gqa_fail(err, GQA_ERR_FORMAT,
                         "%s: damaged header, or another window or batch size", path);
     if (stream->size != saved_size(s, h))

@@ -1,6 +1,7 @@
 /* checkpoint.c: what all file formats share: finding a tensor, checking hyper-parameters. */
 #include "checkpoint.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,15 +36,31 @@ void gqa_checkpoint_free(gqa_checkpoint *c) {
     free(c->tensors);
     free(c->by_name);
     free(c->meta);
+    free(c->layers);
     free(c->owned);
     c->tensors = NULL;
     c->by_name = NULL;
     c->meta = NULL;
+    c->layers = NULL;
     c->owned = NULL;
     c->n_tensors = c->n_meta = 0;
 }
 
 /* ---- hyper-parameters -------------------------------------------------------------------- */
+
+gqa_layer_config gqa_checkpoint_layer(const gqa_checkpoint *c, int l) {
+    const gqa_config *g = &c->config;
+    if (c->layers) return c->layers[l];
+    return (gqa_layer_config){g->n_kv_heads, g->ffn_dim, g->window, 1};
+}
+
+void gqa_config_set_defaults(gqa_config *c) {
+    float *const factors[] = {&c->embedding_scale, &c->residual_scale, &c->logit_scale};
+    for (size_t i = 0; i < array_length(factors); i++)
+        if (*factors[i] == 0) *factors[i] = 1;
+    if (c->attention_scale == 0 && c->head_dim > 0)
+        c->attention_scale = 1 / sqrtf((float)c->head_dim);
+}
 
 typedef struct int_range {
     const char *name;
@@ -89,6 +106,14 @@ static int check_ranges(const gqa_config *c, const char *path, gqa_error *err) {
         {"norm_eps", c->norm_eps, 1e-20f, 1.0f},
         {"rope_factor", c->rope_factor, 1e-3f, 1e6f},
         {"rope_attn_factor", c->rope_attn_factor, 1e-3f, 1e3f},
+        {"rope_theta_local", c->rope_theta_local, 0, 1e12f},
+        {"attention_scale", c->attention_scale, 0, 1e6f},
+        {"attention_softcap", c->attention_softcap, 0, 1e6f},
+        {"attention_temperature", c->attention_temperature, 0, 1e3f},
+        {"embedding_scale", c->embedding_scale, 0, 1e6f},
+        {"residual_scale", c->residual_scale, 0, 1e6f},
+        {"logit_scale", c->logit_scale, 0, 1e6f},
+        {"logit_softcap", c->logit_softcap, 0, 1e6f},
     };
     int status = check_int_ranges(ints, array_length(ints), path, err);
     return status ? status : check_float_ranges(floats, array_length(floats), path, err);

@@ -37,6 +37,7 @@ typedef struct gqa_checkpoint {
     char path[256];              /* for messages; "memory" when there is no file */
     const char *format;          /* "GGUF v3", "llama2.c v0", ... */
     gqa_config config;           /* valid when there are weights */
+    gqa_layer_config *layers;    /* [n_layers], owned; NULL: all are as the config says */
     gqa_tensor *tensors;         /* [n_tensors], owned */
     int n_tensors;
     const gqa_tensor **by_name;  /* [n_tensors] in order of their names, owned; NULL: not indexed */
@@ -54,6 +55,12 @@ int gqa_checkpoint_index(gqa_checkpoint *c, gqa_error *err);
 /* NULL when absent. */
 const gqa_tensor *gqa_checkpoint_tensor(const gqa_checkpoint *c, const char *name);
 
+/* What layer l has of its own. */
+gqa_layer_config gqa_checkpoint_layer(const gqa_checkpoint *c, int l);
+
+/* Gives the fields of optional steps that are 0 the values that leave those steps out, and
+ * attention_scale its usual one. */
+void gqa_config_set_defaults(gqa_config *config);
 /* Checks range and divisibility of every field; messages name the field. */
 int gqa_config_validate(const gqa_config *config, const char *path, gqa_error *err);
 

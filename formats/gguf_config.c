@@ -3,14 +3,11 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "architectures.h"
 #include "gguf.h"
-
-/* The architectures: metadata keys begin with the name. */
-static const struct { const char *name; int rope_half; } architectures[] = {
-    {"llama", 0}, {"qwen2", 1}, {"qwen3", 1},
-};
 
 static void copy_text(char *out, size_t capacity, gqa_bytes text) {
     int n = (int)min_size(text.size, capacity - 1);
@@ -25,27 +22,44 @@ static const char *arch_key(const gguf_meta *m, const char *suffix, char buf[128
     return buf;
 }
 
-/* An array with a number for each layer: accepted when all are the same. */
-static int arch_int_of_layers(gguf_meta *m, const char *key, const gguf_entry *e) {
-    double first = gguf_array_number(e, 0);
+/* A key with a number for each layer, or one for all. */
+typedef struct layer_key {
+    char key[128];
+    const gguf_entry *array;     /* NULL: not an array */
+    int of_all;
+} layer_key;
+
+static layer_key arch_layer_key(gguf_meta *m, const char *suffix, int absent) {
+    layer_key k = {.of_all = absent};
+    const gguf_entry *e = gguf_find(m->c, arch_key(m, suffix, k.key));
+    if (!e || e->type != GGUF_ARRAY || e->array_type == GGUF_STRING) {
+        k.of_all = gguf_meta_int(m, k.key, 0, INT32_MAX, absent);
+        return k;
+    }
+    k.array = e;
     if (e->count != (uint64_t)m->c->config.n_layers)
-        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s has %" PRIu64 " elements, expected %d", key,
-                       e->count, m->c->config.n_layers);
-    for (uint64_t i = 1; i < e->count; i++)
-        if (gguf_array_number(e, i) != first)
-            gguf_meta_fail(m, GQA_ERR_UNSUPPORTED,
-                           "metadata %s differs from layer to layer, which is not supported", key);
-    if (!(first >= 0 && first <= INT32_MAX))
-        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %g", key, first);
-    return m->status ? 0 : (int)first;
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s has %" PRIu64 " elements, expected %d",
+                       k.key, e->count, m->c->config.n_layers);
+    return k;
 }
 
+static int int_of_layer(gguf_meta *m, const layer_key *k, int l) {
+    if (!k->array || m->status) return k->of_all;
+    double value = gguf_array_number(k->array, (uint64_t)l);
+    if (!(value >= 0 && value <= INT32_MAX))
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %g for layer %d", k->key, value, l);
+    return m->status ? 0 : (int)value;
+}
+
+/* One number for all layers. */
 static int arch_int(gguf_meta *m, const char *suffix, int absent) {
-    char key[128];
-    const gguf_entry *e = gguf_find(m->c, arch_key(m, suffix, key));
-    if (e && e->type == GGUF_ARRAY && e->array_type != GGUF_STRING && e->count)
-        return arch_int_of_layers(m, key, e);
-    return gguf_meta_int(m, key, 0, INT32_MAX, absent);
+    layer_key k = arch_layer_key(m, suffix, absent);
+    int first = k.array && !k.array->count ? absent : int_of_layer(m, &k, 0);
+    for (int l = 1; k.array && l < m->c->config.n_layers && !m->status; l++)
+        if (int_of_layer(m, &k, l) != first)
+            gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s differs from layer to layer, "
+                           "which is not supported", k.key);
+    return first;
 }
 
 static float arch_float(gguf_meta *m, const char *suffix, float absent) {
@@ -65,12 +79,14 @@ static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
     } else if (!kind.data || bytes_equal(kind, "linear")) { /* no type: as llama.cpp reads it */
         int is_scaled = g->rope_factor != 1 && g->rope_factor != 0;
         g->rope_scaling = is_scaled ? GQA_ROPE_LINEAR : GQA_ROPE_NONE;
+    } else if (bytes_equal(kind, "longrope")) { /* by tensors of factors (weights/rope.c) */
+        g->rope_scaling = GQA_ROPE_NONE;
     } else if (bytes_equal(kind, "yarn")) {
         g->rope_scaling = GQA_ROPE_YARN;
     } else {
         copy_text(name, sizeof name, kind);
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is \"%s\", which is not supported "
-                       "(none, linear, yarn are)", key, name);
+                       "(none, linear, yarn, longrope are)", key, name);
     }
     if (g->rope_factor == 0) g->rope_factor = 1;
 }
@@ -83,6 +99,7 @@ static void read_rope(gguf_meta *m, gqa_config *g) {
     g->rope_orig_context = arch_int(m, "rope.scaling.original_context_length", g->context_length);
     g->rope_beta_fast = arch_float(m, "rope.scaling.yarn_beta_fast", 32);
     g->rope_beta_slow = arch_float(m, "rope.scaling.yarn_beta_slow", 1);
+    g->rope_yarn_log_mul = arch_float(m, "rope.scaling.yarn_log_multiplier", 0);
     read_rope_scaling(m, g);
 }
 
@@ -90,11 +107,8 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
     g->dim = arch_int(m, "embedding_length", 0);
     g->n_layers = arch_int(m, "block_count", 0);
     g->n_heads = arch_int(m, "attention.head_count", 0);
-    g->n_kv_heads = arch_int(m, "attention.head_count_kv", g->n_heads);
-    g->ffn_dim = arch_int(m, "feed_forward_length", 0);
     g->context_length = arch_int(m, "context_length", 2048);
     g->head_dim = arch_int(m, "attention.key_length", g->n_heads > 0 ? g->dim / g->n_heads : 0);
-    g->window = arch_int(m, "attention.sliding_window", 0);
     g->norm_eps = arch_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
     int value_length = arch_int(m, "attention.value_length", g->head_dim);
     int experts = arch_int(m, "expert_count", 0);
@@ -106,43 +120,146 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
                        "supported", experts);
 }
 
+/* ---- layers ------------------------------------------------------------------------------ */
+
+/* The window of layers that have one; 0: all positions in all layers. */
+static int read_window(gguf_meta *m, const gqa_architecture *a, const layer_key *pattern) {
+    int has_pattern = gguf_find(m->c, pattern->key) != NULL;
+    int by_default = !strcmp(a->name, "gemma2") ? 4096 : 0;
+    int window = arch_int(m, "attention.sliding_window", by_default);
+    /* exaone4: the small models' files have the key and no such layers */
+    int is_small = (a->steps & ARCH_GLOBAL_NO_ROPE) && m->c->config.n_layers < 64;
+    return (a->steps & ARCH_NO_WINDOW_KEY) || (is_small && !has_pattern) ? 0 : window;
+}
+
+/* Whether layer l has the window: an array says so for each, or every pattern-th has none. */
+static int has_window(gguf_meta *m, const layer_key *pattern, int l) {
+    if (pattern->array) return int_of_layer(m, pattern, l) != 0;
+    return pattern->of_all == 0 || (l + 1) % pattern->of_all != 0;
+}
+
+static int read_rope_of_layer(const gguf_meta *m, const gqa_architecture *a, int l, int window) {
+    if (a->no_rope_pattern && (l + 1) % a->no_rope_pattern == 0) return 0;
+    if ((a->steps & ARCH_GLOBAL_NO_ROPE) && m->c->config.window && !window) return 0;
+    return window && m->c->config.rope_theta_local > 0 ? 2 : 1;
+}
+
+/* What each layer has of its own; the config gets the largest. */
+static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture *a) {
+    gqa_config *g = &c->config;
+    char key[128];
+    int no_rope = (a->steps & ARCH_SCALES) &&
+                  !gguf_meta_bool(m, arch_key(m, "rope.scaling.finetuned", key), 1);
+    layer_key kv_heads = arch_layer_key(m, "attention.head_count_kv", g->n_heads);
+    layer_key ffn_dim = arch_layer_key(m, "feed_forward_length", 0);
+    layer_key pattern = arch_layer_key(m, "attention.sliding_window_pattern", a->window_pattern);
+    g->window = read_window(m, a, &pattern);
+    if (a->steps & ARCH_LOCAL_ROPE && g->window) {
+        float base = !strcmp(a->name, "gemma3") ? 10000 : g->rope_theta;
+        g->rope_theta_local = arch_float(m, "rope.freq_base_swa", base);
+    }
+    if (m->status || g->n_layers < 1 || g->n_layers > GQA_MAX_LAYERS) return; /* refused later */
+    c->layers = calloc((size_t)g->n_layers, sizeof *c->layers);
+    if (!c->layers)
+        gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for %d layers", g->n_layers);
+    for (int l = 0; l < g->n_layers && !m->status; l++) {
+        gqa_layer_config *layer = &c->layers[l];
+        layer->n_kv_heads = int_of_layer(m, &kv_heads, l);
+        layer->ffn_dim = int_of_layer(m, &ffn_dim, l);
+        layer->window = has_window(m, &pattern, l) ? g->window : 0;
+        layer->rope = no_rope ? 0 : read_rope_of_layer(m, a, l, layer->window);
+        g->n_kv_heads = max_int(g->n_kv_heads, layer->n_kv_heads);
+        g->ffn_dim = max_int(g->ffn_dim, layer->ffn_dim);
+    }
+}
+
+/* Every layer's heads; gqa_config_validate checks the largest numbers. */
+static int check_layers(const gqa_checkpoint *c, gqa_error *err) {
+    for (int l = 0; l < c->config.n_layers; l++) {
+        int kv_heads = c->layers[l].n_kv_heads, ffn_dim = c->layers[l].ffn_dim;
+        if (kv_heads < 1 || c->config.n_heads % kv_heads)
+            return fail_unsupported(c, err, "layer %d has %d KV heads, expected a divisor of the %d"
+                                    " query heads", l, kv_heads, c->config.n_heads);
+        if (ffn_dim < 1)
+            return fail_unsupported(c, err, "layer %d has an FFN width of %d", l, ffn_dim);
+    }
+    return 0;
+}
+
+/* ---- optional steps ---------------------------------------------------------------------- */
+
+static void read_scales(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
+    int is_minicpm = !strcmp(a->name, "minicpm"); /* whose files may lack the keys */
+    double layers = max_int(g->n_layers, 1);
+    g->embedding_scale = arch_float(m, "embedding_scale", is_minicpm ? 12 : 1);
+    g->residual_scale = arch_float(m, "residual_scale",
+                                   is_minicpm ? (float)(1.4 / sqrt(layers)) : 1);
+    g->logit_scale = arch_float(m, "logit_scale", is_minicpm ? (float)g->dim / 256 : 1);
+    g->attention_scale = arch_float(m, "attention.scale", 0);
+}
+
+static void read_steps(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
+    g->rope_half = (a->steps & ARCH_ROPE_HALF) != 0;
+    g->gelu = (a->steps & ARCH_GELU) != 0;
+    g->post_norms = (a->steps & ARCH_POST_NORMS) != 0;
+    g->no_pre_norms = (a->steps & ARCH_NO_PRE_NORMS) != 0;
+    g->qk_norm = (int)a->qk_norm;
+    if (a->steps & ARCH_SCALES) read_scales(m, g, a);
+    if (a->steps & ARCH_EMBEDDING_SQRT) g->embedding_scale = sqrtf((float)g->dim);
+    if (a->steps & ARCH_SOFTCAPS) {
+        g->attention_softcap = arch_float(m, "attn_logit_softcapping", a->attention_softcap);
+        g->logit_softcap = arch_float(m, "final_logit_softcapping", a->logit_softcap);
+    }
+    if (a->steps & ARCH_TEMPERATURE)
+        g->attention_temperature = arch_float(m, "attention.temperature_scale", 0);
+    /* The 27 B models divide by the root of dim / heads. */
+    if ((!strcmp(a->name, "gemma2") && g->n_layers == 46) ||
+        (!strcmp(a->name, "gemma3") && g->n_layers == 62))
+        g->attention_scale = sqrtf((float)max_int(g->n_heads, 1) / (float)max_int(g->dim, 1));
+    gqa_config_set_defaults(g);
+}
+
 /* A scale of q.k other than 1 / sqrt(head_dim); 0 means that one. */
 static void refuse_attention_scale(gguf_meta *m) {
     float scale = arch_float(m, "attention.scale", 0);
-    double usual = 1 / sqrt((double)max_int(m->c->config.head_dim, 1));
+    double usual = (double)m->c->config.attention_scale;
     if (scale != 0 && fabs((double)scale - usual) > 1e-3 * usual)
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.scale is %g, which is not supported "
-                       "(1 / sqrt(head_dim) is)", (double)scale);
+                       "(%g is)", (double)scale, usual);
 }
 
-/* Keys of other computations than ours: the file is refused unless they say what they would by
- * default. */
-static void refuse_other_computations(gguf_meta *m) {
+/* Keys of other computations than the architecture's: the file is refused unless they say what
+ * they would by default. */
+static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
     static const struct {
         const char *suffix;
         double neutral;
+        unsigned heeded_with;
     } keys[] = {
-        {"attention.causal", 1},
-        {"attn_logit_softcapping", 0},
-        {"final_logit_softcapping", 0},
-        {"attention.clamp_kqv", 0},
-        {"attention.max_alibi_bias", 0},
-        {"attention.temperature_scale", 0},
-        {"attention.relative_buckets_count", 0},
-        {"embedding_scale", 1},
-        {"residual_scale", 1},
-        {"logit_scale", 1},
-        {"use_parallel_residual", 0},
-        {"swin_norm", 0},
+        {"attention.causal", 1, 0},
+        {"attn_logit_softcapping", 0, ARCH_SOFTCAPS},
+        {"final_logit_softcapping", 0, ARCH_SOFTCAPS},
+        {"attention.clamp_kqv", 0, 0},
+        {"attention.max_alibi_bias", 0, 0},
+        {"attention.temperature_scale", 0, ARCH_TEMPERATURE},
+        {"attention.relative_buckets_count", 0, 0},
+        {"attention.shared_kv_layers", 0, 0},
+        {"embedding_length_per_layer_input", 0, 0},
+        {"embedding_scale", 1, ARCH_SCALES},
+        {"residual_scale", 1, ARCH_SCALES},
+        {"logit_scale", 1, ARCH_SCALES},
+        {"use_parallel_residual", 0, 0},
+        {"swin_norm", 0, 0},
     };
     for (size_t i = 0; i < array_length(keys); i++) {
         char key[128];
         const gguf_entry *e = gguf_find(m->c, arch_key(m, keys[i].suffix, key));
-        if (!e || (e->type != GGUF_STRING && e->type != GGUF_ARRAY && e->f == keys[i].neutral))
-            continue;
+        if (!e || (a->steps & keys[i].heeded_with)) continue;
+        if (e->type != GGUF_STRING && e->type != GGUF_ARRAY && e->f == keys[i].neutral) continue;
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is %g, which is not supported (%g is)",
                        key, e->f, keys[i].neutral);
     }
+    if (!(a->steps & ARCH_SCALES)) refuse_attention_scale(m);
 }
 
 /* What the tensors show: size of the vocabulary, biases, norms, a classifier of its own. */
@@ -156,9 +273,9 @@ static int read_from_tensors(gqa_checkpoint *c, gqa_error *err) {
     if (!c->n_tensors) return 0;
     g->tied_embeddings = !gqa_checkpoint_tensor(c, "output.weight");
     g->qkv_bias = gqa_checkpoint_tensor(c, "blk.0.attn_q.bias") != NULL;
-    g->qk_norm = gqa_checkpoint_tensor(c, "blk.0.attn_q_norm.weight") != NULL;
     if (!embedding) return fail_format(c, err, "tensor token_embd.weight is missing");
-    return gqa_config_validate(g, c->path, err);
+    int status = gqa_config_validate(g, c->path, err);
+    return status ? status : check_layers(c, err);
 }
 
 int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
@@ -171,17 +288,18 @@ int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
         return c->n_tensors ? fail_format(c, err, "metadata general.architecture is missing") : 0;
     copy_text(g->name, sizeof g->name, name);
     copy_text(g->architecture, sizeof g->architecture, architecture);
-    size_t i = 0;
-    while (i < array_length(architectures) && strcmp(g->architecture, architectures[i].name)) i++;
-    if (i == array_length(architectures)) {
+    const gqa_architecture *a = gqa_architecture_find(g->architecture);
+    if (!a) {
         if (!c->n_tensors) return 0; /* a vocabulary is of use whatever the architecture */
-        return fail_unsupported(c, err,
-            "architecture \"%s\" is not supported (llama, qwen2, qwen3 are)", g->architecture);
+        char names[256];
+        gqa_architecture_names(names, sizeof names);
+        return fail_unsupported(c, err, "architecture \"%s\" is not supported (%s are)",
+                                g->architecture, names);
     }
-    g->rope_half = architectures[i].rope_half;
     read_shape(&m, g);
     read_rope(&m, g);
-    refuse_other_computations(&m);
-    refuse_attention_scale(&m);
+    read_steps(&m, g, a);
+    read_layers(&m, c, a);
+    refuse_other_computations(&m, a);
     return m.status ? m.status : read_from_tensors(c, err);
 }

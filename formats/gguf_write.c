@@ -149,8 +149,10 @@ void gguf_put_entry(gguf_writer *w, const gguf_entry *e) {
 
 /* ---- hyper-parameters -------------------------------------------------------------------- */
 
+/* 0: left out. */
 static void put_arch_int(gguf_writer *w, const gqa_config *c, const char *suffix, int value) {
     char key[128];
+    if (!value) return;
     snprintf(key, sizeof key, "%s.%s", c->architecture, suffix);
     gguf_put_int(w, key, GGUF_U32, value);
 }
@@ -185,7 +187,7 @@ void gguf_put_config(gguf_writer *w, const gqa_config *c) {
     put_arch_int(w, c, "attention.key_length", c->head_dim);
     put_arch_int(w, c, "attention.value_length", c->head_dim);
     put_arch_float(w, c, "attention.layer_norm_rms_epsilon", c->norm_eps);
-    if (c->window) put_arch_int(w, c, "attention.sliding_window", c->window);
+    put_arch_int(w, c, "attention.sliding_window", c->window);
     put_arch_int(w, c, "rope.dimension_count", c->rope_dim);
     put_arch_float(w, c, "rope.freq_base", c->rope_theta);
     put_arch_int(w, c, "vocab_size", c->vocab_size);

@@ -264,6 +264,7 @@ typedef struct rows_state {
     size_t n, d, vd;
     int *t0, *t1;
     float *q;         /* [n][d], scaled */
+    float softcap;    /* 0: none */
     float *m;         /* [n] running maximum */
     float *l;         /* [n][VF_LANES] sums of exponentials, to be added up at the end */
     float *o;         /* [n][vd] */
@@ -272,10 +273,20 @@ typedef struct rows_state {
     float *scales;    /* [32][vd / 32] of a V tile in q8_0 */
 } rows_state;
 
+/* p = cap tanh(p / cap), by tanh(x) = 1 - 2 / (1 + exp(2 x)) (gemma2). */
+static void cap_scores(float *p, float cap) {
+    for (int t = 0; t < GQA_KV_TILE; t += VF_LANES) {
+        vf e = vf_exp(vf_mul(vf_load(p + t), vf_set1(2 / cap)));
+        vf tanh = vf_sub(vf_set1(1), vf_div(vf_set1(2), vf_add(vf_set1(1), e)));
+        vf_store(p + t, vf_mul(vf_set1(cap), tanh));
+    }
+}
+
 /* Scores of one row and tile to probabilities against the running maximum; o and l are rescaled
  * when it grows. */
 static void softmax_tile(rows_state *s, size_t row, float *p, int first) {
     int t0 = s->t0[row] - first, t1 = s->t1[row] - first;
+    if (s->softcap > 0) cap_scores(p, s->softcap);
     if (t0 > 0 || t1 < GQA_KV_TILE)
         for (int t = 0; t < GQA_KV_TILE; t++)
             if (t < t0 || t >= t1) p[t] = -INFINITY;
@@ -369,6 +380,7 @@ static void kernel_attend_decode(const gqa_kv *kv, int kv_head, const float *q, 
     const size_t d = kv->head_dim;
     float *m = partial, *l = m + group, *o = l + group;
     rows_state s = rows_in(scratch, group, d);
+    s.softcap = kv->softcap;
     for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, scale, t0, t1);
     rows_through_tiles(&s, kv, kv_head, t0 / GQA_KV_TILE, ceil_div(t1, GQA_KV_TILE));
     for (int g = 0; g < group; g++) {
@@ -416,6 +428,7 @@ static void kernel_attend_prefill(const gqa_kv *kv, int kv_head, const float *q,
                                   size_t ldo, void *scratch) {
     const size_t d = kv->head_dim;
     rows_state s = rows_in(scratch, group * n_q, d);
+    s.softcap = kv->softcap;
     for (int i = 0; i < n_q; i++) {
         int t1 = p0 + i + 1, t0 = window > 0 && t1 > window ? t1 - window : 0;
         for (int g = 0; g < group; g++)

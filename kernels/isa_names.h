@@ -64,6 +64,8 @@
 #define kernel_rmsnorm ISA_NAME(kernel_rmsnorm)
 #define kernel_rope ISA_NAME(kernel_rope)
 #define kernel_swiglu ISA_NAME(kernel_swiglu)
+#define kernel_geglu ISA_NAME(kernel_geglu)
+#define cap_scores ISA_NAME(cap_scores)
 #define kernel_add ISA_NAME(kernel_add)
 /* matmul_impl.h */
 #define quantize_block ISA_NAME(quantize_block)

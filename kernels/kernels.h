@@ -80,6 +80,7 @@ typedef struct gqa_kv {
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;
     uint8_t *k, *v;               /* 64-byte aligned */
+    float softcap;                /* scores become softcap * tanh(score / softcap), unless it is 0 */
 } gqa_kv;
 /* 64-byte multiples; 0: type or head_dim cannot be cached. */
 size_t gqa_kv_k_tile_bytes(int type, int head_dim);
@@ -126,6 +127,8 @@ typedef struct gqa_kernels {
     void (*rope)(float *head, const float *cos_sin, int rope_dim, int half);
     /* out = silu(gate) * up (Shazeer 2020). out may be gate. */
     void (*swiglu)(float *out, const float *gate, const float *up, int n);
+    /* The same with gelu by its tanh form (Hendrycks & Gimpel 2016). */
+    void (*geglu)(float *out, const float *gate, const float *up, int n);
     /* x += y. */
     void (*add)(float *x, const float *y, int n);
 

@@ -58,6 +58,22 @@ static void kernel_swiglu(float *out, const float *gate, const float *up, int n)
     for (; i < n; i++) out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
+/* gelu(g) = g / (1 + exp(-2 u)), u = sqrt(2 / pi) (g + 0.044715 g^3) */
+static void kernel_geglu(float *out, const float *gate, const float *up, int n) {
+    const float linear = -1.5957691216f, cubic = -0.0713548162f; /* -2 sqrt(2 / pi), times 0.0447 */
+    int i = 0;
+    vf one = vf_set1(1);
+    for (; i + VF_LANES <= n; i += VF_LANES) {
+        vf g = vf_load(gate + i);
+        vf u = vf_mul(g, vf_fma(vf_mul(g, g), vf_set1(cubic), vf_set1(linear)));
+        vf_store(out + i, vf_mul(vf_div(g, vf_add(one, vf_exp(u))), vf_load(up + i)));
+    }
+    for (; i < n; i++) {
+        float g = gate[i];
+        out[i] = g / (1 + expf(g * (linear + cubic * g * g))) * up[i];
+    }
+}
+
 static void kernel_add(float *x, const float *y, int n) {
     int i = 0;
     for (; i + VF_LANES <= n; i += VF_LANES)

@@ -20,6 +20,7 @@ const gqa_kernels ISA_NAME(gqa_kernels) = {
     .rmsnorm = kernel_rmsnorm,
     .rope = kernel_rope,
     .swiglu = kernel_swiglu,
+    .geglu = kernel_geglu,
     .add = kernel_add,
     .kv_append = kernel_kv_append,
     .attend_decode = kernel_attend_decode,

@@ -3,31 +3,52 @@
 
 #include "session_internal.h"
 
-static int n_tiles(const gqa_session *s) {
-    int positions = s->context, window = s->model->config.window;
-    /* A tile more, so that a copy of whole tiles into another ring holds a whole window. */
-    int ring = window + s->batch + GQA_KV_TILE - 1;
-    if (window > 0) positions = min_int(positions, ring);
+static int n_tiles(const gqa_session *s, int window) {
+    /* A tile more, so that a copy of whole tiles into another ring holds a whole window; and a few
+     * tokens can be taken back. */
+    int positions = s->context, back = max_int(s->batch, 64);
+    if (window > 0) positions = min_int(positions, window + back + GQA_KV_TILE - 1);
     return ceil_div(positions, GQA_KV_TILE);
 }
 
-int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
+/* The layers' caches, with their tiles at base; base NULL only adds up. Returns nonzero when the
+ * bytes overflow. */
+static int lay_out_cache(gqa_session *s, int type, uint8_t *base, uint64_t *total) {
     const gqa_config *c = &s->model->config;
-    gqa_kv kv = {
-        .type = type,
-        .n_kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim,
-        .n_tiles = n_tiles(s),
-        .k_tile_bytes = gqa_kv_k_tile_bytes(type, c->head_dim),
-        .v_tile_bytes = gqa_kv_v_tile_bytes(type, c->head_dim),
-    };
-    if (!kv.k_tile_bytes || !kv.v_tile_bytes)
+    *total = 0;
+    for (int l = 0; l < c->n_layers; l++) {
+        gqa_layer_config of = s->model->layers[l].config;
+        gqa_kv *kv = &s->kv[l];
+        *kv = (gqa_kv){
+            .type = type,
+            .n_kv_heads = of.n_kv_heads,
+            .head_dim = c->head_dim,
+            .n_tiles = n_tiles(s, of.window),
+            .k_tile_bytes = gqa_kv_k_tile_bytes(type, c->head_dim),
+            .v_tile_bytes = gqa_kv_v_tile_bytes(type, c->head_dim),
+            .softcap = c->attention_softcap,
+        };
+        uint64_t tiles = (uint64_t)kv->n_tiles * (uint64_t)kv->n_kv_heads, bytes;
+        if (base) {
+            kv->k = base + *total;
+            kv->v = kv->k + (size_t)tiles * kv->k_tile_bytes;
+        }
+        if (gqa_mul_size(tiles, kv->k_tile_bytes + kv->v_tile_bytes, &bytes) ||
+            gqa_add_size(*total, bytes, total))
+            return 1;
+        s->range[l].k_scale = s->range[l].v_scale = 1;
+    }
+    return *total > SIZE_MAX / 2;
+}
+
+int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
+    int head_dim = s->model->config.head_dim;
+    uint64_t total;
+    if (!gqa_kv_k_tile_bytes(type, head_dim) || !gqa_kv_v_tile_bytes(type, head_dim))
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                         "KV cache type %s: head_dim must be a multiple of 32, got %d",
-                        gqa_type_name(type), c->head_dim);
-    uint64_t tiles = (uint64_t)kv.n_tiles * (uint64_t)kv.n_kv_heads, layer, total;
-    if (gqa_mul_size(tiles, kv.k_tile_bytes + kv.v_tile_bytes, &layer) ||
-        gqa_mul_size(layer, (uint64_t)c->n_layers, &total) || total > SIZE_MAX / 2)
+                        gqa_type_name(type), head_dim);
+    if (lay_out_cache(s, type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "a KV cache of %d positions does not fit in the address space",
                         s->context);
@@ -38,16 +59,15 @@ int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
                         "needs less",
                         (unsigned long long)total, s->context);
     s->cache_bytes = (size_t)total;
-    for (int l = 0; l < c->n_layers; l++) {
-        s->kv[l] = kv;
-        s->range[l].k_scale = s->range[l].v_scale = 1;
-        s->kv[l].k = s->cache + (size_t)l * (size_t)layer;
-        s->kv[l].v = s->kv[l].k + (size_t)tiles * kv.k_tile_bytes;
-    }
+    lay_out_cache(s, type, s->cache, &total);
     return 0;
 }
 
-int gqa_cache_ring(const gqa_session *s) { return s->kv[0].n_tiles * GQA_KV_TILE; }
+int gqa_cache_ring(const gqa_session *s) {
+    int tiles = s->kv[0].n_tiles;
+    for (int l = 1; l < s->model->config.n_layers; l++) tiles = min_int(tiles, s->kv[l].n_tiles);
+    return tiles * GQA_KV_TILE;
+}
 
 int gqa_cache_first_valid(const gqa_session *s) {
     return max_int(0, s->high_water - gqa_cache_ring(s));
@@ -75,10 +95,12 @@ void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end
         to->range[l].v_scale = from->range[l].v_scale;
     }
     if (first >= end) return;
-    for (int l = 0; l < to->model->config.n_layers; l++)
+    for (int l = 0; l < to->model->config.n_layers; l++) {
+        int begin = to->model->layers[l].config.window ? first / GQA_KV_TILE : 0;
         for (int h = 0; h < to->kv[l].n_kv_heads; h++)
-            for (int tile = first / GQA_KV_TILE; tile <= (end - 1) / GQA_KV_TILE; tile++)
+            for (int tile = begin; tile <= (end - 1) / GQA_KV_TILE; tile++)
                 copy_tile(&to->kv[l], &from->kv[l], h, tile);
+    }
 }
 
 /* Multiplies n f16 values by a power of two. Zeros stay untouched, and so do pages never used. */

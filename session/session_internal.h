@@ -18,8 +18,8 @@ typedef struct gqa_scratch {
     float *q, *k, *v;        /* [rows, q_dim], [rows, kv_dim], [rows, kv_dim] */
     float *attn;             /* [rows, q_dim] */
     float *gate, *up;        /* [rows, ffn_dim] */
-    float *cos_sin;          /* [rows, rope_dim] */
-    float *partials;         /* [GQA_DECODE_ROWS, n_kv_heads, max_splits] partial attention */
+    float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
+    float *partials;         /* [GQA_DECODE_ROWS, KV heads, max_splits] partial attention */
     int max_splits;
     float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */
     gqa_acts h_acts, attn_acts, gate_acts; /* h, attn, gate as inputs of products */
@@ -54,6 +54,7 @@ struct gqa_session {
     gqa_workspace *workspace;
     int owns_workspace;
     int context, batch;
+    int is_long;             /* more positions than rope_orig_context: by the factors for such */
     int position;
     int high_water;          /* one past the highest position written since the session was empty */
     int has_logits;
@@ -107,16 +108,17 @@ int gqa_check_session_options(const gqa_model *m, const gqa_session_options *opt
 
 /* ---- cache.c: the KV cache of a session ------------------------------------------------------ */
 
-/* Allocates the tiles of s->kv [n_layers] for s->context positions, or with a sliding window for
- * the window and one batch of new tokens (a ring of tiles). */
+/* Allocates the tiles of s->kv [n_layers]: for s->context positions, or in a layer with a window
+ * for the window and one batch of new tokens (a ring of tiles). */
 int gqa_cache_new(gqa_session *s, int type, gqa_error *err);
-/* Positions that the cache holds at once. */
+/* Positions that every layer of the cache holds at once. */
 int gqa_cache_ring(const gqa_session *s);
-/* The first position whose key and value are still in the cache. */
+/* The first position whose key and value are still in every layer of the cache. */
 int gqa_cache_first_valid(const gqa_session *s);
-/* The first position that is needed to continue at `position`. */
+/* The first position that a layer with a window needs to continue at `position`. */
 int gqa_cache_first_needed(const gqa_session *s, int position);
-/* Copies the tiles that hold positions first .. end - 1, and their scales. */
+/* Copies the tiles that hold positions first .. end - 1, in layers without a window all before
+ * end, and their scales. */
 void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end);
 /* Makes room for values that did not fit in an f16 cache, by smaller scales. Returns whether there
  * were such: the pass must be computed again then. */

@@ -29,7 +29,8 @@ static float *take_activations(gqa_arena *a, gqa_acts *acts, int k, int rows) {
 static void lay_out(gqa_workspace *w, gqa_arena *a) {
     const gqa_config *c = &w->model->config;
     gqa_scratch *s = &w->scratch;
-    int q_dim = c->n_heads * c->head_dim, group = c->n_heads / c->n_kv_heads;
+    int q_dim = c->n_heads * c->head_dim, group = w->model->max_group;
+    int rope_tables = w->model->rope[GQA_ROPE_LOCAL].freq ? 2 : 1;
     uint64_t rows = (uint64_t)s->rows, decode_rows = GQA_DECODE_ROWS;
     uint64_t kv_bytes = (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim * sizeof(float);
     s->x = gqa_arena_take(a, rows, (uint64_t)c->dim * sizeof(float));
@@ -40,10 +41,11 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->attn = take_activations(a, &s->attn_acts, q_dim, s->rows);
     s->gate = take_activations(a, &s->gate_acts, c->ffn_dim, s->rows);
     s->up = gqa_arena_take(a, rows, (uint64_t)c->ffn_dim * sizeof(float));
-    s->cos_sin = gqa_arena_take(a, rows, (uint64_t)c->rope_dim * sizeof(float));
+    s->cos_sin = gqa_arena_take(a, rows * (uint64_t)rope_tables,
+                                (uint64_t)c->rope_dim * sizeof(float));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
-    s->partials = gqa_arena_take(a, decode_rows * (uint64_t)c->n_kv_heads * (uint64_t)s->max_splits,
-                                 gqa_partial_floats(group, c->head_dim) * sizeof(float));
+    s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
+                                 gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
     size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, c->ffn_dim)));
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);

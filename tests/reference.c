@@ -189,20 +189,20 @@ static double yarn_keep(const ref_model *m, int i) {
     return 1 - fmin(1, fmax(0, t));
 }
 
-/* attn_factor multiplies q and k whatever the scaling, as in llama.cpp. */
-static void rotate(const ref_model *m, double *head, int position) {
-    for (int i = 0; i < m->rope_dim / 2; i++) {
+/* attn_factor multiplies q and k whatever the scaling, as in llama.cpp; not in local layers. */
+static void rotate(const ref_model *m, const ref_layer *l, double *head, int position) {
+    double theta = l->local_theta > 0 ? l->local_theta : m->rope_theta;
+    int is_scaled = !(l->local_theta > 0);
+    for (int i = 0; i < m->rope_dim / 2 && !l->no_rope; i++) {
         int a = m->rope_half ? i : 2 * i, b = m->rope_half ? i + m->rope_dim / 2 : 2 * i + 1;
-        double angle = position / pow(m->rope_theta, (double)(2 * i) / m->rope_dim), size = 1;
-        if (m->rope_factors) angle /= (double)m->rope_factors[i];
-        if (m->scaling == REF_LINEAR) {
-            angle /= m->factor;
-            size = m->attn_factor;
-        }
-        if (m->scaling == REF_YARN) {
-            double keep = yarn_keep(m, i);
+        double angle = position / pow(theta, (double)(2 * i) / m->rope_dim);
+        double size = is_scaled && m->attn_factor > 0 ? m->attn_factor : 1;
+        if (m->rope_factors && is_scaled) angle /= (double)m->rope_factors[i];
+        if (m->scaling == REF_LINEAR && is_scaled) angle /= m->factor;
+        if (m->scaling == REF_YARN && is_scaled) {
+            double keep = yarn_keep(m, i), log_factor = 0.1 * log(m->factor);
             angle = angle * keep + angle / m->factor * (1 - keep);
-            size = m->attn_factor * (1 + 0.1 * log(m->factor));
+            size *= (1 + log_factor) / (1 + m->yarn_log_mul * log_factor);
         }
         double x = head[a], y = head[b];
         head[a] = size * (x * cos(angle) - y * sin(angle));
@@ -210,17 +210,22 @@ static void rotate(const ref_model *m, double *head, int position) {
     }
 }
 
+static double or_1(double x) { return x == 0 ? 1 : x; }
+
 /* One query head at position p against the keys and values [n, n_heads, head_dim] of its own,
  * repeated, head h. */
-static void attend(const ref_model *m, const double *q, const double *keys, const double *values,
-                   int h, int p, double *out) {
+static void attend(const ref_model *m, const ref_layer *l, const double *q, const double *keys,
+                   const double *values, int h, int p, double *out) {
     size_t d = (size_t)m->head_dim, row = (size_t)m->n_heads * d, head = (size_t)h * d;
     size_t last = (size_t)p, first = 0;
-    if (m->window > 0 && p + 1 > m->window) first = (size_t)(p + 1 - m->window);
+    double scale = m->score_scale > 0 ? m->score_scale : 1 / sqrt((double)d);
+    if (m->temperature > 0) scale *= 1 + m->temperature * log(1 + floor(p / m->orig_context));
+    if (m->window > 0 && !l->sees_all && p + 1 > m->window) first = (size_t)(p + 1 - m->window);
     double *score = doubles(last + 1), top = (double)-INFINITY, sum = 0;
     for (size_t t = first; t <= last; t++) {
         for (size_t i = 0; i < d; i++) score[t] += q[i] * keys[t * row + head + i];
-        score[t] /= sqrt((double)d);
+        score[t] *= scale;
+        if (m->score_cap > 0) score[t] = m->score_cap * tanh(score[t] / m->score_cap);
         top = fmax(top, score[t]);
     }
     for (size_t t = first; t <= last; t++) sum += exp(score[t] - top);
@@ -237,19 +242,22 @@ static void add_bias(double *x, const float *bias, int n) {
 }
 
 /* Norm and rotation of n heads. */
-static void finish_heads(const ref_model *m, double *heads, int n, const float *norm,
-                         int position) {
+static void finish_heads(const ref_model *m, const ref_layer *l, double *heads, int n,
+                         const float *norm, int position) {
     int d = m->head_dim;
+    if (norm && m->qk_norm == REF_NORM_ROWS) normalise(heads, norm, n * d, m->norm_eps, heads);
     for (int h = 0; h < n; h++) {
-        if (norm) normalise(heads + h * d, norm, d, m->norm_eps, heads + h * d);
-        rotate(m, heads + h * d, position);
+        double *head = heads + h * d;
+        if (norm && m->qk_norm == REF_NORM_BEFORE) normalise(head, norm, d, m->norm_eps, head);
+        rotate(m, l, head, position);
+        if (norm && m->qk_norm == REF_NORM_AFTER) normalise(head, norm, d, m->norm_eps, head);
     }
 }
 
 /* Each KV head as it is cached, written out once for every query head that reads it. */
-static void repeat_heads(const ref_model *m, double *own, double *out) {
-    int d = m->head_dim, group = m->n_heads / m->n_kv_heads;
-    for (int head = 0; head < m->n_kv_heads; head++) {
+static void repeat_heads(const ref_model *m, int kv_heads, double *own, double *out) {
+    int d = m->head_dim, group = m->n_heads / kv_heads;
+    for (int head = 0; head < kv_heads; head++) {
         round_cached(m->cache, own + head * d, d);
         for (int copy = head * group; copy < (head + 1) * group; copy++)
             memcpy(out + copy * d, own + head * d, sizeof *out * (size_t)d);
@@ -259,7 +267,7 @@ static void repeat_heads(const ref_model *m, double *own, double *out) {
 /* Q, K and V of one position. */
 static void project(const ref_model *m, const ref_layer *l, const double *h, int position,
                     double *q, double *k, double *v) {
-    int q_dim = m->n_heads * m->head_dim, kv_dim = m->n_kv_heads * m->head_dim;
+    int q_dim = m->n_heads * m->head_dim, kv_dim = l->wk.rows, kv_heads = kv_dim / m->head_dim;
     double *own_k = doubles((size_t)kv_dim), *own_v = doubles((size_t)kv_dim);
     multiply(&l->wq, h, q);
     multiply(&l->wk, h, own_k);
@@ -267,10 +275,10 @@ static void project(const ref_model *m, const ref_layer *l, const double *h, int
     add_bias(q, l->bq, q_dim);
     add_bias(own_k, l->bk, kv_dim);
     add_bias(own_v, l->bv, kv_dim);
-    finish_heads(m, q, m->n_heads, l->q_norm, position);
-    finish_heads(m, own_k, m->n_kv_heads, l->k_norm, position);
-    repeat_heads(m, own_k, k);
-    repeat_heads(m, own_v, v);
+    finish_heads(m, l, q, m->n_heads, l->q_norm, position);
+    finish_heads(m, l, own_k, kv_heads, l->k_norm, position);
+    repeat_heads(m, kv_heads, own_k, k);
+    repeat_heads(m, kv_heads, own_v, v);
     free(own_k);
     free(own_v);
 }
@@ -281,15 +289,33 @@ static double kept(const ref_model *m, int site, size_t n, size_t t, size_t i) {
     return m->drop ? (double)m->drop[((size_t)site * n + t) * (size_t)m->dim + i] : 1;
 }
 
+static double activation(const ref_model *m, double x) {
+    if (!m->gelu) return x / (1 + exp(-x));
+    return x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)));
+}
+
+/* The input of attention or FFN. */
+static void before(const ref_model *m, const double *x, const float *norm, double *h) {
+    if (norm) normalise(x, norm, m->dim, m->norm_eps, h);
+    else memcpy(h, x, sizeof *h * (size_t)m->dim);
+}
+
+/* Their output h as it is added to x. */
+static void after(const ref_model *m, const float *norm, double *h) {
+    if (norm) normalise(h, norm, m->dim, m->norm_eps, h);
+    for (int i = 0; i < m->dim; i++) h[i] *= or_1(m->residual_scale);
+}
+
 static void feed_forward(const ref_model *m, int layer, size_t n, size_t t, double *x) {
     const ref_layer *l = &m->layers[layer];
-    size_t dim = (size_t)m->dim, ffn_dim = (size_t)m->ffn_dim;
+    size_t dim = (size_t)m->dim, ffn_dim = (size_t)l->w_gate.rows;
     double *h = doubles(dim), *gate = doubles(ffn_dim), *up = doubles(ffn_dim);
-    normalise(x, l->ffn_norm, m->dim, m->norm_eps, h);
+    before(m, x, l->ffn_norm, h);
     multiply(&l->w_gate, h, gate);
     multiply(&l->w_up, h, up);
-    for (size_t i = 0; i < ffn_dim; i++) gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+    for (size_t i = 0; i < ffn_dim; i++) gate[i] = activation(m, gate[i]) * up[i];
     multiply(&l->w_down, gate, h);
+    after(m, l->ffn_post_norm, h);
     for (size_t i = 0; i < dim; i++) x[i] += h[i] * kept(m, 2 + 2 * layer, n, t, i);
     free(h);
     free(gate);
@@ -303,15 +329,16 @@ static void run_layer(const ref_model *m, int layer, size_t n, double *x) {
     double *h = doubles(dim), *joined = doubles(q_dim);
     double *q = doubles(n * q_dim), *k = doubles(n * q_dim), *v = doubles(n * q_dim);
     for (size_t t = 0; t < n; t++) {
-        normalise(x + t * dim, l->attn_norm, m->dim, m->norm_eps, h);
+        before(m, x + t * dim, l->attn_norm, h);
         project(m, l, h, (int)t, q + t * q_dim, k + t * q_dim, v + t * q_dim);
     }
     for (size_t t = 0; t < n; t++) {
         for (int head = 0; head < m->n_heads; head++) {
             size_t at = (size_t)head * d;
-            attend(m, q + t * q_dim + at, k, v, head, (int)t, joined + at);
+            attend(m, l, q + t * q_dim + at, k, v, head, (int)t, joined + at);
         }
         multiply(&l->wo, joined, h);
+        after(m, l->attn_post_norm, h);
         for (size_t i = 0; i < dim; i++)
             x[t * dim + i] += h[i] * kept(m, 1 + 2 * layer, n, t, i);
         feed_forward(m, layer, n, t, x + t * dim);
@@ -328,12 +355,18 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logit
     double *x = doubles(count * dim), *h = doubles(dim);
     for (size_t t = 0; t < count; t++) {
         const float *row = m->embedding + (size_t)tokens[t] * dim;
-        for (size_t i = 0; i < dim; i++) x[t * dim + i] = (double)row[i] * kept(m, 0, count, t, i);
+        for (size_t i = 0; i < dim; i++)
+            x[t * dim + i] = (double)row[i] * or_1(m->embedding_scale) * kept(m, 0, count, t, i);
     }
     for (int layer = 0; layer < m->n_layers; layer++) run_layer(m, layer, count, x);
     for (size_t t = 0; t < count; t++) {
         normalise(x + t * dim, m->output_norm, m->dim, m->norm_eps, h);
-        multiply(&m->classifier, h, logits + t * (size_t)m->vocab);
+        double *row = logits + t * (size_t)m->vocab;
+        multiply(&m->classifier, h, row);
+        for (int i = 0; i < m->vocab; i++) {
+            row[i] /= or_1(m->logit_divisor);
+            if (m->logit_cap > 0) row[i] = m->logit_cap * tanh(row[i] / m->logit_cap);
+        }
     }
     free(x);
     free(h);

@@ -21,7 +21,11 @@ typedef struct ref_layer {
     ref_matrix wo;                     /* [dim, q_dim] */
     ref_matrix w_gate, w_up, w_down;   /* [ffn, dim], [ffn, dim], [dim, ffn] */
     const float *bq, *bk, *bv;         /* NULL: none */
-    const float *q_norm, *k_norm;      /* [head_dim]; NULL: none */
+    const float *q_norm, *k_norm;      /* [head_dim], or [q_dim] and [kv_dim]; NULL: none */
+    const float *attn_post_norm, *ffn_post_norm; /* [dim]; NULL: none */
+    int sees_all;                      /* whatever the model's window is */
+    int no_rope;
+    double local_theta;                /* rotates by this base, unscaled; 0: as the model says */
 } ref_layer;
 
 typedef enum ref_scaling { REF_PLAIN, REF_LINEAR, REF_YARN } ref_scaling;
@@ -34,7 +38,15 @@ typedef struct ref_model {
     int window;                        /* positions seen, the query's own included; 0: all */
     int rope_dim, rope_half;           /* rope_half 0: pairs (2i, 2i+1); 1: (i, i + rope_dim/2) */
     double rope_theta, norm_eps;
-    ref_scaling scaling;               /* the next five are not used by REF_PLAIN */
+    enum { REF_NORM_BEFORE, REF_NORM_ROWS, REF_NORM_AFTER } qk_norm; /* where RoPE is; ROWS: over
+                                        * all heads at once */
+    int gelu;                          /* 0: silu */
+    double embedding_scale, residual_scale, logit_divisor; /* 0: 1 */
+    double score_scale;                /* 0: 1 / sqrt(head_dim) */
+    double score_cap, logit_cap;       /* 0: none */
+    double temperature;                /* of queries, by their position over orig_context */
+    double yarn_log_mul;
+    ref_scaling scaling;               /* REF_PLAIN uses attn_factor only of the next five */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
     const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */
     ref_cache cache;

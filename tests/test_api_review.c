@@ -131,11 +131,11 @@ static void check_cancels(void) {
     TEST("a cancelled call keeps whole batches where a window has moved on") {
         gqa_model *m = new_model((model_shape){.window = 100, .seed = 10});
         gqa_session *s = SESSION(m, .kv = "f32", .context = LONGEST, .batch = 8);
-        cancel_at at = {s, 235};
+        cancel_at at = {s, 295};
         eval_ok(s, t, 150);
         gqa_session_watch_kv(s, cancel_at_position, &at);
-        CHECK(gqa_session_eval(s, t + 150, 90, NULL) == GQA_ERR_CANCELLED, "not cancelled");
-        CHECK(gqa_session_position(s) == 230, "position %d", gqa_session_position(s));
+        CHECK(gqa_session_eval(s, t + 150, 146, NULL) == GQA_ERR_CANCELLED, "not cancelled");
+        CHECK(gqa_session_position(s) == 294, "position %d", gqa_session_position(s));
         gqa_session_watch_kv(s, NULL, NULL);
         CHECK(goes_on(m, s, t, gqa_session_position(s), 20), "a cancelled session goes on");
         gqa_session_free(s);

@@ -5,50 +5,95 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../formats/architectures.h"
 #include "model_internal.h"
 
-/* A tensor of the architecture: a matrix, or with rows 0 a vector, copied as f32. */
+/* A tensor of the architecture: a matrix, or with rows 0 a vector, copied as f32. A matrix may be
+ * some rows of a tensor: first_row .. first_row + rows - 1 of all_rows. */
 typedef struct slot {
     char name[GQA_TENSOR_NAME];
-    int rows, cols, optional;
+    int rows, cols;
+    enum { REQUIRED, OPTIONAL, ABSENT } presence;
     const float **vector;
     gqa_matrix *matrix;
+    int first_row, all_rows;
 } slot;
 
-enum { LAYER_SLOTS = 14, MODEL_SLOTS = 4 };
+enum { LAYER_SLOTS = 16, MODEL_SLOTS = 6 };
+
+static int layer_has(const gqa_checkpoint *c, int l, const char *name) {
+    char full[GQA_TENSOR_NAME];
+    snprintf(full, sizeof full, "blk.%d.%s", l, name);
+    return gqa_checkpoint_tensor(c, full) != NULL;
+}
+
+/* phi3: one tensor holds the rows of Q, K and V, one those of the FFN's gate and up. */
+static void fuse_slots(const gqa_checkpoint *c, int l, slot *qkv, slot *gate_up) {
+    const gqa_architecture *a = gqa_architecture_find(c->config.architecture);
+    int is_allowed = a && a->steps & ARCH_FUSED, row = 0;
+    if (is_allowed && layer_has(c, l, "attn_qkv.weight"))
+        for (int i = 0; i < 3; row += qkv[i++].rows) {
+            strcpy(qkv[i].name, "attn_qkv.weight");
+            qkv[i].first_row = row;
+            qkv[i].all_rows = qkv[0].rows + qkv[1].rows + qkv[2].rows;
+        }
+    if (!is_allowed || layer_has(c, l, "ffn_gate.weight")) return;
+    strcpy(gate_up[0].name, gate_up[1].name);
+    gate_up[1].first_row = gate_up[0].rows;
+    gate_up[0].all_rows = gate_up[1].all_rows = 2 * gate_up[0].rows;
+}
 
 /* The tensors of layer l, in the order of the computation. */
-static void layer_slots(const gqa_config *c, gqa_layer *layer, int l, slot out[LAYER_SLOTS]) {
-    int q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    int no_bias = !c->qkv_bias, no_qk_norm = !c->qk_norm;
+static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int l,
+                        slot out[LAYER_SLOTS]) {
+    const gqa_config *c = &checkpoint->config;
+    gqa_layer_config of = gqa_checkpoint_layer(checkpoint, l);
+    int q_dim = c->n_heads * c->head_dim, kv_dim = of.n_kv_heads * c->head_dim;
+    int by_row = c->qk_norm == GQA_QK_NORM_ROWS;
+    int bias = c->qkv_bias ? REQUIRED : OPTIONAL, qk_norm = c->qk_norm ? REQUIRED : ABSENT;
+    int pre_norm = c->no_pre_norms ? ABSENT : REQUIRED;
+    int post_norm = c->post_norms ? REQUIRED : ABSENT;
     const slot table[LAYER_SLOTS] = {
-        {"attn_norm.weight", 0, c->dim, 0, &layer->attn_norm, NULL},
-        {"attn_q.weight", q_dim, c->dim, 0, NULL, &layer->wq},
-        {"attn_k.weight", kv_dim, c->dim, 0, NULL, &layer->wk},
-        {"attn_v.weight", kv_dim, c->dim, 0, NULL, &layer->wv},
-        {"attn_q.bias", 0, q_dim, no_bias, &layer->bq, NULL},
-        {"attn_k.bias", 0, kv_dim, no_bias, &layer->bk, NULL},
-        {"attn_v.bias", 0, kv_dim, no_bias, &layer->bv, NULL},
-        {"attn_q_norm.weight", 0, c->head_dim, no_qk_norm, &layer->q_norm, NULL},
-        {"attn_k_norm.weight", 0, c->head_dim, no_qk_norm, &layer->k_norm, NULL},
-        {"attn_output.weight", c->dim, q_dim, 0, NULL, &layer->wo},
-        {"ffn_norm.weight", 0, c->dim, 0, &layer->ffn_norm, NULL},
-        {"ffn_gate.weight", c->ffn_dim, c->dim, 0, NULL, &layer->w_gate},
-        {"ffn_up.weight", c->ffn_dim, c->dim, 0, NULL, &layer->w_up},
-        {"ffn_down.weight", c->dim, c->ffn_dim, 0, NULL, &layer->w_down},
+        {"attn_norm.weight", 0, c->dim, pre_norm, &layer->attn_norm, NULL, 0, 0},
+        {"attn_q.weight", q_dim, c->dim, REQUIRED, NULL, &layer->wq, 0, 0},
+        {"attn_k.weight", kv_dim, c->dim, REQUIRED, NULL, &layer->wk, 0, 0},
+        {"attn_v.weight", kv_dim, c->dim, REQUIRED, NULL, &layer->wv, 0, 0},
+        {"attn_q.bias", 0, q_dim, bias, &layer->bq, NULL, 0, 0},
+        {"attn_k.bias", 0, kv_dim, bias, &layer->bk, NULL, 0, 0},
+        {"attn_v.bias", 0, kv_dim, bias, &layer->bv, NULL, 0, 0},
+        {"attn_q_norm.weight", 0, by_row ? q_dim : c->head_dim, qk_norm, &layer->q_norm, NULL,
+         0, 0},
+        {"attn_k_norm.weight", 0, by_row ? kv_dim : c->head_dim, qk_norm, &layer->k_norm, NULL,
+         0, 0},
+        {"attn_output.weight", c->dim, q_dim, REQUIRED, NULL, &layer->wo, 0, 0},
+        {"post_attention_norm.weight", 0, c->dim, post_norm, &layer->attn_post_norm, NULL, 0, 0},
+        {"ffn_norm.weight", 0, c->dim, pre_norm, &layer->ffn_norm, NULL, 0, 0},
+        {"ffn_gate.weight", of.ffn_dim, c->dim, REQUIRED, NULL, &layer->w_gate, 0, 0},
+        {"ffn_up.weight", of.ffn_dim, c->dim, REQUIRED, NULL, &layer->w_up, 0, 0},
+        {"ffn_down.weight", c->dim, of.ffn_dim, REQUIRED, NULL, &layer->w_down, 0, 0},
+        {"post_ffw_norm.weight", 0, c->dim, post_norm, &layer->ffn_post_norm, NULL, 0, 0},
     };
+    memcpy(out, table, sizeof table);
+    fuse_slots(checkpoint, l, &out[1], &out[12]);
     for (int i = 0; i < LAYER_SLOTS; i++) {
-        out[i] = table[i];
-        snprintf(out[i].name, sizeof out[i].name, "blk.%d.%.40s", l, table[i].name);
+        char name[GQA_TENSOR_NAME];
+        memcpy(name, out[i].name, sizeof name);
+        snprintf(out[i].name, sizeof out[i].name, "blk.%d.%.40s", l, name);
     }
 }
 
-static void model_slots(const gqa_config *c, gqa_model *m, const float **rope_factors,
+static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rope,
                         slot out[MODEL_SLOTS]) {
-    out[0] = (slot){"token_embd.weight", c->vocab_size, c->dim, 0, NULL, &m->embedding};
-    out[1] = (slot){"output_norm.weight", 0, c->dim, 0, &m->output_norm, NULL};
-    out[2] = (slot){"output.weight", c->vocab_size, c->dim, 1, NULL, &m->classifier};
-    out[3] = (slot){"rope_freqs.weight", 0, c->rope_dim / 2, 1, rope_factors, NULL};
+    int pairs = c->rope_dim / 2;
+    const slot table[MODEL_SLOTS] = {
+        {"token_embd.weight", c->vocab_size, c->dim, REQUIRED, NULL, &m->embedding, 0, 0},
+        {"output_norm.weight", 0, c->dim, REQUIRED, &m->output_norm, NULL, 0, 0},
+        {"output.weight", c->vocab_size, c->dim, OPTIONAL, NULL, &m->classifier, 0, 0},
+        {"rope_freqs.weight", 0, pairs, OPTIONAL, &rope->all, NULL, 0, 0},
+        {"rope_factors_short.weight", 0, pairs, OPTIONAL, &rope->in_short, NULL, 0, 0},
+        {"rope_factors_long.weight", 0, pairs, OPTIONAL, &rope->in_long, NULL, 0, 0},
+    };
+    memcpy(out, table, sizeof table);
 }
 
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index) {
@@ -63,13 +108,14 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index) {
 
 /* ---- checking ----------------------------------------------------------------------------- */
 
-/* Finds the tensor of a slot and checks its shape. *out NULL when an optional one is absent. */
+/* Finds the tensor of a slot and checks its shape. *out NULL when it may be absent and is. */
 static int find_slot_tensor(const gqa_checkpoint *c, const slot *s, const gqa_tensor **out,
                             gqa_error *err) {
-    const gqa_tensor *t = *out = gqa_checkpoint_tensor(c, s->name);
-    if (!t && s->optional) return 0;
+    const gqa_tensor *t = *out = s->presence == ABSENT ? NULL : gqa_checkpoint_tensor(c, s->name);
+    if (!t && s->presence != REQUIRED) return 0;
     if (!t) return fail_format(c, err, "tensor %s is missing", s->name);
-    uint64_t rows = (uint64_t)max_int(s->rows, 1), cols = (uint64_t)s->cols;
+    uint64_t rows = (uint64_t)max_int(s->all_rows ? s->all_rows : s->rows, 1);
+    uint64_t cols = (uint64_t)s->cols;
     int is_flat = t->dims[2] * t->dims[3] == 1;
     if (t->dims[0] == cols && t->dims[1] == rows && is_flat) return 0;
     return fail_format(c, err, "tensor %s: expected shape [%" PRIu64 ", %" PRIu64 "], got [%"
@@ -103,13 +149,13 @@ int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err) {
     slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
     gqa_model model; /* of which only the addresses are taken */
     gqa_layer layer;
-    const float *factors;
+    gqa_rope_factors factors;
     uint8_t *known = calloc((size_t)c->n_tensors + 1, 1);
     if (!known) return fail_memory(c, err, "no memory for %d tensors", c->n_tensors);
     model_slots(&c->config, &model, &factors, of_model);
     int status = check_slots(c, of_model, MODEL_SLOTS, known, err);
     for (int l = 0; l < c->config.n_layers && !status; l++) {
-        layer_slots(&c->config, &layer, l, of_layer);
+        layer_slots(c, &layer, l, of_layer);
         status = check_slots(c, of_layer, LAYER_SLOTS, known, err);
     }
     for (int i = 0; i < c->n_tensors && !status; i++)
@@ -126,10 +172,11 @@ int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err) {
 /* Vectors are small; an f32 copy spares all readers the question of type and alignment. *used
  * counts floats; with m->vectors NULL they are only counted. */
 static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
-    const gqa_tensor *t = gqa_checkpoint_tensor(&m->file, s->name);
+    const gqa_tensor *t = s->presence == ABSENT ? NULL : gqa_checkpoint_tensor(&m->file, s->name);
     if (!t) return;
     if (s->matrix) {
-        *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data, NULL, 0};
+        size_t skip = (size_t)s->first_row * (size_t)gqa_type_bytes(t->type, t->dims[0]);
+        *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data + skip, NULL, 0};
         return;
     }
     size_t n = (size_t)s->cols;
@@ -143,13 +190,15 @@ static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
 
 /* Binds all slots, which gqa_check_tensors has checked. Called twice: to count the vectors' floats,
  * then to copy them. */
-static void bind_slots(gqa_model *m, const float **rope_factors, size_t *used) {
+static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
     slot of_model[MODEL_SLOTS], of_layer[LAYER_SLOTS];
     *used = 0;
-    model_slots(&m->config, m, rope_factors, of_model);
+    model_slots(&m->config, m, rope, of_model);
     for (int i = 0; i < MODEL_SLOTS; i++) bind_slot(m, &of_model[i], used);
     for (int l = 0; l < m->config.n_layers; l++) {
-        layer_slots(&m->config, &m->layers[l], l, of_layer);
+        m->layers[l].config = gqa_checkpoint_layer(&m->file, l);
+        m->max_group = max_int(m->max_group, m->config.n_heads / m->layers[l].config.n_kv_heads);
+        layer_slots(&m->file, &m->layers[l], l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
@@ -201,17 +250,17 @@ static void count_weights(gqa_model *m) {
 }
 
 int gqa_model_bind(gqa_model *m, gqa_error *err) {
-    const float *rope_factors = NULL;
+    gqa_rope_factors rope = {0};
     size_t floats = 0, n_layers = (size_t)m->config.n_layers;
     m->layers = calloc(n_layers, sizeof *m->layers);
     if (!m->layers) return fail_memory(&m->file, err, "no memory for %zu layers", n_layers);
     int status = gqa_check_tensors(&m->file, err);
     if (status) return status;
-    bind_slots(m, &rope_factors, &floats);
+    bind_slots(m, &rope, &floats);
     m->vectors = malloc(floats * sizeof(float));
     if (!m->vectors) return fail_memory(&m->file, err, "no memory for %zu floats", floats);
-    bind_slots(m, &rope_factors, &floats);
-    status = gqa_model_make_rope(m, rope_factors, err);
+    bind_slots(m, &rope, &floats);
+    status = gqa_model_make_rope(m, &rope, err);
     if (!status) count_weights(m);
     m->has_weights = !status;
     return status;

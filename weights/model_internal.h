@@ -9,14 +9,29 @@
 /* One transformer block. Matrices are [rows = outputs, cols = inputs]; vectors are f32 copies,
  * NULL when absent. */
 typedef struct gqa_layer {
+    gqa_layer_config config;
     const float *attn_norm;          /* [dim] */
     gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim] */
     const float *bq, *bk, *bv;       /* [q_dim], [kv_dim], [kv_dim] */
-    const float *q_norm, *k_norm;    /* [head_dim], shared by all heads */
+    const float *q_norm, *k_norm;    /* [head_dim], shared by all heads; or [q_dim], [kv_dim] */
     gqa_matrix wo;                   /* [dim, q_dim] */
+    const float *attn_post_norm;     /* [dim] */
     const float *ffn_norm;           /* [dim] */
     gqa_matrix w_gate, w_up, w_down; /* [ffn_dim, dim], [ffn_dim, dim], [dim, ffn_dim] */
+    const float *ffn_post_norm;      /* [dim] */
 } gqa_layer;
+
+/* The rotations of a kind of layers. */
+typedef struct gqa_rope_table {
+    double *freq;                    /* [rope_dim / 2] radians a position; NULL: none such */
+    float magnitude;                 /* factor on cos and sin */
+} gqa_rope_table;
+enum {
+    GQA_ROPE_MODEL,                  /* layers with config.rope 1 */
+    GQA_ROPE_LOCAL,                  /* with config.rope 2 */
+    GQA_ROPE_LONG,                   /* 1, in sessions of more than rope_orig_context positions */
+    GQA_ROPE_TABLES
+};
 
 struct gqa_model {
     gqa_checkpoint file;
@@ -30,8 +45,8 @@ struct gqa_model {
     gqa_matrix embedding;            /* [vocab_size, dim]; rows are read raw */
     const float *output_norm;        /* [dim] */
     gqa_matrix classifier;           /* [vocab_size, dim]; the embedding when tied */
-    double *rope_freq;               /* [rope_dim / 2] radians a position, scaling applied */
-    float rope_magnitude;            /* factor on cos and sin (YaRN) */
+    gqa_rope_table rope[GQA_ROPE_TABLES];
+    int max_group;                   /* query heads a KV head, in the layer with most */
     float *vectors;                  /* storage for all the f32 vectors above */
     uint8_t *packed;                 /* storage for the packed matrices */
     size_t packed_bytes;
@@ -48,8 +63,11 @@ gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err);
 /* bind.c: finds, checks and binds all tensors of m->file, copies vectors, fills stats. */
 int gqa_model_bind(gqa_model *m, gqa_error *err);
-/* rope.c: fills rope_freq, rope_magnitude. factors [rope_dim / 2] divide frequencies, or NULL. */
-int gqa_model_make_rope(gqa_model *m, const float *factors, gqa_error *err);
+/* rope.c: fills m->rope. Factors [rope_dim / 2] divide frequencies; NULL: none. */
+typedef struct gqa_rope_factors {
+    const float *all, *in_short, *in_long; /* whatever the context, or by it (phi3) */
+} gqa_rope_factors;
+int gqa_model_make_rope(gqa_model *m, const gqa_rope_factors *factors, gqa_error *err);
 /* pack.c: gives every matrix its packed form: from the file PATH.packed if there is one and it
  * belongs to this model (path NULL: none), or made on n_threads threads. */
 int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err);

@@ -25,23 +25,45 @@ static double scaled_frequency(const gqa_config *c, int pair, double f) {
     return interpolated * (1 - keep) + f * keep;
 }
 
-int gqa_model_make_rope(gqa_model *m, const float *factors, gqa_error *err) {
+/* YaRN scales the scores with the context; with the key for M, less so. */
+static double yarn_magnitude(const gqa_config *c) {
+    double log_factor = 0.1 * log((double)c->rope_factor);
+    return (1 + log_factor) / (1 + (double)c->rope_yarn_log_mul * log_factor);
+}
+
+static int fill_table(gqa_model *m, int table, double theta, const float *factors,
+                      const char *name, gqa_error *err) {
     const gqa_config *c = &m->config;
-    int pairs = c->rope_dim / 2;
-    m->rope_freq = malloc(sizeof(double) * (size_t)max_int(pairs, 1));
-    if (!m->rope_freq) return fail_memory(&m->file, err, "no memory for the RoPE table");
-    m->rope_magnitude = c->rope_attn_factor > 0 ? c->rope_attn_factor : 1;
-    if (c->rope_scaling == GQA_ROPE_YARN)
-        m->rope_magnitude *= (float)(1 + 0.1 * log((double)c->rope_factor));
+    int pairs = c->rope_dim / 2, is_scaled = table != GQA_ROPE_LOCAL;
+    gqa_rope_table *t = &m->rope[table];
+    t->freq = malloc(sizeof(double) * (size_t)max_int(pairs, 1));
+    if (!t->freq) return fail_memory(&m->file, err, "no memory for the RoPE table");
+    t->magnitude = is_scaled && c->rope_attn_factor > 0 ? c->rope_attn_factor : 1;
+    if (is_scaled && c->rope_scaling == GQA_ROPE_YARN) t->magnitude *= (float)yarn_magnitude(c);
     for (int i = 0; i < pairs; i++) {
-        double f = pow((double)c->rope_theta, -2.0 * i / c->rope_dim);
+        double f = pow(theta, -2.0 * i / c->rope_dim);
         if (factors) {
             if (!(factors[i] > 0) || !isfinite(factors[i]))
-                return fail_format(&m->file, err, "tensor rope_freqs.weight: element %d is %g, "
-                                   "expected a positive number", i, (double)factors[i]);
+                return fail_format(&m->file, err, "tensor %s: element %d is %g, expected a "
+                                   "positive number", name, i, (double)factors[i]);
             f /= (double)factors[i];
         }
-        m->rope_freq[i] = scaled_frequency(c, i, f);
+        t->freq[i] = is_scaled ? scaled_frequency(c, i, f) : f;
     }
     return 0;
+}
+
+int gqa_model_make_rope(gqa_model *m, const gqa_rope_factors *factors, gqa_error *err) {
+    double theta = (double)m->config.rope_theta, local = (double)m->config.rope_theta_local;
+    const float *usual = factors->all ? factors->all : factors->in_short;
+    const char *name = factors->all ? "rope_freqs.weight" : "rope_factors_short.weight";
+    if (!factors->in_short != !factors->in_long)
+        return fail_format(&m->file, err, "tensor rope_factors_%s.weight is missing",
+                           factors->in_short ? "long" : "short");
+    int status = fill_table(m, GQA_ROPE_MODEL, theta, usual, name, err);
+    if (!status && local > 0) status = fill_table(m, GQA_ROPE_LOCAL, local, NULL, "", err);
+    if (!status && factors->in_long)
+        status = fill_table(m, GQA_ROPE_LONG, theta, factors->in_long,
+                            "rope_factors_long.weight", err);
+    return status;
 }

@@ -1,0 +1,38 @@
+/* architectures.h: the architectures that run, a row each. */
+#ifndef GQA_ARCHITECTURES_H
+#define GQA_ARCHITECTURES_H
+
+#include "checkpoint.h"
+
+/* Steps that not all architectures take, and keys that not all heed. */
+enum {
+    ARCH_ROPE_HALF = 1,          /* RoPE pairs (i, i + rope_dim / 2); else (2i, 2i + 1) */
+    ARCH_GELU = 2,
+    ARCH_EMBEDDING_SQRT = 4,     /* embeddings times sqrt(dim) */
+    ARCH_POST_NORMS = 8,
+    ARCH_NO_PRE_NORMS = 16,
+    ARCH_FUSED = 32,             /* attn_qkv, and ffn_up that holds the gate's rows first */
+    ARCH_SCALES = 64,            /* the keys of granite's four scales */
+    ARCH_SOFTCAPS = 128,         /* the keys of both softcaps */
+    ARCH_TEMPERATURE = 256,      /* the key of the queries' growth with the position */
+    ARCH_NO_WINDOW_KEY = 512,    /* the window's key is wrong in its files: all layers see all */
+    ARCH_LOCAL_ROPE = 1024,      /* layers with a window rotate unscaled, by a base of their own */
+    ARCH_GLOBAL_NO_ROPE = 2048   /* where some layers have a window, the others have no RoPE */
+};
+
+typedef struct gqa_architecture {
+    const char *name;            /* metadata keys begin with it */
+    unsigned steps;
+    gqa_qk_norm qk_norm;
+    int window_pattern;          /* layers l with (l + 1) % pattern == 0 have no window; 0: all do
+                                  * where the file has one */
+    int no_rope_pattern;         /* layers l with (l + 1) % pattern == 0 have no RoPE; 0: all do */
+    float attention_softcap, logit_softcap; /* where the file does not say */
+} gqa_architecture;
+
+/* NULL: not one that runs. */
+const gqa_architecture *gqa_architecture_find(const char *name);
+/* Their names, "llama, qwen2, ...". */
+void gqa_architecture_names(char *out, size_t capacity);
+
+#endif

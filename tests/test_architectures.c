@@ -1,0 +1,178 @@
+/* test_architectures.c: every architecture on random models against the double-precision
+ * reference; and for each of its steps that the logits would show if it were left out. */
+#include "twin.h"
+
+/* ---- what each step does to the logits ------------------------------------------------------- */
+
+static void no_window(ref_model *m) { m->window = 0; }
+static void longer_window(ref_model *m) { m->window++; }
+static void window_everywhere(ref_model *m) {
+    for (int l = 0; l < m->n_layers; l++) m->layers[l].sees_all = 0;
+}
+static void one_base(ref_model *m) {
+    for (int l = 0; l < m->n_layers; l++) m->layers[l].local_theta = 0;
+}
+static void rope_everywhere(ref_model *m) {
+    for (int l = 0; l < m->n_layers; l++) m->layers[l].no_rope = 0;
+}
+static void no_attn_post_norm(ref_model *m) { m->layers[1].attn_post_norm = NULL; }
+static void no_ffn_post_norm(ref_model *m) { m->layers[m->n_layers - 1].ffn_post_norm = NULL; }
+static void pre_norms(ref_model *m) {
+    m->layers[0].attn_norm = m->layers[0].ffn_norm = m->output_norm;
+}
+static void no_qk_norm(ref_model *m) { m->layers[0].q_norm = m->layers[0].k_norm = NULL; }
+static void norm_by_heads(ref_model *m) { m->qk_norm = REF_NORM_BEFORE; }
+static void silu(ref_model *m) { m->gelu = 0; }
+static void no_embedding_scale(ref_model *m) { m->embedding_scale = 1; }
+static void no_residual_scale(ref_model *m) { m->residual_scale = 1; }
+static void no_logit_scale(ref_model *m) { m->logit_divisor = 1; }
+static void usual_scale(ref_model *m) { m->score_scale = 0; }
+static void no_score_cap(ref_model *m) { m->score_cap = 0; }
+static void no_logit_cap(ref_model *m) { m->logit_cap = 0; }
+static void no_temperature(ref_model *m) { m->temperature = 0; }
+static void no_log_mul(ref_model *m) { m->yarn_log_mul = 0; }
+static void no_attn_factor(ref_model *m) { m->attn_factor = 1; }
+static void no_factors(ref_model *m) { m->rope_factors = NULL; }
+static void other_half(ref_model *m) { m->rope_half = !m->rope_half; }
+static void no_scaling(ref_model *m) { m->scaling = REF_PLAIN; }
+
+typedef void (*change)(ref_model *m);
+enum { MAX_CHANGES = 10 };
+
+/* Whether the reference without one of its steps is clearly another model. */
+static void check_steps(const twin *t, const int32_t *tokens, const double *want,
+                        const change *changes) {
+    size_t count = (size_t)t->s.tokens * (size_t)t->s.vocab;
+    double *other = malloc(sizeof *other * count);
+    float *rounded = malloc(sizeof *rounded * count);
+    for (int i = 0; i < MAX_CHANGES && changes[i]; i++) {
+        ref_layer layers[8];
+        ref_model m = t->ref;
+        memcpy(layers, t->layers, sizeof layers);
+        m.layers = layers;
+        changes[i](&m);
+        ref_forward(&m, tokens, t->s.tokens, other);
+        for (size_t j = 0; j < count; j++) rounded[j] = (float)other[j];
+        double distance = ref_distance(rounded, want, count);
+        CHECK(distance > 5 * t->s.tolerance, "step %d of %s shows as %g only", i, t->s.arch,
+              distance);
+    }
+    free(other);
+    free(rounded);
+}
+
+/* A case: the runtime is near the reference, and no step of it is without effect. */
+static void check_architecture(const char *name, spec s, const change *changes) {
+    static uint64_t seed = 1000;
+    s.seed = ++seed;
+    if (!s.layers) s.layers = 7;
+    if (!s.dim) s.dim = 40;
+    if (!s.head_dim) s.head_dim = 16;
+    complete(&s);
+    TEST(name) {
+        twin *t = make_twin(&s);
+        int32_t *tokens = random_tokens(s.tokens, s.vocab);
+        double *want = malloc(sizeof *want * (size_t)s.tokens * (size_t)s.vocab);
+        ref_forward(&t->ref, tokens, s.tokens, want);
+        compare_all(t, tokens, want);
+        check_steps(t, tokens, want, changes);
+        free(tokens);
+        free(want);
+        free_twin(t);
+    }
+}
+#define STEPS(...) (const change[MAX_CHANGES]){__VA_ARGS__}
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+#define YARN .scaling = GQA_ROPE_YARN, .orig_context = 32
+
+static void check_gemmas(void) {
+    check_architecture("gemma", SPEC(.arch = "gemma", .kv_heads = 1),
+                       STEPS(silu, no_embedding_scale, other_half));
+    check_architecture("gemma2: windows on even layers, both softcaps",
+                       SPEC(.arch = "gemma2", .window = 23),
+                       STEPS(silu, no_embedding_scale, no_attn_post_norm, no_ffn_post_norm,
+                             no_score_cap, no_logit_cap, no_window, longer_window,
+                             window_everywhere));
+    check_architecture("gemma2: softcaps by key",
+                       SPEC(.arch = "gemma2", .window = 23, .attention_softcap = 3,
+                            .logit_softcap = 7),
+                       STEPS(no_score_cap, no_logit_cap));
+    check_architecture("gemma3: five layers of six with a window and a base of their own",
+                       SPEC(.arch = "gemma3", .kv_heads = 1, .window = 40, .theta = 1e6f),
+                       STEPS(silu, no_embedding_scale, no_attn_post_norm, no_ffn_post_norm,
+                             no_qk_norm, one_base, no_window, longer_window, window_everywhere));
+    check_architecture("gemma3: linear scaling, of layers without a window only",
+                       SPEC(.arch = "gemma3", .window = 40, .scaling = GQA_ROPE_LINEAR,
+                            .factor = 8, .theta = 1e6f),
+                       STEPS(one_base, no_scaling));
+    check_architecture("gemma3: pattern and local base by key",
+                       SPEC(.arch = "gemma3", .window = 40, .pattern = 3, .pattern_key = 1,
+                            .theta_local = 300, .theta = 1e6f),
+                       STEPS(one_base, window_everywhere));
+    check_architecture("gemma3: without a window", SPEC(.arch = "gemma3", .logit_softcap = 3),
+                       STEPS(no_logit_cap, no_qk_norm));
+}
+
+static void check_scaled(void) {
+    check_architecture("granite: four scales",
+                       SPEC(.arch = "granite", .embedding_scale = 3, .residual_scale = 0.3f,
+                            .logit_scale = 2.5f, .attention_scale = 0.6f),
+                       STEPS(no_embedding_scale, no_residual_scale, no_logit_scale, usual_scale));
+    check_architecture("granite without RoPE", SPEC(.arch = "granite", .not_finetuned = 1),
+                       STEPS(rope_everywhere));
+    check_architecture("minicpm: scales where the file has none", SPEC(.arch = "minicpm"),
+                       STEPS(no_embedding_scale, no_residual_scale, no_logit_scale));
+    check_architecture("minicpm: scales by key",
+                       SPEC(.arch = "minicpm", .embedding_scale = 2, .residual_scale = 0.5f,
+                            .logit_scale = 3),
+                       STEPS(no_embedding_scale, no_residual_scale, no_logit_scale));
+    check_architecture("mistral3: queries grow with the position, a smaller magnitude of YaRN",
+                       SPEC(.arch = "mistral3", YARN, .temperature = 0.4f, .yarn_log_mul = 0.7f,
+                            .factor = 8),
+                       STEPS(no_temperature, no_log_mul, no_scaling));
+}
+
+static void check_others(void) {
+    check_architecture("smollm3: every fourth layer without RoPE", SPEC(.arch = "smollm3"),
+                       STEPS(rope_everywhere, other_half));
+    check_architecture("ernie4_5", SPEC(.arch = "ernie4_5"), STEPS(other_half));
+    check_architecture("phi3: fused matrices, part of a head rotated, a wrong window",
+                       SPEC(.arch = "phi3", .rope_dim = 12, .window = 20, .attn_factor = 1.2f),
+                       STEPS(other_half, no_attn_factor));
+    check_architecture("phi3: factors for long contexts",
+                       SPEC(.arch = "phi3", .long_factors = 1, .orig_context = 64),
+                       STEPS(no_factors));
+    check_architecture("phi3: factors for short contexts",
+                       SPEC(.arch = "phi3", .long_factors = 1, .orig_context = 100),
+                       STEPS(no_factors));
+    check_architecture("olmo2: norms behind, of whole rows of Q and K", SPEC(.arch = "olmo2"),
+                       STEPS(pre_norms, no_attn_post_norm, no_ffn_post_norm, no_qk_norm,
+                             other_half));
+    check_architecture("olmo2 with heads as wide as rows", SPEC(.arch = "olmo2", .kv_heads = 1),
+                       STEPS(no_qk_norm));
+    check_architecture("olmo3: windows without YaRN, the other layers with it",
+                       SPEC(.arch = "olmo2", .window = 30, YARN, .factor = 8),
+                       STEPS(no_window, longer_window, window_everywhere, one_base, no_scaling));
+    check_architecture("exaone4", SPEC(.arch = "exaone4", .rope_freqs = 1),
+                       STEPS(pre_norms, no_attn_post_norm, no_ffn_post_norm, no_qk_norm,
+                             no_factors, other_half));
+    check_architecture("exaone4: layers without a window have no RoPE",
+                       SPEC(.arch = "exaone4", .window = 30, .pattern = 4, .pattern_key = 1),
+                       STEPS(no_window, window_everywhere, rope_everywhere));
+    check_architecture("hunyuan-dense: norms of Q and K after RoPE", SPEC(.arch = "hunyuan-dense"),
+                       STEPS(norm_by_heads, no_qk_norm, other_half));
+    check_architecture("llama: KV heads, FFN widths and windows by layer",
+                       SPEC(.arch = "llama", .vary = 1, .window = 30, .pattern = 3,
+                            .pattern_key = 2),
+                       STEPS(no_window, window_everywhere));
+}
+
+int main(int argc, char **argv) {
+    test_start(argc, argv);
+    check_gemmas();
+    check_scaled();
+    check_others();
+    return test_end();
+}
