@@ -1,4 +1,4 @@
-/* architectures.c: see architectures.h. One that needs no step of its own is a row here and a case in
+/* architectures.c: the rows. One that needs no step of its own is a row here and a case in
  * tests/test_architectures.c. */
 #include "architectures.h"
 

@@ -80,7 +80,7 @@ typedef struct gqa_kv {
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;
     uint8_t *k, *v;               /* 64-byte aligned */
-    float softcap;                /* scores become softcap * tanh(score / softcap), unless it is 0 */
+    float softcap;                /* s: scores become s * tanh(score / s); 0: as they are */
 } gqa_kv;
 /* 64-byte multiples; 0: type or head_dim cannot be cached. */
 size_t gqa_kv_k_tile_bytes(int type, int head_dim);

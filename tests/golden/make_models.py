@@ -1,24 +1,32 @@
 #!/usr/bin/env python3
-"""make_models.py FOLDER [YARN-ARCHITECTURE]: the tiny random models of tests/test_foreign.c, whose
-logits a foreign program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64, so
-that they compress well and mean the same in every type; each run writes the same bytes.
+"""make_models.py FOLDER: the tiny random models of tests/test_foreign.c, whose logits a foreign
+program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64; each run writes the
+same bytes.
 
   llama-freqs.gguf   llama, adjacent RoPE pairs, rope_freqs.weight as in Llama 3.1
-  llama-yarn.gguf    llama, adjacent RoPE pairs, YaRN with no setting at its default
+  yarn.gguf          mistral3, adjacent RoPE pairs, YaRN with no setting at its default
   qwen2-bias.gguf    qwen2, RoPE pairs half a head apart, biases of q, k and v, linear scaling
   qwen3-norm.gguf    qwen3, RoPE pairs half a head apart, norms of q and k, untied classifier
-
-llama.cpp reads YaRN's betas for some architectures only, llama not among them; for mistral3, the
-same computation, it does. Its logits are those of `make_models.py FOLDER mistral3`."""
+  ARCHITECTURE.gguf  one of each other architecture, with the steps and keys of its own
+"""
 import collections
 import os
 import struct
 import sys
 
-LAYERS, HEADS, KV_HEADS, FFN, VOCAB = 2, 4, 2, 24, 32
+HEADS, KV_HEADS, FFN, VOCAB = 4, 2, 24, 32
 Shape = collections.namedtuple("Shape", "dim head_dim")
-WIDE_HEADS, SQUARE = Shape(24, 16), Shape(32, 8)  # qwen2 has no head_dim of its own
-U32, F32, STRING, ARRAY, I32 = 4, 6, 8, 9, 5
+WIDE_HEADS, SQUARE = Shape(24, 16), Shape(32, 8)  # some have no head_dim of their own
+U32, F32, STRING, ARRAY, I32, BOOL = 4, 6, 8, 9, 5, 7
+
+# Tensors of an architecture besides llama's.
+POST_NORMS = {"gemma2", "gemma3", "olmo2", "exaone4"}
+NO_PRE_NORMS = {"olmo2", "exaone4"}
+HEAD_NORMS = {"qwen3", "gemma3", "exaone4", "hunyuan-dense"}
+ROW_NORMS = {"olmo2"}
+FUSED = {"phi3"}
+NO_HEAD_DIM = {"minicpm", "olmo2", "phi3", "exaone4"}  # in the program that is asked
+UNTIED = {"qwen3", "phi3", "olmo2", "granite"}
 
 
 class Random:
@@ -49,7 +57,7 @@ def string(text):
 def scalar(kind, value):
     if kind == STRING:
         return string(value)
-    return struct.pack({U32: "<I", F32: "<f", I32: "<i"}[kind], value)
+    return struct.pack({U32: "<I", F32: "<f", I32: "<i", BOOL: "<?"}[kind], value)
 
 
 def entry(key, kind, value, inner=None):
@@ -74,9 +82,9 @@ def vocabulary():
     ]
 
 
-def metadata(arch, shape, extra):
+def metadata(arch, shape, layers, extra):
     integers = {
-        "context_length": 256, "embedding_length": shape.dim, "block_count": LAYERS,
+        "context_length": 256, "embedding_length": shape.dim, "block_count": layers,
         "feed_forward_length": FFN, "attention.head_count": HEADS,
         "attention.head_count_kv": KV_HEADS, "attention.key_length": shape.head_dim,
         "attention.value_length": shape.head_dim, "rope.dimension_count": shape.head_dim,
@@ -86,13 +94,13 @@ def metadata(arch, shape, extra):
         (values if isinstance(value, float) else integers)[key] = value
     out = [entry("general.architecture", STRING, arch)]
     for key, value in integers.items():
-        kind = STRING if isinstance(value, str) else U32
+        kind = {str: STRING, bool: BOOL}.get(type(value), U32)
         out.append(entry(f"{arch}.{key}", kind, value))
     out += [entry(f"{arch}.{key}", F32, value) for key, value in values.items()]
     return out + vocabulary()
 
 
-def tensors(arch, shape, random, factors):
+def tensors(arch, shape, layers, random, factors):
     """name, [rows, columns] or [n], values"""
     dim, head_dim = shape
     q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
@@ -104,33 +112,46 @@ def tensors(arch, shape, random, factors):
         return name, [n], random.values(n, spread, middle)
 
     yield matrix("token_embd", VOCAB, dim, 1)
-    if arch == "qwen3":
+    if arch in UNTIED:
         yield matrix("output", VOCAB, dim, 1)
-    if factors:
-        yield "rope_freqs.weight", [head_dim // 2], factors
-    for layer in range(LAYERS):
+    for name, values in factors.items():
+        yield f"{name}.weight", [len(values)], values
+    for layer in range(layers):
         block = f"blk.{layer}."
-        yield vector(block + "attn_norm.weight", dim, 0.5, 1)
-        yield matrix(block + "attn_q", q_dim, dim, 0.5)
-        yield matrix(block + "attn_k", kv_dim, dim, 0.5)
-        yield matrix(block + "attn_v", kv_dim, dim, 0.5)
+        if arch not in NO_PRE_NORMS:
+            yield vector(block + "attn_norm.weight", dim, 0.5, 1)
+        if arch in FUSED:
+            yield matrix(block + "attn_qkv", q_dim + 2 * kv_dim, dim, 0.5)
+        else:
+            yield matrix(block + "attn_q", q_dim, dim, 0.5)
+            yield matrix(block + "attn_k", kv_dim, dim, 0.5)
+            yield matrix(block + "attn_v", kv_dim, dim, 0.5)
         yield matrix(block + "attn_output", dim, q_dim, 0.25)
         if arch == "qwen2":
             for name, n in ("q", q_dim), ("k", kv_dim), ("v", kv_dim):
                 yield vector(f"{block}attn_{name}.bias", n, 1, 0)
-        if arch == "qwen3":
-            for name in "q", "k":
-                yield vector(f"{block}attn_{name}_norm.weight", head_dim, 0.75, 1)
-        yield vector(block + "ffn_norm.weight", dim, 0.5, 1)
-        yield matrix(block + "ffn_gate", FFN, dim, 0.375)
-        yield matrix(block + "ffn_up", FFN, dim, 0.375)
+        for name, n in ("q", q_dim), ("k", kv_dim):
+            if arch in HEAD_NORMS or arch in ROW_NORMS:
+                n = head_dim if arch in HEAD_NORMS else n
+                yield vector(f"{block}attn_{name}_norm.weight", n, 0.75, 1)
+        if arch in POST_NORMS:
+            yield vector(block + "post_attention_norm.weight", dim, 0.5, 1)
+        if arch not in NO_PRE_NORMS:
+            yield vector(block + "ffn_norm.weight", dim, 0.5, 1)
+        if arch in FUSED:
+            yield matrix(block + "ffn_up", 2 * FFN, dim, 0.375)
+        else:
+            yield matrix(block + "ffn_gate", FFN, dim, 0.375)
+            yield matrix(block + "ffn_up", FFN, dim, 0.375)
         yield matrix(block + "ffn_down", dim, FFN, 0.375)
+        if arch in POST_NORMS:
+            yield vector(block + "post_ffw_norm.weight", dim, 0.5, 1)
     yield vector("output_norm.weight", dim, 0.5, 1)
 
 
-def write(path, arch, shape, seed, extra, factors=None):
-    entries = metadata(arch, shape, extra)
-    listed = list(tensors(arch, shape, Random(seed), factors))
+def write(path, arch, shape, seed, extra, factors=None, layers=2):
+    entries = metadata(arch, shape, layers, extra)
+    listed = list(tensors(arch, shape, layers, Random(seed), factors or {}))
     head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries)
     offset = 0
     for name, shape, values in listed:
@@ -143,19 +164,52 @@ def write(path, arch, shape, seed, extra, factors=None):
             f.write(struct.pack(f"<{len(values)}f", *values) + bytes(-4 * len(values) % 32))
 
 
+WINDOW = {"attention.sliding_window": 9}
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
+        "rope.scaling.original_context_length": 16}
+DIVISORS = [1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 6.0, 8.0]
+# file: architecture, layers, its keys, tensors of RoPE factors
+ARCHITECTURES = {
+    "gemma": ("gemma", 2, {}, {}),
+    "gemma2": ("gemma2", 3, {**WINDOW, "attn_logit_softcapping": 4.0,
+                             "final_logit_softcapping": 3.0}, {}),
+    "gemma3": ("gemma3", 7, {**WINDOW, "rope.freq_base": 1e6, "rope.scaling.type": "linear",
+                             "rope.scaling.factor": 8.0}, {}),
+    "smollm3": ("smollm3", 5, {}, {}),
+    "granite": ("granite", 2, {"embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.5,
+                               "attention.scale": 0.375}, {}),
+    "minicpm": ("minicpm", 2, {"embedding_scale": 2.0, "residual_scale": 0.75,
+                               "logit_scale": 3.0}, {}),
+    "mistral3": ("mistral3", 2, {**YARN, "attention.temperature_scale": 0.25,
+                                 "rope.scaling.yarn_log_multiplier": 0.75}, {}),
+    "ernie4_5": ("ernie4_5", 2, {}, {}),
+    "phi3": ("phi3", 2, {"rope.dimension_count": 6, "rope.scaling.attn_factor": 1.25,
+                         "rope.scaling.original_context_length": 32},
+             {"rope_factors_long": DIVISORS[1:4], "rope_factors_short": [1.0, 1.0, 1.0]}),
+    "olmo2": ("olmo2", 2, {}, {}),
+    "olmo3": ("olmo2", 5, {**WINDOW, **YARN}, {}),
+    "exaone4": ("exaone4", 2, {}, {"rope_freqs": DIVISORS[:4]}),
+    "exaone4-windows": ("exaone4", 64, WINDOW, {}),
+    "hunyuan-dense": ("hunyuan-dense", 2, {}, {}),
+}
+
+
 def main():
     def path(name):
         return os.path.join(sys.argv[1], name)
 
     write(path("llama-freqs.gguf"), "llama", WIDE_HEADS, 2, {"rope.freq_base": 500000.0},
-          [1.0, 1.0, 1.5, 2.75, 6.0, 8.0, 8.0, 8.0])
-    write(path("llama-yarn.gguf"), (sys.argv + ["llama"])[2], WIDE_HEADS, 1, {
+          {"rope_freqs": [1.0, 1.0, 1.5, 2.75, 6.0, 8.0, 8.0, 8.0]})
+    write(path("yarn.gguf"), "mistral3", WIDE_HEADS, 1, {
         "rope.scaling.type": "yarn", "rope.scaling.factor": 6.0,
         "rope.scaling.original_context_length": 64, "rope.scaling.attn_factor": 1.25,
         "rope.scaling.yarn_beta_fast": 2.0, "rope.scaling.yarn_beta_slow": 0.125})
     write(path("qwen2-bias.gguf"), "qwen2", SQUARE, 3, {
         "rope.scaling.type": "linear", "rope.scaling.factor": 2.0})
     write(path("qwen3-norm.gguf"), "qwen3", WIDE_HEADS, 4, {"rope.freq_base": 1000000.0})
+    for seed, (name, (arch, layers, extra, factors)) in enumerate(ARCHITECTURES.items(), 5):
+        shape = SQUARE if arch in NO_HEAD_DIM else WIDE_HEADS
+        write(path(f"{name}.gguf"), arch, shape, seed, extra, factors, layers)
 
 
 if __name__ == "__main__":
