@@ -42,20 +42,6 @@ static void on_bus_error(int signal_number) {
     _exit(EXIT_FAILURE);
 }
 
-/* Between two parallel regions the threads of gcc's OpenMP spin for milliseconds, which on a shared
- * machine are taken from the work itself (a small model ran at a tenth of its speed beside another
- * program). 10000 rounds are some 50 microseconds, enough to reach the next token. libgomp reads
- * the number before main, so the program sets it and executes itself again. */
-static void spin_briefly(char **argv) {
-#ifdef _OPENMP
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "10000", 1)) return;
-    execv("/proc/self/exe", argv);
-#else
-    (void)argv;
-#endif
-}
-
 /* The command that a first word may be a slip for. */
 static const char *nearest_command(const char *typed) {
     const char *nearest = NULL;
@@ -93,7 +79,6 @@ static int show_help(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    spin_briefly(argv);
     struct sigaction action = {.sa_handler = on_bus_error};
     sigaction(SIGBUS, &action, NULL);
     if (argc < 2) {

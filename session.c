@@ -392,7 +392,7 @@ int gqa_session_position(const gqa_session *s) { return s->position; }
 int gqa_session_context(const gqa_session *s) { return s->context; }
 const int32_t *gqa_session_tokens(const gqa_session *s) { return s->tokens; }
 const gqa_model *gqa_session_model(const gqa_session *s) { return s->model; }
-int gqa_session_threads(const gqa_session *s) { return s->workspace->n_threads; }
+int gqa_session_threads(const gqa_session *s) { return gqa_team_threads(s->workspace->team); }
 void gqa_session_cancel(gqa_session *s) { atomic_store(&s->cancel, 1); }
 
 uint64_t gqa_session_bytes(const gqa_session *s) {

@@ -61,6 +61,7 @@ machine *machine_new(int n_threads, const char *isa) {
         machine_free(m);
         return NULL;
     }
+    m->n_threads = gqa_team_threads(m->team);
     gqa_team_run(m->team, n_threads, fill, m);
     return m;
 }
@@ -96,6 +97,7 @@ double machine_float_rate(int n_threads) {
     if (n_threads == 0) n_threads = gqa_threads_default();
     machine m = {.kernels = gqa_kernels_choose(NULL, NULL), .n_threads = n_threads};
     m.team = gqa_team_new(n_threads, NULL, NULL);
+    if (m.team) m.n_threads = gqa_team_threads(m.team);
     double rate = m.team && m.kernels ? best_rate(&m, 3, multiply_floats, 0) : 0;
     gqa_team_free(m.team);
     return rate;

@@ -10,36 +10,24 @@
  * larger than the machine still makes progress. */
 #include "team.h"
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../base/base.h"
 
 struct gqa_team {
     gqa_threads *threads;
     int max_threads;
-    int spins;                            /* before a waiting thread yields */
     _Alignas(64) _Atomic uint64_t state;
 };
-
-static void pause_cpu(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user) {
     gqa_team *team = aligned_alloc(64, round_up(sizeof *team, 64));
     if (!team) return NULL;
     memset(team, 0, sizeof *team);
     team->max_threads = max_int(max_threads, 1);
-    team->spins = team->max_threads > gqa_threads_default() ? 50 : 4000;
     team->threads = gqa_threads_new(team->max_threads, run, user);
     if (!team->threads) {
         free(team);
@@ -53,6 +41,8 @@ void gqa_team_free(gqa_team *team) {
     gqa_threads_free(team->threads);
     free(team);
 }
+
+int gqa_team_threads(gqa_team *team) { return gqa_threads_count(team->threads); }
 
 typedef struct team_run {
     gqa_team *team;
@@ -87,9 +77,7 @@ static void wait_for_end(const gqa_worker *me) {
     for (int i = 0;; i++) {
         uint64_t state = atomic_load_explicit(&team->state, memory_order_acquire);
         if (phase_in(state) != me->phase) return;
-        if (i < team->spins) pause_cpu();
-        else if (i < team->spins + 1000) sched_yield();
-        else nanosleep(&(struct timespec){0, 50000}, NULL);
+        gqa_threads_wait(team->threads, i);
     }
 }
 

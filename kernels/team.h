@@ -13,7 +13,8 @@
  * have passed without it; their loops are empty for it until it has caught up. (With a barrier, a
  * small model beside another two-thread program on two cores decoded 41 tok/s; without, 585.) So
  * code between the loops must not depend on the phase that others are in: it may only read what no
- * unit changes. A thread may also return early.
+ * unit changes. A thread may also return early; when the calling one (id 0) does, threads that have
+ * not begun yet never do.
  *
  * Units, not threads, decide which sums are formed, so results do not depend on the number of
  * threads, nor on whether they run at the same time. */
@@ -34,6 +35,8 @@ typedef struct gqa_worker {
  * be used by one thread at a time. */
 gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user);
 void gqa_team_free(gqa_team *team);
+/* How many of max_threads the system gives. */
+int gqa_team_threads(gqa_team *team);
 /* Runs fn on min(n_threads, max_threads) threads, or fewer if the system gives fewer; returns when
  * all are done. fn goes through fewer than 65,536 phases. */
 void gqa_team_run(gqa_team *team, int n_threads, void (*fn)(gqa_worker *me, void *arg), void *arg);

@@ -6,7 +6,7 @@ asan:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
 	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
-TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team forward batch train trainer)
+TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team threads forward batch train trainer)
 tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS)
 	$(BUILD)/examples/sessions models/stories-gqa.gguf
 	$(BUILD)/examples/cancel models/stories-gqa.gguf 200
