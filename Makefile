@@ -7,32 +7,35 @@
 # make lint       layers, line widths, gcc's conversion warnings, cppcheck, clang-tidy
 # make fuzz       libFuzzer targets, in build-fuzz
 # make lib        libgqa.a and libgqa.so in BUILD/lib
-# make install    and make uninstall; PREFIX=/usr/local  DESTDIR=dir
+# make install    and make uninstall; PREFIX=/usr/local  DESTDIR=dir  (more in lib.mk)
 # make dist       the library as one gqa.h and one gqa.c, in BUILD/dist
 #
-# Variables: CC=clang  OMP=0 (pthreads instead of OpenMP)  BUILD=dir  WERROR=1  CFLAGS_EXTRA=...
-#            V=1 (show commands)  GQA_DATA=dir (test data, see scripts/get-test-data.sh)
+# Variables: CC=clang  OMP=0 (no OpenMP)  BUILD=dir  WERROR=1  V=1 (show commands)
+#            CFLAGS, CPPFLAGS, LDFLAGS of yours (also from the environment)  CFLAGS_EXTRA=...
+#            GQA_DATA=dir (test data, see scripts/get-test-data.sh)
+# What was built with other flags or another compiler is built again.
 
 CC      = gcc
 BUILD   = build
 OMP     = 1
-OPT     = -O2 -g -fno-asynchronous-unwind-tables
+CFLAGS ?= -O2 -g -fno-asynchronous-unwind-tables
+OPT     = $(CFLAGS)
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wdouble-promotion
 STD     = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64
-CFLAGS  = $(STD) $(OPT) -ffp-contract=off -fno-math-errno $(WARN) $(THREADS)
+FLAGS   = $(STD) $(CPPFLAGS) $(OPT) -ffp-contract=off -fno-math-errno $(WARN) $(THREADS)
 LDLIBS  = -lm
 THREADS = $(if $(filter 1,$(OMP)),-fopenmp,-pthread)
 ifeq ($(WERROR),1)
-CFLAGS += -Werror
+FLAGS += -Werror
 endif
 # x87 registers hold more bits than a float: sums would depend on which values stay in them
 ifneq ($(filter i386% i486% i586% i686%,$(shell $(CC) -dumpmachine)),)
-CFLAGS += -msse2 -mfpmath=sse
+FLAGS += -msse2 -mfpmath=sse
 endif
 ifneq ($(findstring -static,$(LDFLAGS)),)
-CFLAGS += -DGQA_STATIC
+FLAGS += -DGQA_STATIC
 endif
-CFLAGS += $(CFLAGS_EXTRA)
+FLAGS += $(CFLAGS_EXTRA)
 
 CORE     = base kernels formats vocab weights session chat
 CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
@@ -50,7 +53,7 @@ TESTS    = $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/tests/test_fuzz_%)
 Q    = $(if $(filter 1,$(V)),,@)
 mute = $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS)))
 say  = $(if $(mute),,@echo "$(1) $(or $(2),$(@:$(BUILD)/%=%))")
-LINK = $(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
+LINK = $(Q)$(CC) $(FLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 
 all: run
 run: $(BUILD)/run
@@ -71,14 +74,23 @@ $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/li
 	$(LINK)
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(FLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/examples/%: examples/%.c $(BUILD)/libgqa.a
 	$(call say,LD)
 	@mkdir -p $(@D)
 	$(LINK) -pthread
+
+# Changes when the compiler or its flags do.
+ALL_FLAGS = $(CC) $(FLAGS) $(LDFLAGS) $(LDLIBS)
+$(BUILD)/flags: always
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(ALL_FLAGS))' >$@.new
+	@cmp -s $@.new $@ || cp $@.new $@
+print-flags:
+	@printf '%s\n' '$(subst ','\'',$(ALL_FLAGS))'
 
 tests: $(BUILD)/run $(TESTS)
 test: tests
@@ -89,6 +101,6 @@ clean:
 	rm -rf build build-* run
 
 include lib.mk tests/checks.mk
-.PHONY: all demo tests test clean
+.PHONY: all always demo tests test clean print-flags
 .SECONDARY:
 -include $(shell find $(BUILD) build-fuzz -name '*.d' 2>/dev/null)

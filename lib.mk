@@ -1,23 +1,28 @@
 # lib.mk: the library as others get it: the runtime alone, without training and conversion. Only
-# gqa_ symbols leave it. Included by the Makefile, which has the variables CORE_SRC and CFLAGS.
+# gqa_ symbols leave it. Included by the Makefile, which has the variables CORE_SRC and FLAGS.
 
 VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
 SONAME   = libgqa.so.0
-PREFIX   = /usr/local
 OBJCOPY  = objcopy
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/lib/%.o)
-ROOT     = $(DESTDIR)$(PREFIX)
-BASH_DIR = share/bash-completion/completions
-ZSH_DIR  = share/zsh/site-functions
-FOLDERS  = bin include lib/pkgconfig share/man/man1 $(BASH_DIR) $(ZSH_DIR)
-INSTALLED = bin/gqa-run include/gqa.h lib/libgqa.a lib/libgqa.so lib/$(SONAME) \
-            lib/pkgconfig/gqa.pc share/man/man1/gqa-run.1 $(BASH_DIR)/gqa-run $(ZSH_DIR)/_gqa-run
+
+# Where things go; each may be set, and may have spaces in it. DESTDIR comes before them all.
+PREFIX     = /usr/local
+BINDIR     = $(PREFIX)/bin
+LIBDIR     = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include
+DATADIR    = $(PREFIX)/share
+MANDIR     = $(DATADIR)/man
+DOCDIR     = $(DATADIR)/doc/gqa
+INSTALL    = install
+BASH_FILE  = bash-completion/completions/gqa-run
+ZSH_FILE   = zsh/site-functions/_gqa-run
 
 lib: $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so
-$(BUILD)/lib/%.o: %.c Makefile
+$(BUILD)/lib/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$< (PIC))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) -fPIC -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(FLAGS) -fPIC -MMD -MP -c -o $@ $<
 $(BUILD)/lib/libgqa.a: $(CORE_OBJ)
 	$(call say,AR)
 	$(Q)$(CC) -r -nostdlib -o $(BUILD)/lib/gqa-all.o $^
@@ -27,23 +32,40 @@ $(BUILD)/lib/libgqa.a: $(CORE_OBJ)
 $(BUILD)/lib/$(SONAME): $(CORE_OBJ)
 	$(call say,LD)
 	@printf '{ global: gqa_*; local: *; };\n' >$(BUILD)/lib/exports
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,--version-script=$(BUILD)/lib/exports \
+	$(Q)$(CC) $(filter-out -pie,$(FLAGS) $(LDFLAGS)) -shared -Wl,--version-script=$(BUILD)/lib/exports \
 	    -Wl,-soname,$(SONAME) -o $@ $^ $(LDLIBS)
 $(BUILD)/lib/libgqa.so: $(BUILD)/lib/$(SONAME)
 	@ln -sf $(SONAME) $@
 
+# to: the place of a file as a word of the shell; put: MODE,FILE,PLACE
+to  = "$(DESTDIR)$(1)"
+put = $(INSTALL) -D -m $(1) $(2) $(call to,$(3))
 install: $(BUILD)/run lib
-	mkdir -p $(FOLDERS:%=$(ROOT)/%)
-	cp $(BUILD)/run $(ROOT)/bin/gqa-run
-	cp model.h $(ROOT)/include/gqa.h
-	cp -P $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so $(BUILD)/lib/$(SONAME) $(ROOT)/lib/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@THREADS@|$(THREADS)|' \
-	    docs/gqa.pc.in >$(ROOT)/lib/pkgconfig/gqa.pc
-	cp docs/gqa-run.1 $(ROOT)/share/man/man1/
-	cp completions/run.bash $(ROOT)/$(BASH_DIR)/gqa-run
-	cp completions/_run $(ROOT)/$(ZSH_DIR)/_gqa-run
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' docs/gqa.pc.in \
+	    >$(BUILD)/lib/gqa.pc
+	$(call put,755,$(BUILD)/run,$(BINDIR)/gqa-run)
+	$(call put,644,model.h,$(INCLUDEDIR)/gqa.h)
+	$(call put,644,$(BUILD)/lib/libgqa.a,$(LIBDIR)/libgqa.a)
+	$(call put,644,$(BUILD)/lib/$(SONAME),$(LIBDIR)/$(SONAME))
+	ln -sf $(SONAME) $(call to,$(LIBDIR)/libgqa.so)
+	$(call put,644,$(BUILD)/lib/gqa.pc,$(LIBDIR)/pkgconfig/gqa.pc)
+	$(call put,644,docs/gqa-run.1,$(MANDIR)/man1/gqa-run.1)
+	$(call put,644,completions/run.bash,$(DATADIR)/$(BASH_FILE))
+	$(call put,644,completions/_run,$(DATADIR)/$(ZSH_FILE))
+	$(call put,644,models/stories-gqa.gguf,$(DATADIR)/gqa/stories-gqa.gguf)
+	$(call put,644,LICENSE,$(DOCDIR)/LICENSE)
+	for e in examples/*.c; do \
+	    sed 's|"../model.h"|<gqa.h>|' $$e >$(BUILD)/lib/example.c && \
+	        $(call put,644,$(BUILD)/lib/example.c,$(DOCDIR)/$$e) || exit 1; \
+	done
 uninstall:
-	rm -f $(INSTALLED:%=$(ROOT)/%)
+	rm -f $(call to,$(BINDIR)/gqa-run) $(call to,$(INCLUDEDIR)/gqa.h) \
+	    $(call to,$(LIBDIR)/libgqa.a) $(call to,$(LIBDIR)/libgqa.so) \
+	    $(call to,$(LIBDIR)/$(SONAME)) $(call to,$(LIBDIR)/pkgconfig/gqa.pc) \
+	    $(call to,$(MANDIR)/man1/gqa-run.1) $(call to,$(DATADIR)/$(BASH_FILE)) \
+	    $(call to,$(DATADIR)/$(ZSH_FILE))
+	rm -rf $(call to,$(DATADIR)/gqa) $(call to,$(DOCDIR))
 
 dist:
 	python3 scripts/amalgamate.py $(BUILD)/dist

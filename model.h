@@ -7,10 +7,12 @@
  * thread at a time may use a session; any number of sessions may use one model at once.
  *
  *     gqa_error err = {0};
- *     gqa_model   *model   = gqa_model_open("model.gguf", NULL, &err); // NULL: see err.message
- *     gqa_session *session = gqa_session_new(model, NULL, &err);
- *     gqa_sampler *sampler = gqa_sampler_new(NULL, &err);
- *     gqa_generate(session, sampler, "Once upon a time", NULL, on_text, user, NULL, &err);
+ *     gqa_model   *model   = gqa_model_open("model.gguf", NULL, &err);
+ *     gqa_session *session = model ? gqa_session_new(model, NULL, &err) : NULL;
+ *     gqa_sampler *sampler = session ? gqa_sampler_new(NULL, &err) : NULL;
+ *     if (sampler)
+ *         gqa_generate(session, sampler, "Once upon a time", NULL, on_text, user, NULL, &err);
+ *     if (err.code) puts(err.message);
  *     gqa_sampler_free(sampler); gqa_session_free(session); gqa_model_close(model);
  *
  * Conventions. A function that can fail returns NULL or a negative gqa_status, and fills *err
