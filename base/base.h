@@ -2,6 +2,13 @@
 #ifndef GQA_BASE_H
 #define GQA_BASE_H
 
+/* A product and a sum are rounded one by one, or results would depend on the compiler's choice. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../base/base.h"
 #include "tensor.h"
 
 static void put_half(uint8_t *p, float f) {

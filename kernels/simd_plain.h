@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../base/base.h"
 #include "tensor.h"
 
 #define VF_LANES 4

@@ -163,6 +163,30 @@ if command -v python3 >/dev/null; then
     check "one command" in_pair "$CC" simple.c gqa.c $omp -lm -pthread -o simple
     check "simple from the single file" tells "$tmp/alone/simple"
 else skip "no python3 for make dist"; fi
+if [ -d "$tmp/alone" ]; then
+    cat >"$tmp/alone/logits.c" <<'END'
+#include <stdio.h>
+#include "gqa.h"
+int main(int argc, char **argv) {
+    int32_t tokens[24];
+    gqa_model *m = gqa_model_open(argv[argc - 1], NULL, NULL);
+    gqa_session *s = gqa_session_new(m, NULL, NULL);
+    for (int i = 0; i < 24; i++) tokens[i] = 260 + i;
+    if (gqa_session_eval(s, tokens, 24, NULL) || gqa_session_eval(s, tokens, 1, NULL)) return 1;
+    for (int i = 0; i < gqa_vocab_size(m); i++) printf("%a\n", (double)gqa_session_logits(s)[i]);
+    return 0;
+}
+END
+    # clang does not contract by itself, and where it is told to, it does not heed the source
+    fast="-O3 -march=native -ffp-contract=fast"
+    "$CC" --version | grep -q clang && fast="-O3 -march=native"
+    logits="compile logits -I$tmp/alone $tmp/alone/logits.c"
+    check "a program that prints logits" $logits "$tmp/build/lib/libgqa.a"
+    for isa in $(instruction_sets); do GQA_ISA=$isa "$tmp/logits" "$tmp/m.gguf"; done >"$tmp/usual"
+    check "products and sums may be contracted" $logits "$tmp/alone/gqa.c" $fast
+    for isa in $(instruction_sets); do GQA_ISA=$isa "$tmp/logits" "$tmp/m.gguf"; done >"$tmp/out"
+    [ -s "$tmp/out" ] && same "$tmp/out" "$tmp/usual" "$CC $fast gqa.c: other logits"
+fi
 if [ -d "$tmp/alone" ] && command -v c++ >/dev/null; then
     sed -e 's|"../model.h"|"gqa.h"|' -e 's|len, user)|len, (FILE *)user)|' \
         -e 's|err = {0}|err = {}|' examples/simple.c >"$tmp/alone/p.cpp"
