@@ -187,7 +187,7 @@ struct gqa_threads {
     void *arg;
     pid_t process;           /* in which the helpers were started: a forked child has none */
     int n_helpers;           /* -1: not known yet */
-    _Atomic uint64_t state;
+    _Alignas(8) _Atomic uint64_t state;
     atomic_int kept, asleep; /* helpers above `kept` end; those that wait for `wake` */
     pthread_mutex_t lock;
     pthread_cond_t wake;
