@@ -50,7 +50,7 @@ if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"; else
             told=$threads
         else
             check "ulimit -v $kilobytes: no text and no word" \
-                grep -qE 'memory|cannot open shared|failed to map' "$tmp/err"
+                grep -qE '^run: |loading shared libraries' "$tmp/err"
         fi
         kilobytes=$((kilobytes + 6000))
     done
