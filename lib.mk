@@ -32,8 +32,8 @@ $(BUILD)/lib/libgqa.a: $(CORE_OBJ)
 $(BUILD)/lib/$(SONAME): $(CORE_OBJ)
 	$(call say,LD)
 	@printf '{ global: gqa_*; local: *; };\n' >$(BUILD)/lib/exports
-	$(Q)$(CC) $(filter-out -pie,$(FLAGS) $(LDFLAGS)) -shared -Wl,--version-script=$(BUILD)/lib/exports \
-	    -Wl,-soname,$(SONAME) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(filter-out -pie,$(FLAGS) $(LDFLAGS)) -shared -Wl,-soname,$(SONAME) \
+	    -Wl,--version-script=$(BUILD)/lib/exports -o $@ $^ $(LDLIBS)
 $(BUILD)/lib/libgqa.so: $(BUILD)/lib/$(SONAME)
 	@ln -sf $(SONAME) $@
 
