@@ -34,6 +34,7 @@ typedef struct opt {
 #define THREADS_HELP "threads (default: one per physical core)"
 #define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0 (default f16)"
 #define REPACK_HELP "run from the mapped file: less memory, slower"
+#define FORCE_HELP "replace OUT.gguf if it exists"
 #define QUIET_HELP "print nothing on stderr but errors"
 #define LLAMA2C_HELP "tokenizer of a llama2.c checkpoint (default: tokenizer.bin\nbeside it)"
 
@@ -83,6 +84,10 @@ int finish_stdout(void);
 
 /* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after printing an error. */
 char *read_text(const char *path, size_t *size);
+
+/* Refuses to write a model to a file that exists, unless with --force, and to a device or a folder
+ * even so. A symbolic link counts as what it leads to. 0, or EXIT_FAILURE after an error. */
+int refuse_existing(const char *out, int force);
 
 /* Refuses -z for a model with a tokenizer of its own. 0, or EXIT_FAILURE after an error. */
 int check_tokenizer(const char *path, const char *tokenizer);

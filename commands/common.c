@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -366,6 +367,13 @@ char *read_text(const char *path, size_t *size) {
     }
     text[*size] = 0;
     return text;
+}
+
+int refuse_existing(const char *out, int force) {
+    struct stat st;
+    if (stat(out, &st)) return EXIT_SUCCESS;
+    if (!S_ISREG(st.st_mode)) return fail("%s: cannot write: not a regular file", out);
+    return force ? EXIT_SUCCESS : fail("%s exists; --force replaces it", out);
 }
 
 /* Whether the file has a vocabulary of its own: it opens although none can be read elsewhere. */

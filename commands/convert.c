@@ -9,7 +9,7 @@
 
 typedef struct settings {
     const char *pool_name, *type_name, *text, *tokenizer;
-    int kv_heads, samples, packed, quiet;
+    int kv_heads, samples, packed, force, quiet;
     int64_t seed;
 } settings;
 
@@ -96,6 +96,7 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     if (!code) code = refuse_same_file(in, out);
     if (!code) code = refuse_same_file(s->text, out);
     if (!code) code = refuse_same_file(s->tokenizer, out);
+    if (!code) code = refuse_existing(out, s->force);
     if (code) return code;
     if (model_file_open(&file, in, &err)) code = fail("%s", err.message);
     if (!code && file.checkpoint.n_meta == 0) code = read_tokenizer(&file, in, s->tokenizer);
@@ -145,6 +146,7 @@ int command_convert(int argc, char **argv) {
         {"--packed", OPT_FLAG, &s.packed, 0, 0,
          "also write OUT.gguf.packed (without OUT: IN.packed), from which\n"
          "the model starts faster"},
+        {"--force", OPT_FLAG, &s.force, 0, 0, FORCE_HELP},
         {"--quiet", OPT_FLAG, &s.quiet, 0, 0, QUIET_HELP},
         OPT_END,
     };

@@ -21,7 +21,7 @@ _gqa_run() {
             options="--shape --kv-heads --pool --depths --kv -f -c --chunks --memory -n --prompt --reps -j -z --svg --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --kv -c --chunks --memory -n --prompt --reps -j" ;;
         convert)
-            options="--kv-heads --pool -f --samples --type -s -z --packed --quiet --help"
+            options="--kv-heads --pool -f --samples --type -s -z --packed --force --quiet --help"
             values="--kv-heads --pool --samples --type -s" ;;
         train)
             options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet --help"

@@ -39,12 +39,30 @@ expect 2 "same file" convert "$tmp/link.gguf" "$tmp/self.gguf" --type f32
 expect 2 "same file" uptrain "$tmp/self.gguf" "$tmp/link.gguf" --kv-heads 1 -f "$tmp/corpus.txt"
 same "$tmp/self.gguf" "$m" "the model"
 
+test_case "what lies at OUT is replaced with --force only"
+cp "$m" "$tmp/there.gguf"
+ln -s there.gguf "$tmp/to-there.gguf"
+for out in there to-there; do
+    expect 1 "$tmp/$out.gguf exists" convert "$m" "$tmp/$out.gguf" --type q8_0
+    check "the way out is told" grep -qF -- --force "$tmp/err"
+    expect 1 "exists" convert "$m" "$tmp/$out.gguf" --type q8_0 --packed
+done
+same "$tmp/there.gguf" "$m" "the file that was there"
+check "nothing packed" test ! -e "$tmp/there.gguf.packed"
+expect 0 "" convert "$m" "$tmp/there.gguf" --type q8_0 --packed --force --quiet
+check "another file" not cmp -s "$tmp/there.gguf" "$m"
+expect 0 "repacked" convert "$tmp/there.gguf" --packed
+for out in /dev/null "$tmp"; do
+    expect 1 "$out: cannot write: not a regular file" convert "$m" "$out" --type q8_0 --force
+done
+check "the device is there" test -c /dev/null
+
 test_case "a symbolic link is written through"
 mkdir "$tmp/real"
 cp "$m" "$tmp/real/old.gguf"
 ln -s real/old.gguf "$tmp/to-old.gguf"
 ln -s "$tmp/real/new.gguf" "$tmp/to-new.gguf"
-expect 0 "" convert "$m" "$tmp/to-old.gguf" --type q8_0 --quiet
+expect 0 "" convert "$m" "$tmp/to-old.gguf" --type q8_0 --quiet --force
 expect 0 "" convert "$m" "$tmp/to-new.gguf" --type q8_0 --quiet
 check "the links are links" test -L "$tmp/to-old.gguf" -a -L "$tmp/to-new.gguf"
 for out in old new; do
@@ -66,7 +84,7 @@ cp "$m" "$tmp/old.gguf"
 (
     trap '' XFSZ
     ulimit -f 16
-    "$run" convert "$m" "$tmp/old.gguf" --type f32 --quiet
+    "$run" convert "$m" "$tmp/old.gguf" --type f32 --quiet --force
 ) >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 1
 check "message" grep -q "cannot write" "$tmp/err"
