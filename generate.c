@@ -312,6 +312,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     generation g = {.session = s, .sampler = sampler, .opt = opt, .on_text = on_text, .user = user};
     gqa_error why = {0};
     g.start = now();
+    atomic_store(&s->cancel, 0);
     if (opt->on_logits) {
         g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
         if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
@@ -331,6 +332,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
         gqa_text_flush(g.text, &text, &len); /* what waited to become whole goes as it is */
         if (show(&g, text, len)) status = GQA_STOP_CALLER;
     }
+    atomic_store(&s->cancel, 0); /* one that came too late */
     gqa_text_free(g.text);
     free(g.logits);
     if (status > 0) g.result.stop = (gqa_stop)status;

@@ -378,7 +378,7 @@ int gqa_session_fill_random(gqa_session *session, int n, uint64_t seed, gqa_erro
 
 /* Makes a running or the next gqa_session_eval return GQA_ERR_CANCELLED within a layer's time.
  * May be called from another thread or a signal handler. The request is dropped when an eval has
- * obeyed it. */
+ * obeyed it, and gqa_generate drops one that came before it began or after its last eval. */
 void gqa_session_cancel(gqa_session *session);
 
 /* Writes tokens, KV cache and logits to a file (atomically: a temporary file, then rename), or

@@ -1,6 +1,7 @@
 /* chat.c: `run chat`: a conversation. The KV cache is kept from message to message; answers go to
  * stdout, everything else to stderr. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,15 +17,14 @@ typedef struct conversation {
     text_run run;
     const settings *o;
     gqa_chat_options format;
-    int mid_line;          /* stdout is in the middle of a line */
     int n_answers;
     long tokens;           /* of all answers */
 } conversation;
 
 static int put(void *user, const char *text, size_t len) {
-    conversation *c = user;
-    if (len) c->mid_line = text[len - 1] != '\n';
-    return fwrite(text, 1, len, stdout) != len || fflush(stdout);
+    (void)user;
+    if (len) stdout_text(text[len - 1] == '\n');
+    return fwrite(text, 1, len, stdout) != len || fflush(stdout) || interrupted();
 }
 
 /* ---- a message and its answer ---------------------------------------------------------------- */
@@ -72,11 +72,10 @@ static int generate_answer(conversation *c) {
         .n_stop = list_stops(c, stops),
         .ignore_end = c->o->text.ignore_end,
     };
-    int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, put, c, &r,
-                                     &err);
+    int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, put, NULL,
+                                     &r, &err);
     if (status) return fail("%s", err.message);
-    if (c->mid_line) putchar('\n');
-    c->mid_line = 0;
+    end_line();
     c->n_answers++;
     c->tokens += r.generated_tokens;
     if (finish_stdout()) return EXIT_FAILURE;
@@ -109,61 +108,99 @@ static int answer(conversation *c, const char *message) {
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
-static void reset(conversation *c) {
+static void reset(conversation *c, const char *unused) {
+    (void)unused;
     gqa_session_rewind(c->run.session, 0, NULL);
     gqa_sampler_reset(c->run.sampler, (uint64_t)c->o->text.seed);
     fprintf(stderr, "(a new conversation)\n");
 }
 
-static void show_stats(const conversation *c) {
+static void show_stats(conversation *c, const char *unused) {
+    (void)unused;
     fprintf(stderr, "%s template, seed %lld, %d of %d positions, %d answers of %ld tokens\n",
             gqa_chat_template_name(c->run.model, &c->format), (long long)c->o->text.seed,
             gqa_session_position(c->run.session), gqa_session_context(c->run.session),
             c->n_answers, c->tokens);
 }
 
-static void save(const conversation *c, const char *path) {
+static void save(conversation *c, const char *path) {
     gqa_error err = {0};
-    if (gqa_session_save(c->run.session, path, &err)) fprintf(stderr, "run: %s\n", err.message);
+    hold_signals();
+    int status = gqa_session_save(c->run.session, path, &err);
+    release_signals();
+    if (status) fprintf(stderr, "run: %s\n", err.message);
     else fprintf(stderr, "(saved)\n");
 }
 
-static void load(const conversation *c, const char *path) {
+/* A failed load empties the session: what it held is kept beside. */
+static void load(conversation *c, const char *path) {
+    gqa_session *session = c->run.session;
     gqa_error err = {0};
-    if (gqa_session_load(c->run.session, path, &err)) fprintf(stderr, "run: %s\n", err.message);
-    else fprintf(stderr, "(loaded: %d positions)\n", gqa_session_position(c->run.session));
+    void *kept;
+    size_t size;
+    int status = gqa_session_save_memory(session, &kept, &size, &err);
+    if (!status) {
+        status = gqa_session_load(session, path, &err);
+        if (status) gqa_session_load_memory(session, kept, size, NULL);
+        gqa_free(kept);
+    }
+    if (status) fprintf(stderr, "run: %s; the conversation is as it was\n", err.message);
+    else fprintf(stderr, "(loaded: %d positions)\n", gqa_session_position(session));
+}
+
+static void show_commands(conversation *c, const char *unused) {
+    (void)c;
+    (void)unused;
+    fprintf(stderr, "/reset starts over    /save FILE, /load FILE the conversation    /stats\n"
+                    "Ctrl-C stops an answer, Ctrl-D ends the conversation\n");
+}
+
+static const struct {
+    const char *name, *argument; /* NULL: takes none */
+    void (*run)(conversation *c, const char *argument);
+} chat_commands[] = {
+    {"/reset", NULL, reset},
+    {"/stats", NULL, show_stats},
+    {"/save", "FILE", save},
+    {"/load", "FILE", load},
+    {"/help", NULL, show_commands},
+};
+
+/* Whether a line begins with a command, or with what looks like one: "/word", not "/etc/hosts". */
+static int is_command(const char *line) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?";
+    return line[0] == '/' && strchr(" ", line[1 + strspn(line + 1, letters)]);
 }
 
 static void command(conversation *c, char *line) {
-    char *argument = strchr(line, ' ');
-    if (argument) *argument++ = 0;
-    int has_argument = argument && *argument;
-    if (!strcmp(line, "/reset")) {
-        reset(c);
-    } else if (!strcmp(line, "/stats")) {
-        show_stats(c);
-    } else if (!strcmp(line, "/save") && has_argument) {
-        save(c, argument);
-    } else if (!strcmp(line, "/load") && has_argument) {
-        load(c, argument);
-    } else {
-        if (strcmp(line, "/help")) fprintf(stderr, "run: unknown command %s\n", line);
-        fprintf(stderr, "/reset starts over    /save FILE, /load FILE the conversation    /stats\n"
-                        "Ctrl-C stops an answer, Ctrl-D ends the conversation\n");
+    char *argument = line + strcspn(line, " ");
+    if (*argument) *argument++ = 0;
+    argument += strspn(argument, " ");
+    for (size_t i = 0; i < sizeof chat_commands / sizeof *chat_commands; i++) {
+        const char *name = chat_commands[i].name, *expected = chat_commands[i].argument;
+        if (strcmp(line, name)) continue;
+        if (!*argument == !expected) chat_commands[i].run(c, argument);
+        else if (expected) fprintf(stderr, "run: %s: expected %s %s\n", name, name, expected);
+        else fprintf(stderr, "run: %s takes no argument, got \"%s\"\n", name, argument);
+        return;
     }
+    fprintf(stderr, "run: unknown command %s (a message that begins so: put a blank before it)\n",
+            line);
+    show_commands(c, NULL);
 }
 
 /* One line from stdin into *line. Its length without the end of the line; -1 at the end of input;
  * 0 after Ctrl-C at the prompt. */
 static ssize_t read_line(char **line, size_t *capacity) {
+    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
     interrupt_clear();
-    errno = 0;
-    ssize_t n = getline(line, capacity, stdin);
-    if (n < 0 && errno == EINTR && interrupted()) {
-        clearerr(stdin);
+    /* Ctrl-C ends a poll, but no read, which might lose the beginning of a line. */
+    while (isatty(STDIN_FILENO) && poll(&terminal, 1, -1) < 0 && errno == EINTR) {
+        if (!interrupted()) continue;
         fputs("\n(Ctrl-D ends the conversation)\n", stderr);
         return 0;
     }
+    ssize_t n = getline(line, capacity, stdin);
     while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r')) (*line)[--n] = 0;
     return n;
 }
@@ -178,7 +215,7 @@ static int talk(conversation *c) {
         ssize_t n = read_line(&line, &capacity);
         if (n < 0) break;
         if (n == 0) continue;
-        if (line[0] == '/') command(c, line);
+        if (is_command(line)) command(c, line);
         else code = answer(c, line);
     }
     if (terminal && !code) fputc('\n', stderr);

@@ -89,6 +89,13 @@ char *read_text(const char *path, size_t *size);
  * even so. A symbolic link counts as what it leads to. 0, or EXIT_FAILURE after an error. */
 int refuse_existing(const char *out, int force);
 
+/* Between these two, a signal that would end the program (Ctrl-C, a closed terminal, a limit on the
+ * size of files, ...) only makes signal_held() true: whoever writes a file can remove it.
+ * release_signals then lets the signal do what it always does. */
+void hold_signals(void);
+int signal_held(void);
+void release_signals(void);
+
 /* Refuses -z for a model with a tokenizer of its own. 0, or EXIT_FAILURE after an error. */
 int check_tokenizer(const char *path, const char *tokenizer);
 /* Both that and gqa_model_open; prints the model's warning. NULL after printing an error. */

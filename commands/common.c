@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -374,6 +375,32 @@ int refuse_existing(const char *out, int force) {
     if (stat(out, &st)) return EXIT_SUCCESS;
     if (!S_ISREG(st.st_mode)) return fail("%s: cannot write: not a regular file", out);
     return force ? EXIT_SUCCESS : fail("%s exists; --force replaces it", out);
+}
+
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
+enum { N_ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
+static struct sigaction usual_actions[N_ENDING_SIGNALS];
+static volatile sig_atomic_t held_signal;
+
+static void hold_signal(int signal_number) { held_signal = signal_number; }
+
+void hold_signals(void) {
+    struct sigaction hold = {.sa_handler = hold_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&hold.sa_mask);
+    held_signal = 0;
+    for (int i = 0; i < N_ENDING_SIGNALS; i++) {
+        sigaction(ending_signals[i], NULL, &usual_actions[i]);
+        int is_ignored = usual_actions[i].sa_handler == SIG_IGN;
+        if (!is_ignored) sigaction(ending_signals[i], &hold, NULL);
+    }
+}
+
+int signal_held(void) { return held_signal != 0; }
+
+void release_signals(void) {
+    for (int i = 0; i < N_ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &usual_actions[i], NULL);
+    if (held_signal) raise(held_signal);
 }
 
 /* Whether the file has a vocabulary of its own: it opens although none can be read elsewhere. */

@@ -13,12 +13,14 @@ typedef struct settings {
     int64_t seed;
 } settings;
 
-static int show_progress(void *user, double done) {
-    double *printed_at = user, now = seconds_now();
-    if (now - *printed_at < 0.2 && done < 1) return 0;
-    *printed_at = now;
-    fprintf(stderr, "\r%3.0f%% ", 100 * done);
-    return 0;
+/* user: when it was shown last; NULL: not to be shown. */
+static int on_progress(void *user, double done) {
+    double *shown_at = user, now = seconds_now();
+    if (shown_at && (now - *shown_at >= 0.2 || done >= 1)) {
+        *shown_at = now;
+        fprintf(stderr, "\r%3.0f%% ", 100 * done);
+    }
+    return signal_held();
 }
 
 /* The folder of a file with a name in it. 0, or -1 when that is too long. */
@@ -54,14 +56,14 @@ static int calibrate_from_file(gqa_kv_samples *samples, const char *in, const se
 static int write_result(const gqa_checkpoint *c, const gqa_convert_options *o, const char *out,
                         int quiet) {
     gqa_error err = {0};
-    double printed_at = 0;
-    gqa_convert_options shown = *o;
-    if (isatty(2) && !quiet) {
-        shown.on_progress = show_progress;
-        shown.user = &printed_at;
-    }
-    int status = gqa_convert(c, &shown, out, NULL, NULL, &err);
-    if (shown.on_progress) fprintf(stderr, "\r     \r");
+    double shown_at = 0;
+    gqa_convert_options watched = *o;
+    watched.on_progress = on_progress;
+    watched.user = isatty(2) && !quiet ? &shown_at : NULL;
+    hold_signals();
+    int status = gqa_convert(c, &watched, out, NULL, NULL, &err);
+    if (shown_at > 0) fprintf(stderr, "\r     \r");
+    release_signals();
     if (status) return fail("%s", err.message);
     if (quiet) return EXIT_SUCCESS;
     int before = c->config.n_kv_heads, after = o->kv_heads ? o->kv_heads : before;
@@ -119,8 +121,10 @@ static int save_packed(const char *model, const settings *s) {
     int n = snprintf(path, sizeof path, "%s.packed", model);
     if (n < 0 || n >= (int)sizeof path) return usage_error("the path %.60s... is too long", model);
     gqa_model *m = gqa_model_open(model, &options, &err);
+    hold_signals();
     int status = m ? gqa_model_save_packed(m, path, &err) : -1;
     gqa_model_close(m);
+    release_signals();
     if (status) return fail("%s", err.message);
     if (!s->quiet) fprintf(stderr, "%s: the repacked weights\n", path);
     return EXIT_SUCCESS;

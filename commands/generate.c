@@ -43,6 +43,10 @@ static int put(void *user, const char *text, size_t len) {
     return 0;
 }
 
+static int on_text(void *user, const char *text, size_t len) {
+    return put(user, text, len) || interrupted();
+}
+
 /* ---- the report ----------------------------------------------------------------------------- */
 
 static double rate(double count, double seconds) {
@@ -208,7 +212,10 @@ static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, 
     int status = text_feed(run, tokens + skip, n - skip, &r->prefill_seconds);
     if (status) return status;
     r->prompt_tokens = n - skip;
-    if (o->cache && !complete) gqa_session_save(run->session, o->cache, unsaved);
+    if (!o->cache || complete) return 0;
+    hold_signals();
+    gqa_session_save(run->session, o->cache, unsaved);
+    release_signals();
     return 0;
 }
 
@@ -233,7 +240,8 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
     gqa_free(tokens);
     if (!echoed) return finish_stdout();
     if (!status)
-        status = gqa_generate_tokens(run->session, run->sampler, NULL, 0, &go, put, &out, &r, &err);
+        status = gqa_generate_tokens(run->session, run->sampler, NULL, 0, &go, on_text, &out, &r,
+                                     &err);
     int cancelled = status == GQA_ERR_CANCELLED, ok = !status || cancelled;
     if (cancelled) r.stop = GQA_STOP_CALLER;
     else if (err.code) fail("%s", err.message);

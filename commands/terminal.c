@@ -55,7 +55,8 @@ static void on_interrupt(int signal_number) {
 }
 
 static void interrupt_install(gqa_session *session) {
-    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: ends a read as well */
+    /* Without SA_RESTART a write to a stopped terminal (Ctrl-S) would fail and lose its text. */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     interrupt_target = session;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
@@ -232,7 +233,8 @@ int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
     }
     for (int done = 0; done < n && !status; done += CHUNK) {
         int count = n - done < CHUNK ? n - done : CHUNK;
-        status = gqa_session_eval(run->session, tokens + done, count, &err);
+        do status = gqa_session_eval(run->session, tokens + done, count, &err);
+        while (status == GQA_ERR_CANCELLED && !interrupted()); /* by a Ctrl-C that came too late */
         progress_show(&p, (double)done / n);
     }
     progress_end(&p);

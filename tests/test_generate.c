@@ -138,6 +138,7 @@ typedef struct heard {
     char text[256];
     size_t n;
     int calls, stop_at;
+    gqa_session *late;       /* is cancelled with the rest of a cut character */
 } heard;
 
 static int hear(void *user, const char *text, size_t len) {
@@ -146,6 +147,7 @@ static int hear(void *user, const char *text, size_t len) {
     h->n += len;
     h->text[h->n] = 0;
     h->calls++;
+    if (h->late && text[0] == '\xF0') gqa_session_cancel(h->late);
     if (len > 0 && (text[0] & 0xC0) == 0x80) h->text[0] = '?'; /* it began inside a character */
     return h->stop_at && h->calls >= h->stop_at;
 }
@@ -211,6 +213,19 @@ static void check_caller(void) {
         int status = gqa_generate(s, greedy, "", NULL, hear, &h, &r, NULL);
         CHECK(status == 0 && r.stop == GQA_STOP_CALLER, "status %d, stop %d", status, r.stop);
         CHECK(!strcmp(h.text, "He"), "heard \"%s\"", h.text);
+    }
+    TEST("a cancel ends with what it cancelled") {
+        const gqa_generate_options four = {.max_tokens = 4};
+        const int32_t token = 1;
+        heard h = {.late = s}, again = {0};
+        gqa_session_rewind(s, 0, NULL);
+        gqa_session_cancel(s); /* nothing runs */
+        int status = gqa_generate(s, greedy, "", &four, hear, &h, NULL, NULL);
+        CHECK(status == 0 && !strcmp(h.text, "Hello\xF0\x9F"), "heard \"%s\"", h.text);
+        CHECK(gqa_session_eval(s, &token, 1, NULL) == 0, "hear cancelled after the last eval");
+        gqa_session_rewind(s, 0, NULL);
+        status = gqa_generate(s, greedy, "", &four, hear, &again, NULL, NULL);
+        CHECK(status == 0 && !strcmp(again.text, h.text), "heard \"%s\"", again.text);
     }
     TEST("a prompt longer than the context") {
         gqa_error err = {0};

@@ -45,6 +45,26 @@ class Program:
                     return False
         return word in seen
 
+    def output(self, seconds=20):
+        """Everything until the program ends."""
+        seen, end = b"", time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(self.terminal, 4096)
+                except OSError:
+                    break
+        return seen
+
+    def interrupt_while_stopped(self):
+        """Ctrl-S, SIGINT while the program waits to write, Ctrl-Q. (Ctrl-C at the keyboard would
+        make the system drop what waits in the terminal.)"""
+        self.type(b"\x13")
+        time.sleep(0.5)
+        os.kill(self.pid, signal.SIGINT)
+        time.sleep(0.3)
+        self.type(b"\x11")
+
     def end(self, seconds=20):
         """Exit code, minus the number of the signal that ended it, or None when it runs on."""
         end = time.monotonic() + seconds
@@ -111,12 +131,59 @@ def an_answer_is_followed_by_a_prompt():
     program.close_terminal()
 
 
+def ctrl_c_at_the_prompt_leaves_the_next_message_alone():
+    program = Program("chat", MODEL, "-n", "8")
+    check(program.shows(b"> "), "a prompt")
+    program.type(b"\x03")
+    check(program.shows(b"(Ctrl-D ends the conversation)\r\n> "), "a note, and the prompt again")
+    program.type(b"Hello\n")
+    check(program.shows(b"Hello\r\n"), "the echo of the message")
+    program.type(b"/stats\n")
+    check(program.shows(b"1 answers of 8 tokens"), "an answer")
+    program.type(b"\x04")
+    check(program.end() == 0, "exit code 0")
+    program.close_terminal()
+
+
+def a_stopped_terminal_loses_no_text():
+    words = (MODEL, "-i", "Once", "-t", "0", "-n", "0", "-c", "100000", "--ignore-eos", "--quiet")
+    program = Program(*words)
+    check(program.shows(b"Once"), "text on the terminal")
+    program.interrupt_while_stopped()
+    rest = program.output()
+    code = program.end()
+    check(code == 130, f"exit code {code}, expected 130")
+    program.close_terminal()
+    whole = Program(*words)
+    check(whole.shows(rest.strip()[-200:]), "the same text as without the interrupt")
+    whole.type(b"\x03")
+    whole.end()
+    whole.close_terminal()
+
+
+def a_stopped_terminal_ends_no_conversation():
+    program = Program("chat", MODEL, "-n", "0", "-c", "100000", "--ignore-eos")
+    check(program.shows(b"> "), "a prompt")
+    program.type(b"Hello\n")
+    check(program.shows(b"Hello\r\n"), "the echo of the message")
+    time.sleep(0.3)
+    program.interrupt_while_stopped()
+    check(program.shows(b"(interrupted; Ctrl-D ends the conversation)\r\n> "), "the prompt again")
+    program.type(b"\x04")
+    code = program.end()
+    check(code == 0, f"exit code {code}, expected 0")
+    program.close_terminal()
+
+
 CASES = (
     closing_the_terminal_ends_a_generation,
     closing_the_terminal_ends_a_conversation,
     ctrl_c_ends_a_generation,
     ctrl_c_ends_an_answer_and_ctrl_d_a_conversation,
     an_answer_is_followed_by_a_prompt,
+    ctrl_c_at_the_prompt_leaves_the_next_message_alone,
+    a_stopped_terminal_loses_no_text,
+    a_stopped_terminal_ends_no_conversation,
 )
 
 
