@@ -63,11 +63,10 @@ static int type_of(const job *j, const gqa_tensor *t) {
     return t->dims[0] % 32 == 0 ? GQA_TYPE_Q8_0 : GQA_TYPE_F16;
 }
 
-static int changes(const job *j, const gqa_tensor *t) {
-    tensor_kind kind = kind_of(t->name);
+/* Whether a tensor's heads move or become fewer. */
+static int moves_heads(const job *j, tensor_kind kind) {
     int pooled = j->config.n_kv_heads != j->c->config.n_kv_heads;
-    return type_of(j, t) != t->type || (pooled && (kind == KEY || kind == VALUE)) ||
-           (j->plans && kind != OTHER);
+    return (pooled && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
 }
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -143,10 +142,24 @@ static int report(job *j, uint64_t bytes, gqa_error *err) {
     return gqa_fail_path(j->c->path, err, GQA_ERR_CANCELLED, "cancelled");
 }
 
-/* buf: as large as the values. */
-static void put_values(job *j, int type, const float *values, size_t n, void *buf) {
+static int check_finite(const job *j, const gqa_tensor *t, const float *values, size_t n,
+                        const char *what, gqa_error *err) {
+    float zero = 0;
+    for (size_t i = 0; i < n; i++) zero += values[i] * 0;
+    if (zero == 0) return 0;
+    return fail_format(j->c, err, "tensor %s has %s", t->name, what);
+}
+
+/* Writes values[n], which are lost, as the tensor's type in the result. buf: as large as they. */
+static int put_values(job *j, const gqa_tensor *t, float *values, size_t n, void *buf,
+                      gqa_error *err) {
+    int type = type_of(j, t), status = check_finite(j, t, values, n, "NaN or infinity", err);
+    if (status) return status;
     gqa_quantize(type, values, buf, n);
-    gguf_write_tensor_data(j->w, buf, (size_t)gqa_type_bytes(type, n));
+    gqa_dequantize(type, buf, values, n);
+    status = check_finite(j, t, values, n, "values too large for the new type", err);
+    if (!status) gguf_write_tensor_data(j->w, buf, (size_t)gqa_type_bytes(type, n));
+    return status;
 }
 
 /* Two buffers of n values each; free both. */
@@ -157,19 +170,22 @@ static int alloc_values(job *j, const gqa_tensor *t, size_t n, float *buffers[2]
     return gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert %s", t->name);
 }
 
-/* Another type only: in chunks of whole blocks. */
+/* Another type, or none: in chunks of whole blocks. */
 static int put_chunks(job *j, const gqa_tensor *t, gqa_error *err) {
     const gqa_type_info *from = gqa_type_info_of(t->type);
     uint64_t n = 1;
     float *buffers[2];
-    int status = alloc_values(j, t, CHUNK, buffers, err);
+    int same_type = type_of(j, t) == t->type, status = alloc_values(j, t, CHUNK, buffers, err);
     for (int d = 0; d < t->n_dims; d++) n *= t->dims[d];
     for (uint64_t at = 0; at < n && !status; at += CHUNK) {
         size_t count = (size_t)(n - at < CHUNK ? n - at : CHUNK);
-        uint64_t offset = at / (uint64_t)from->block * (uint64_t)from->bytes;
-        gqa_dequantize(t->type, t->data + offset, buffers[0], count);
-        put_values(j, type_of(j, t), buffers[0], count, buffers[1]);
-        status = report(j, gqa_type_bytes(t->type, count), err);
+        size_t bytes = (size_t)gqa_type_bytes(t->type, count);
+        const uint8_t *data = t->data + at / (uint64_t)from->block * (uint64_t)from->bytes;
+        gqa_dequantize(t->type, data, buffers[0], count);
+        if (!same_type) status = put_values(j, t, buffers[0], count, buffers[1], err);
+        else status = check_finite(j, t, buffers[0], count, "NaN or infinity", err);
+        if (!status && same_type) gguf_write_tensor_data(j->w, data, bytes);
+        if (!status) status = report(j, bytes, err);
     }
     free(buffers[0]);
     free(buffers[1]);
@@ -186,17 +202,12 @@ static int put_heads(job *j, const gqa_tensor *t, uint64_t salt, gqa_error *err)
         gqa_dequantize(t->type, t->data, buffers[0], rows * cols);
         rows = convert_heads(&j->c->config, j->o, plan, kind_of(t->name), salt, buffers[0], rows,
                              cols, buffers[1]);
-        put_values(j, type_of(j, t), buffers[1], rows * cols, buffers[0]);
-        status = report(j, t->size, err);
+        status = put_values(j, t, buffers[1], rows * cols, buffers[0], err);
+        if (!status) status = report(j, t->size, err);
     }
     free(buffers[0]);
     free(buffers[1]);
     return status;
-}
-
-static int put_unchanged(job *j, const gqa_tensor *t, gqa_error *err) {
-    gguf_write_tensor_data(j->w, t->data, (size_t)t->size);
-    return report(j, t->size, err);
 }
 
 static int put_tensors(job *j, gqa_error *err) {
@@ -207,9 +218,8 @@ static int put_tensors(job *j, gqa_error *err) {
     }
     for (int i = 0; i < j->c->n_tensors && !status; i++) {
         const gqa_tensor *t = &j->c->tensors[i];
-        if (!changes(j, t)) status = put_unchanged(j, t, err);
-        else if (kind_of(t->name) == OTHER) status = put_chunks(j, t, err);
-        else status = put_heads(j, t, (uint64_t)i << 40, err);
+        status = moves_heads(j, kind_of(t->name)) ? put_heads(j, t, (uint64_t)i << 40, err)
+                                                  : put_chunks(j, t, err);
     }
     return status;
 }

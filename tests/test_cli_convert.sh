@@ -78,6 +78,26 @@ echo kept >"$tmp/t.gguf.tmp.1"
 expect 0 "" convert "$m" "$tmp/t.gguf" --quiet
 check "kept" grep -qx kept "$tmp/t.gguf.tmp.1"
 
+# poison BYTES: $tmp/bad.gguf, the model with one value replaced, in the last matrix.
+poison() {
+    cp "$tmp/f32.gguf" "$tmp/bad.gguf"
+    at=$(($(wc -c <"$tmp/bad.gguf") / 4 - 40)) # output_norm has 32
+    printf "$1" | dd of="$tmp/bad.gguf" bs=4 seek=$at conv=notrunc 2>/dev/null
+}
+test_case "NaN, infinity and values beyond f16 are refused with the tensor's name"
+expect 0 "" convert "$m" "$tmp/f32.gguf" --type f32 --quiet
+for value in '\000\000\300\177' '\000\000\200\177' '\000\000\200\377'; do
+    poison "$value"
+    for how in "--type q8_0" "--type f32" "--kv-heads 1" "--kv-heads 1 --pool aligned" ""; do
+        expect 1 "has NaN or infinity" convert "$tmp/bad.gguf" "$tmp/good.gguf" $how
+        check "the tensor's name" grep -q "bad.gguf: tensor blk\.1\.[a-z_]*\.weight has" "$tmp/err"
+    done
+done
+poison '\000\044\164\111' # 1e6
+expect 1 "too large for the new type" convert "$tmp/bad.gguf" "$tmp/good.gguf" --type f16
+expect 0 "" convert "$tmp/bad.gguf" "$tmp/fits.gguf" --type bf16 --quiet
+check "nothing is left" test "$(ls "$tmp" | grep -c 'good')" -eq 0
+
 # A full disk, here a limit on the size of files.
 test_case "a full disk leaves the existing file as it was"
 cp "$m" "$tmp/old.gguf"

@@ -211,6 +211,7 @@ static const change changes[] = {
     {"scaling su", "\"su\", which is not supported", STRING("llama.rope.scaling.type", "su")},
     {"a foreign model", "\"gptneox\" is not supported", STRING("general.architecture", "gptneox")},
     {"alignment 0", "general.alignment is 0", U32("general.alignment", 0)},
+    {"a split file", "is part 1 of 3; join them", U32("split.count", 3)},
     {"alignment 48", "not a power of two", U32("general.alignment", 48)},
     {"alignment 2^30", "general.alignment is 1073741824", U32("general.alignment", 1 << 30)},
     /* keys of another type */
@@ -456,10 +457,24 @@ static void test_foreign(void) {
         {"version https://git-lfs.github.com/spec/v1\n", "Git LFS"},
         {"<!DOCTYPE html><html>aaaaaaaaaaaaaaaaaaaaaa", "web page"},
         {"12345678{\"model.embed\": {}}aaaaaaaaaaaaaaaa", "safetensors"},
+        {"{\"error\":\"Repository not found\"}", "a text that begins \"{\"error\":\"Repository"},
+        {"Invalid username or password.", "a text that begins \"Invalid username or password.\""},
+        {" \n<?xml version=\"1.0\"?><Error><Code>AccessDenied", "begins \" \\x0a<?xml version"},
+        {"12345678{ \"model.embed\": {}}aaaaaaaaaaaaaaaa", "safetensors"},
+        {"\x80\2}q\1(X\7aaaaaaaaaaaaaaaaaaaaaaaaaaa", "a Python pickle"},
+        {"\x80\4\x95\1aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a Python pickle"},
+        {"\n\x0e\n\x05<unk>\1aaaaaaaaaaaaaaaaaaaaaaaa", "a SentencePiece vocabulary"},
+        {"\1\2\3\4\5\6\7\1\5\1\1\1<unk>aaaaaaaaaaaaaaaa", "goes after -z"},
+        {"\x1f\x8b\x08" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a gzip archive"},
+        {"gqaSESS1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "a saved session"},
+        {"gqaPACK1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
         {"", "empty"},
     };
     for (size_t i = 0; i < array_length(files); i++)
         check_open(files[i].bytes, strlen(files[i].bytes), files[i].message);
+    char tar[512] = "model/";
+    memcpy(tar + 257, "ustar", 5);
+    check_open(tar, sizeof tar, "a tar archive");
     gqa_error err = {0};
     CHECK(!gqa_model_open("/", NULL, &err), "a directory opened");
     CHECK_HAS(err.message, "directory");
