@@ -101,7 +101,10 @@ static int convert(const char *in, const char *out, const settings *s, const cha
     if (!code) code = refuse_existing(out, s->force);
     if (code) return code;
     if (model_file_open(&file, in, &err)) code = fail("%s", err.message);
-    if (!code && file.checkpoint.n_meta == 0) code = read_tokenizer(&file, in, s->tokenizer);
+    int is_llama2c = file.checkpoint.n_meta == 0;
+    if (!code && is_llama2c) code = read_tokenizer(&file, in, s->tokenizer);
+    if (!code && !is_llama2c && s->tokenizer)
+        code = fail("-z %s: %s is a GGUF; -z is for llama2.c checkpoints", s->tokenizer, in);
     if (!code && s->text && o.pool == GQA_POOL_ALIGNED) {
         code = calibrate_from_file(&samples, in, s);
         o.samples = &samples;
@@ -114,10 +117,11 @@ static int convert(const char *in, const char *out, const settings *s, const cha
 }
 
 /* Beside the model, where opening it looks for them. */
-static int save_packed(const char *model, const settings *s) {
+static int save_packed(const char *model, const char *tokenizer, int quiet) {
     char path[1100];
     gqa_error err = {0};
-    gqa_model_options options = {.tokenizer_path = s->tokenizer};
+    gqa_model_options options = {.tokenizer_path = tokenizer};
+    if (check_tokenizer(model, tokenizer)) return EXIT_FAILURE;
     int n = snprintf(path, sizeof path, "%s.packed", model);
     if (n < 0 || n >= (int)sizeof path) return usage_error("the path %.60s... is too long", model);
     gqa_model *m = gqa_model_open(model, &options, &err);
@@ -126,7 +130,7 @@ static int save_packed(const char *model, const settings *s) {
     gqa_model_close(m);
     release_signals();
     if (status) return fail("%s", err.message);
-    if (!s->quiet) fprintf(stderr, "%s: the repacked weights\n", path);
+    if (!quiet) fprintf(stderr, "%s: the repacked weights\n", path);
     return EXIT_SUCCESS;
 }
 
@@ -158,9 +162,9 @@ int command_convert(int argc, char **argv) {
                              "run convert IN OUT.gguf [options]\n\n"
                              "Converts a GGUF or llama2.c model: fewer KV heads, other types.");
     if (code >= 0) return code;
-    if (n_paths == 1 && s.packed) return save_packed(paths[0], &s);
+    if (n_paths == 1 && s.packed) return save_packed(paths[0], s.tokenizer, s.quiet);
     if (n_paths < 2) return usage_error("convert: give the file to read and the file to write");
     record_command(command, sizeof command, "convert", argc, argv);
     code = convert(paths[0], paths[1], &s, command);
-    return code || !s.packed ? code : save_packed(paths[1], &s);
+    return code || !s.packed ? code : save_packed(paths[1], NULL, s.quiet);
 }

@@ -183,7 +183,8 @@ static int load_cache(text_run *run, const char *path, const int32_t *tokens, in
     if (access(path, F_OK)) return 0;
     if (gqa_session_load(run->session, path, &err)) {
         int is_ours = err.code != GQA_ERR_IO && err.code != GQA_ERR_MEMORY;
-        fail("%s%s", err.message, is_ours ? "; remove the file to start over" : "");
+        fail("%s%s", err.message,
+             is_ours ? "; give another name, or remove the file to start over" : "");
         return -1;
     }
     int n_saved = gqa_session_position(run->session), shared = 0;

@@ -69,8 +69,8 @@ int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const 
     int is_gguf = starts_with(data, size, "GGUF");
     detect_text(data, is_gguf ? 0 : size, text);
     if (*text)
-        return fail_format(c, err, "not a model: it is a text that begins \"%s\" (the download went "
-                           "wrong?)", text);
+        return fail_format(c, err, "not a model: it is a text that begins \"%s\" (the download "
+                           "went wrong?)", text);
     int status = is_gguf ? gguf_read(c, data, size, err) : llama2c_read(c, data, size, err);
     if (status) gqa_checkpoint_free(c);
     return status;

@@ -23,6 +23,8 @@ expect 0 "repacked" convert "$tmp/p.gguf" --packed
 check "convert IN --packed writes IN.packed" test -s "$tmp/p.gguf.packed"
 
 test_case "what is refused leaves no file"
+expect 1 "-z is for llama2.c checkpoints" convert "$m" "$tmp/x.gguf" -z "$tmp/corpus.txt"
+expect 1 "-z is for llama2.c checkpoints" convert "$tmp/p.gguf" --packed -z "$tmp/corpus.txt"
 expect 1 "divisor" convert "$m" "$tmp/x.gguf" --kv-heads 3
 expect 2 "--pool" convert "$m" "$tmp/x.gguf" --kv-heads 1 --pool best
 expect 2 "write" convert "$m"
