@@ -312,14 +312,14 @@ static int make_model(bench *b, const char *path) {
     gqa_model_options mo = {
         .no_repack = o->no_repack, .n_threads = o->threads, .tokenizer_path = o->tokenizer,
     };
+    gqa_config shape = {0};
+    gqa_type type = GQA_TYPE_Q8_0;
     if (path) {
-        b->model = gqa_model_open(path, &mo, &err);
-    } else {
-        gqa_config shape = {0};
-        gqa_type type = GQA_TYPE_Q8_0;
-        if (parse_shape(o->shape, &shape, &type)) return EXIT_USAGE;
-        b->model = gqa_model_random(&shape, type, (uint64_t)o->seed, &mo, &err);
+        b->model = open_model(path, &mo);
+        return b->model ? EXIT_SUCCESS : EXIT_FAILURE;
     }
+    if (parse_shape(o->shape, &shape, &type)) return EXIT_USAGE;
+    b->model = gqa_model_random(&shape, type, (uint64_t)o->seed, &mo, &err);
     return b->model ? EXIT_SUCCESS : fail("%s", err.message);
 }
 

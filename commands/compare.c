@@ -39,9 +39,7 @@ typedef struct source {
 static int source_open(source *s, const comparison *c) {
     gqa_error err = {0};
     int status = model_file_open(&s->file, c->model_path, &err);
-    int is_llama2c = s->file.checkpoint.n_meta == 0; /* its vocabulary is in a file of its own */
-    if (!status && c->tokenizer && is_llama2c)
-        status = model_file_vocab(&s->file, c->tokenizer, &err);
+    if (!status && c->tokenizer) status = model_file_vocab(&s->file, c->tokenizer, &err);
     return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
@@ -65,12 +63,13 @@ static int pool_variant(const comparison *c, const source *s, variant *v) {
     return v->model ? EXIT_SUCCESS : fail("%s", err.message);
 }
 
-static int open_file(comparison *c, const char *text, size_t len) {
+static int open_file(comparison *c) {
     enum { N_SAMPLES = 1024 };
+    const score_text *t = &c->text;
     source s = {0};
-    int code = EXIT_SUCCESS;
-    if (text && !strcmp(c->pool, "aligned"))
-        code = calibrate(&s.samples, c->model_path, c->tokenizer, text, len, N_SAMPLES);
+    int code = check_tokenizer(c->model_path, c->tokenizer);
+    if (!code && t->text && !strcmp(c->pool, "aligned"))
+        code = calibrate(&s.samples, c->model_path, c->tokenizer, t->text, t->len, N_SAMPLES);
     if (!code) code = source_open(&s, c);
     for (int i = 0; i < c->n_variants && !code; i++) code = pool_variant(c, &s, &c->variants[i]);
     gqa_kv_samples_free(&s.samples);
@@ -165,21 +164,21 @@ static int measure(comparison *c) {
 }
 
 /* Scores a variant with every cache, each beside an f32 cache. */
-static int score_variant(const comparison *c, variant *v, const char *text, size_t len) {
+static int score_variant(const comparison *c, variant *v) {
     gqa_error err = {0};
     gqa_session *sessions[MAX_CACHES + 1] = {NULL};
     score scores[MAX_CACHES + 1];
-    int n = c->n_caches + 1, n_chunks = 0;
-    int32_t *tokens = score_tokens(v->model, text, len, c->chunk, c->max_chunks, &n_chunks);
+    int n = c->n_caches + 1, n_chunks = 0, chunk = c->text.chunk;
+    int32_t *tokens = score_tokens(v->model, &c->text, &n_chunks);
     int code = tokens ? EXIT_SUCCESS : EXIT_FAILURE;
     for (int k = 0; k < n && !code; k++) {
         const char *kv = k ? c->caches[k - 1].name : "f32";
-        gqa_session_options so = {.context = c->chunk, .kv = kv, .n_threads = c->threads};
+        gqa_session_options so = {.context = chunk, .kv = kv, .n_threads = c->threads};
         sessions[k] = gqa_session_new(v->model, &so, &err);
         if (!sessions[k]) code = fail("%s", err.message);
     }
     const char *progress = c->quiet ? NULL : "perplexity: ";
-    if (!code) code = score_chunks(sessions, n, tokens, n_chunks, c->chunk, scores, progress);
+    if (!code) code = score_chunks(sessions, n, tokens, n_chunks, chunk, scores, progress);
     for (int k = 0; k < c->n_caches && !code; k++) v->scores[k] = scores[k + 1];
     for (int k = 0; k < n; k++) gqa_session_free(sessions[k]);
     gqa_free(tokens);
@@ -240,25 +239,24 @@ static int show(const comparison *c) {
 }
 
 static int compare(comparison *c) {
-    size_t len = 0;
-    char *text = c->text_path ? read_text(c->text_path, &len) : NULL;
-    if (c->text_path && !text) return EXIT_FAILURE;
-    int code = c->shape ? open_random(c) : open_file(c, text, len);
+    int code = c->text.file ? score_read(&c->text, c->quiet) : EXIT_SUCCESS;
+    if (!code) code = c->shape ? open_random(c) : open_file(c);
     if (!code) {
         c->config = gqa_model_config(c->variants[0].model);
         for (int i = 0; i < c->n_variants; i++)
             c->variants[i].stats = gqa_model_get_stats(c->variants[i].model);
+        if (c->text.file) score_choose_chunk(&c->text, c->config, c->quiet);
         code = measure(c);
     }
-    for (int i = 0; i < c->n_variants && text && !code; i++)
-        code = score_variant(c, &c->variants[i], text, len);
-    c->has_scores = text != NULL;
+    for (int i = 0; i < c->n_variants && c->text.file && !code; i++)
+        code = score_variant(c, &c->variants[i]);
+    c->has_scores = c->text.file != NULL;
     if (!code) code = show(c);
     for (int i = 0; i < c->n_variants; i++) {
         gqa_model_close(c->variants[i].model);
         free(c->variants[i].image);
     }
-    free(text);
+    free(c->text.text);
     return code;
 }
 
@@ -266,7 +264,7 @@ static int compare(comparison *c) {
 static int check(comparison *c) {
     if (!c->model_path == !c->shape) return usage_error("compare: give either a model or --shape");
     if (!c->head_list) return usage_error("compare: give the head counts (--kv-heads 8,4,1)");
-    if (c->shape && c->text_path)
+    if (c->shape && c->text.file)
         return usage_error("compare: -f needs a model: random weights have no perplexity");
     if (gqa_pool_from_name(c->pool) < 0)
         return usage_error("--pool %s: expected mean, first, random, renorm or aligned", c->pool);
@@ -285,9 +283,8 @@ static int run_compare(int argc, char **argv, comparison *c) {
         {"--depths LIST", OPT_STRING, &c->depth_list, 0, 0,
          "positions in the cache when decoding (default 0,1024,4096)"},
         {"--kv LIST", OPT_STRING, &c->cache_list, 0, 0, "cache types (default f16)"},
-        {"-f FILE", OPT_STRING, &c->text_path, 0, 0, "text for perplexity and for aligned pooling"},
-        {"-c N", OPT_INT, &c->chunk, 4, 1 << 20, "tokens per chunk of that text (default 256)"},
-        {"--chunks K", OPT_INT, &c->max_chunks, 0, 1 << 30, "at most K chunks (default 0: all)"},
+        {"-f FILE", OPT_STRING, &c->text.file, 0, 0, "text for perplexity and for aligned pooling"},
+        SCORE_OPTIONS(c->text),
         {"--memory SIZE", OPT_STRING, &c->memory_text, 0, 0,
          "count the sequences that fit in SIZE (default 8G)"},
         {"-n N", OPT_INT, &c->tokens, 2, 1 << 20, "tokens decoded per measurement (default 32)"},
@@ -319,7 +316,6 @@ int command_compare(int argc, char **argv) {
     c->tokens = 32;
     c->prompt = 128;
     c->rounds = 5;
-    c->chunk = 256;
     int code = run_compare(argc, argv, c);
     free(c);
     return code;

@@ -19,9 +19,10 @@ typedef struct variant {
 } variant;
 
 typedef struct comparison {
-    const char *model_path, *tokenizer, *shape, *pool, *text_path, *svg_path;
+    const char *model_path, *tokenizer, *shape, *pool, *svg_path;
     const char *cache_list, *depth_list, *head_list, *memory_text;
-    int tokens, prompt, rounds, threads, chunk, max_chunks, json, csv, quiet;
+    score_text text;                     /* file NULL: none */
+    int tokens, prompt, rounds, threads, json, csv, quiet;
 
     double memory;                       /* bytes: how many sequences fit */
     int depths[MAX_DEPTHS], n_depths;    /* ascending */

@@ -19,17 +19,19 @@ static void show_text(const score *s, int n_chunks, int chunk) {
 }
 
 typedef struct settings {
-    const char *file;
-    int max_chunks, json;
+    score_text text;
+    int json;
     gqa_session_options session;
 } settings;
 
-static int perplexity(gqa_model *model, const settings *o, const char *text, size_t len) {
+static int perplexity(gqa_model *model, settings *o) {
     gqa_error err = {0};
+    score_choose_chunk(&o->text, gqa_model_config(model), 0);
+    o->session.context = o->text.chunk;
     gqa_session *session = gqa_session_new(model, &o->session, &err);
     if (!session) return fail("%s", err.message);
-    int chunk = gqa_session_context(session), n_chunks = 0, code = EXIT_FAILURE;
-    int32_t *tokens = score_tokens(model, text, len, chunk, o->max_chunks, &n_chunks);
+    int chunk = o->text.chunk, n_chunks = 0, code = EXIT_FAILURE;
+    int32_t *tokens = score_tokens(model, &o->text, &n_chunks);
     score result;
     if (tokens) code = score_chunks(&session, 1, tokens, n_chunks, chunk, &result, "");
     if (!code && o->json) show_json(&result, n_chunks, chunk);
@@ -42,12 +44,11 @@ static int perplexity(gqa_model *model, const settings *o, const char *text, siz
 int command_perplexity(int argc, char **argv) {
     const char *path = NULL;
     int n_paths = 0;
-    settings o = {.session.context = 512};
+    settings o = {0};
     gqa_model_options mo = {0};
     const opt options[] = {
-        {"-f FILE", OPT_STRING, &o.file, 0, 0, "the text; -: standard input"},
-        {"-c N", OPT_INT, &o.session.context, 4, 1 << 20, "tokens per chunk (default 512)"},
-        {"--chunks K", OPT_INT, &o.max_chunks, 0, 1 << 30, "at most K chunks (default 0: all)"},
+        {"-f FILE", OPT_STRING, &o.text.file, 0, 0, "the text; -: standard input"},
+        SCORE_OPTIONS(o.text),
         {"--kv TYPE", OPT_STRING, &o.session.kv, 0, 0, KV_HELP},
         {"-j N", OPT_INT, &o.session.n_threads, 0, 1024, THREADS_HELP},
         {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, LLAMA2C_HELP},
@@ -59,13 +60,12 @@ int command_perplexity(int argc, char **argv) {
                              "run perplexity MODEL -f FILE [options]\n\n"
                              "Measures how well a model predicts a text, by llama.cpp's protocol.");
     if (code >= 0) return code;
-    if (!path || !o.file) return usage_error("perplexity: give a model and a text (-f FILE)");
-    size_t len = 0;
-    char *text = read_text(o.file, &len);
-    if (!text) return EXIT_FAILURE;
+    if (!path || !o.text.file) return usage_error("perplexity: give a model and a text (-f FILE)");
+    code = score_read(&o.text, 0);
+    if (code) return code;
     gqa_model *model = open_model(path, &mo);
-    code = model ? perplexity(model, &o, text, len) : EXIT_FAILURE;
+    code = model ? perplexity(model, &o) : EXIT_FAILURE;
     gqa_model_close(model);
-    free(text);
+    free(o.text.text);
     return code;
 }

@@ -2,7 +2,11 @@
 #include "score.h"
 
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "../train/train.h"
+#include "../weights/model_internal.h"
 
 double score_perplexity(const score *s) { return exp(s->loss / (double)s->n); }
 double score_divergence(const score *s) { return s->divergence / (double)s->n; }
@@ -76,16 +80,80 @@ int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, i
     return err.code ? fail("%s", err.message) : status;
 }
 
-int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int chunk,
-                      int max_chunks, int *n_chunks) {
+/* ---- the text ------------------------------------------------------------------------------- */
+
+int score_read(score_text *t, int quiet) {
+    if (t->documents && t->special)
+        return usage_error("--documents and --special exclude each other: the first ends documents "
+                           "at " GQA_DOCUMENT_END ", the second keeps all text");
+    t->text = read_text(t->file, &t->len);
+    if (!t->text) return EXIT_FAILURE;
+    if (!quiet && !t->documents && !t->special && strstr(t->text, GQA_DOCUMENT_END))
+        warning("%s holds " GQA_DOCUMENT_END ", read as letters, as llama.cpp does; --documents "
+                "ends documents there, as training does; --special makes it a token", t->file);
+    return EXIT_SUCCESS;
+}
+
+void score_choose_chunk(score_text *t, const gqa_config *config, int quiet) {
+    int trained = config->context_length;
+    if (!t->chunk) t->chunk = trained > 0 ? max_int(4, min_int(512, trained)) : 512;
+    if (!quiet && trained > 0 && t->chunk > trained)
+        warning("-c %d: the model was trained for %d positions; beyond them it predicts worse",
+                t->chunk, trained);
+}
+
+/* Whether a token continues after a space in it. */
+static int tokens_cross_spaces(const gqa_model *model) {
+    char name[256];
+    for (int id = 0; id < gqa_vocab_size(model); id++) {
+        int is_control = gqa_token_is_control(model, id);
+        int n = (is_control ? gqa_token_name : gqa_token_bytes)(model, id, name, sizeof name);
+        if (n > (int)sizeof name) return 1;
+        for (int i = 1; i < n; i++)
+            if (name[i] == ' ' && name[i - 1] != ' ') return 1;
+    }
+    return 0;
+}
+
+/* The shortest beginning of a text that has at least size bytes and the same tokens alone as in
+ * the text: it ends before a space after a visible ASCII character, where every pre-tokenizer
+ * cuts, and SentencePiece too unless tokens cross spaces. */
+static size_t text_beginning(const score_text *t, uint64_t size) {
+    for (size_t i = size; i < t->len; i++)
+        if (t->text[i] == ' ' && t->text[i - 1] > ' ' && t->text[i - 1] < 127) return i;
+    return t->len;
+}
+
+/* The tokens of the first len bytes; how many, or a negative status. */
+static int tokenize(const gqa_model *model, const score_text *t, size_t len, int32_t **tokens,
+                    gqa_error *err) {
+    unsigned flags = GQA_TOKENIZE_BOS | (t->special ? GQA_TOKENIZE_SPECIAL : 0);
+    gqa_dataset documents = {0};
+    if (!t->documents || !model->vocab) /* without a vocabulary this says what is missing */
+        return gqa_tokenize_new(model, t->text, len, flags, tokens, err);
+    int status = gqa_dataset_add(&documents, model->vocab, t->text, len, err);
+    *tokens = documents.tokens;
+    return status ? status : (int)min_size(documents.n_tokens, INT32_MAX);
+}
+
+int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks) {
+    enum { TOKEN_BYTES = 16 }; /* more than most texts have a token */
     gqa_error err = {0};
+    int64_t needed = (int64_t)t->chunk * t->max_chunks + 1; /* 1: the end of a document cut off */
+    size_t len = t->len;
     int32_t *tokens;
-    int n = gqa_tokenize_new(model, text, len, GQA_TOKENIZE_BOS, &tokens, &err);
-    *n_chunks = n < 0 ? 0 : n / chunk;
-    if (max_chunks > 0 && *n_chunks > max_chunks) *n_chunks = max_chunks;
+    if (needed > 1 && needed < (int64_t)len / TOKEN_BYTES && !tokens_cross_spaces(model))
+        len = text_beginning(t, (uint64_t)needed * TOKEN_BYTES);
+    int n = tokenize(model, t, len, &tokens, &err);
+    if (n >= 0 && n < needed && len < t->len) {
+        gqa_free(tokens);
+        n = tokenize(model, t, t->len, &tokens, &err);
+    }
+    *n_chunks = n < 0 ? 0 : n / t->chunk;
+    if (t->max_chunks > 0) *n_chunks = min_int(*n_chunks, t->max_chunks);
     if (*n_chunks > 0) return tokens;
     if (n < 0) fail("%s", err.message);
-    else fail("the text has %d tokens, expected at least one chunk of %d", n, chunk);
+    else fail("the text has %d tokens, expected at least one chunk of %d", n, t->chunk);
     gqa_free(tokens);
     return NULL;
 }

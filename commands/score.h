@@ -23,9 +23,30 @@ double score_divergence(const score *s);  /* mean */
 int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, int chunk,
                  score *scores, const char *progress);
 
-/* The tokens of a text, for score_chunks: whole chunks of it, at most max_chunks (0: all), for
- * gqa_free(). NULL after printing an error. */
-int32_t *score_tokens(const gqa_model *model, const char *text, size_t len, int chunk,
-                      int max_chunks, int *n_chunks);
+/* A text to score, and how it is read: as llama.cpp reads it, unless an option says otherwise. */
+typedef struct score_text {
+    const char *file;
+    char *text;             /* free() it */
+    size_t len;
+    int chunk, max_chunks;  /* tokens a chunk, 0: score_choose_chunk; chunks, 0: all */
+    int documents, special;
+} score_text;
+#define SCORE_OPTIONS(t) \
+    {"-c N", OPT_INT, &(t).chunk, 4, 1 << 20, \
+     "tokens per chunk of the text (default: the model's\ncontext, at most 512)"}, \
+    {"--chunks K", OPT_INT, &(t).max_chunks, 0, 1 << 30, "at most K chunks (default 0: all)"}, \
+    {"--documents", OPT_FLAG, &(t).documents, 0, 0, \
+     "end documents at <|endoftext|> and trim them, as training\ndoes (default: letters)"}, \
+    {"--special", OPT_FLAG, &(t).special, 0, 0, \
+     "text such as <|im_end|> becomes that special token"}
+
+/* Reads t->file; warns of document marks that will be letters, unless quiet. 0, or an exit code
+ * after printing an error. */
+int score_read(score_text *t, int quiet);
+/* Sets t->chunk if the user has not; warns of one above the context trained for, unless quiet. */
+void score_choose_chunk(score_text *t, const gqa_config *config, int quiet);
+/* The tokens of a text, for score_chunks: at least n_chunks of them whole, for gqa_free(). No more
+ * of the text is tokenized than they need. NULL after printing an error. */
+int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks);
 
 #endif

@@ -12,13 +12,13 @@ _gqa_run() {
             options="-i -f -z --no-bos --special --quiet --help"
             values="-i" ;;
         perplexity)
-            options="-f -c --chunks --kv -j -z --no-repack --json --help"
+            options="-f -c --chunks --documents --special --kv -j -z --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
         bench)
             options="--shape -p -n --depths --batch -r -j --kv --no-repack -z -s --json --csv --help"
             values="--shape -p -n --depths --batch -r -j --kv -s" ;;
         compare)
-            options="--shape --kv-heads --pool --depths --kv -f -c --chunks --memory -n --prompt --reps -j -z --svg --csv --json --quiet --help"
+            options="--shape --kv-heads --pool --depths --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --kv -c --chunks --memory -n --prompt --reps -j" ;;
         convert)
             options="--kv-heads --pool -f --samples --type -s -z --packed --force --quiet --help"
@@ -33,8 +33,10 @@ _gqa_run() {
             options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
             values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
     esac
-    if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "generate chat info tokenize perplexity bench compare convert train uptrain --help --version" -- "$word"))
+    if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then
+        COMPREPLY=($(compgen -W "generate chat info tokenize perplexity bench compare convert train uptrain" -- "$word"))
+    elif ((COMP_CWORD == 1)); then
+        COMPREPLY=($(compgen -W "generate chat info tokenize perplexity bench compare convert train uptrain help version --help --version" -- "$word"))
     elif [[ " $values " == *" $previous "* ]]; then
         compopt +o default # a number or a name
         COMPREPLY=()

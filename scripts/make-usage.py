@@ -90,8 +90,10 @@ _gqa_run() {
     case ${COMP_WORDS[1]} in
 @CASES@
     esac
-    if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$word"))
+    if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then
+        COMPREPLY=($(compgen -W "@COMMANDS@" -- "$word"))
+    elif ((COMP_CWORD == 1)); then
+        COMPREPLY=($(compgen -W "@COMMANDS@ help version --help --version" -- "$word"))
     elif [[ " $values " == *" $previous "* ]]; then
         compopt +o default # a number or a name
         COMPREPLY=()
@@ -124,7 +126,10 @@ _gqa_run() {
     commands=(
 @COMMANDS@
     )
-    if (( CURRENT == 2 )); then
+    if (( CURRENT == 3 )) && [[ $words[2] == help ]]; then
+        _describe command commands
+    elif (( CURRENT == 2 )); then
+        commands+=('help:the commands, or the options of one' 'version:print the version')
         _describe command commands
         _files
     elif (( $+functions[_gqa_run_$words[2]] )); then

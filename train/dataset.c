@@ -36,22 +36,33 @@ int train_next_document(const char *text, size_t len, size_t *at, gqa_bytes *doc
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* Appends BOS, the document's tokens and EOS; there is space for as many as it has bytes. */
+/* The token that ends a document: the one with the marker's name, else EOS; -1: none. */
+static int32_t document_end(const gqa_vocab *vocab) {
+    int32_t id = gqa_vocab_find(vocab, GQA_DOCUMENT_END, strlen(GQA_DOCUMENT_END));
+    return id < 0 ? gqa_vocab_eos(vocab) : id;
+}
+
+/* Appends BOS if the vocabulary asks for it, the document's tokens and its end; there is space for
+ * as many as it has bytes. */
 static int add_document(gqa_dataset *d, const gqa_vocab *vocab, gqa_bytes doc, gqa_error *err) {
-    int32_t *out = d->tokens + d->n_tokens;
+    int32_t *out = d->tokens + d->n_tokens, end = document_end(vocab);
     size_t size = (size_t)doc.size;
+    if (end < 0)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                        "the vocabulary has no token that ends a document: expected "
+                        GQA_DOCUMENT_END " or an EOS token");
     if (size > INT32_MAX / 2)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "a document of %zu bytes is too long", size);
     int capacity = (int)size + 1;
-    int n = gqa_vocab_tokenize(vocab, doc.data, size, 0, out + 1, capacity, err);
+    if (gqa_vocab_adds_bos(vocab)) *out++ = gqa_vocab_bos(vocab);
+    int n = gqa_vocab_tokenize(vocab, doc.data, size, 0, out, capacity, err);
     if (n < 0) return n;
     if (n > capacity)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                         "a document of %zu bytes has %d tokens: cannot train on a vocabulary with "
                         "more tokens than bytes", size, n);
-    out[0] = gqa_vocab_bos(vocab);
-    out[1 + n] = gqa_vocab_eos(vocab);
-    d->n_tokens += n + 2;
+    out[n] = end;
+    d->n_tokens = (size_t)(out + n + 1 - d->tokens);
     d->n_bytes += size;
     d->n_documents++;
     return 0;

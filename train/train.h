@@ -24,7 +24,8 @@ int gqa_bpe_train(gqa_vocab **out, const char *text, size_t len, int n, gqa_erro
 
 #define GQA_DOCUMENT_END "<|endoftext|>"
 
-/* Documents one after another: BOS, the text without white space at its ends, EOS. */
+/* Documents one after another: BOS where the vocabulary asks for it, the text without white space
+ * at its ends, and the vocabulary's token GQA_DOCUMENT_END, else EOS. */
 typedef struct gqa_dataset {
     int32_t *tokens;    /* [n_tokens] */
     size_t n_tokens;
