@@ -1,7 +1,7 @@
 /* session_file.c: a session as a file or in memory: the tokens, their keys and values, the logits.
  *
- *   0  "gqaSESS1"              8 bytes
- *   8  fingerprint             u64: shape, names and samples of the weights of the model
+ *   0  "gqaSESS2"              8 bytes
+ *   8  hash                    u64 of the model (weights/fingerprint.c)
  *  16  kv type, ring           2 x u32: positions of a ring of tiles, 0 when all positions are kept
  *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow, 4: rotated by the
  *                              factors for long contexts
@@ -9,7 +9,9 @@
  *                              smallest ring; positions past `position` that the cache has been
  *                              written to (by tokens since rewound), where positions still needed
  *                              may have been overwritten, else 0
- *  40  tokens                  position x i32
+ *  40  file                    5 x u64: device, inode, size, mtime, ctime of the model; while they
+ *                              are the same, the hash is not compared
+ *  80  tokens                  position x i32
  *      logits                  vocab_size x f32 if flagged
  *      scales                  n_layers x (K, V) x f32 if flagged: powers of two by which an f16
  *                              cache holds larger values (session_internal.h)
@@ -26,14 +28,15 @@
 #include "base/hash.h"
 #include "session/session_internal.h"
 
-static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '1'};
+static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '2'};
 
 typedef struct session_header {
     char magic[8];
-    uint64_t fingerprint;
+    uint64_t hash;
     uint32_t kv_type, ring, position, flags, tiles, ahead;
+    gqa_file_id file;
 } session_header;
-_Static_assert(sizeof(session_header) == 40, "the header is stored as it is");
+_Static_assert(sizeof(session_header) == 80, "the header is stored as it is");
 
 /* Tiles of a layer's KV head that hold something. */
 static int tiles_used(const gqa_kv *kv, int position) {
@@ -61,8 +64,10 @@ static uint32_t flags_of(const gqa_session *s) {
 }
 
 static session_header header_of(const gqa_session *s) {
+    gqa_fingerprint model = gqa_model_fingerprint(s->model);
     session_header h = {
-        .fingerprint = gqa_model_fingerprint(s->model),
+        .hash = model.hash,
+        .file = model.file,
         .kv_type = (uint32_t)s->kv[0].type,
         .ring = ring_of(s),
         .position = (uint32_t)s->position,
@@ -191,10 +196,11 @@ static void read_part(session_stream *stream, void *data, size_t size) {
 /* Whether a session of that header belongs into s. */
 static int check_header(const gqa_session *s, const session_header *h,
                         const session_stream *stream, const char *path, gqa_error *err) {
+    gqa_fingerprint model = {h->hash, h->file};
     if (stream->failed || memcmp(h->magic, session_magic, sizeof h->magic))
-        return gqa_fail(err, GQA_ERR_FORMAT,
-                        "%s: not a saved session (no \"gqaSESS1\" at its start)", path);
-    if (h->fingerprint != gqa_model_fingerprint(s->model))
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved session of this version (no "
+                        "\"gqaSESS2\" at its start)", path);
+    if (!gqa_same_source(&model, s->model) && h->hash != gqa_model_fingerprint(s->model).hash)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved from another model", path);
     if (h->kv_type != (uint32_t)s->kv[0].type) {
         const char *type = gqa_type_name((int)h->kv_type);

@@ -68,10 +68,17 @@ static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1
 void *gqa_pages_alloc(size_t size, int huge);
 void gqa_pages_free(void *p, size_t size);
 
+/* Which file, and when it was last changed (nanoseconds): while it is the same, so are the file's
+ * contents. */
+typedef struct gqa_file_id {
+    uint64_t device, inode, size, modified, changed;
+} gqa_file_id;
+
 /* A read-only file, mapped whole. */
 typedef struct gqa_map {
     const uint8_t *data;
     size_t size;
+    gqa_file_id id;
 } gqa_map;
 /* Directories and empty files are refused, each with a message of its own. */
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err);

@@ -99,8 +99,12 @@ static int check_readable(const struct stat *st, const char *path, gqa_error *er
     return 0;
 }
 
+static uint64_t nanoseconds(struct timespec t) {
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* Opens a regular file that is not empty. Returns its descriptor, or a negative status. */
-static int open_regular(const char *path, uint64_t *size, gqa_error *err) {
+static int open_regular(const char *path, gqa_file_id *id, gqa_error *err) {
     struct stat st;
     /* O_NONBLOCK: a FIFO without a writer would block */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -111,12 +115,15 @@ static int open_regular(const char *path, uint64_t *size, gqa_error *err) {
         close(fd);
         return status;
     }
-    *size = (uint64_t)st.st_size;
+    *id = (gqa_file_id){(uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
+                        nanoseconds(st.st_mtim), nanoseconds(st.st_ctim)};
     return fd;
 }
 
 int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err) {
-    int fd = open_regular(path, size, err);
+    gqa_file_id id = {0};
+    int fd = open_regular(path, &id, err);
+    *size = id.size;
     *file = fd < 0 ? NULL : fdopen(fd, "rb");
     if (fd < 0 || *file) return min_int(fd, 0);
     close(fd);
@@ -124,14 +131,15 @@ int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err
 }
 
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
-    uint64_t size;
-    int status = 0, fd = open_regular(path, &size, err);
+    gqa_file_id id;
+    int status = 0, fd = open_regular(path, &id, err);
     *map = (gqa_map){0};
     if (fd < 0) return fd;
-    void *p = size <= SIZE_MAX / 2 ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+    size_t size = id.size <= SIZE_MAX / 2 ? (size_t)id.size : 0;
+    void *p = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     if (!p) status = gqa_fail_path(path, err, GQA_ERR_MEMORY, "too large for this machine");
     else if (p == MAP_FAILED) status = file_cannot("map", path, errno, err);
-    else *map = (gqa_map){p, size};
+    else *map = (gqa_map){p, size, id};
     close(fd);
     return status;
 }

@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* hash.c: the same in four independent lanes, for gigabytes: another value than gqa_hash gives. */
+uint64_t gqa_hash_lanes(uint64_t h, const void *data, size_t size);
+
 /* FNV-1a over 64-bit words, then over the bytes that are left. */
 static inline uint64_t gqa_hash(uint64_t h, const void *data, size_t size) {
     const uint8_t *p = data;

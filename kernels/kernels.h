@@ -57,7 +57,7 @@ typedef struct gqa_acts {
     float *dsum;                   /* [n, kpad/32]: d times the sum of the block's q */
     int32_t *bias32, *bias16;      /* [n, kpad/32], [n, kpad/16]: -128 times the sum of q */
 } gqa_acts;
-size_t gqa_acts_bytes(int k, int max_n);
+uint64_t gqa_acts_bytes(int k, int max_n);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
 int gqa_type_wants_q8(int type);

@@ -149,8 +149,8 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
-size_t gqa_acts_bytes(int k, int max_n) {
-    const size_t n = round_up(k, 256) * max_n;
+uint64_t gqa_acts_bytes(int k, int max_n) {
+    const uint64_t n = (uint64_t)round_up(k, 256) * (uint64_t)max_n;
     return n + n / 32 * (2 * sizeof(float) + sizeof(int32_t)) + n / 16 * sizeof(int32_t);
 }
 

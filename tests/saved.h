@@ -7,10 +7,13 @@
 
 #include "../base/hash.h"
 
-enum { HEADER = 40 };
+enum { HEADER = 80 };
 
 /* Where the words of the header are. */
-enum { AT_TYPE = 16, AT_RING = 20, AT_POSITION = 24, AT_LOGITS = 28, AT_TILES = 32, AT_AHEAD = 36 };
+enum {
+    AT_TYPE = 16, AT_RING = 20, AT_POSITION = 24, AT_LOGITS = 28, AT_TILES = 32, AT_AHEAD = 36,
+    AT_FILE = 40
+};
 
 static inline uint32_t word_of(const uint8_t *file, size_t at) {
     uint32_t v;

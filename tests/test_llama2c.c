@@ -4,6 +4,8 @@
  * of the double-precision reference. Truncated or lying v2 files are refused. */
 #include "test.h"
 
+#include <unistd.h>
+
 #include "../base/base.h"
 #include "reference.h"
 
@@ -264,6 +266,25 @@ static void test_lying(int shared) {
     check_refused(f.data, f.size, "bytes, the file has");
 }
 
+/* A file of 1.05 GB of int8, nearly all of it a hole, whose floats pass 4 GiB: on a 32-bit machine
+ * too large, not as many as their size modulo 2^32. */
+static void test_floats_beyond_32_bits(void) {
+    const int32_t header[9] = {0x616b3432, 2, 1024, 1024, 1, 1, 1, 1 << 20, 16};
+    const int32_t group = 1024;
+    const long long n = (1LL << 30) + 7 * (1 << 20), size = 256 + 3 * 4096 + n + n / 1024 * 4;
+    char path[64];
+    gqa_error err = {0};
+    if (sizeof(size_t) > 4) return test_skip("floats beyond 32 bits", "a 64-bit machine");
+    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.bin", (long)getpid());
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(header, 4, 9, f) == 9 && fputc(1, f) == 1 && fwrite(&group, 4, 1, f) == 1 &&
+          fflush(f) == 0 && ftruncate(fileno(f), size) == 0 && fclose(f) == 0, "%s", path);
+    gqa_model *m = gqa_model_open(path, NULL, &err);
+    CHECK(!m && err.code == GQA_ERR_MEMORY, "opened, or code %d: %s", err.code, err.message);
+    gqa_model_close(m);
+    unlink(path);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     uint64_t seed = 8;
@@ -282,5 +303,6 @@ int main(int argc, char **argv) {
         test_lying(0);
         test_lying(1);
     }
+    TEST("floats beyond 32 bits") test_floats_beyond_32_bits();
     return test_end();
 }

@@ -3,9 +3,11 @@
 #include "test.h"
 
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "../model.h"
+#include "../base/hash.h"
+#include "../weights/model_internal.h"
 
 static const char other_model[] = "models/stories-mha.gguf"; /* with most sizes the same */
 static char model_path[128], packed_path[140];
@@ -85,6 +87,104 @@ static void test_other_model(void) {
     unlink(packed_path);
 }
 
+/* Whether the model at model_path takes its panels from the file. */
+static int opens_mapped(void) {
+    gqa_model *m = gqa_model_open(model_path, NULL, NULL);
+    int mapped = m && gqa_model_get_stats(m)->packed_bytes == 0;
+    CHECK(m != NULL, "not opened");
+    gqa_model_close(m);
+    return mapped;
+}
+
+static int verify(gqa_error *err) {
+    gqa_model *m = gqa_model_open(model_path, &(gqa_model_options){.no_repack = 1}, err);
+    int status = m ? gqa_model_verify_packed(m, model_path, err) : -1;
+    gqa_model_close(m);
+    return status;
+}
+
+/* Another weight, or key, under the same name, size and time: the content decides. Damaged panels
+ * are found when they are looked at: after the model's file has changed, and when asked. */
+static void test_changed_model(size_t size) {
+    gqa_error err = {0};
+    struct timespec tick = {0, 20000000}; /* so that the file's time differs */
+    uint8_t *eps = NULL;
+    for (size_t i = 0; i + 8 < 4096 && !eps; i++)
+        if (!memcmp(model + i, "rms_epsilon", 11)) eps = model + i + 15;
+    uint8_t *const changed[] = {model + size - 5000, eps + 3, model + 200000};
+    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
+    CHECK(opens_mapped() && verify(&err) == 0, "its own: %s", err.message);
+    for (int i = 0; i < 3; i++) {
+        nanosleep(&tick, NULL);
+        *changed[i] ^= 1;
+        write_file(model_path, model, size);
+        CHECK(!opens_mapped(), "change %d: the old panels are taken", i);
+        CHECK(verify(&err) == GQA_ERR_FORMAT, "change %d: verified", i);
+        CHECK_HAS(err.message, "of another model");
+        *changed[i] ^= 1;
+        write_file(model_path, model, size);
+        CHECK(opens_mapped(), "change %d taken back: not mapped", i);
+    }
+    packed[packed_size / 2] ^= 1;
+    write_file(packed_path, packed, packed_size);
+    CHECK(!opens_mapped(), "damaged panels are taken for a file that was written anew");
+    CHECK(verify(&err) == GQA_ERR_FORMAT, "damaged panels: verified");
+    CHECK_HAS(err.message, ".packed: damaged panels");
+    packed[packed_size / 2] ^= 1;
+    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
+    read_file(packed_path, packed, sizeof packed);
+    packed[packed_size / 2] ^= 1;
+    write_file(packed_path, packed, packed_size);
+    CHECK(opens_mapped(), "panels of an unchanged file are read while opening");
+    CHECK(verify(&err) == GQA_ERR_FORMAT, "damaged panels: verified");
+    unlink(packed_path);
+}
+
+/* The hash of weights changes with every bit, with the order of words and with the length. */
+static void test_hash(void) {
+    enum { SIZE = 77 };
+    uint8_t data[SIZE], zeros[SIZE] = {0};
+    uint64_t seed = 5;
+    for (int i = 0; i < SIZE; i++) data[i] = (uint8_t)test_random_bits(&seed);
+    uint64_t whole = gqa_hash_lanes(1, data, SIZE);
+    for (int bit = 0; bit < 8 * SIZE; bit++) {
+        data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        CHECK(gqa_hash_lanes(1, data, SIZE) != whole, "bit %d does not count", bit);
+        data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    for (int n = 0; n < SIZE; n++) {
+        CHECK(gqa_hash_lanes(1, data, (size_t)n) != whole, "%d bytes hash like all", n);
+        CHECK(gqa_hash_lanes(1, zeros, (size_t)n) != gqa_hash_lanes(1, zeros, SIZE), "%d zeros", n);
+    }
+    for (int word = 1; word < 8; word++) {
+        uint8_t swapped[SIZE];
+        memcpy(swapped, data, SIZE);
+        memcpy(swapped, data + 8 * word, 8);
+        memcpy(swapped + 8 * word, data, 8);
+        CHECK(gqa_hash_lanes(1, swapped, SIZE) != whole, "words 0 and %d swapped", word);
+    }
+}
+
+/* Scratch for activations is counted in 64 bits, also where a size has 32. */
+static void test_large_acts(void) {
+    uint64_t bytes = gqa_acts_bytes(1 << 20, 8192);
+    CHECK(bytes > (uint64_t)8192 << 20, "%llu bytes", (unsigned long long)bytes);
+}
+
+/* A matrix of few rows would be mostly padding: it stays as it is. */
+static void test_thin_matrices(void) {
+    gqa_config c = {.dim = 256, .n_layers = 2, .n_heads = 2, .n_kv_heads = 1, .head_dim = 2,
+                    .ffn_dim = 1, .vocab_size = 16, .context_length = 32};
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_random(&c, GQA_TYPE_F32, 1, NULL, &err);
+    if (!CHECK(m != NULL, "%s", err.message)) return;
+    const gqa_model_stats *s = gqa_model_get_stats(m);
+    CHECK(s->packed_bytes > 0 && s->packed_bytes < 2 * s->weight_bytes,
+          "%llu bytes of panels for %llu", (unsigned long long)s->packed_bytes,
+          (unsigned long long)s->weight_bytes);
+    gqa_model_close(m);
+}
+
 static void test_save_refused(void) {
     gqa_error err = {0};
     gqa_model_options no_repack = {.no_repack = 1};
@@ -135,12 +235,16 @@ int main(int argc, char **argv) {
     snprintf(model_path, sizeof model_path, "/tmp/gqa-test-%ld.gguf", (long)getpid());
     snprintf(packed_path, sizeof packed_path, "%s.packed", model_path);
     write_file(model_path, model, size);
+    TEST("the hash of weights") test_hash();
     TEST("without a file") check_opens("without a file", 0);
     TEST("a saved file is mapped, a damaged one left alone") {
         test_saved(size);
         if (packed_size) test_damaged();
     }
     TEST("another model's file is left alone") test_other_model();
+    TEST("a changed model's file is left alone") test_changed_model(size);
+    TEST("large activations") test_large_acts();
+    TEST("matrices of few rows") test_thin_matrices();
     TEST("saving is refused") test_save_refused();
     unlink(packed_path);
     unlink(model_path);

@@ -2,6 +2,8 @@
 #ifndef GQA_MODEL_INTERNAL_H
 #define GQA_MODEL_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "../formats/checkpoint.h"
 #include "../kernels/kernels.h"
 #include "../vocab/tokenizer.h"
@@ -50,6 +52,7 @@ struct gqa_model {
     float *vectors;                  /* storage for all the f32 vectors above */
     uint8_t *packed;                 /* storage for the packed matrices */
     size_t packed_bytes;
+    _Alignas(8) _Atomic uint64_t hash; /* of gqa_model_fingerprint; 0: not taken yet */
     gqa_model_stats stats;
     char type_name[64];
 };
@@ -72,9 +75,19 @@ int gqa_model_make_rope(gqa_model *m, const gqa_rope_factors *factors, gqa_error
  * belongs to this model (path NULL: none), or made on n_threads threads. */
 int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err);
 void gqa_model_unpack(gqa_model *m); /* frees them */
+/* Maps PATH.packed for a model without packed weights once all of it has been checked. */
+int gqa_model_verify_packed(gqa_model *m, const char *path, gqa_error *err);
 
-/* fingerprint.c: a hash of every tensor's name, type and shape, and of 64 bytes from its middle:
- * differs between models. */
-uint64_t gqa_model_fingerprint(const gqa_model *m);
+/* fingerprint.c: what a file that belongs to a model keeps of it: a hash of all weights and of
+ * every key that changes the numbers, and the file that the model was opened from (zero: none). The
+ * hash is taken once, when first asked for; any number of threads may ask. */
+typedef struct gqa_fingerprint {
+    uint64_t hash;
+    gqa_file_id file;
+} gqa_fingerprint;
+gqa_fingerprint gqa_model_fingerprint(const gqa_model *m);
+/* Whether the model was opened from the file named there, unchanged since: the hash need not be
+ * compared. */
+int gqa_same_source(const gqa_fingerprint *saved, const gqa_model *m);
 
 #endif

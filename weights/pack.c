@@ -1,23 +1,33 @@
 /* pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads;
  * or maps a file that holds such a copy:
  *
- *    0  "gqaPACK1"   8 bytes; the 1 is the version of the panels' layout
- *    8  fingerprint  u64 of the model
- *   16  bytes        u64 of what follows at 4096
- * 4096  the panels of every matrix, wq of layer 0 first, the classifier last */
+ *    0  "gqaPACK2"   8 bytes; the 2 is the version of the panels' layout
+ *    8  fingerprint  6 x u64: hash, device, inode, size, mtime, ctime of the model (fingerprint.c)
+ *   56  bytes        u64 of the panels
+ * 4088  checksum     u64 of the bytes before it
+ * 4096  the panels of every matrix, wq of layer 0 first, the classifier last
+ *  end  checksums    u64 of each matrix's panels
+ *
+ * The panels are trusted while the model's file is the one named in the header, unchanged since;
+ * otherwise the model and they are hashed. A matrix of less than half a panel has no packed form:
+ * it would be mostly padding. */
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/hash.h"
 #include "../kernels/team.h"
 #include "model_internal.h"
 
-enum { PACK_HEADER = 4096, PACK_CHUNK = 16 /* panels a unit of work */ };
+enum { PACK_HEADER = 4096, PACK_CHUNK = 32 /* panels a unit of work */ };
 
 typedef struct pack_job {
     gqa_model *m;
     int n_matrices;
     int *first_unit;           /* [n_matrices + 1] of each matrix */
+    uint64_t *sums;            /* [n_matrices] of each one's panels in the file */
+    gqa_team *team;
     const gqa_model_options *opt;
     atomic_int cancelled;
 } pack_job;
@@ -53,16 +63,21 @@ static void pack_units(gqa_worker *me, void *arg) {
     }
 }
 
+/* Panels of the packed form: none where more than half would be padding. */
+static int packed_panels(const gqa_matrix *w) {
+    return w->rows < GQA_PANEL / 2 ? 0 : gqa_matrix_panels(w);
+}
+
 /* Gives each matrix its offset in m->packed (NULL: none yet); returns the size of them all. */
-static size_t assign_panels(gqa_model *m, pack_job *j) {
-    size_t size = 0;
+static uint64_t assign_panels(gqa_model *m, pack_job *j) {
+    uint64_t size = 0; /* at most GQA_MAX_VOCAB + 7 * GQA_MAX_LAYERS * GQA_MAX_DIM rows of 4 MiB */
     int units = 0;
     for (int i = 0; i < j->n_matrices; i++) {
         gqa_matrix *w = gqa_model_matrix(m, i);
-        int panels = gqa_matrix_panels(w);
+        int panels = packed_panels(w);
         w->panel_bytes = gqa_panel_bytes(w->type, w->cols);
-        w->packed = m->packed ? m->packed + size : NULL;
-        size += w->panel_bytes * (size_t)panels;
+        w->packed = m->packed && panels ? m->packed + size : NULL;
+        size += (uint64_t)w->panel_bytes * (uint64_t)panels;
         j->first_unit[i] = units;
         units += ceil_div(panels, PACK_CHUNK);
     }
@@ -72,40 +87,97 @@ static size_t assign_panels(gqa_model *m, pack_job *j) {
 
 /* ---- a file of panels -------------------------------------------------------------------- */
 
-static void make_pack_header(const gqa_model *m, uint8_t header[PACK_HEADER]) {
-    uint64_t words[2] = {gqa_model_fingerprint(m), m->packed_bytes};
-    memset(header, 0, PACK_HEADER);
-    memcpy(header, "gqaPACK1", 8);
-    memcpy(header + 8, words, sizeof words);
+typedef struct pack_header {
+    char magic[8];
+    gqa_fingerprint model;
+    uint64_t bytes;
+    uint8_t zero[PACK_HEADER - 8 - sizeof(gqa_fingerprint) - 16];
+    uint64_t checksum;
+} pack_header;
+_Static_assert(sizeof(pack_header) == PACK_HEADER, "the header is stored as it is");
+
+static uint64_t sum_panels(const gqa_matrix *w) {
+    size_t size = w->packed ? w->panel_bytes * (size_t)packed_panels(w) : 0;
+    return gqa_hash_lanes(0, w->packed, size);
 }
 
-/* Maps PATH.packed as m->packed if it belongs to this model; returns whether it does. */
-static int map_packed(gqa_model *m, const char *path) {
-    char beside[1100];
-    uint8_t header[PACK_HEADER];
-    int n = snprintf(beside, sizeof beside, "%s.packed", path);
-    if (n < 0 || n >= (int)sizeof beside || gqa_map_open(&m->packed_map, beside, NULL)) return 0;
-    make_pack_header(m, header);
+static void sum_matrices(gqa_worker *me, void *arg) {
+    pack_job *j = arg;
+    for_units(i, me, j->n_matrices) j->sums[i] = sum_panels(gqa_model_matrix(j->m, i));
+}
+
+static pack_header make_pack_header(const gqa_model *m, gqa_fingerprint model) {
+    pack_header h = {.model = model, .bytes = m->packed_bytes};
+    memcpy(h.magic, "gqaPACK2", sizeof h.magic);
+    h.checksum = gqa_hash(0, &h, offsetof(pack_header, checksum));
+    return h;
+}
+
+/* Whether the panels that m->packed points to are as they were written. */
+static int check_panels(pack_job *j, const char *path, gqa_error *err) {
+    const uint8_t *sums = j->m->packed + j->m->packed_bytes;
+    gqa_team_run(j->team, INT_MAX, sum_matrices, j);
+    for (int i = 0; i < j->n_matrices; i++)
+        if (memcmp(sums + sizeof *j->sums * (size_t)i, &j->sums[i], sizeof *j->sums))
+            return gqa_fail_path(path, err, GQA_ERR_FORMAT, "damaged panels (layer %d, matrix %d)",
+                                 i / GQA_LAYER_MATRICES, i % GQA_LAYER_MATRICES);
+    return 0;
+}
+
+/* Whether the mapped file is of this model and whole. The panels are hashed if the model's file is
+ * not the one that they were made of, and when wants_all. */
+static int check_packed(pack_job *j, const char *path, int wants_all, gqa_error *err) {
+    gqa_model *m = j->m;
     const gqa_map *map = &m->packed_map;
-    if (map->size != PACK_HEADER + m->packed_bytes || memcmp(map->data, header, PACK_HEADER)) {
-        gqa_map_close(&m->packed_map);
-        return 0;
-    }
+    const uint64_t sums_bytes = sizeof *j->sums * (uint64_t)j->n_matrices;
+    pack_header h;
+    if (map->size < PACK_HEADER || memcmp(map->data, "gqaPACK2", 8))
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "not repacked weights of this version (no "
+                             "\"gqaPACK2\" at its start)");
+    memcpy(&h, map->data, sizeof h);
+    pack_header expected = make_pack_header(m, h.model);
+    if (memcmp(&h, &expected, sizeof h) || map->size != PACK_HEADER + h.bytes + sums_bytes)
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "damaged, or of another model");
+    int is_trusted = !wants_all && gqa_same_source(&h.model, m);
+    if (is_trusted) atomic_store(&m->hash, h.model.hash);
+    if (h.model.hash != gqa_model_fingerprint(m).hash)
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "of another model");
     m->packed = (uint8_t *)map->data + PACK_HEADER; /* never written to */
-    return 1;
+    assign_panels(m, j);
+    return is_trusted ? 0 : check_panels(j, path, err);
+}
+
+/* Maps PATH.packed as m->packed if it is right. */
+static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *err) {
+    char beside[1100];
+    gqa_model *m = j->m;
+    int n = snprintf(beside, sizeof beside, "%s.packed", path);
+    if (n < 0 || n >= (int)sizeof beside)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%.100s...: the path is too long", path);
+    int status = gqa_map_open(&m->packed_map, beside, err);
+    if (!status) status = check_packed(j, beside, wants_all, err);
+    if (!status) return 0;
+    gqa_map_close(&m->packed_map);
+    m->packed = NULL;
+    assign_panels(m, j);
+    return status;
 }
 
 int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) {
     gqa_output out;
-    uint8_t header[PACK_HEADER];
+    gqa_matrix *w;
     if (!m->packed)
         return gqa_fail_path(m->file.path, err, GQA_ERR_ARGUMENT,
                              "has no repacked weights to save");
     int status = gqa_output_open(&out, path, err);
     if (status) return status;
-    make_pack_header(m, header);
-    gqa_output_write(&out, header, sizeof header);
+    pack_header header = make_pack_header(m, gqa_model_fingerprint(m));
+    gqa_output_write(&out, &header, sizeof header);
     gqa_output_write(&out, m->packed, m->packed_bytes);
+    for (int i = 0; (w = gqa_model_matrix((gqa_model *)m, i)) != NULL; i++) {
+        uint64_t sum = sum_panels(w);
+        gqa_output_write(&out, &sum, sizeof sum);
+    }
     return gqa_output_finish(&out, err);
 }
 
@@ -117,7 +189,8 @@ void gqa_model_unpack(gqa_model *m) {
     m->packed = NULL;
 }
 
-static int pack_in_memory(gqa_model *m, pack_job *j, gqa_team *team, int threads, gqa_error *err) {
+static int pack_in_memory(pack_job *j, gqa_error *err) {
+    gqa_model *m = j->m;
     m->packed = gqa_pages_alloc(m->packed_bytes, 1);
     if (!m->packed) {
         size_t bytes = m->packed_bytes;
@@ -126,26 +199,46 @@ static int pack_in_memory(gqa_model *m, pack_job *j, gqa_team *team, int threads
                            "(--no-repack needs none)", bytes);
     }
     assign_panels(m, j);
-    gqa_team_run(team, m->packed_bytes < (1u << 22) ? 1 : threads, pack_units, j);
+    gqa_team_run(j->team, m->packed_bytes < (1u << 22) ? 1 : INT_MAX, pack_units, j);
     m->stats.packed_bytes = m->packed_bytes;
     if (!atomic_load(&j->cancelled)) return 0;
     return gqa_fail_path(m->file.path, err, GQA_ERR_CANCELLED, "loading was cancelled");
 }
 
-int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err) {
-    int n_matrices = m->config.n_layers * GQA_LAYER_MATRICES + 1, status = 0;
+/* Counts the panels of m. */
+static int job_open(pack_job *j, gqa_model *m, const gqa_model_options *opt, gqa_error *err) {
     int threads = opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
-    pack_job j = {.m = m, .n_matrices = n_matrices, .opt = opt};
-    gqa_team *team = gqa_team_new(threads, opt->run_parallel, opt->run_user);
-    j.first_unit = malloc(sizeof(int) * ((size_t)n_matrices + 1));
-    if (team && j.first_unit) {
-        m->packed_bytes = assign_panels(m, &j);
-        if (path && map_packed(m, path)) assign_panels(m, &j);
-        else status = pack_in_memory(m, &j, team, threads, err);
-    } else {
-        status = fail_memory(&m->file, err, "no memory to repack the weights");
-    }
-    gqa_team_free(team);
-    free(j.first_unit);
+    size_t n = (size_t)m->config.n_layers * GQA_LAYER_MATRICES + 1;
+    *j = (pack_job){.m = m, .n_matrices = (int)n, .opt = opt};
+    j->team = gqa_team_new(threads, opt->run_parallel, opt->run_user);
+    j->first_unit = malloc(sizeof *j->first_unit * (n + 1));
+    j->sums = malloc(sizeof *j->sums * n);
+    if (!j->team || !j->first_unit || !j->sums)
+        return fail_memory(&m->file, err, "no memory to repack the weights");
+    uint64_t bytes = assign_panels(m, j);
+    if (bytes > SIZE_MAX / 2)
+        return fail_memory(&m->file, err, "%llu bytes of repacked weights are too many for this "
+                           "machine (--no-repack needs none)", (unsigned long long)bytes);
+    m->packed_bytes = (size_t)bytes;
+    return 0;
+}
+
+static int job_close(pack_job *j, int status) {
+    gqa_team_free(j->team);
+    free(j->first_unit);
+    free(j->sums);
     return status;
+}
+
+int gqa_model_pack(gqa_model *m, const char *path, const gqa_model_options *opt, gqa_error *err) {
+    pack_job j;
+    int status = job_open(&j, m, opt, err);
+    int is_done = status || !m->packed_bytes || (path && !map_packed(&j, path, 0, NULL));
+    return job_close(&j, is_done ? status : pack_in_memory(&j, err));
+}
+
+int gqa_model_verify_packed(gqa_model *m, const char *path, gqa_error *err) {
+    pack_job j;
+    int status = job_open(&j, m, &(gqa_model_options){0}, err);
+    return job_close(&j, status ? status : map_packed(&j, path, 1, err));
 }

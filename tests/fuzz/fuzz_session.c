@@ -52,6 +52,7 @@ static size_t make_valid(const gqa_session *s, const uint8_t *head, uint8_t *p, 
     uint32_t words[4] = {position, logits, tiles, word_of(p, 36) % (ring + 1)};
     memcpy(p, head, 24);
     memcpy(p + 24, words, sizeof words);
+    memcpy(p + AT_FILE, head + AT_FILE, HEADER - AT_FILE);
     size_t tokens_end = HEADER + position * 4u;
     size_t cache = tiles * (kv->k_tile_bytes + kv->v_tile_bytes);
     size_t wanted = tokens_end + (logits ? VOCAB * 4 : 0) + cache + 8;
