@@ -32,11 +32,18 @@ static int open_vocab(gqa_model *m, const char *model_path, const gqa_model_opti
                       gqa_error *err) {
     int status = gqa_vocab_from_gguf(&m->vocab, &m->file, err);
     if (!status && !m->vocab) status = open_tokenizer(m, model_path, opt, err);
-    if (status || !m->vocab || !m->file.n_tensors) return status;
+    if (status || !m->vocab || !m->file.n_tensors || m->file.refusal.code) return status;
     int n_tokens = gqa_vocab_count(m->vocab), n_rows = m->config.vocab_size;
     if (n_tokens <= n_rows) return 0;
     return fail_format(&m->file, err, "the vocabulary has %d tokens, but the embedding has %d rows",
                        n_tokens, n_rows);
+}
+
+/* The checkpoint into m->file. For its vocabulary alone it need not be one that can be run. */
+static int read_checkpoint(gqa_model *m, const void *data, size_t size, const char *path,
+                           const gqa_model_options *opt, gqa_error *err) {
+    if (opt->vocab_only) return gqa_checkpoint_describe(&m->file, data, size, path, err);
+    return gqa_checkpoint_read(&m->file, data, size, path, err);
 }
 
 /* Everything after the checkpoint is in m->file. model_path NULL: from memory. */
@@ -76,7 +83,7 @@ gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_er
     gqa_model *m = model_new(opt, err);
     if (!m) return NULL;
     int status = gqa_map_open(&m->map, path, err);
-    if (!status) status = gqa_checkpoint_read(&m->file, m->map.data, m->map.size, path, err);
+    if (!status) status = read_checkpoint(m, m->map.data, m->map.size, path, opt, err);
     if (!status) status = build_model(m, path, opt, err);
     return model_or_null(m, status);
 }
@@ -86,7 +93,7 @@ gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_
     if (!opt) opt = &default_model_options;
     gqa_model *m = model_new(opt, err);
     if (!m) return NULL;
-    int status = gqa_checkpoint_read(&m->file, data, size, "memory", err);
+    int status = read_checkpoint(m, data, size, "memory", opt, err);
     if (!status) status = build_model(m, NULL, opt, err);
     return model_or_null(m, status);
 }

@@ -1,8 +1,14 @@
 /* info.c: `run info`: what a model file holds, and what its KV cache costs under each kind of
  * attention. */
-#include "../base/base.h"
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../weights/model_internal.h"
 #include "command.h"
 #include "json.h"
+#include "model_file.h"
 
 static const gqa_type kv_types[] = {
     GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0,
@@ -119,18 +125,188 @@ static void show_json(const gqa_model *m) {
     json_string(&j, "name", c->name);
     json_string(&j, "architecture", c->architecture);
     json_bool(&j, "has_weights", s->has_weights);
+    json_bool(&j, "runnable", s->has_weights);
     json_int(&j, "vocab_size", gqa_vocab_size(m));
     if (s->has_weights) json_weights(&j, c, s);
     json_close(&j);
 }
 
+/* ---- a file that cannot be run --------------------------------------------------------------- */
+
+/* The hyper-parameters that are shown as the file gives them: ARCHITECTURE.name. */
+static const char *const shape_keys[] = {
+    "block_count", "embedding_length", "feed_forward_length", "context_length", "vocab_size",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.sliding_window", "expert_count", "expert_used_count",
+};
+
+/* The least and the largest of a number or an array of them under a key; 0 when there is none. */
+static int key_range(const gqa_checkpoint *c, const char *name, int64_t range[2]) {
+    char key[128];
+    gguf_meta m = {.c = c};
+    gqa_bytes architecture = gguf_meta_string(&m, "general.architecture");
+    snprintf(key, sizeof key, "%.*s.%s", (int)min_size(architecture.size, 64),
+             architecture.data ? architecture.data : "", name);
+    const gguf_entry *e = gguf_find(c, key);
+    if (!e || e->type == GGUF_STRING || (e->type == GGUF_ARRAY && !e->count)) return 0;
+    range[0] = range[1] = e->i;
+    for (uint64_t i = 0; e->type == GGUF_ARRAY && i < e->count; i++) {
+        if (!gguf_scalar_size(e->array_type)) return 0;
+        int64_t value = (int64_t)fmin(fmax(gguf_array_number(e, i), -1e15), 1e15);
+        range[0] = i && range[0] < value ? range[0] : value;
+        range[1] = i && range[1] > value ? range[1] : value;
+    }
+    return 1;
+}
+
+/* What keeps the file from being run. */
+typedef struct obstacles {
+    char texts[16][512];
+    int n;
+} obstacles;
+
+/* A message without the path that it begins with. */
+static void add_obstacle(obstacles *o, const char *path, const char *message) {
+    size_t n = strlen(path);
+    int has_path = !strncmp(message, path, n) && !strncmp(message + n, ": ", 2);
+    if (o->n == (int)array_length(o->texts)) return;
+    snprintf(o->texts[o->n++], sizeof o->texts[0], "%s", message + (has_path ? n + 2 : 0));
+}
+
+/* The types of tensors, each once with how many it has; those that are not ours as obstacles. */
+static void list_types(const gqa_checkpoint *c, obstacles *o, char *out, size_t capacity) {
+    int types[12], counts[12] = {0}, n = 0; /* more are left out */
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; i < c->n_tensors; i++) {
+        int t = 0;
+        while (t < n && types[t] != c->tensors[i].type) t++;
+        if (t == (int)array_length(types)) continue;
+        if (t == n) types[n++] = c->tensors[i].type;
+        counts[t]++;
+    }
+    for (int t = 0; t < n; t++) {
+        char text[120];
+        const char *name = gqa_foreign_type_name(types[t]);
+        if (!name) name = "unknown";
+        used += (size_t)snprintf(out + used, capacity - used, "%s%d %s", t ? ", " : "", counts[t],
+                                 name);
+        snprintf(text, sizeof text, "tensors of type %s (%d) are not supported", name, types[t]);
+        if (!gqa_type_info_of(types[t])) add_obstacle(o, "", text);
+    }
+}
+
+static void find_obstacles(model_file *f, const gqa_error *why, obstacles *o, char types[512]) {
+    const gqa_checkpoint *c = &f->checkpoint;
+    gqa_error err = {0};
+    if (c->refusal.code) add_obstacle(o, c->path, c->refusal.message);
+    else if (c->n_tensors && gqa_check_tensors(c, &err)) add_obstacle(o, c->path, err.message);
+    list_types(c, o, types, 512);
+    if (model_file_vocab(f, NULL, &err)) add_obstacle(o, c->path, err.message);
+    if (!o->n) add_obstacle(o, c->path, why->message);
+}
+
+static void show_refused_text(const model_file *f, const obstacles *o, const char *types) {
+    const gqa_checkpoint *c = &f->checkpoint;
+    char name[4 * sizeof c->config.name], architecture[4 * sizeof c->config.architecture];
+    int64_t heads[2], kv_heads[2], range[2];
+    gqa_escape(name, sizeof name, c->config.name);
+    gqa_escape(architecture, sizeof architecture, c->config.architecture);
+    printf("format         %s\n", c->format);
+    if (name[0]) printf("name           %s\n", name);
+    if (f->vocab) printf("vocabulary     %d tokens\n", gqa_vocab_count(f->vocab));
+    printf("architecture   %s\n", architecture[0] ? architecture : "not given");
+    if (key_range(c, "attention.head_count", heads)) {
+        if (!key_range(c, "attention.head_count_kv", kv_heads)) memcpy(kv_heads, heads, 16);
+        gqa_config shape = {.n_heads = (int)heads[1], .n_kv_heads = (int)kv_heads[1]};
+        if (shape.n_kv_heads > 0 && kv_heads[0] == kv_heads[1]) show_attention(&shape);
+    }
+    for (size_t i = 0; i < array_length(shape_keys); i++) {
+        if (!key_range(c, shape_keys[i], range)) continue;
+        printf("%-26s %" PRId64, shape_keys[i], range[0]);
+        if (range[0] != range[1]) printf(" to %" PRId64, range[1]);
+        printf("\n");
+    }
+    printf("tensors        %d%s%s\n", c->n_tensors, c->n_tensors ? ": " : "", types);
+    for (int i = 0; i < o->n; i++) printf("cannot be run  %s\n", o->texts[i]);
+}
+
+static void show_refused_json(const model_file *f, const obstacles *o, const char *types) {
+    const gqa_checkpoint *c = &f->checkpoint;
+    json_writer j = json_open();
+    int64_t range[2];
+    json_string(&j, "format", c->format);
+    json_string(&j, "name", c->config.name);
+    json_string(&j, "architecture", c->config.architecture);
+    json_bool(&j, "runnable", 0);
+    json_int(&j, "vocab_size", f->vocab ? gqa_vocab_count(f->vocab) : 0);
+    json_int(&j, "n_tensors", c->n_tensors);
+    json_string(&j, "types", types);
+    for (size_t i = 0; i < array_length(shape_keys); i++) /* the largest, if layers differ */
+        if (key_range(c, shape_keys[i], range)) json_int(&j, shape_keys[i], range[1]);
+    json_begin(&j, "missing", '[');
+    for (int i = 0; i < o->n; i++) json_string(&j, NULL, o->texts[i]);
+    json_end(&j, ']');
+    json_close(&j);
+}
+
+/* Describes a file that gqa_model_open refused because of `why`: any well-formed GGUF. */
+static int show_refused(const char *path, int as_json, const gqa_error *why) {
+    static obstacles o;
+    char types[512];
+    model_file f;
+    int code = EXIT_SUCCESS;
+    if (model_file_describe(&f, path, NULL)) {
+        code = fail("%s", why->message);
+    } else {
+        find_obstacles(&f, why, &o, types);
+        if (as_json) show_refused_json(&f, &o, types);
+        else show_refused_text(&f, &o, types);
+    }
+    model_file_close(&f);
+    return code ? code : finish_stdout();
+}
+
+/* ---- verification ---------------------------------------------------------------------------- */
+
+/* Whether all weights, or the scales of their blocks, are finite. */
+static int verify_tensor(const gqa_checkpoint *c, const gqa_tensor *t) {
+    enum { CHUNK = 4096 };
+    float values[CHUNK];
+    uint64_t n = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+    for (uint64_t at = 0; at < n; at += CHUNK) {
+        size_t count = n - at < CHUNK ? (size_t)(n - at) : CHUNK;
+        gqa_dequantize(t->type, t->data + gqa_type_bytes(t->type, at), values, count);
+        for (size_t i = 0; i < count; i++)
+            if (!isfinite(values[i]))
+                return fail("%s: tensor %s: value %" PRIu64 " is %g, expected a finite number",
+                            c->path, t->name, at + i, (double)values[i]);
+    }
+    return EXIT_SUCCESS;
+}
+
+static int verify(gqa_model *m, const char *path) {
+    gqa_error err = {0};
+    int code = EXIT_SUCCESS;
+    for (int i = 0; i < m->file.n_tensors && !code; i++)
+        code = verify_tensor(&m->file, &m->file.tensors[i]);
+    char packed[1100];
+    int n = snprintf(packed, sizeof packed, "%s.packed", path);
+    if (code || !m->has_weights || n >= (int)sizeof packed || access(packed, F_OK)) return code;
+    return gqa_model_verify_packed(m, path, &err) ? fail("%s", err.message) : EXIT_SUCCESS;
+}
+
 int command_info(int argc, char **argv) {
     const char *path = NULL;
-    int as_json = 0, n_paths = 0;
+    int as_json = 0, wants_check = 0, n_paths = 0;
+    gqa_error err = {0};
     gqa_model_options mo = {.no_repack = 1};
     const opt options[] = {
         {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, LLAMA2C_HELP},
         {"--json", OPT_FLAG, &as_json, 0, 0, "print one JSON object"},
+        {"--verify", OPT_FLAG, &wants_check, 0, 0,
+         "read all weights: they must be finite, and MODEL.packed, if it\n"
+         "is there, this model's and whole"},
         OPT_END,
     };
     int code = parse_options(argc, argv, TABLES(options), &path, 1, &n_paths,
@@ -138,10 +314,16 @@ int command_info(int argc, char **argv) {
                              "Describes a model file, and its KV cache as MHA, GQA, MQA and MLA.");
     if (code >= 0) return code;
     if (!path) return usage_error("info: no model given");
-    gqa_model *model = open_model(path, &mo);
-    if (!model) return EXIT_FAILURE;
+    if (check_tokenizer(path, mo.tokenizer_path)) return EXIT_FAILURE;
+    gqa_model *model = gqa_model_open(path, &mo, &err);
+    if (!model && wants_check) return fail("%s", err.message);
+    if (!model) return show_refused(path, as_json, &err);
+    if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));
+    code = wants_check ? verify(model, path) : EXIT_SUCCESS;
     if (as_json) show_json(model);
     else show_text(model);
+    if (wants_check && !code && !as_json) printf("\nverified: all weights are finite\n");
     gqa_model_close(model);
-    return finish_stdout();
+    int written = finish_stdout();
+    return code ? code : written;
 }

@@ -13,6 +13,13 @@ int model_file_open(model_file *f, const char *path, gqa_error *err) {
     return gqa_checkpoint_read(&f->checkpoint, f->map.data, f->map.size, path, err);
 }
 
+int model_file_describe(model_file *f, const char *path, gqa_error *err) {
+    *f = (model_file){0};
+    int status = gqa_map_open(&f->map, path, err);
+    if (status) return status;
+    return gqa_checkpoint_describe(&f->checkpoint, f->map.data, f->map.size, path, err);
+}
+
 int model_file_vocab(model_file *f, const char *tokenizer, gqa_error *err) {
     gqa_map *map = &f->tokenizer_map;
     int is_llama2c = f->checkpoint.n_meta == 0;

@@ -12,6 +12,8 @@ typedef struct model_file {
 
 /* Maps and reads a model file. Returns 0 or a negative status; model_file_close either way. */
 int model_file_open(model_file *f, const char *path, gqa_error *err);
+/* The same for any well-formed file, also one that cannot be run (gqa_checkpoint_describe). */
+int model_file_describe(model_file *f, const char *path, gqa_error *err);
 /* Then its vocabulary: that of a GGUF, or, for a llama2.c checkpoint, of that tokenizer file. */
 int model_file_vocab(model_file *f, const char *tokenizer, gqa_error *err);
 void model_file_close(model_file *f); /* f may be all zero */

@@ -6,7 +6,7 @@ _gqa_run() {
             options="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
             values="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
         info)
-            options="-z --json --help"
+            options="-z --json --verify --help"
             values="" ;;
         tokenize)
             options="-i -f -z --no-bos --special --quiet --help"

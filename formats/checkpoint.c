@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../kernels/tensor.h"
+
 static int tensor_by_name(const void *a, const void *b) {
     return strcmp((*(const gqa_tensor *const *)a)->name, (*(const gqa_tensor *const *)b)->name);
 }
@@ -44,6 +46,19 @@ void gqa_checkpoint_free(gqa_checkpoint *c) {
     c->layers = NULL;
     c->owned = NULL;
     c->n_tensors = c->n_meta = 0;
+}
+
+int gqa_checkpoint_check_types(const gqa_checkpoint *c, gqa_error *err) {
+    for (int i = 0; i < c->n_tensors; i++) {
+        const gqa_tensor *t = &c->tensors[i];
+        const char *foreign = gqa_foreign_type_name(t->type);
+        if (gqa_type_info_of(t->type)) continue;
+        return gqa_fail_path(c->path, err, foreign ? GQA_ERR_UNSUPPORTED : GQA_ERR_FORMAT,
+                             "tensor %s: type %s (%d) is not supported (f32, f16, bf16, q8_0, "
+                             "q4_0, q5_0, q4_k, q5_k, q6_k are)",
+                             t->name, foreign ? foreign : "unknown", t->type);
+    }
+    return 0;
 }
 
 /* ---- hyper-parameters -------------------------------------------------------------------- */

@@ -13,7 +13,7 @@ enum { GQA_MAX_DIMS = 4, GQA_TENSOR_NAME = 64 };
  * matrix of shape [rows, cols] has dims = {cols, rows}. data[size] is within the file. */
 typedef struct gqa_tensor {
     char name[GQA_TENSOR_NAME + 1]; /* GGUF's: "blk.0.attn_q.weight", "token_embd.weight", ... */
-    int type;                       /* gqa_type, one of ours */
+    int type;                       /* gqa_type; another number only in files not to be run */
     int n_dims;
     uint64_t dims[GQA_MAX_DIMS];    /* unused ones are 1 */
     const uint8_t *data;
@@ -44,6 +44,7 @@ typedef struct gqa_checkpoint {
     struct gguf_entry *meta;     /* [n_meta], owned; none for llama2.c */
     int n_meta;
     uint64_t alignment;          /* GGUF: of tensor data */
+    gqa_error refusal;           /* why it cannot be run, from its metadata; code 0: not known */
     void *owned;                 /* storage for tensors outside the file (llama2.c v2, random) */
 } gqa_checkpoint;
 
@@ -61,6 +62,9 @@ gqa_layer_config gqa_checkpoint_layer(const gqa_checkpoint *c, int l);
 /* Gives the fields of optional steps that are 0 the values that leave those steps out, and
  * attention_scale its usual one. */
 void gqa_config_set_defaults(gqa_config *config);
+/* Refuses a tensor of a type that is not ours. */
+int gqa_checkpoint_check_types(const gqa_checkpoint *c, gqa_error *err);
+
 /* Checks range and divisibility of every field; messages name the field. */
 int gqa_config_validate(const gqa_config *config, const char *path, gqa_error *err);
 

@@ -56,8 +56,8 @@ static void detect_text(const uint8_t *data, size_t size, char out[64]) {
         if (data[i] < ' ' && !(data[i] && strchr("\t\n\r", data[i]))) out[0] = 0;
 }
 
-int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path,
-                        gqa_error *err) {
+int gqa_checkpoint_describe(gqa_checkpoint *c, const void *data, size_t size, const char *path,
+                            gqa_error *err) {
     const uint16_t one = 1;
     memset(c, 0, sizeof *c);
     snprintf(c->path, sizeof c->path, "%s", path);
@@ -72,6 +72,18 @@ int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const 
         return fail_format(c, err, "not a model: it is a text that begins \"%s\" (the download "
                            "went wrong?)", text);
     int status = is_gguf ? gguf_read(c, data, size, err) : llama2c_read(c, data, size, err);
+    if (status) gqa_checkpoint_free(c);
+    return status;
+}
+
+int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path,
+                        gqa_error *err) {
+    int status = gqa_checkpoint_describe(c, data, size, path, err);
+    if (!status) status = gqa_checkpoint_check_types(c, err);
+    if (!status && c->refusal.code) {
+        status = c->refusal.code;
+        if (err) *err = c->refusal;
+    }
     if (status) gqa_checkpoint_free(c);
     return status;
 }

@@ -10,6 +10,11 @@
 int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const char *path,
                         gqa_error *err);
 
+/* The same for a file that need not be one that can be run: any well-formed GGUF. Its tensors may
+ * be of unknown types (then of size 0), and c->refusal says what is wrong with its metadata. */
+int gqa_checkpoint_describe(gqa_checkpoint *c, const void *data, size_t size, const char *path,
+                            gqa_error *err);
+
 /* A checkpoint of that shape with random weights, owned (random.c; gqa_model_random in model.h). */
 int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed,
                           gqa_error *err);

@@ -154,18 +154,11 @@ static int read_tensor_dims(gguf_file *f, gqa_tensor *t, uint64_t *n) {
     return 0;
 }
 
-/* The type and the size of n values of it. */
+/* The type and the size of n values of it; 0 for an unknown type. */
 static int read_tensor_type(gguf_file *f, gqa_tensor *t, uint64_t n) {
     t->type = cursor_i32(&f->in);
-    if (f->in.bad) return 0;
     const gqa_type_info *info = gqa_type_info_of(t->type);
-    if (!info) {
-        const char *foreign = gqa_foreign_type_name(t->type);
-        return gqa_fail_path(f->c->path, f->err, foreign ? GQA_ERR_UNSUPPORTED : GQA_ERR_FORMAT,
-                             "tensor %s: type %s (%d) is not supported (f32, f16, bf16, q8_0, "
-                             "q4_0, q5_0, q4_k, q5_k, q6_k are)",
-                             t->name, foreign ? foreign : "unknown", t->type);
-    }
+    if (f->in.bad || !info) return 0;
     if (t->dims[0] % (uint64_t)info->block)
         return gguf_bad(f, "tensor %s: rows of %" PRIu64 " values are not a multiple of %s's block"
                         " of %d", t->name, t->dims[0], info->name, info->block);
@@ -284,5 +277,6 @@ int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *er
     if (!status) status = refuse_split(&f);
     if (!status) status = read_alignment(&f);
     if (!status) status = read_tensor_table(&f, n_tensors);
-    return status ? status : gguf_read_config(c, err);
+    if (!status) gguf_read_config(c, &c->refusal);
+    return status;
 }

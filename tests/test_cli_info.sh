@@ -12,6 +12,53 @@ expect 0 "" info "$m" --json
 check "--json" grep -q '"attention": "GQA-2"' "$tmp/out"
 expect 2 "no model given" info
 
+test_case "info --verify"
+cp "$m" "$tmp/v.gguf"
+chmod u+w "$tmp/v.gguf"
+expect 0 "" convert "$tmp/v.gguf" --packed
+expect 0 "" info "$tmp/v.gguf" --verify
+check "says so" grep -q "^verified: all weights" "$tmp/out"
+printf 'x' | dd of="$tmp/v.gguf.packed" bs=1 seek=9001 conv=notrunc 2>/dev/null
+expect 1 "v.gguf.packed: damaged panels" info "$tmp/v.gguf" --verify
+rm "$tmp/v.gguf.packed"
+size=$(wc -c <"$tmp/v.gguf")
+printf '\377\377\377\377\377\377\377\377' |
+    dd of="$tmp/v.gguf" bs=1 seek=$((size - 3000)) conv=notrunc 2>/dev/null
+expect 1 "expected a finite number" info "$tmp/v.gguf" --verify
+check "names the tensor" grep -q "v.gguf: tensor .*: value [0-9]* is" "$tmp/err"
+
+if have python3 "crafted GGUF files"; then
+    python3 tests/crafted_gguf.py "$tmp" || no "crafted_gguf.py"
+    test_case "info of what cannot be run"
+    expect 0 "" info "$tmp/cannot-architecture.gguf"
+    check "architecture" grep -q '^architecture   mamba9' "$tmp/out"
+    check "attention" grep -q '^attention      GQA (4 query heads share' "$tmp/out"
+    check "heads" grep -q '^attention.head_count_kv    2$' "$tmp/out"
+    check "types" grep -q '^tensors        3: 1 f32, 1 iq2_xxs, 1 unknown' "$tmp/out"
+    check "unknown" grep -q '^cannot be run  architecture "mamba9" is not supp' "$tmp/out"
+    check "a type" grep -q '^cannot be run  tensors of type iq2_xxs (16) are not' "$tmp/out"
+    check "another" grep -q '^cannot be run  tensors of type unknown (999) are not' "$tmp/out"
+    expect 0 "" info "$tmp/cannot-architecture.gguf" --json
+    check "--json" grep -q '"runnable": false' "$tmp/out"
+    check "--json, heads" grep -q '"attention.head_count": 8' "$tmp/out"
+    expect 0 "" info "$tmp/cannot-tensor.gguf"
+    check "a missing tensor" grep -q '^cannot be run  tensor .* is missing' "$tmp/out"
+    expect 1 "is not supported" "$tmp/cannot-architecture.gguf" -n 1
+    expect 1 "is not supported" info "$tmp/cannot-architecture.gguf" --verify
+    head -c 300 "$tmp/tokenize.gguf" >"$tmp/cut.gguf"
+    expect 1 "truncated" info "$tmp/cut.gguf"
+
+    test_case "a vocabulary is enough to tokenize"
+    expect 0 "" tokenize "$tmp/tokenize.gguf" --no-bos -i "ab"
+    check "ids" grep -q '^[012 ]*1 2$' "$tmp/out"
+
+    test_case "20 MB open in seconds, whatever is in them" # a tenth of one, on an idle machine
+    for file in "$tmp"/large-*.gguf; do
+        timeout 10 "$run" info "$file" >"$tmp/out" 2>"$tmp/err"
+        [ $? -lt 2 ] && ok || no "info $file"
+    done
+fi
+
 test_case "tokenize"
 expect 0 "" tokenize "$m" -i "The cat"
 check "ids" grep -Eq '^[0-9]' "$tmp/out"
