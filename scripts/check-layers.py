@@ -1,24 +1,28 @@
 #!/usr/bin/env python3
-"""check-layers.py: fails when a file includes one that stands above it, or files include each
-other in a circle.
+"""check-layers.py [ROOT [BUILD]]: fails when a file includes one that stands above it, or files
+include each other in a circle; with BUILD, the folder of object files, also when a file uses a
+function or variable that is defined above it, wherever that is declared.
 
-A folder, or a file at the top, has a rank; a file may include what has a lower rank, and files of
-its own folder."""
+A folder, or a file at the top, has a rank; a file may include and use what has a lower rank, and
+files of its own folder."""
 import os
 import re
+import subprocess
 import sys
 
 RANKS = {
     "model.h": 0, "base": 1, "kernels": 2, "formats": 3, "vocab": 4, "weights": 5, "session": 6,
     "model.c": 7, "tokenizer.c": 7, "forward.c": 7, "sampler.c": 7,
-    "session.c": 8, "session_file.c": 8,
-    "generate.c": 9,
+    "session.c": 8,
+    "session_file.c": 9, "generate.c": 9,
     "chat": 10, "convert": 10, "train": 10,
     "commands": 11,
     "run.c": 12,
     "examples": 12, "tests": 13,
 }
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+ROOT = sys.argv[1] if len(sys.argv) > 1 else \
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+BUILD = sys.argv[2] if len(sys.argv) > 2 else None
 
 
 def includes(path):
@@ -60,21 +64,59 @@ def find_circle(graph):
     return next((circle for circle in (visit(path, []) for path in graph) if circle), None)
 
 
-def main():
-    graph, faults = {path: list(includes(path)) for path in sources()}, []
+def is_upward(path, other):
+    """Whether `other` is in another part, and not below."""
+    return part(other) != part(path) and RANKS[part(other)] >= RANKS[part(path)]
+
+
+def ranked(path):
+    return f"{path} (rank {RANKS[part(path)]})"
+
+
+def symbols(path):
+    """What the object file of a .c file defines and what it takes from others; None: no object."""
+    built = os.path.join(BUILD, path[:-2] + ".o")
+    if not os.path.exists(built):
+        return None
+    listed = subprocess.run(["nm", "-g", built], capture_output=True, text=True, check=True).stdout
+    rows = [line.split()[-2:] for line in listed.split("\n") if line.strip()]
+    return [n for kind, n in rows if kind != "U"], [n for kind, n in rows if kind == "U"]
+
+
+def upward_uses(paths):
+    """Faults in what the files below tests and examples use."""
+    found = {path: symbols(path) for path in paths}
+    home = {name: path for path, both in found.items() if both for name in both[0]}
+    for path, both in found.items():
+        if both is None:
+            yield f"{path}: no object file in {BUILD}"
+            continue
+        for name in both[1]:
+            if name in home and is_upward(path, home[name]):
+                yield f"{ranked(path)} uses {name} of {ranked(home[name])}"
+
+
+def upward_includes(graph):
     for path, others in graph.items():
         if part(path) not in RANKS:
-            faults.append(f"{path}: has no rank in scripts/check-layers.py")
+            yield f"{path}: has no rank in scripts/check-layers.py"
             continue
         for other in others:
             if part(other) not in RANKS:
-                faults.append(f"{path}: {other} has no rank in scripts/check-layers.py")
-            elif part(other) != part(path) and RANKS[part(other)] >= RANKS[part(path)]:
-                ranks = RANKS[part(path)], RANKS[part(other)]
-                faults.append(f"{path} (rank {ranks[0]}) includes {other} (rank {ranks[1]})")
+                yield f"{path}: {other} has no rank in scripts/check-layers.py"
+            elif is_upward(path, other):
+                yield f"{ranked(path)} includes {ranked(other)}"
+
+
+def main():
+    graph = {path: list(includes(path)) for path in sources()}
+    faults = list(upward_includes(graph))
     circle = find_circle(graph)
     if circle:
         faults.append("files include each other: " + " -> ".join(circle))
+    if BUILD:
+        built = [path for path in graph if path.endswith(".c") and part(path) in RANKS]
+        faults += upward_uses([p for p in built if part(p) not in ("examples", "tests")])
     print("\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0
 

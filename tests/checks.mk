@@ -32,7 +32,7 @@ PARSERS  = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c form
 LINTED   = $(filter-out kernels/isa_% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC))
 SUPPRESS = missingInclude invalidPointerCast invalidFunctionArg legacyUninitvar uninitStructMember
 lint: $(BUILD)/run
-	python3 scripts/check-layers.py
+	python3 scripts/check-layers.py . $(BUILD)
 	python3 scripts/make-usage.py --check $(BUILD)/run
 	python3 scripts/check-lines.py
 	$(CC) $(STD) -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
