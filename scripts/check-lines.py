@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""check-lines.py [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a file longer
-than 600 lines or a function of C longer than 60, and where a line holds two statements. Without
-arguments: every source file that git knows of.
+"""check-lines.py [--root DIR] [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a
+file longer than 600 lines or a function of C longer than 60, and where a line of C or of a shell
+script holds two statements. Without arguments: every source file that git knows of.
 
 A function is what stands between a line that begins at the margin and ends in "{", and the next "}"
 at the margin."""
@@ -11,16 +11,20 @@ import subprocess
 import sys
 
 WIDTH, FILE_LINES, FUNCTION_LINES = 100, 600, 60
-KINDS = (".c", ".h", ".sh", ".py", "Makefile", ".mk", ".ci/run")
-TABLES = {"vocab/unicode_table.c"}  # numbers, made by a script
+KINDS = (".c", ".h", ".sh", ".py", ".mjs", "Makefile", ".mk", ".ci/run")
+EXEMPT = {"vocab/unicode_table.c": "a table of numbers, made by scripts/make_unicode_table.py"}
+WANTED = sys.argv[1:]
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+if WANTED[:1] == ["--root"]:
+    ROOT = WANTED[1]
+    WANTED = WANTED[2:]
 
 
 def sources(wanted):
     command = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for path in sorted(set(listed.split("\n"))):
-        if not path.endswith(KINDS) or path in TABLES or not os.path.exists(f"{ROOT}/{path}"):
+        if not path.endswith(KINDS) or path in EXEMPT or not os.path.exists(f"{ROOT}/{path}"):
             continue
         if not wanted or any(path == w or path.startswith(w.rstrip("/") + "/") for w in wanted):
             yield path
@@ -45,11 +49,33 @@ def two_statements(line):
     return not is_type and any(body.count(";") > 1 for body in re.findall(r"\{([^{}]*)\}", code))
 
 
+def blank_shell(text):
+    """A shell script without its strings, comments and here-documents, line by line."""
+    def blank(match):
+        return '""' + "\n" * match.group(0).count("\n")
+    text = re.sub(r"<<-?\s*['\"]?(\w+)['\"]?.*?\n\s*\1$", blank, text, flags=re.S | re.M)
+    strings = r"(?<![^\s;(])#[^\n]*|\\.|'[^']*'|\"(?:\\.|[^\"\\])*\""
+    return re.sub(strings, blank, text, flags=re.S).split("\n")
+
+
+def two_commands(code):
+    """Whether a ; separates two commands on a line of shell. What opens or closes a compound
+    command may follow it, and a function may stand on one line."""
+    if re.match(r"\s*\w+\(\) *[{(].*[})]\s*(\|\|.*)?$", code):
+        return False
+    code = re.sub(r";\s*((then|do|else|fi|done|esac)\b|[})])", " ", code.replace(";;", ""))
+    return re.search(r";\s*\S", code) is not None
+
+
 def faults(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as f:
         lines = f.read().split("\n")
     if len(lines) - 1 > FILE_LINES:
         yield len(lines) - 1, f"the file has more than {FILE_LINES} lines"
+    if path.endswith((".sh", ".ci/run")):
+        for number, code in enumerate(blank_shell("\n".join(lines)), 1):
+            if two_commands(code):
+                yield number, "two commands on a line"
     start = None
     for number, line in enumerate(lines, 1):
         if len(line) > WIDTH:
@@ -69,7 +95,7 @@ def faults(path):
 
 def main():
     count = 0
-    for path in sources(sys.argv[1:]):
+    for path in sources(WANTED):
         for number, fault in faults(path):
             print(f"{path}:{number}: {fault}")
             count += 1

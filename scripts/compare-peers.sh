@@ -17,12 +17,21 @@ model= peers= bin= tokenizer= p=512 n=64 d=0 t=2 rounds=3 run=./run
 newline='
 '
 add() { peers="$peers$1$newline"; }
-[ $# -gt 0 ] || { usage >&2; exit 2; }
+[ $# -gt 0 ] || {
+    usage >&2
+    exit 2
+}
 while [ $# -gt 0 ]; do
     case $1 in
-        -h|--help) usage; exit 0 ;;
+        -h|--help)
+            usage
+            exit 0
+            ;;
         --llama-bench|--llama2c|--peer|--bin|--tokenizer|-p|-n|-d|-t|-r|--run)
-            [ $# -ge 2 ] || { echo "compare-peers: $1 needs an argument" >&2; exit 2; }
+            [ $# -ge 2 ] || {
+                echo "compare-peers: $1 needs an argument" >&2
+                exit 2
+            }
             case $1 in
                 --llama-bench) add "llama-bench	$2" ;;
                 --llama2c) add "llama2c	$2" ;;
@@ -31,11 +40,20 @@ while [ $# -gt 0 ]; do
                 -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; -t) t=$2 ;; -r) rounds=$2 ;;
             esac
             shift 2 ;;
-        -*) echo "compare-peers: unknown option $1" >&2; exit 2 ;;
-        *) model=$1; shift ;;
+        -*)
+            echo "compare-peers: unknown option $1" >&2
+            exit 2
+            ;;
+        *)
+            model=$1
+            shift
+            ;;
     esac
 done
-[ -f "$model" ] || { echo "compare-peers: no model file \"$model\"" >&2; exit 1; }
+[ -f "$model" ] || {
+    echo "compare-peers: no model file \"$model\"" >&2
+    exit 1
+}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT INT TERM
 

@@ -33,10 +33,21 @@ END
 
 download=0
 case ${1:-} in
-    -h|--help) usage; exit 0 ;;
-    --download) download=1; shift ;;
+    -h|--help)
+        usage
+        exit 0
+        ;;
+    --download)
+        download=1
+        shift
+        ;;
 esac
-case ${1:-} in ''|-*) usage >&2; exit 2 ;; esac
+case ${1:-} in
+    ''|-*)
+        usage >&2
+        exit 2
+        ;;
+esac
 folder=$1
 
 # fetch URL BYTES FILE

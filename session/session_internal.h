@@ -38,7 +38,8 @@ struct gqa_workspace {
 };
 
 /* Receives K and V [head_dim] of a KV head at a position and layer, before biases and RoPE. Called
- * by several threads at once, each for its own rows. */
+ * by several threads at once, each for its own rows. In a pass of several sessions only that of
+ * gqa_pass.session is asked, for the rows of all. */
 typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k,
                           const float *v);
 

@@ -40,17 +40,22 @@ no() {
     failed_checks=$((failed_checks + 1)) case_failed=$((case_failed + 1))
     echo "FAILED: $*"
     for shown in "$tmp/err" "$tmp/log"; do
-        if [ -s "$shown" ]; then tail -n 20 "$shown" | tail -c 2000; echo; fi
+        [ -s "$shown" ] || continue
+        tail -n 20 "$shown" | tail -c 2000
+        echo
     done
 }
 check() {
-    what=$1; shift
+    what=$1
+    shift
     if "$@" >"$tmp/log" 2>&1; then ok; else no "$what"; fi
 }
 not() { ! "$@"; }
 expect() {
-    code=$1 text=$2; shift 2
-    "$run" "$@" >"$tmp/out" 2>"$tmp/err"; got=$?
+    code=$1 text=$2
+    shift 2
+    "$run" "$@" >"$tmp/out" 2>"$tmp/err"
+    got=$?
     if [ "$got" -ne "$code" ]; then
         no "run $*: exit code $got, expected $code"
     elif [ -n "$text" ] && ! grep -qF -- "$text" "$tmp/err"; then

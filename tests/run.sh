@@ -32,7 +32,8 @@ for t in "$BUILD"/tests/test_* $SCRIPTS; do
                   continue
               fi ;;
     esac
-    start "$t"; code=$?
+    start "$t"
+    code=$?
     p=$(tail -n 1 "$log" | field '\([0-9]*\) passed, [0-9]* failed.*')
     f=$(tail -n 1 "$log" | field '[0-9]* passed, \([0-9]*\) failed.*')
     s=$(tail -n 1 "$log" | field '.*, \([0-9]*\) skipped')

@@ -46,10 +46,17 @@ test_case "standard input that nobody asked for is named, not read"
 short() { "$run" "$m" -n 2 "$@" >"$tmp/out" 2>"$tmp/err"; }
 hint() { grep -q -e "-f - takes the prompt from it" "$tmp/err"; }
 printf 'The cat' >"$tmp/prompt"
-(short; cat >"$tmp/rest") <"$tmp/prompt"
+(
+    short
+    cat >"$tmp/rest"
+) <"$tmp/prompt"
 check "a file: the note" hint
 same "$tmp/rest" "$tmp/prompt" "a file: nothing was read"
-printf 'The cat' | (sleep 1; short; cat >"$tmp/rest")
+printf 'The cat' | (
+    sleep 1
+    short
+    cat >"$tmp/rest"
+)
 check "a pipe: the note" hint
 same "$tmp/rest" "$tmp/prompt" "a pipe: nothing was read"
 short </dev/null
@@ -128,7 +135,11 @@ expect 0 "the prompt is not kept" "$@" --prompt-cache "$tmp/no/cache"
 same "$tmp/out" "$tmp/a" "no place for the cache: the same text"
 cp "$tmp/cache" "$tmp/kept"
 full_disk() { # no file may grow; stdout is a pipe
-    (trap '' XFSZ; ulimit -f 0; "$run" "$@" 2>&1) | cat >"$tmp/out"
+    (
+        trap '' XFSZ
+        ulimit -f 0
+        "$run" "$@" 2>&1
+    ) | cat >"$tmp/out"
 }
 full_disk "$@" --prompt-cache "$tmp/new"
 check "a full disk: the same text" grep -qxF "$(tail -n 1 "$tmp/a")" "$tmp/out"
@@ -179,7 +190,10 @@ yes=$(cat "$tmp/code") # 141 as well, unless whoever started us ignores SIGPIPE
 piped "$run" "$m" $endless --quiet
 check "nothing on stderr" test ! -s "$tmp/err"
 check "code $(cat "$tmp/code"), as of yes: $yes" test "$yes" -ne 141 -o "$(cat "$tmp/code")" -eq 141
-(trap '' PIPE; piped "$run" "$m" $endless --quiet)
+(
+    trap '' PIPE
+    piped "$run" "$m" $endless --quiet
+)
 check "SIGPIPE ignored: code $(cat "$tmp/code")" test "$(cat "$tmp/code")" -eq 1
 check "SIGPIPE ignored: nothing on stderr" test ! -s "$tmp/err"
 

@@ -13,7 +13,8 @@ fi
 
 # story WHAT ARGUMENTS...: the greedy text must be the published one.
 story() {
-    what=$1; shift
+    what=$1
+    shift
     "$run" "$@" -t 0 -n 256 -c 512 --quiet >"$tmp/out" 2>"$tmp/err" </dev/null
     same "$tmp/out" $published "$what"
 }

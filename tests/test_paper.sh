@@ -3,7 +3,10 @@
 # finished runs, mixes no plans.
 run=$1
 . tests/checks.sh
-have python3 "the experiments of the paper" || { finish; exit; }
+have python3 "the experiments of the paper" || {
+    finish
+    exit
+}
 i=0
 while [ $i -lt 60 ]; do
     echo "The dog said hello to the cat. The cat said good day.<|endoftext|>"
@@ -12,7 +15,10 @@ done >"$tmp/text"
 docs=$tmp/docs
 paper() {
     sh scripts/reproduce-gqa-paper.sh "$@" --out "$tmp/runs" --docs "$docs" --run "$run" \
-        "$tmp/text" "$tmp/text" >"$tmp/paper" 2>&1 || { cat "$tmp/paper"; return 1; }
+        "$tmp/text" "$tmp/text" >"$tmp/paper" 2>&1 || {
+        cat "$tmp/paper"
+        return 1
+    }
 }
 is_xml() { python3 -c "import sys, xml.etree.ElementTree as x; x.parse(sys.argv[1])" "$1"; }
 

@@ -12,7 +12,8 @@ check "models/ is at most 4 MiB" small_enough
 
 # story WHAT ARGUMENTS...
 story() {
-    what=$1; shift
+    what=$1
+    shift
     "$run" $model -i "Once upon a time" -t 0 -n 60 --kv f32 --quiet "$@" >"$tmp/out" 2>"$tmp/err"
     same "$tmp/out" $golden "$what: another story"
 }

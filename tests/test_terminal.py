@@ -10,10 +10,12 @@ import time
 
 RUN, MODEL = os.path.abspath(sys.argv[1]), "models/stories-gqa.gguf"
 ENDLESS = (MODEL, "-i", "Once", "-n", "0", "-c", "100000", "--ignore-eos")
-failures = []
+failures = []  # of the case that runs
+counts = {True: 0, False: 0}  # checks that hold, and that do not
 
 
 def check(ok, what):
+    counts[bool(ok)] += 1
     if not ok:
         failures.append(what)
         print("FAILED:", what)
@@ -195,6 +197,7 @@ def main():
         n_failed += bool(failures)
         if failures or os.environ.get("VERBOSE"):
             print("FAILED" if failures else "ok    ", case.__name__.replace("_", " "))
+    print(f"{sum(counts.values())} checks, {counts[False]} failed")
     print(f"{len(CASES) - n_failed} passed, {n_failed} failed")
     return n_failed > 0
 

@@ -34,14 +34,18 @@ interrupt() {
         sleep 0.1
     done
     kill -"$2" "$pid" 2>/dev/null
-    wait "$pid" 2>/dev/null; code=$?; pid=
+    wait "$pid" 2>/dev/null
+    code=$?
+    pid=
 }
 
 # So many steps that neither run ends before its state is written, whatever the machine.
 steps=4000
 while :; do
-    interrupt killed KILL; killed=$code
-    interrupt stopped TERM; stopped=$code
+    interrupt killed KILL
+    killed=$code
+    interrupt stopped TERM
+    stopped=$code
     if { [ "$killed" -ne 0 ] && [ "$stopped" -ne 0 ]; } || [ $steps -gt 200000 ]; then break; fi
     rm -rf "$tmp/killed" "$tmp/stopped"
     steps=$((steps * 2))

@@ -1,6 +1,6 @@
 // llama_cpp_logits.mjs MODEL.gguf... >llama-cpp-logits.txt: what llama.cpp computes after TOKENS,
-// through the npm package node-llama-cpp. tests/test_foreign.c reads the result. How it was made, in
-// a folder outside the project:
+// through the npm package node-llama-cpp. tests/test_foreign.c reads the result. How it was made,
+// in a folder outside the project:
 //     npm install --ignore-scripts node-llama-cpp@3.22.1
 //     python3 GQA/tests/golden/make_models.py .
 //     node GQA/tests/golden/llama_cpp_logits.mjs *.gguf >GQA/tests/golden/llama-cpp-logits.txt
@@ -21,7 +21,8 @@ const release = llama.llamaCppRelease;
 
 console.log(`# Logits of ${release.repo} ${release.release}, through node-llama-cpp ${version},`);
 console.log("# after the last of these tokens: the likeliest id, then the logits of all ids.");
-console.log("# Weights and KV cache in f32. Made by llama_cpp_logits.mjs; the models by make_models.py,");
+console.log("# Weights and KV cache in f32. Made by llama_cpp_logits.mjs; the models by " +
+            "make_models.py,");
 console.log("# tests/test_foreign.c reads this.");
 console.log("tokens " + TOKENS.join(" "));
 for (const file of process.argv.slice(2)) {
