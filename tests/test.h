@@ -43,7 +43,7 @@ static void test_case_end(void) {
         printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name,
                test.case_checks);
     if (test.case_failed) test.failed++;
-    else test.passed++;
+    else if (test.name[0] != '(') test.passed++;  /* what is checked outside of cases is none */
     test.name[0] = 0;
     test.case_checks = test.case_failed = 0;
 }

@@ -22,10 +22,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 EXPORT = os.path.join(HERE, "..", "scripts", "export_hf.py")
 RUN = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "./run"
 passed = failed = 0  # cases
+counts = {True: 0, False: 0}  # checks that hold, and that do not
 faults = []          # of the case that runs
 
 
 def check(ok, what):
+    counts[bool(ok)] += 1
     if not ok:
         faults.append(what)
     return ok
@@ -482,5 +484,6 @@ tensor_cases()
 named_damages()
 for n in range(100):
     run_case(f"damage {n}", lambda: check_damage(n))
+print(f"{sum(counts.values())} checks, {counts[False]} failed")
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)
