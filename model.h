@@ -228,6 +228,9 @@ const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 /* Bytes of KV cache one position takes: 2 * n_layers * n_kv_heads * head_dim * (bytes an
  * element), were all layers to keep it. */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
+/* Bytes of KV cache that a query at the end of n positions attends to: layers with a window keep no
+ * more than it, and each layer has its own number of KV heads. 0 without weights. */
+uint64_t gqa_model_kv_bytes(const gqa_model *model, gqa_type kv_type, int n);
 
 /* ---- vocabulary ------------------------------------------------------------------------------ */
 

@@ -55,22 +55,23 @@ typedef struct bench {
 
 /* ---- what a test costs at least ------------------------------------------------------------- */
 
-/* Positions that n tokens after depth others attend to, together. */
-static double positions_seen(const gqa_config *c, int depth, int n) {
-    double seen = 0;
-    for (int p = depth + 1; p <= depth + n; p++) seen += c->window > 0 ? min_int(p, c->window) : p;
-    return seen;
-}
-
-/* Multiply-adds of attention: QK and PV, every query head, the causal half. */
-static double attention_ops(const gqa_config *c, int depth, int n) {
-    return 2.0 * c->n_layers * c->n_heads * c->head_dim * positions_seen(c, depth, n);
+/* Multiply-adds of attention for n tokens after depth others: QK and PV, every query head of every
+ * layer, over the positions that each attends to. */
+static double attention_ops(const bench *b, int depth, int n) {
+    double positions = 0;
+    for (int l = 0; l < b->config->n_layers; l++) {
+        int window = gqa_model_layer(b->model, l).window;
+        for (int p = depth + 1; p <= depth + n; p++) positions += window ? min_int(p, window) : p;
+    }
+    return 2.0 * b->config->n_heads * b->config->head_dim * positions;
 }
 
 /* Bytes of KV cache read while a test generates its tokens at that depth. */
 static double cache_bytes(const bench *b, const row *r, int depth) {
-    double position = (double)gqa_kv_bytes_per_position(b->config, b->kv_type);
-    return r->prefill ? 0 : positions_seen(b->config, depth, r->n) * position * r->batch;
+    double bytes = 0;
+    for (int p = depth + 1; p <= depth + r->n && !r->prefill; p++)
+        bytes += (double)gqa_model_kv_bytes(b->model, b->kv_type, p);
+    return bytes * r->batch;
 }
 
 /* Products of quantised weights use int8 arithmetic. */
@@ -129,7 +130,7 @@ static int measure(bench *b, row test, gqa_error *err) {
     double kv = cache_bytes(b, &test, test.depth);
     double bytes = (double)b->stats->decode_bytes * (test.prefill ? 1 : test.n) + kv;
     double products = (double)b->stats->matmul_params * test.n * test.batch;
-    double attention = attention_ops(b->config, test.depth, test.n) * test.batch;
+    double attention = attention_ops(b, test.depth, test.n) * test.batch;
     int reps = b->o->reps, n_tokens = test.n * test.batch;
     row *r = &b->rows[b->n_rows++];
     *r = test;

@@ -54,7 +54,30 @@ static void show_cache(const gqa_config *c) {
     show_kind("MLA", mla_bytes(c), c, "   (4.5 head_dim elements a layer, DeepSeek-V2)");
 }
 
-static void show_shape(const gqa_config *c) {
+static int windowed_layers(const gqa_model *m) {
+    int n = 0;
+    for (int l = 0; l < gqa_model_config(m)->n_layers; l++) n += gqa_model_layer(m, l).window > 0;
+    return n;
+}
+
+static void show_window(const gqa_model *m) {
+    const gqa_config *c = gqa_model_config(m);
+    int n = windowed_layers(m);
+    if (n) printf(", sliding window %d in %d of %d layers", c->window, n, c->n_layers);
+}
+
+/* What the windows leave of the cache. */
+static void show_windowed_cache(const gqa_model *m) {
+    int context = gqa_model_config(m)->context_length;
+    char bytes[32];
+    if (!windowed_layers(m)) return;
+    double kept = (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, context);
+    printf("With its windows this model keeps %s at the full context.\n",
+           human_bytes(kept, bytes));
+}
+
+static void show_shape(const gqa_model *m) {
+    const gqa_config *c = gqa_model_config(m);
     char architecture[4 * sizeof c->architecture];
     gqa_escape(architecture, sizeof architecture, c->architecture);
     printf("architecture   %s%s%s%s\n", architecture, c->qkv_bias ? ", QKV bias" : "",
@@ -63,7 +86,7 @@ static void show_shape(const gqa_config *c) {
     printf("shape          %d layers, dim %d, %d query heads, %d KV heads, head_dim %d, ffn %d\n",
            c->n_layers, c->dim, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_dim);
     printf("context        %d positions", c->context_length);
-    if (c->window) printf(", sliding window %d", c->window);
+    show_window(m);
     printf("\nrope           base %g, %s pairs", (double)c->rope_theta,
            c->rope_half ? "half-split" : "adjacent");
     double factor = (double)c->rope_factor;
@@ -87,14 +110,17 @@ static void show_text(const gqa_model *m) {
         return;
     }
     double n_params = (double)s->n_params, bytes = (double)s->weight_bytes;
-    show_shape(c);
+    show_shape(m);
     printf("parameters     %.4g million in %d tensors\n", n_params / 1e6, s->n_tensors);
     printf("weights        %s, %s, %.2f bits a weight\n", s->type_name, human_bytes(bytes, size),
            8 * bytes / n_params);
     show_cache(c);
+    show_windowed_cache(m);
 }
 
-static void json_weights(json_writer *j, const gqa_config *c, const gqa_model_stats *s) {
+static void json_weights(json_writer *j, const gqa_model *m) {
+    const gqa_config *c = gqa_model_config(m);
+    const gqa_model_stats *s = gqa_model_get_stats(m);
     char buf[16];
     json_int(j, "dim", c->dim);
     json_int(j, "n_layers", c->n_layers);
@@ -104,6 +130,9 @@ static void json_weights(json_writer *j, const gqa_config *c, const gqa_model_st
     json_int(j, "ffn_dim", c->ffn_dim);
     json_int(j, "context_length", c->context_length);
     json_int(j, "window", c->window);
+    json_int(j, "layers_with_window", windowed_layers(m));
+    json_int(j, "kv_bytes_at_full_context",
+             (int64_t)gqa_model_kv_bytes(m, GQA_TYPE_F16, c->context_length));
     json_double(j, "rope_theta", (double)c->rope_theta);
     json_string(j, "attention", attention_name(c, buf));
     json_int(j, "n_params", (int64_t)s->n_params);
@@ -127,7 +156,7 @@ static void show_json(const gqa_model *m) {
     json_bool(&j, "has_weights", s->has_weights);
     json_bool(&j, "runnable", s->has_weights);
     json_int(&j, "vocab_size", gqa_vocab_size(m));
-    if (s->has_weights) json_weights(&j, c, s);
+    if (s->has_weights) json_weights(&j, m);
     json_close(&j);
 }
 
