@@ -182,7 +182,9 @@ static void clear_line(meter *m) {
 
 static int save_state(training *r, meter *m) {
     gqa_error err = {0};
+    hold_signals();
     int status = gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state_path, &err);
+    release_signals();
     m->saved_at = seconds_now();
     if (!status) return EXIT_SUCCESS;
     clear_line(m);
@@ -332,8 +334,10 @@ static void show_size(const training *r) {
 static int finish(training *r, const meter *m, const gqa_validation *v) {
     gqa_error err = {0};
     gqa_train_record record = {r->command, v};
-    if (gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err))
-        return fail("%s", err.message);
+    hold_signals();
+    int status = gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err);
+    release_signals();
+    if (status) return fail("%s", err.message);
     unlink(r->state_path);
     if (r->s->json) report_json(r, m, v);
     else report_text(r, m, v);
@@ -343,7 +347,7 @@ static int finish(training *r, const meter *m, const gqa_validation *v) {
 int training_run(training *r) {
     gqa_validation v = {0};
     meter m = {.steps = 0};
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     int code = resume(r);

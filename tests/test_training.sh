@@ -117,6 +117,11 @@ expect 1 "/nonexistent/log: cannot append to the log" train "$tmp/f.gguf" -f "$c
     --steps 20 --log /nonexistent/log
 check "no step was made" test ! -e "$tmp/f.gguf.state"
 
+test_case "a limit on the size of files: no temporary file is left"
+(ulimit -f 8; "$run" train "$tmp/limit.gguf" -f "$corpus" $shape --steps 2 --quiet) 2>"$tmp/err"
+check "SIGXFSZ ends it" test $? -gt 128
+check "no file" test "$(ls "$tmp" | grep -c limit)" -eq 0
+
 full="/dev/full: cannot append to the log: "
 if [ -e /dev/full ]; then
     test_case "a log that is full ends the run, but loses nothing"
