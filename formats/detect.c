@@ -46,12 +46,12 @@ static const char *detect_other(const uint8_t *data, size_t size) {
     return NULL;
 }
 
-/* Copies the beginning of a text; an empty one when the file is none: llama2.c v0 has zero bytes
- * there. */
+/* Copies the beginning of a text of 8 bytes or more; an empty one when the file is none: llama2.c
+ * has zero bytes there. */
 static void detect_text(const uint8_t *data, size_t size, char out[64]) {
     size_t n = min_size(size, 63);
     memcpy(out, data, n);
-    out[n] = 0;
+    out[n < 8 ? 0 : n] = 0;
     for (size_t i = 0; i < n; i++)
         if (data[i] < ' ' && !(data[i] && strchr("\t\n\r", data[i]))) out[0] = 0;
 }
