@@ -169,10 +169,78 @@ static void check_others(void) {
                        STEPS(no_window, window_everywhere));
 }
 
+/* ---- sessions over layers with and without a window ------------------------------------------ */
+
+enum { WINDOW = 40, CONTEXT = 2048, FIRST = 504, BACK = 64, LAYERS = 7, GLOBAL = 1 };
+
+/* Evaluates tokens[first .. end - 1] and returns whether the logits then are want [vocab]. */
+static int goes_on(gqa_session *s, const int32_t *tokens, int first, int end, const float *want) {
+    gqa_error err = {0};
+    int status = gqa_session_eval(s, tokens + first, end - first, &err);
+    CHECK(status == 0, "%s", err.message);
+    size_t bytes = sizeof *want * (size_t)gqa_model_config(gqa_session_model(s))->vocab_size;
+    return !status && !memcmp(gqa_session_logits(s), want, bytes);
+}
+
+static void check_mixed_cache(const gqa_model *m, const int32_t *tokens, const float *want) {
+    gqa_error err = {0};
+    gqa_session_options o = {.context = CONTEXT, .batch = 8, .kv = "f16", .n_threads = 1};
+    gqa_session *s = gqa_session_new(m, &o, &err), *copy = gqa_session_new(m, &o, &err);
+    gqa_session *loaded = gqa_session_new(m, &o, &err);
+    void *saved = NULL;
+    size_t size;
+    int end = FIRST + 20, back = FIRST - BACK;
+    CHECK(gqa_session_eval(s, tokens, FIRST, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_copy(copy, s, FIRST, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_save_memory(s, &saved, &size, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_load_memory(loaded, saved, size, &err) == 0, "%s", err.message);
+    CHECK(goes_on(s, tokens, FIRST, end, want), "straight on");
+    CHECK(goes_on(copy, tokens, FIRST, end, want), "a copy");
+    CHECK(goes_on(loaded, tokens, FIRST, end, want), "saved and loaded");
+    CHECK(gqa_session_rewind(s, back, &err) == 0, "%s", err.message);
+    CHECK(goes_on(s, tokens, back, end, want), "64 positions back");
+    CHECK(gqa_session_rewind(s, 100, &err) == GQA_ERR_ARGUMENT, "a window has moved on");
+    gqa_free(saved);
+    gqa_session_free(s);
+    gqa_session_free(copy);
+    gqa_session_free(loaded);
+}
+
+static void check_caches(void) {
+    spec s = {.arch = "gemma3", .layers = LAYERS, .dim = 40, .head_dim = 16, .kv_heads = 1,
+              .window = WINDOW, .theta = 1e6f, .tokens = FIRST + 20, .seed = 77};
+    complete(&s);
+    TEST("windows beside whole contexts: memory, copies, saved sessions, taking back") {
+        twin *t = make_twin(&s);
+        gqa_error err = {0};
+        int32_t *tokens = random_tokens(s.tokens, s.vocab);
+        gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, &err);
+        gqa_session_options o = {.context = CONTEXT, .batch = 8, .n_threads = 1};
+        gqa_session *whole = gqa_session_new(m, &o, &err);
+        uint64_t position = 2 * 16 * 2, large = gqa_session_bytes(whole);
+        CHECK(gqa_model_kv_bytes(m, GQA_TYPE_F16, 30) == 30 * LAYERS * position, "within windows");
+        CHECK(gqa_model_kv_bytes(m, GQA_TYPE_F16, 1000) ==
+              (1000 * GLOBAL + WINDOW * (LAYERS - GLOBAL)) * position, "beyond windows");
+        o.context = CONTEXT / 2;
+        gqa_session *half = gqa_session_new(m, &o, &err);
+        uint64_t saved = large - gqa_session_bytes(half);
+        CHECK(saved < CONTEXT * position, "half of the context saves %llu bytes",
+              (unsigned long long)saved);
+        CHECK(gqa_session_eval(whole, tokens, s.tokens, &err) == 0, "%s", err.message);
+        check_mixed_cache(m, tokens, gqa_session_logits(whole));
+        gqa_session_free(whole);
+        gqa_session_free(half);
+        gqa_model_close(m);
+        free(tokens);
+        free_twin(t);
+    }
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_gemmas();
     check_scaled();
     check_others();
+    check_caches();
     return test_end();
 }
