@@ -186,7 +186,7 @@ struct gqa_threads {
     void (*fn)(void *arg, int thread);
     void *arg;
     pid_t process;           /* in which the helpers were started: a forked child has none */
-    int n_helpers;           /* -1: not known yet */
+    int n_helpers;           /* -1: OpenMP has not told yet */
     _Alignas(8) _Atomic uint64_t state;
     atomic_int kept, asleep; /* helpers above `kept` end; those that wait for `wake` */
     pthread_mutex_t lock;
@@ -323,15 +323,20 @@ static void start_region(gqa_threads *t) {
     atomic_store(&t->kept, t->max - 1);
     t->n_helpers = -1;
     start_threads(t, 1, region_main);
-    pthread_mutex_lock(&t->lock);
-    while (t->n_started && t->n_helpers < 0) pthread_cond_wait(&t->wake, &t->lock);
-    pthread_mutex_unlock(&t->lock);
     if (!t->n_started) t->n_helpers = 0;
 }
 #endif
 
+/* Starts the helpers if this process has not: those that are there take part in what runs. */
 static void start_helpers(gqa_threads *t) {
     int wanted = t->max - 1, probed = wanted;
+    if (t->process == getpid()) return;
+    t->process = getpid();
+    t->n_started = 0;
+    atomic_store(&t->asleep, 0);
+    atomic_store(&t->state, run_state(run_in(atomic_load(&t->state)), 0));
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->wake, NULL);
 #ifdef _OPENMP
     if (openmp_can_be_probed()) probed *= 2;
 #endif
@@ -349,16 +354,12 @@ static void start_helpers(gqa_threads *t) {
 
 int gqa_threads_count(gqa_threads *t) {
     if (t->run || t->max == 1) return t->max;
-    if (t->process != getpid()) {
-        t->process = getpid();
-        t->n_started = 0;
-        atomic_store(&t->asleep, 0);
-        atomic_store(&t->state, run_state(run_in(atomic_load(&t->state)), 0));
-        pthread_mutex_init(&t->lock, NULL);
-        pthread_cond_init(&t->wake, NULL);
-        start_helpers(t);
-    }
-    return t->n_helpers + 1;
+    start_helpers(t);
+    pthread_mutex_lock(&t->lock);
+    while (t->n_helpers < 0) pthread_cond_wait(&t->wake, &t->lock);
+    int n = t->n_helpers + 1;
+    pthread_mutex_unlock(&t->lock);
+    return n;
 }
 
 void gqa_threads_free(gqa_threads *t) {
@@ -371,6 +372,7 @@ void gqa_threads_free(gqa_threads *t) {
 }
 
 static void run_on_helpers(gqa_threads *t, int n, void (*fn)(void *arg, int thread), void *arg) {
+    start_helpers(t);
     uint32_t run = run_in(atomic_load(&t->state)) + 1;
     t->fn = fn;
     t->arg = arg;
@@ -386,6 +388,6 @@ void gqa_threads_run(gqa_threads *t, int n, void (*fn)(void *arg, int thread), v
     if (!t->run && omp_in_parallel()) n = 1;  /* the program has set all threads to work */
 #endif
     if (t->run && n > 1) t->run(t->user, n, fn, arg);
-    else if (n > 1 && gqa_threads_count(t) > 1) run_on_helpers(t, n, fn, arg);
+    else if (n > 1) run_on_helpers(t, n, fn, arg);
     else fn(arg, 0);
 }
