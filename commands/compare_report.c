@@ -63,17 +63,19 @@ static void show_conditions(const comparison *c) {
 }
 
 static void show_speed(const comparison *c, int cache) {
-    char name[16];
+    char name[16], ratio[24];
+    int width = snprintf(ratio, sizeof ratio, "x %s", variant_name(&c->variants[0], name));
     printf("%s cache\n%-8s %12s", c->caches[cache].name, "", "prefill");
-    for (int d = 0; d < c->n_depths; d++) printf("   decode at %-6d", c->depths[d]);
+    for (int d = 0; d < c->n_depths; d++)
+        printf("   decode at %-*d", width + 1, c->depths[d]);
     printf("\n%-8s %7s%-5d", "", "pp", c->prompt);
-    for (int d = 0; d < c->n_depths; d++) printf("   %7s %5s %4s", "tok/s", "x MHA", "GB/s");
+    for (int d = 0; d < c->n_depths; d++) printf("   %7s %s %4s", "tok/s", ratio, "GB/s");
     printf("\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++) {
         printf("%-8s %12.0f", variant_name(v, name), sample_median(&v->prefill));
         for (int d = 0; d < c->n_depths; d++) {
             double speed = decode_speed(v, cache, d);
-            printf("   %7.*f %5.2f %4.1f", speed < 100, speed, speed_ratio(c, v, cache, d),
+            printf("   %7.*f %*.2f %4.1f", speed < 100, speed, width, speed_ratio(c, v, cache, d),
                    decode_bytes(c, v, cache, d) * 1e-9);
         }
         printf("\n");

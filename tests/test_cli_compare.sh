@@ -13,6 +13,9 @@ expect 0 "" compare --shape $shape --kv-heads 4,2,1 --depths 0,64 -n 4 --prompt 
 for word in MHA GQA-2 MQA MLA; do
     check "a row $word" grep -q "^$word" "$tmp/out"
 done
+check "ratios to MHA" grep -q "x MHA" "$tmp/out"
+expect 0 "" compare "$m" --kv-heads 2,1 --depths 0 -n 4 --prompt 16 --reps 1
+check "ratios to the first, GQA-2" grep -q "x GQA-2" "$tmp/out"
 
 test_case "compare --csv --svg"
 expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
