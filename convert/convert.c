@@ -91,12 +91,22 @@ static int is_replaced(const job *j, const gguf_entry *e, const char *kv_key) {
     const char *const keys[] = {
         kv_key, "general.alignment", "gqa.convert.command", "gqa.convert.pool",
         "gqa.convert.kv_heads_before", j->o->type >= 0 ? "general.file_type" : kv_key,
+        strcmp(j->config.name, j->c->config.name) ? "general.name" : kv_key,
     };
     for (size_t i = 0; i < array_length(keys); i++) {
         size_t n = strlen(keys[i]);
         if (e->key.size == n && !memcmp(e->key.data, keys[i], n)) return 1;
     }
     return 0;
+}
+
+/* The name says that heads were pooled. */
+static void name_pooled(gqa_config *c, const char *pool) {
+    char name[sizeof c->name];
+    int is_mqa = c->n_kv_heads == 1;
+    int n = snprintf(name, sizeof name, "%.28s (%s, %d KV head%s, %s-pooled)", c->name,
+                     is_mqa ? "MQA" : "GQA", c->n_kv_heads, is_mqa ? "" : "s", pool);
+    if (c->name[0] && n > 0) memcpy(c->name, name, sizeof name);
 }
 
 static void put_text(gguf_writer *w, const char *key, const char *text) {
@@ -114,6 +124,8 @@ static void put_metadata(job *j) {
     for (int i = 0; i < c->n_meta; i++)
         if (!is_replaced(j, &c->meta[i], kv_key)) gguf_put_entry(j->w, &c->meta[i]);
     if (c->n_meta) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
+    if (c->n_meta && strcmp(j->config.name, c->config.name))
+        put_text(j->w, "general.name", j->config.name);
     if (j->o->type >= 0)
         gguf_put_int(j->w, "general.file_type", GGUF_U32, file_type(j->o->type));
     if (j->config.n_kv_heads != c->config.n_kv_heads) {
@@ -261,6 +273,7 @@ int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const cha
     if (!status) status = plan_heads(&j.plans, c, o, err);
     if (status) return status;
     if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
+    if (j.config.n_kv_heads != c->config.n_kv_heads) name_pooled(&j.config, gqa_pool_name(o->pool));
     j.w = gguf_writer_new(path, err);
     status = GQA_ERR_IO;
     if (j.w) {
