@@ -11,6 +11,15 @@ static int learn_vocab(training *r, int n) {
     return EXIT_SUCCESS;
 }
 
+/* Where the vocabulary comes from, for a run that is resumed. */
+static int record_tokenizer(training *r, const char *tokenizer, int n) {
+    char learnt[32];
+    if (tokenizer) return training_input_file(r, "tokenizer", tokenizer);
+    snprintf(learnt, sizeof learnt, "one of %d learnt tokens", n);
+    training_input(r, "tokenizer", learnt);
+    return EXIT_SUCCESS;
+}
+
 /* The vocabulary of the saved run, of a model file, or a new one of n tokens. */
 static int find_vocab(training *r, const char *tokenizer, int n) {
     gqa_error err = {0};
@@ -57,7 +66,9 @@ int command_train(int argc, char **argv) {
     snprintf(c.name, sizeof c.name, "%s", name);
     training r = {0};
     gqa_error err = {0};
-    code = training_open(&r, &s, out, "train", argc, argv);
+    code = refuse_same_file(tokenizer, out);
+    if (!code) code = training_open(&r, &s, out, "train", argc, argv);
+    if (!code) code = record_tokenizer(&r, tokenizer, vocab);
     if (!code) code = find_vocab(&r, tokenizer, vocab);
     if (!code) code = training_tokenize(&r);
     if (!code) {

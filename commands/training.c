@@ -3,11 +3,21 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "../base/hash.h"
+#include "../formats/gguf.h"
 #include "json.h"
 #include "machine.h"
+
+static atomic_int signalled; /* ends a step or a validation early */
+static void on_signal(int signal) {
+    (void)signal;
+    atomic_store(&signalled, 1);
+}
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -19,7 +29,10 @@ void training_settings_init(training_settings *s) {
         {"--val FILE", OPT_STRING, &s->val, 0, 0, "validation text"},
         {"--batch N", OPT_INT, &o->batch, 0, 1 << 16, "sequences per step (default 32)"},
         {"--length N", OPT_INT, &o->length, 0, 1 << 16,
-         "tokens per sequence (default: the model's context)"},
+         "tokens per sequence (default 512, or the model's context if\nsmaller)"},
+        {"--micro-batch N", OPT_INT, &o->micro_batch, 0, 1 << 16,
+         "sequences in memory at once; divides the batch, whose gradients\n"
+         "are added up (default: up to 4096 tokens, 2 GiB)"},
         {"--rate R", OPT_FLOAT, &o->rate, 0, 1, "peak learning rate (default 0.002)"},
         {"--rate-end R", OPT_FLOAT, &o->rate_end, 0, 1,
          "final rate, as a share of the peak (default 0.1)"},
@@ -39,8 +52,12 @@ void training_settings_init(training_settings *s) {
          "save OUT.state every S seconds (default 60)"},
         {"--stop-after N", OPT_INT, &s->stop_after, 0, 1 << 30,
          "save OUT.state and stop after N steps; the same command resumes"},
-        {"--restart", OPT_FLAG, &s->restart, 0, 0, "discard OUT.state instead of resuming from it"},
-        {"--log FILE", OPT_STRING, &s->log, 0, 0, "append steps and losses to FILE, as CSV"},
+        {"--restart", OPT_FLAG, &s->restart, 0, 0,
+         "start anew: replace OUT.state, and OUT at the end"},
+        {"--force", OPT_FLAG, &s->force, 0, 0, FORCE_HELP},
+        {"--log FILE", OPT_STRING, &s->log, 0, 0,
+         "append steps and losses to FILE, as CSV; validation is on the same\n"
+         "windows of the text each time, at most 128"},
         {"--json", OPT_FLAG, &s->json, 0, 0, "print the result as one JSON object"},
         {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
         OPT_END,
@@ -57,7 +74,8 @@ static int append_text(training *r, const char *path) {
     size_t size;
     char *text = read_text(path, &size);
     if (!text) return EXIT_FAILURE;
-    char *grown = realloc(r->text, r->text_len + mark + size + 1);
+    uint64_t bytes = (uint64_t)r->text_len + mark + size + 1;
+    char *grown = bytes > SIZE_MAX / 2 ? NULL : realloc(r->text, (size_t)bytes);
     if (grown) {
         memcpy(grown + r->text_len, GQA_DOCUMENT_END, mark);
         memcpy(grown + r->text_len + mark, text, size);
@@ -65,16 +83,47 @@ static int append_text(training *r, const char *path) {
         r->text_len += mark + size;
     }
     free(text);
-    return grown ? EXIT_SUCCESS : fail("no memory for %zu bytes of text", r->text_len + size);
+    return grown ? EXIT_SUCCESS : fail("%s: no memory for %zu more bytes of text", path, size);
+}
+
+/* Which file lies at OUT: a run that may replace it is resumed only while it is the same one. */
+static gqa_train_input file_at_out(const training *r) {
+    gqa_train_input input = {"replaces", "nothing"};
+    struct stat st;
+    if (!stat(r->out, &st))
+        snprintf(input.value, sizeof input.value, "%llx.%llx", (unsigned long long)st.st_ino,
+                 (unsigned long long)st.st_mtime);
+    return input;
 }
 
 static int open_state(training *r) {
     gqa_error err = {0};
-    if (r->s->restart) unlink(r->state_path);
-    if (access(r->state_path, F_OK)) return EXIT_SUCCESS;
+    int may_replace = r->s->force || r->s->restart;
+    if (r->s->restart || access(r->state_path, F_OK)) return refuse_existing(r->out, may_replace);
     if (model_file_open(&r->saved, r->state_path, &err))
         return fail("%s; --restart discards it", err.message);
     r->resuming = 1;
+    const gguf_entry *e = gguf_find(&r->saved.checkpoint, "gqa.train.replaces");
+    gqa_train_input now = file_at_out(r);
+    if (e && e->type == GGUF_STRING && bytes_equal(e->string, now.value)) may_replace = 1;
+    return refuse_existing(r->out, may_replace);
+}
+
+void training_input(training *r, const char *name, const char *value) {
+    gqa_train_input *input = &r->inputs[r->n_inputs++];
+    snprintf(input->name, sizeof input->name, "%s", name);
+    snprintf(input->value, sizeof input->value, "%s", value);
+}
+
+int training_input_file(training *r, const char *name, const char *path) {
+    gqa_map map;
+    gqa_error err = {0};
+    char value[32];
+    if (gqa_map_open(&map, path, &err)) return fail("%s", err.message);
+    snprintf(value, sizeof value, "%016llx",
+             (unsigned long long)gqa_hash(0xCBF29CE484222325u ^ map.size, map.data, map.size));
+    gqa_map_close(&map);
+    training_input(r, name, value);
     return EXIT_SUCCESS;
 }
 
@@ -106,6 +155,7 @@ int training_open(training *r, training_settings *s, const char *out, const char
     record_command(r->command, sizeof r->command, name, argc, argv);
     r->type = (gqa_type)type;
     s->opt.seed = (uint64_t)s->seed;
+    s->opt.stop = &signalled;
     code = open_state(r);
     if (!code) code = check_log(r);
     for (int i = 0; i < s->texts.n && !code; i++) code = append_text(r, s->texts.items[i]);
@@ -150,6 +200,7 @@ typedef struct meter {
     double loss;                 /* running mean */
     double peak;                 /* f32 operations per second that this machine reaches */
     int line_shown;              /* a progress line stands on the terminal */
+    int saved_step;              /* of the state on the disk; -1: none */
 } meter;
 
 static double flops(const training *r, const meter *m) {
@@ -182,9 +233,13 @@ static void clear_line(meter *m) {
 
 static int save_state(training *r, meter *m) {
     gqa_error err = {0};
+    int done = gqa_trainer_steps_done(r->trainer);
+    if (m->saved_step == done) return EXIT_SUCCESS;
     hold_signals();
-    int status = gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->state_path, &err);
+    int status = gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->inputs, r->state_path,
+                                  &err);
     release_signals();
+    if (!status) m->saved_step = done;
     m->saved_at = seconds_now();
     if (!status) return EXIT_SUCCESS;
     clear_line(m);
@@ -199,8 +254,11 @@ static int write_log(const training *r, const meter *m, const gqa_validation *v)
     if (v) snprintf(losses, sizeof losses, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte);
     FILE *f = fopen(r->s->log, "a");
     if (!f) return log_error(r, errno);
-    int step = gqa_trainer_steps_done(r->trainer);
-    int failed = fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
+    int step = gqa_trainer_steps_done(r->trainer), failed = 0;
+    fseek(f, 0, SEEK_END);
+    if (ftell(f) == 0) /* a new file */
+        failed = fprintf(f, "step,training_loss,nats_per_token,bits_per_byte,seconds\n") < 0;
+    failed |= fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
     int error = errno;
     if (fclose(f) && !failed) { /* it writes what stdio has buffered */
         failed = 1;
@@ -209,26 +267,42 @@ static int write_log(const training *r, const meter *m, const gqa_validation *v)
     return failed ? log_error(r, error) : EXIT_SUCCESS;
 }
 
-/* max_windows 0: all of the validation text. */
-static int evaluate(training *r, meter *m, int max_windows, gqa_validation *v) {
+enum { STOPPED = -1, INTERRUPTED = 130 }; /* by --stop-after; by a signal */
+
+/* max_windows 0: all of the validation text. 0, EXIT_FAILURE or INTERRUPTED. */
+static int validate(training *r, meter *m, int max_windows, gqa_validation *v) {
     gqa_error err = {0};
-    clear_line(m);
-    if (!r->val.n_tokens) return write_log(r, m, NULL);
-    if (gqa_trainer_validate(r->trainer, &r->val, max_windows, v, &err))
-        return fail("%s", err.message);
+    int status = gqa_trainer_validate(r->trainer, &r->val, max_windows, v, &err);
+    if (status == GQA_ERR_CANCELLED) return INTERRUPTED;
+    if (status) return fail("%s", err.message);
     if (!r->s->quiet)
         fprintf(stderr,
                 "step %d: training loss %.4f, validation %.4f nats per token, %.4f bits per "
                 "byte%s\n", gqa_trainer_steps_done(r->trainer), m->loss, v->nats_per_token,
                 v->bits_per_byte, max_windows ? " (part of the text)" : "");
-    return write_log(r, m, v);
+    return EXIT_SUCCESS;
+}
+
+/* Windows of the validation text that the log's losses are of, every time. */
+static int log_windows(const training *r) {
+    enum { SOME_WINDOWS = 128 };
+    size_t length = (size_t)gqa_trainer_options(r->trainer)->length;
+    return r->val.n_tokens > (SOME_WINDOWS + 1) * length ? SOME_WINDOWS : 0;
+}
+
+static int evaluate(training *r, meter *m, gqa_validation *v) {
+    clear_line(m);
+    int code = r->val.n_tokens ? validate(r, m, log_windows(r), v) : EXIT_SUCCESS;
+    return code ? code : write_log(r, m, r->val.n_tokens ? v : NULL);
 }
 
 static int train_step(training *r, meter *m) {
     gqa_step_result result;
     gqa_error err = {0};
     double start = seconds_now();
-    if (gqa_trainer_step(r->trainer, &r->data, &result, &err)) {
+    int status = gqa_trainer_step(r->trainer, &r->data, &result, &err);
+    if (status == GQA_ERR_CANCELLED) return INTERRUPTED;
+    if (status) {
         clear_line(m);
         return fail("%s", err.message);
     }
@@ -239,39 +313,35 @@ static int train_step(training *r, meter *m) {
     return EXIT_SUCCESS;
 }
 
-static volatile sig_atomic_t signalled;
-static void on_signal(int signal) {
-    (void)signal;
-    signalled = 1;
+static int stop_run(const training *r, meter *m) {
+    clear_line(m);
+    if (!r->s->quiet)
+        fprintf(stderr, "stopped at step %d of %d; the same command%s resumes from %s\n",
+                gqa_trainer_steps_done(r->trainer), gqa_trainer_options(r->trainer)->steps,
+                r->s->restart ? " without --restart" : "", r->state_path);
+    return atomic_load(&signalled) ? INTERRUPTED : STOPPED;
 }
 
-enum { STOPPED = -1 }; /* by --stop-after */
-
-/* To the last step, or to where a signal or --stop-after ends it. 0, EXIT_FAILURE, 130 after a
- * signal, or STOPPED. */
+/* To the last step, or to where a signal or --stop-after ends it. 0, EXIT_FAILURE, INTERRUPTED or
+ * STOPPED. */
 static int train_steps(training *r, meter *m) {
-    enum { SOME_WINDOWS = 128 };
     const training_settings *s = r->s;
     const int steps = gqa_trainer_options(r->trainer)->steps;
     const int eval_every = s->eval_every ? s->eval_every : steps / 10 + 1;
     int done = gqa_trainer_steps_done(r->trainer);
     while (done < steps) {
         gqa_validation v;
-        if (train_step(r, m)) return EXIT_FAILURE;
+        int code = train_step(r, m);
+        if (code == EXIT_FAILURE) return code;
         done = gqa_trainer_steps_done(r->trainer);
         int limit = s->stop_after && m->steps >= s->stop_after && done < steps;
-        int code = EXIT_SUCCESS, stop = signalled || limit;
-        if (done % eval_every == 0 && done < steps) code = evaluate(r, m, SOME_WINDOWS, &v);
+        if (!code && done % eval_every == 0 && done < steps) code = evaluate(r, m, &v);
+        int stop = atomic_load(&signalled) || limit;
         int due = seconds_now() - m->saved_at > s->save_seconds;
         /* What was learnt outlives a failed evaluation or log. */
         if ((due || code || stop) && save_state(r, m)) code = EXIT_FAILURE;
-        if (code) return code;
-        if (!stop) continue;
-        clear_line(m);
-        if (!s->quiet)
-            fprintf(stderr, "stopped at step %d of %d; the same command resumes from %s\n", done,
-                    steps, r->state_path);
-        return signalled ? 130 : STOPPED;
+        if (code == EXIT_FAILURE) return code;
+        if (stop) return stop_run(r, m);
     }
     clear_line(m);
     return EXIT_SUCCESS;
@@ -314,18 +384,31 @@ static void report_text(const training *r, const meter *m, const gqa_validation 
 static int resume(training *r) {
     gqa_error err = {0};
     if (!r->resuming) return EXIT_SUCCESS;
-    if (gqa_trainer_resume(r->trainer, r->fingerprint, &r->saved.checkpoint, &err))
+    if (gqa_trainer_resume(r->trainer, r->fingerprint, r->inputs, &r->saved.checkpoint, &err))
         return fail("%s; --restart discards it", err.message);
     return EXIT_SUCCESS;
 }
 
-static void show_size(const training *r) {
-    char bytes[32];
+/* What a run takes, before its first step. */
+static void show_size(const training *r, const meter *m) {
+    enum { USUAL_SHARE = 50 }; /* percent of the machine's f32 arithmetic that a step reaches */
+    const gqa_train_options *o = gqa_trainer_options(r->trainer);
+    double bytes = (double)gqa_trainer_bytes(r->trainer), step = gqa_trainer_step_flops(r->trainer);
+    double left = step * (o->steps - gqa_trainer_steps_done(r->trainer));
+    double usual = m->peak * USUAL_SHARE / 100;
+    char text[32];
+#ifdef _SC_PHYS_PAGES
+    if (bytes > (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE))
+        warning("training takes %s of memory, which this machine does not have: a smaller "
+                "--micro-batch or --length takes less", human_bytes(bytes, text));
+#endif
     if (r->s->quiet) return;
-    fprintf(stderr, "%llu weights, %s of memory, %.1f GFLOP per step\n",
-            (unsigned long long)gqa_trainer_params(r->trainer),
-            human_bytes((double)gqa_trainer_bytes(r->trainer), bytes),
-            gqa_trainer_step_flops(r->trainer) * 1e-9);
+    fprintf(stderr, "%llu weights, %s of memory, %.1f GFLOP per step: %d x %d sequences of %d "
+            "tokens\n", (unsigned long long)gqa_trainer_params(r->trainer),
+            human_bytes(bytes, text), step * 1e-9, o->batch / o->micro_batch, o->micro_batch,
+            o->length);
+    fprintf(stderr, "about %.3g s per step, %.3g hours in all, at %d%% of %.0f GFLOP/s\n",
+            step / usual, left / usual / 3600, USUAL_SHARE, m->peak * 1e-9);
     if (r->resuming)
         fprintf(stderr, "resuming at step %d from %s\n", gqa_trainer_steps_done(r->trainer),
                 r->state_path);
@@ -344,23 +427,43 @@ static int finish(training *r, const meter *m, const gqa_validation *v) {
     return finish_stdout();
 }
 
+/* Signals that end a program end the run instead, unless they are ignored (nohup). */
+static void catch_signals(void) {
+    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < array_length(signals); i++) {
+        struct sigaction usual;
+        sigaction(signals[i], NULL, &usual);
+        if (usual.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
+    }
+}
+
+/* Evaluates the last step: for the log, then, for the report, on all of the text. */
+static int evaluate_last(training *r, meter *m, gqa_validation *v) {
+    int code = evaluate(r, m, v);
+    if (!code && r->val.n_tokens && log_windows(r)) code = validate(r, m, 0, v);
+    return code;
+}
+
 int training_run(training *r) {
     gqa_validation v = {0};
-    meter m = {.steps = 0};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    meter m = {.saved_step = -1};
     int code = resume(r);
     if (code) return code;
+    if (r->resuming) m.saved_step = gqa_trainer_steps_done(r->trainer);
+    r->inputs[r->n_inputs++] = file_at_out(r);
     m.peak = 2 * machine_float_rate(r->s->opt.n_threads); /* a multiply-add is two operations */
+    show_size(r, &m);
+    catch_signals();
+    /* A state from the start: a step may take minutes, and a full disk shows before it. */
+    if (gqa_trainer_steps_done(r->trainer) < gqa_trainer_options(r->trainer)->steps)
+        code = save_state(r, &m);
     m.printed_at = m.saved_at = seconds_now();
-    show_size(r);
-    code = train_steps(r, &m);
+    if (!code) code = train_steps(r, &m);
     if (code) return code == STOPPED ? EXIT_SUCCESS : code;
-    if (evaluate(r, &m, 0, &v)) {
-        save_state(r, &m);
-        return EXIT_FAILURE;
-    }
+    code = evaluate_last(r, &m, &v);
+    if (code && save_state(r, &m)) return EXIT_FAILURE;
+    if (code) return code == INTERRUPTED ? stop_run(r, &m) : code;
     return finish(r, &m, r->val.n_tokens ? &v : NULL);
 }
 

@@ -7,11 +7,11 @@
 #include "command.h"
 #include "model_file.h"
 
-enum { N_TRAINING_OPTIONS = 20 };
+enum { N_TRAINING_OPTIONS = 22 };
 typedef struct training_settings {
     opt_list texts;
     const char *val, *type_name, *log;
-    int eval_every, save_seconds, json, quiet, restart, stop_after;
+    int eval_every, save_seconds, json, quiet, restart, force, stop_after;
     int64_t seed;
     gqa_train_options opt;
     opt options[N_TRAINING_OPTIONS + 1]; /* the table that sets the above */
@@ -32,6 +32,8 @@ typedef struct training {
     gqa_vocab *learnt;         /* vocab, when it is the run's own */
     gqa_dataset data, val;
     uint64_t fingerprint;      /* of data: a saved run resumes with the same text only */
+    gqa_train_input inputs[4]; /* what else must be the same; the last one stays empty */
+    int n_inputs;
     gqa_trainer *trainer;
     char command[1024];        /* the command line, recorded in OUT */
 } training;
@@ -40,6 +42,9 @@ typedef struct training {
  * command line. 0, or an exit code after printing an error; training_close either way. */
 int training_open(training *r, training_settings *s, const char *out, const char *name, int argc,
                   char **argv);
+/* Adds what a resumed run must have as well: a word, or a hash of a file. */
+void training_input(training *r, const char *name, const char *value);
+int training_input_file(training *r, const char *name, const char *path);
 /* Turns the texts into tokens of r->vocab. */
 int training_tokenize(training *r);
 /* Resumes from OUT.state if there is one, trains r->trainer to its last step, writes OUT and

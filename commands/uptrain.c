@@ -91,7 +91,9 @@ static int open_parent(training *r, model_file *parent, const char *path) {
 
 static int uptrain(training *r, const char *path, const settings *u) {
     model_file parent = {0};
-    int code = open_parent(r, &parent, path);
+    training_input(r, "pool", u->pool_name);
+    int code = training_input_file(r, "parent", path);
+    if (!code) code = open_parent(r, &parent, path);
     if (!code) code = inherit(r->s, u, &parent.checkpoint);
     if (!code) code = training_tokenize(r);
     if (!code) code = pool_parent(r, path, &parent.checkpoint, u);
@@ -122,7 +124,7 @@ int command_uptrain(int argc, char **argv) {
                              "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]\n\n"
                              "Pools the KV heads of a model, then trains it for a share of its\n"
                              "steps. --batch, --length, --rate, --rate-end, --decay, --clip and\n"
-                             "--dropout default to the parent's.");
+                             "--dropout default to the parent's, if it records them.");
     if (code >= 0) return code;
     if (n_paths < 2 || !u.kv_heads)
         return usage_error("uptrain: give the parent, the file to write and --kv-heads");

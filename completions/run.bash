@@ -24,11 +24,11 @@ _gqa_run() {
             options="--kv-heads --pool -f --samples --type -s -z --packed --force --quiet --help"
             values="--kv-heads --pool --samples --type -s" ;;
         train)
-            options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet --help"
-            values="--shape --vocab --steps --name --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
+            options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
+            values="--shape --vocab --steps --name --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         uptrain)
-            options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --log --json --quiet --help"
-            values="--kv-heads --pool --fraction --steps --distill --batch --length --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
+            options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
+            values="--kv-heads --pool --fraction --steps --distill --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         *)
             options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
             values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;

@@ -68,7 +68,8 @@ class Lab:
         words = []
         for text in self.texts[:-1]:
             words += ["-f", text]
-        return words + ["--val", self.texts[-1], "--json", "--quiet", "--type", "f32"]
+        return words + ["--val", self.texts[-1], "--json", "--quiet", "--force", "--type",
+                        "f32"]
 
     def parent(self, seed):
         p = self.plan

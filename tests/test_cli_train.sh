@@ -45,7 +45,7 @@ check "another model" not cmp -s "$tmp/d.gguf" "$m"
 test_case "uptrain, with and without the parent as a teacher"
 mqa="$m $tmp/u.gguf $texts --kv-heads 1"
 expect 0 "step 15:" uptrain $mqa --fraction 0.5 --eval-every 5
-expect 0 "" uptrain $mqa --pool aligned --fraction 0.5 --distill 0.5 --json --quiet
+expect 0 "" uptrain $mqa --force --pool aligned --fraction 0.5 --distill 0.5 --json --quiet
 check "--json" grep -q '"steps": 15' "$tmp/out"
 expect 0 "" info "$tmp/u.gguf"
 check "uptrained to MQA" grep -q MQA "$tmp/out"
@@ -57,6 +57,68 @@ expect 0 "" perplexity "$tmp/z.gguf" -f "$tmp/corpus.txt" -c 32
 uptrained=$(cut -c1-9 "$tmp/out")
 expect 0 "" perplexity "$tmp/y.gguf" -f "$tmp/corpus.txt" -c 32
 check "$uptrained" test "$(cut -c1-9 "$tmp/out")" = "$uptrained"
+
+test_case "an existing OUT is replaced with --force or --restart only"
+cp "$m" "$tmp/e.gguf"
+expect 1 "e.gguf exists; --force replaces it" train "$tmp/e.gguf" $train --steps 3
+expect 1 "e.gguf exists; --force replaces it" uptrain "$m" "$tmp/e.gguf" $texts \
+    --kv-heads 1 --steps 3
+same "$m" "$tmp/e.gguf" "a refused run leaves it as it was"
+expect 0 "stopped at step 2" train "$tmp/e.gguf" $train --steps 5 --stop-after 2 --force
+same "$m" "$tmp/e.gguf" "so does one that was stopped"
+expect 0 "resuming at step 2" train "$tmp/e.gguf" $train --steps 5
+check "the end replaces it" not cmp -s "$m" "$tmp/e.gguf"
+expect 0 "the same command without --restart" train "$tmp/e.gguf" $train --steps 5 --stop-after 2 \
+    --restart
+expect 0 "resuming at step 2" train "$tmp/e.gguf" $train --steps 5
+expect 0 "stopped" train "$tmp/n.gguf" $train --steps 5 --stop-after 2
+cp "$m" "$tmp/n.gguf"
+expect 1 "n.gguf exists; --force" train "$tmp/n.gguf" $train --steps 5
+same "$m" "$tmp/n.gguf" "a model that came later is not the run's own"
+expect 0 "resuming at step 2" train "$tmp/n.gguf" $train --steps 5 --force
+expect 1 "not a regular file" train "$tmp" $train --steps 3 --force
+
+test_case "a resumed run has the same parent, pooling, shape and tokenizer"
+expect 0 "" train "$tmp/p.gguf" $train --steps 5 -s 2 --quiet
+up="$tmp/w.gguf $texts --kv-heads 1 --steps 9"
+expect 0 "stopped at step 2" uptrain "$m" $up --stop-after 2
+expect 1 "a different parent" uptrain "$tmp/p.gguf" $up
+expect 1 "a different pool: expected mean, got first" uptrain "$m" $up --pool first
+expect 1 "expected n_kv_heads 1, got 2" uptrain "$m" $up --kv-heads 2
+expect 1 "gqa.train.distill" uptrain "$m" $up --distill 0.5
+expect 1 "gqa.train.micro_batch" uptrain "$m" $up --micro-batch 1
+expect 0 "resuming at step 2" uptrain "$m" $up
+expect 0 "stopped" train "$tmp/v.gguf" $train --steps 5 --stop-after 2
+expect 1 "a different tokenizer: expected one of 320 learnt" train "$tmp/v.gguf" $train --steps 5 \
+    --vocab 310
+expect 1 "a different tokenizer" train "$tmp/v.gguf" $train --steps 5 --tokenizer "$m"
+expect 1 "expected context_length 32, got 64" train "$tmp/v.gguf" $train --steps 5 --length 32 \
+    --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=64
+
+test_case "micro-batches give the same losses, up to rounding"
+expect 0 "1 x 4 sequences of 32 tokens" train "$tmp/b.gguf" $train --steps 30 --force --json
+whole=$(sed -n 's/.*"nats_per_token": \([0-9.]*\).*/\1/p' "$tmp/out" | cut -c1-5)
+expect 0 "4 x 1 sequences of 32 tokens" train "$tmp/b.gguf" $train --steps 30 --force --json \
+    --micro-batch 1
+split=$(sed -n 's/.*"nats_per_token": \([0-9.]*\).*/\1/p' "$tmp/out" | cut -c1-5)
+check "$split nats, expected $whole" test "$split" = "$whole"
+expect 1 "expected a divisor of the batch of 4" train "$tmp/b.gguf" $train --force --micro-batch 3
+
+test_case "512 tokens, and what the run takes before its first step"
+wide=dim=32,layers=1,heads=2,kv_heads=1,head_dim=16,ffn=64,context=1024
+expect 0 "sequences of 512 tokens" train "$tmp/q.gguf" -f "$tmp/corpus.txt" --shape $wide \
+    --vocab 320 --batch 2 --steps 1
+check "memory, arithmetic, time" grep -q "^about [0-9.e+-]* s per step, .* hours in all" "$tmp/err"
+
+test_case "a pooled model's name says so"
+expect 0 "" train "$tmp/name.gguf" $train --steps 3 --name Owl --quiet
+expect 0 "" uptrain "$tmp/name.gguf" "$tmp/pooled.gguf" $texts --kv-heads 1 --steps 1 --quiet
+expect 0 "" info "$tmp/pooled.gguf"
+check "uptrained" grep -qF "Owl (MQA, 1 KV head, mean-pooled)" "$tmp/out"
+expect 0 "" convert "$tmp/name.gguf" "$tmp/c.gguf" --kv-heads 1 --pool first --quiet
+expect 0 "" info "$tmp/c.gguf"
+check "converted" grep -qF "Owl (MQA, 1 KV head, first-pooled)" "$tmp/out"
+check "once" test "$(grep -c -a general.name "$tmp/c.gguf")" -eq 1
 
 test_case "what uptrain refuses"
 expect 1 "divisor" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt" --kv-heads 3 --quiet

@@ -52,10 +52,10 @@ static void test_resume(float dropped) {
     gqa_trainer *whole = train_some(dropped, 1, 60, &d, &r);
     gqa_trainer *first = train_some(dropped, 2, 25, &d, &again);
     gqa_trainer *second = train_some(dropped, 2, 0, &d, &again);
-    CHECK(gqa_trainer_save(first, NULL, text, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_trainer_save(first, NULL, text, NULL, path, &err) == 0, "%s", err.message);
     mapped_file file;
     if (file_open(&file, path)) {
-        CHECK(gqa_trainer_resume(second, text, &file.c, &err) == 0, "%s", err.message);
+        CHECK(gqa_trainer_resume(second, text, NULL, &file.c, &err) == 0, "%s", err.message);
         CHECK(gqa_trainer_steps_done(second) == 25, "%d steps", gqa_trainer_steps_done(second));
     }
     for (int i = 25; i < 60; i++) gqa_trainer_step(second, &d, &again, &err);
@@ -79,10 +79,10 @@ static void test_resume_options(void) {
     gqa_train_options o = saved->opt;
     o.steps = 61;
     gqa_trainer *t = tiny_trainer(&c, &o);
-    CHECK(gqa_trainer_save(saved, NULL, text, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_trainer_save(saved, NULL, text, NULL, path, &err) == 0, "%s", err.message);
     mapped_file file;
     if (file_open(&file, path)) {
-        CHECK(gqa_trainer_resume(t, text, &file.c, &err) < 0, "another number of steps");
+        CHECK(gqa_trainer_resume(t, text, NULL, &file.c, &err) < 0, "another number of steps");
         CHECK_HAS(err.message, "gqa.train.steps");
     }
     file_close(&file);
@@ -90,6 +90,78 @@ static void test_resume_options(void) {
     gqa_trainer_free(saved);
     gqa_trainer_free(t);
     gqa_dataset_free(&d);
+}
+
+/* A stopped step and a stopped validation change nothing: the same bits follow. */
+static void test_stop(void) {
+    gqa_dataset d = cycle(800);
+    gqa_step_result r, again;
+    gqa_validation v;
+    gqa_error err = {0};
+    atomic_int stop = 1;
+    gqa_trainer *whole = train_some(0, 1, 5, &d, &r), *t = train_some(0, 2, 3, &d, &again);
+    t->opt.stop = &stop;
+    CHECK(gqa_trainer_step(t, &d, &again, &err) == GQA_ERR_CANCELLED, "%s", err.message);
+    CHECK(gqa_trainer_validate(t, &d, 0, &v, &err) == GQA_ERR_CANCELLED, "%s", err.message);
+    CHECK(gqa_trainer_steps_done(t) == 3, "%d steps", gqa_trainer_steps_done(t));
+    stop = 0;
+    for (int i = 3; i < 5; i++)
+        CHECK(gqa_trainer_step(t, &d, &again, &err) == 0, "%s", err.message);
+    CHECK(same_weights(whole, t) && again.loss == r.loss, "a stopped step left something");
+    gqa_trainer_free(whole);
+    gqa_trainer_free(t);
+    gqa_dataset_free(&d);
+}
+
+/* Loss and gradients of one step differ by rounding alone. */
+static void test_micro_batches(void) {
+    gqa_dataset d = cycle(800);
+    gqa_config c = tiny_config(2, 1);
+    gqa_train_options o = {.steps = 9, .batch = 6, .seed = 9, .n_threads = 2};
+    gqa_error err = {0};
+    gqa_trainer *t[2];
+    gqa_step_result r[2];
+    for (int i = 0; i < 2; i++) {
+        o.micro_batch = i ? 1 : 6;
+        t[i] = tiny_trainer(&c, &o);
+        CHECK(gqa_trainer_step(t[i], &d, &r[i], &err) == 0, "%s", err.message);
+    }
+    CHECK(fabs(r[0].loss - r[1].loss) < 1e-6, "loss %.9f, in parts %.9f", r[0].loss, r[1].loss);
+    double worst = 0;
+    for (size_t i = 0; i < t[0]->net.n_params; i++)
+        worst = fmax(worst, fabs((double)t[0]->net.grads[i] - (double)t[1]->net.grads[i]));
+    CHECK(worst < 1e-6 * r[0].grad_norm, "gradients differ by %g", worst);
+    gqa_trainer_free(t[0]);
+    gqa_trainer_free(t[1]);
+    gqa_dataset_free(&d);
+}
+
+/* Length and micro-batch of a model with those layers and context, with a batch of 7. */
+static void check_defaults(int layers, int context, int length, int micro_batch) {
+    gqa_config c = {
+        .dim = 576, .n_layers = layers, .n_heads = 9, .n_kv_heads = 3, .head_dim = 64,
+        .ffn_dim = 1536, .vocab_size = 300, .context_length = context,
+    };
+    gqa_train_options o = {.steps = 1, .batch = 7, .n_threads = 1};
+    gqa_trainer *t = tiny_trainer(&c, &o);
+    CHECK(t->opt.length == length, "length %d, expected %d", t->opt.length, length);
+    CHECK(t->opt.micro_batch == micro_batch, "%d sequences at once, expected %d",
+          t->opt.micro_batch, micro_batch);
+    gqa_trainer_free(t);
+}
+
+/* Sizes that wrap around in 32 bits: 2^32 bytes of embeddings, 2^38 of scores. */
+static void test_too_large(void) {
+    gqa_config c = {
+        .dim = 64, .n_layers = 1, .n_heads = 4096, .n_kv_heads = 1, .head_dim = 2, .ffn_dim = 32,
+        .vocab_size = 1 << 24, .context_length = 1 << 24,
+    };
+    gqa_train_options o = {.steps = 1, .batch = 1, .length = 1 << 24, .n_threads = 1};
+    gqa_error err = {0};
+    gqa_trainer *t = sizeof(size_t) > 4 ? NULL : gqa_trainer_new(&c, &o, &err);
+    CHECK(!t, "a model of 2^30 weights was accepted");
+    if (sizeof(size_t) <= 4) CHECK_HAS(err.message, "no memory");
+    gqa_trainer_free(t);
 }
 
 /* ---- the text of a saved run ----------------------------------------------------------------- */
@@ -125,7 +197,7 @@ static saved_run save_run(void) {
     const char *path = scratch_path("text.state");
     gqa_trainer *t = train_some(0, 1, 3, &d, &r);
     saved_run s = {.text = gqa_dataset_fingerprint(&d), .fresh = train_some(0, 1, 0, &d, &r)};
-    CHECK(gqa_trainer_save(t, NULL, s.text, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_trainer_save(t, NULL, s.text, NULL, path, &err) == 0, "%s", err.message);
     mapped_file file;
     if (!file_open(&file, path)) exit(test_end());
     s.size = file.map.size;
@@ -159,7 +231,8 @@ static void check_refused(const saved_run *s, uint64_t text, const char *expecte
     gqa_error err = {0};
     int status = gqa_checkpoint_read(&file, s->data, s->size, "a.state", &err);
     if (!CHECK(status == 0, "%s", err.message)) return;
-    CHECK(gqa_trainer_resume(s->fresh, text, &file, &err) < 0, "accepted, expected: %s", expected);
+    status = gqa_trainer_resume(s->fresh, text, NULL, &file, &err);
+    CHECK(status < 0, "accepted, expected: %s", expected);
     CHECK(gqa_trainer_steps_done(s->fresh) == 0, "steps are done");
     CHECK_HAS(err.message, expected);
     CHECK_HAS(err.message, "a.state");
@@ -347,6 +420,14 @@ int main(int argc, char **argv) {
     TEST("resume") test_resume(0);
     TEST("resume, dropout") test_resume(0.1f);
     TEST("resume with other options") test_resume_options();
+    TEST("a stopped step") test_stop();
+    TEST("micro-batches") test_micro_batches();
+    TEST("length and micro-batch by default") {
+        check_defaults(30, 8192, 512, 1); /* 7 sequences would take more than 2 GiB */
+        check_defaults(1, 8192, 512, 7);
+        check_defaults(1, 256, 256, 7);
+    }
+    TEST("a model that is too large") test_too_large();
     TEST("fingerprint of a text") test_fingerprint();
     TEST("resume with another text") test_other_text();
     TEST("resume a run without its text") test_no_text();

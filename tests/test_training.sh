@@ -103,11 +103,13 @@ test_case "the log has five columns, with --val and without"
 expect 0 "" train "$tmp/l.gguf" -f "$corpus" --val "$corpus" $shape --steps 20 --eval-every 8 \
     --log "$tmp/loss" --quiet
 expect 0 "" train "$tmp/l.gguf" -f "$corpus" $shape --steps 20 --eval-every 10 \
-    --log "$tmp/loss" --quiet
+    --log "$tmp/loss" --quiet --force
 number='[0-9][0-9]*\.[0-9][0-9]*'
 with_val=$(grep -c "^[0-9]*,$number,$number,$number,$number\$" "$tmp/loss")
 without=$(grep -c "^[0-9]*,$number,,,$number\$" "$tmp/loss")
-logged=$(cut -d, -f1 "$tmp/loss" | tr '\n' ' ')
+header="step,training_loss,nats_per_token,bits_per_byte,seconds"
+check "the first line names them" test "$(head -n 1 "$tmp/loss")" = "$header"
+logged=$(sed 1d "$tmp/loss" | cut -d, -f1 | tr '\n' ' ')
 check "3 lines with a validation, got $with_val" test "$with_val" -eq 3
 check "2 lines without, got $without" test "$without" -eq 2
 check "steps 8 16 20 10 20, got $logged" test "$logged" = "8 16 20 10 20 "

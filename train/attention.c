@@ -57,9 +57,9 @@ typedef struct attention_scratch {
     float *Q, *O, *dO, *dQ;   /* [block rows, head_dim] */
 } attention_scratch;
 
-size_t train_attention_scratch(const network *net) {
-    size_t rows = block_span(net) * group_of(net);
-    size_t floats = 2 * rows * round_up(net->length, 16) + 4 * rows * net->head_dim;
+uint64_t train_attention_scratch(const network *net) {
+    uint64_t rows = block_span(net) * group_of(net);
+    uint64_t floats = 2 * rows * round_up(net->length, 16) + 4 * rows * net->head_dim;
     return gqa_sgemm_scratch() + floats * sizeof(float);
 }
 

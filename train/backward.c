@@ -100,7 +100,7 @@ void train_pass_backward(gqa_worker *me, const pass *p) {
     const float *dy;
     clear_dx(me, p);
     norm_backward(me, p, net->x, net->output_norm);
-    for (int l = net->config.n_layers - 1; l >= 0; l--) {
+    for (int l = net->config.n_layers - 1; l >= 0 && !pass_stopped(p); l--) {
         const layer_acts *a = &net->acts[l];
         const layer_offsets *layer = &net->layers[l];
         dy = dropout_backward(me, p, 2 + 2 * l, b->dnormed);

@@ -241,7 +241,9 @@ static void find_chars(learner *l) {
 static void spell_words(learner *l) {
     size_t bytes = 0, used = 0, n = 0;
     for (size_t i = 0; i < l->word_slots; i++) bytes += l->words[i].len;
-    l->units = malloc(sizeof *l->units * (bytes + 1));
+    /* word.first has 32 bits */
+    int fits = bytes < UINT32_MAX && bytes < SIZE_MAX / sizeof *l->units;
+    l->units = fits ? malloc(sizeof *l->units * (bytes + 1)) : NULL;
     if (!l->units) {
         l->no_memory = 1;
         return;
@@ -274,7 +276,7 @@ static pair *pair_slot(const learner *l, int32_t left, int32_t right) {
 static int grow_pairs(learner *l) {
     pair *old = l->pairs;
     size_t old_slots = l->pair_slots, slots = old_slots ? 2 * old_slots : 1 << 14;
-    pair *pairs = malloc(sizeof *pairs * slots);
+    pair *pairs = calloc(slots, sizeof *pairs);
     if (!pairs) return out_of_memory(l);
     for (size_t i = 0; i < slots; i++) pairs[i].left = -1;
     l->pairs = pairs;

@@ -71,8 +71,9 @@ static int add_document(gqa_dataset *d, const gqa_vocab *vocab, gqa_bytes doc, g
 int gqa_dataset_add(gqa_dataset *d, const gqa_vocab *vocab, const char *text, size_t len,
                     gqa_error *err) {
     gqa_bytes doc;
-    size_t at = 0, capacity = d->n_tokens + 2 * len + 16; /* shrunk below */
-    int32_t *tokens = realloc(d->tokens, sizeof *tokens * capacity);
+    size_t at = 0;
+    uint64_t bytes = sizeof *d->tokens * (2 * (uint64_t)len + d->n_tokens + 16); /* shrunk below */
+    int32_t *tokens = bytes > SIZE_MAX / 2 ? NULL : realloc(d->tokens, (size_t)bytes);
     if (!tokens)
         return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes of text", len);
     d->tokens = tokens;

@@ -1,4 +1,5 @@
 /* files.c: a model in training as a GGUF file: for the runtime, and for resuming. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,13 +133,21 @@ int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type ty
     return w ? gguf_finish(w, err) : GQA_ERR_IO;
 }
 
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path,
-                     gqa_error *err) {
+static const char *input_key(const gqa_train_input *input, char key[32]) {
+    snprintf(key, 32, "gqa.train.%s", input->name);
+    return key;
+}
+
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text,
+                     const gqa_train_input *inputs, const char *path, gqa_error *err) {
+    char key[32];
     gguf_writer *w = begin_file(t, vocab, path, err);
     uint64_t n = t->net.n_params;
     if (!w) return GQA_ERR_IO;
     gguf_put_int(w, "gqa.train.state_version", GGUF_I32, STATE_VERSION);
     gguf_put_int(w, "gqa.train.text", GGUF_I64, (int64_t)text);
+    for (; inputs && inputs->name[0]; inputs++)
+        gguf_put_string(w, input_key(inputs, key), inputs->value, strlen(inputs->value));
     declare_weights(w, &t->net, GQA_TYPE_F32);
     gguf_declare_tensor(w, "optimizer.m", GQA_TYPE_F32, 1, &n);
     gguf_declare_tensor(w, "optimizer.v", GQA_TYPE_F32, 1, &n);
@@ -164,11 +173,37 @@ static int check_options(const gqa_checkpoint *c, const gqa_train_options *now,
                          different);
 }
 
-static int same_shape(const gqa_config *a, const gqa_config *b) {
-    return a->dim == b->dim && a->n_layers == b->n_layers && a->n_heads == b->n_heads &&
-           a->n_kv_heads == b->n_kv_heads && a->head_dim == b->head_dim &&
-           a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size &&
-           a->tied_embeddings == b->tied_embeddings;
+static int check_shape(const gqa_checkpoint *c, const gqa_config *now, gqa_error *err) {
+    static const option_field fields[] = {
+#define SHAPE_FIELD(name) {#name, 0, offsetof(gqa_config, name)}
+        SHAPE_FIELD(dim), SHAPE_FIELD(n_layers), SHAPE_FIELD(n_heads), SHAPE_FIELD(n_kv_heads),
+        SHAPE_FIELD(head_dim), SHAPE_FIELD(ffn_dim), SHAPE_FIELD(vocab_size),
+        SHAPE_FIELD(context_length), SHAPE_FIELD(tied_embeddings),
+    };
+    for (size_t i = 0; i < array_length(fields); i++) {
+        const int *saved = (const int *)(const void *)((const char *)&c->config + fields[i].offset);
+        const int *got = (const int *)(const void *)((const char *)now + fields[i].offset);
+        if (*saved != *got)
+            return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                                 "the saved run has a different shape: expected %s %d, got %d",
+                                 fields[i].key, *saved, *got);
+    }
+    return 0;
+}
+
+static int check_inputs(const gqa_checkpoint *c, const gqa_train_input *inputs, gqa_error *err) {
+    char key[32], saved[32];
+    for (; inputs && inputs->name[0]; inputs++) {
+        const gguf_entry *e = gguf_find(c, input_key(inputs, key));
+        int is_string = e && e->type == GGUF_STRING;
+        int n = is_string ? (int)min_size((size_t)e->string.size, sizeof saved - 1) : 0;
+        snprintf(saved, sizeof saved, "%.*s", n, n ? e->string.data : "");
+        if (!n || strcmp(saved, inputs->value))
+            return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                                 "the saved run has a different %s: expected %s, got %s",
+                                 inputs->name, n ? saved : "nothing", inputs->value);
+    }
+    return 0;
 }
 
 static int check_text(const gqa_checkpoint *c, uint64_t text, gqa_error *err) {
@@ -197,7 +232,8 @@ static int is_moment(const gqa_trainer *t, const gqa_tensor *moment) {
     return moment->type == GQA_TYPE_F32 && moment->size == t->net.n_params * sizeof(float);
 }
 
-int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err) {
+int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_train_input *inputs,
+                       const gqa_checkpoint *c, gqa_error *err) {
     gqa_train_options saved;
     const gqa_tensor *m = gqa_checkpoint_tensor(c, "optimizer.m");
     const gqa_tensor *v = gqa_checkpoint_tensor(c, "optimizer.v");
@@ -205,11 +241,12 @@ int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, g
     if (!status) status = gguf_get_int(c, "gqa.train.step", 0, INT32_MAX, &step, err);
     if (status > 0 || (!status && (!m || !v)))
         return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "not a saved training run");
+    if (!status) status = check_inputs(c, inputs, err);
     if (!status) status = check_options(c, &t->opt, &saved, err);
-    if (status) return status;
-    if (!same_shape(&t->net.config, &c->config) || !is_moment(t, m) || !is_moment(t, v))
-        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "the saved run has a different shape");
-    status = check_text(c, text, err);
+    if (!status) status = check_shape(c, &t->net.config, err);
+    if (!status && (!is_moment(t, m) || !is_moment(t, v)))
+        return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "not as many moments as weights");
+    if (!status) status = check_text(c, text, err);
     if (!status) status = train_net_load(&t->net, c, err);
     if (status) return status;
     memcpy(t->m, m->data, (size_t)m->size);

@@ -39,6 +39,7 @@ void train_products(gqa_worker *me, const pass *p, const gemm *products, int n) 
     int total = 0;
     for (int i = 0; i < n; i++) total += cut_product(&products[i]).units;
     for_units(u, me, total) {
+        if (pass_stopped(p)) continue;
         const gemm *g = products;
         product_cut cut = cut_product(g);
         int unit = u;
@@ -146,7 +147,7 @@ void train_pass_forward(gqa_worker *me, const pass *p, network *net) {
     const size_t dim = net->dim, ffn = net->ffn_dim;
     const float *W = net->params;
     embed(me, p, net, net->acts[0].x);
-    for (int l = 0; l < n_layers; l++) {
+    for (int l = 0; l < n_layers && !pass_stopped(p); l++) {
         const layer_acts *a = &net->acts[l];
         const layer_offsets *layer = &net->layers[l];
         float *next = l + 1 < n_layers ? net->acts[l + 1].x : net->x;

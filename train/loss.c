@@ -8,6 +8,9 @@
 
 #include "train_internal.h"
 
+/* Not the library's gqa_log_sum_exp, which returns a double: here it is rounded to a float, which
+ * is part of the loss. Another rounding would change the bits of training, which a run that was
+ * begun by an older version and the published figures have. */
 static float log_sum_exp(const float *z, size_t n) {
     float max = z[0];
     double sum = 0;
@@ -80,7 +83,7 @@ static void classify_backward(gqa_worker *me, const pass *p, size_t first, int c
 /* Losses of all tokens; with gradients also back->dnormed, the gradient of net->final, and that of
  * the classifier. */
 void train_pass_loss(gqa_worker *me, const pass *p) {
-    for (int first = 0; first < p->tokens; first += LOSS_TOKENS) {
+    for (int first = 0; first < p->tokens && !pass_stopped(p); first += LOSS_TOKENS) {
         int count = min_int(p->tokens - first, LOSS_TOKENS);
         gemm products[2] = {classify(p->net, p->back->logits, first, count)};
         if (p->teacher) products[1] = classify(p->teacher, p->back->teacher, first, count);

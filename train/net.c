@@ -7,6 +7,17 @@
 
 #include "train_internal.h"
 
+/* Adds rows * cols floats, rounded up to `unit`, to *used; returns where they start. What is more
+ * than a size holds sets *overflow. */
+static size_t reserve(size_t *used, size_t rows, size_t cols, size_t unit, int *overflow) {
+    uint64_t count, end;
+    size_t start = *used;
+    if (gqa_mul_size(rows, cols, &count) || gqa_add_size(start, count, &end) || end > SIZE_MAX / 8)
+        *overflow = 1;
+    else *used = round_up((size_t)end, unit);
+    return start;
+}
+
 /* ---- weights --------------------------------------------------------------------------------- */
 
 static size_t add_weight(network *net, const char *name, int rows, int cols) {
@@ -14,9 +25,8 @@ static size_t add_weight(network *net, const char *name, int rows, int cols) {
     snprintf(w->name, sizeof w->name, "%s", name);
     w->rows = rows;
     w->cols = cols;
-    w->offset = net->n_params;
-    w->count = (size_t)rows * (size_t)cols;
-    net->n_params += w->count;
+    w->offset = reserve(&net->n_params, (size_t)rows, (size_t)cols, 1, &net->overflow);
+    w->count = net->n_params - w->offset;
     return w->offset;
 }
 
@@ -97,12 +107,19 @@ int train_net_load(network *net, const gqa_checkpoint *c, gqa_error *err) {
 typedef struct carver {
     float *base;
     size_t used;
+    int overflow;
 } carver;
 
 static float *carve(carver *c, size_t rows, size_t cols) {
-    float *buffer = c->base ? c->base + c->used : NULL;
-    c->used += round_up(rows * cols, 16);
-    return buffer;
+    size_t start = reserve(&c->used, rows, cols, 16, &c->overflow);
+    return c->base ? c->base + start : NULL;
+}
+
+/* Storage for what was counted; NULL: no memory. */
+static float *carver_alloc(carver *c) {
+    c->base = c->overflow ? NULL : gqa_pages_alloc(c->used * sizeof(float), 1);
+    c->used = 0;
+    return c->base;
 }
 
 static void carve_net(network *net, carver *c) {
@@ -161,11 +178,11 @@ int train_net_init(network *net, const gqa_config *config, const gqa_train_optio
     carver c = {0};
     carve_net(net, &c);
     net->memory_bytes = c.used * sizeof(float);
-    net->memory = c.base = gqa_pages_alloc(net->memory_bytes, 1);
+    if (net->overflow) goto no_memory;
+    net->memory = carver_alloc(&c);
     net->params = gqa_pages_alloc(net->n_params * sizeof(float), 1);
     if (with_grads) net->grads = gqa_pages_alloc(net->n_params * sizeof(float), 1);
     if (!c.base || !net->params || (with_grads && !net->grads)) goto no_memory;
-    c.used = 0;
     carve_net(net, &c);
     fill_rope(net);
     return 0;
@@ -208,11 +225,10 @@ int train_back_init(backward_acts *back, const network *net, int with_teacher, g
     carver c = {0};
     carve_back(back, net, with_teacher, &c);
     back->memory_bytes = c.used * sizeof(float);
-    back->memory = c.base = gqa_pages_alloc(back->memory_bytes, 1);
-    if (!c.base)
+    back->memory = carver_alloc(&c);
+    if (!back->memory)
         return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the backward pass of %zu tokens",
                         net->max_tokens);
-    c.used = 0;
     carve_back(back, net, with_teacher, &c);
     return 0;
 }

@@ -9,6 +9,8 @@
 #ifndef GQA_TRAIN_H
 #define GQA_TRAIN_H
 
+#include <stdatomic.h>
+
 #include "../vocab/tokenizer.h"
 
 /* ---- tokenizer ------------------------------------------------------------------------------- */
@@ -51,8 +53,9 @@ size_t gqa_dataset_window(const gqa_dataset *d, int length, uint64_t seed, uint6
 typedef struct gqa_train_options {
     int steps;            /* of the whole run */
     int batch;            /* sequences per step; 0: 32 */
-    int micro_batch;      /* sequences evaluated together, divides batch; 0: up to 4096 tokens */
-    int length;           /* tokens per sequence; 0: the model's context_length */
+    int micro_batch;      /* sequences evaluated together, divides batch (the same gradient but for
+                             rounding). 0: up to 4096 tokens and 2 GiB of activations */
+    int length;           /* tokens per sequence; 0: 512, or the model's context if smaller */
     float rate;           /* peak learning rate; 0: 0.002 */
     float rate_end;       /* final rate as a share of the peak, along a cosine; 0: 0.1 */
     int warmup;           /* steps of linear warm-up; 0: steps / 20, at most 200 */
@@ -63,6 +66,8 @@ typedef struct gqa_train_options {
     float dropout;        /* share of embeddings and layer outputs set to 0, 0..0.9; < 0: none */
     uint64_t seed;
     int n_threads;        /* 0: one per physical core */
+    const atomic_int *stop; /* NULL, or what ends a step or a validation with GQA_ERR_CANCELLED,
+                               without an update, soon after it is not 0 any more */
 } gqa_train_options;
 
 typedef struct gqa_trainer gqa_trainer;
@@ -131,14 +136,19 @@ typedef struct gqa_train_record {
 /* Writes the model as GGUF, atomically: matrices in the given type, norms in f32. */
 int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type,
                        const gqa_train_record *record, const char *path, gqa_error *err);
+/* What else a run depends on: a name ("parent"), and a word or a hash. */
+typedef struct gqa_train_input {
+    char name[16], value[32];
+} gqa_train_input;
 /* The same in f32 with the optimiser's state, for gqa_trainer_resume. text: gqa_dataset_fingerprint
- * of the training text. */
-int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text, const char *path,
-                     gqa_error *err);
+ * of the training text. inputs: NULL, or what must be the same as well; an empty name ends it. */
+int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text,
+                     const gqa_train_input *inputs, const char *path, gqa_error *err);
 /* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when its
- * shape, options (but for n_threads) or text differ, and when it is too old to record its text.
- * The teacher is not part of the file. */
-int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_checkpoint *c, gqa_error *err);
+ * shape, options (but for n_threads), text or inputs differ, with the name of what differs, and
+ * when it is too old to record them. The teacher is not part of the file. */
+int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_train_input *inputs,
+                       const gqa_checkpoint *c, gqa_error *err);
 /* The options a model was trained with, from its "gqa.train.*" keys. Returns 1 when it has none. */
 int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *opt, gqa_error *err);
 

@@ -2,6 +2,8 @@
 #ifndef GQA_TRAIN_INTERNAL_H
 #define GQA_TRAIN_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "../base/base.h"
 #include "../base/random.h"
 #include "../kernels/kernels.h"
@@ -56,6 +58,7 @@ typedef struct network {
     layer_offsets *layers;
     size_t embedding, output_norm, classifier;  /* offsets; classifier == embedding when tied */
     size_t n_params;
+    int overflow;              /* more weights than a size holds: refused */
     float *params, *grads;     /* [n_params] */
     layer_acts *acts;          /* [n_layers] */
     float *x;                  /* [max_tokens, dim] output of the last layer */
@@ -125,7 +128,14 @@ typedef struct pass {
     float *all_logits;      /* NULL, or [tokens, vocab_size] to fill */
     void **scratch;         /* [threads]: sgemm's, then attention's */
     double *loss;           /* [tokens] */
+    const atomic_int *stop; /* NULL, or not 0 when the pass is to end early */
 } pass;
+
+/* Whether the pass is to end early: what it computes is of no use any more. Units of work may then
+ * be left out, and phases. */
+static inline int pass_stopped(const pass *p) {
+    return p->stop && atomic_load_explicit(p->stop, memory_order_relaxed);
+}
 
 /* Token `index` of the pass; the one after it is its target. Sequences are length + 1 apart. */
 static inline const int32_t *pass_token(const pass *p, size_t index) {
@@ -170,7 +180,7 @@ void train_pass_loss(gqa_worker *me, const pass *p);
 void train_pass_backward(gqa_worker *me, const pass *p);
 
 /* attention.c: attention of one sequence and KV head (unit = sequence * n_kv_heads + KV head). */
-size_t train_attention_scratch(const network *net); /* bytes per thread, sgemm's included */
+uint64_t train_attention_scratch(const network *net); /* bytes per thread, sgemm's included */
 void train_attention_forward(const pass *p, const network *net, const layer_acts *acts, int unit,
                              int thread);
 void train_attention_backward(const pass *p, const layer_acts *acts, int unit, int thread);

@@ -63,24 +63,30 @@ static int complete_settings(gqa_train_options *o, gqa_error *err) {
     return 0;
 }
 
-/* The largest number of sequences that divides the batch and has at most 4096 tokens. */
-static int default_micro_batch(const gqa_train_options *o) {
+/* The largest number of sequences that divides the batch and has at most 4096 tokens, whose
+ * activations take at most 2 GiB: a fixed amount, so that the same options give the same bits on
+ * any machine. */
+static int default_micro_batch(const gqa_train_options *o, const gqa_config *c) {
+    int64_t heads = 2 * ((int64_t)c->n_heads + c->n_kv_heads);
+    int64_t layer = 4 * (int64_t)c->dim + heads * c->head_dim + 3 * (int64_t)c->ffn_dim;
+    int64_t limit = (1 << 29) / (layer * c->n_layers); /* floats */
     for (int n = o->batch; n > 1; n--)
-        if (o->batch % n == 0 && n * o->length <= 4096) return n;
+        if (o->batch % n == 0 && n * o->length <= (limit < 4096 ? limit : 4096)) return n;
     return 1;
 }
 
 static int complete_options(gqa_train_options *o, const gqa_config *c, gqa_error *err) {
-    if (!o->length) o->length = c->context_length;
+    if (!o->length) o->length = min_int(c->context_length, 512);
     if (!o->batch) o->batch = 32;
     int valid = o->steps >= 0 && o->batch > 0 && o->micro_batch >= 0;
     valid = valid && o->length > 0 && o->length <= c->context_length;
     if (!valid || (int64_t)o->batch * o->length > 1 << 26)
         return bad(err, "%d steps of %d sequences of %d tokens are out of range (context %d)",
                    o->steps, o->batch, o->length, c->context_length);
-    if (!o->micro_batch) o->micro_batch = default_micro_batch(o);
-    if (o->batch % o->micro_batch)
-        return bad(err, "micro-batch %d does not divide batch %d", o->micro_batch, o->batch);
+    if (!o->micro_batch) o->micro_batch = default_micro_batch(o, c);
+    if (o->batch % o->micro_batch || (int64_t)o->micro_batch * o->length > 1 << 24)
+        return bad(err, "micro-batch %d: expected a divisor of the batch of %d, and at most 2^24 "
+                   "tokens at once", o->micro_batch, o->batch);
     return complete_settings(o, err);
 }
 
@@ -89,8 +95,10 @@ static size_t params_bytes(const gqa_trainer *t) { return t->net.n_params * size
 static size_t input_row(const gqa_trainer *t) { return t->net.length + 1; }
 
 /* Gives every thread that much scratch; what it held is lost. */
-static int alloc_scratch(gqa_trainer *t, size_t bytes) {
-    bytes = round_up(bytes, 64);
+static int alloc_scratch(gqa_trainer *t, uint64_t wanted) {
+    uint64_t total;
+    if (gqa_mul_size(wanted, t->n_threads, &total) || total > SIZE_MAX / 2) return -1;
+    size_t bytes = round_up((size_t)wanted, 64);
     char *memory = gqa_pages_alloc(t->n_threads * bytes, 0);
     if (!memory) return -1;
     if (t->scratch_memory) gqa_pages_free(t->scratch_memory, t->n_threads * t->scratch_bytes);
@@ -170,7 +178,7 @@ int gqa_trainer_set_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *
     int e = complete_config(&config, err);
     if (!e) e = train_net_init(&t->teacher, &config, &t->opt, 0, err);
     if (!e) e = train_net_load(&t->teacher, c, err);
-    size_t scratch = e ? 0 : train_attention_scratch(&t->teacher);
+    uint64_t scratch = e ? 0 : train_attention_scratch(&t->teacher);
     if (scratch > t->scratch_bytes && alloc_scratch(t, scratch))
         e = gqa_fail_path(c->path, err, GQA_ERR_MEMORY, "no memory for a teacher");
     if (e) train_net_free(&t->teacher);
@@ -211,6 +219,7 @@ static int make_pass(pass *p, gqa_trainer *t, int n, const int32_t *input, float
     p->grad_scale = grad_scale;
     p->scratch = t->scratch;
     p->loss = t->back.loss;
+    p->stop = t->opt.stop;
     if (grad_scale != 0) {
         p->drop = (dropout){t->opt.dropout, train_dropout_key(t->opt.seed, t->step), 0};
         p->teacher = t->has_teacher ? &t->teacher : NULL;
@@ -224,15 +233,17 @@ static void run_phases(gqa_worker *me, void *arg) {
     if (p->teacher) train_pass_forward(me, p, p->teacher);
     train_pass_forward(me, p, p->net);
     train_pass_loss(me, p);
-    if (p->grad_scale != 0) train_pass_backward(me, p);
+    if (p->grad_scale != 0 && !pass_stopped(p)) train_pass_backward(me, p);
 }
 
-/* Sum of the losses of the tokens of n sequences; gradients are added to net.grads. */
-static double run_pass(gqa_trainer *t, pass *p) {
-    double sum = 0;
+/* Adds the losses of the tokens of n sequences to *sum, and gradients to net.grads. */
+static int run_pass(gqa_trainer *t, pass *p, double *sum, gqa_error *err) {
+    double loss = 0;
     gqa_team_run(t->team, t->n_threads, run_phases, p);
-    for (int i = 0; i < p->tokens; i++) sum += p->loss[i];
-    return sum;
+    if (pass_stopped(p)) return gqa_fail(err, GQA_ERR_CANCELLED, "training: stopped");
+    for (int i = 0; i < p->tokens; i++) loss += p->loss[i];
+    *sum += loss;
+    return 0;
 }
 
 typedef struct update {
@@ -264,7 +275,8 @@ static int sum_gradients(gqa_trainer *t, const gqa_dataset *d, double *loss, gqa
         int e = make_pass(&p, t, o->micro_batch, t->input, grad_scale, err);
         if (e) return e;
         p.drop.first = from * t->net.length;
-        *loss += run_pass(t, &p);
+        e = run_pass(t, &p, loss, err);
+        if (e) return e;
     }
     return 0;
 }
@@ -297,8 +309,10 @@ int gqa_trainer_gradient(gqa_trainer *t, const int32_t *tokens, int n, double *l
     if (e) return e;
     p.all_logits = logits;
     memset(t->net.grads, 0, params_bytes(t));
-    *loss = run_pass(t, &p) / p.tokens;
-    return 0;
+    *loss = 0;
+    e = run_pass(t, &p, loss, err);
+    *loss /= p.tokens;
+    return e;
 }
 
 int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows,
@@ -318,8 +332,8 @@ int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows,
             memcpy(t->input + i * (length + 1), d->tokens + (from + i) * length,
                    (length + 1) * sizeof *t->input);
         int e = make_pass(&p, t, (int)n, t->input, 0, err);
+        if (!e) e = run_pass(t, &p, &sum, err);
         if (e) return e;
-        sum += run_pass(t, &p);
     }
     result->n_tokens = windows * length;
     result->nats_per_token = sum / (double)result->n_tokens;
@@ -349,9 +363,10 @@ double gqa_trainer_step_flops(const gqa_trainer *t) {
 }
 
 uint64_t gqa_trainer_bytes(const gqa_trainer *t) {
-    return t->net.memory_bytes + t->teacher.memory_bytes + t->back.memory_bytes +
-           (4 * t->net.n_params + t->teacher.n_params) * sizeof(float) +
-           t->n_threads * t->scratch_bytes;
+    uint64_t passes = (uint64_t)t->net.memory_bytes + t->teacher.memory_bytes;
+    uint64_t weights = 4 * (uint64_t)t->net.n_params + t->teacher.n_params;
+    uint64_t scratch = t->n_threads * t->scratch_bytes;
+    return passes + t->back.memory_bytes + weights * sizeof(float) + scratch;
 }
 
 const char *gqa_trainer_tensor_name(const gqa_trainer *t, int i) {
