@@ -43,6 +43,10 @@ expect 2 "perplexity" compare --shape dim=64 --kv-heads 1 -f "$tmp/corpus.txt"
 expect 2 "unknown type q9" compare "$m" --kv-heads 2 --kv f16,q9
 expect 2 "8G" compare "$m" --kv-heads 2 --memory much
 
+test_case "-z with a model that has a tokenizer"
+expect 1 "brings its own tokenizer" compare "$m" --kv-heads 2 --depths 0 -z "$tmp/corpus.txt"
+expect 1 "brings its own tokenizer" bench "$m" -p 8 -n 4 -r 1 -z "$tmp/corpus.txt"
+
 test_case "bench"
 expect 0 "" bench "$m" -p 8 -n 4 --depths 0,8 --batch 1,2 -r 1
 check "2 depths of 1 prefill and 2 batches" test "$(grep -c '^| [pt][pg]' "$tmp/out")" -eq 6
