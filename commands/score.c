@@ -102,7 +102,13 @@ void score_choose_chunk(score_text *t, const gqa_config *config, int quiet) {
                 t->chunk, trained);
 }
 
-/* Whether a token continues after a space in it. */
+/* Whether a text may be cut before its byte i: a space after a letter. */
+static int is_word_end(const char *text, size_t i) {
+    int c = text[i - 1] | 32;
+    return text[i] == ' ' && c >= 'a' && c <= 'z';
+}
+
+/* Whether a token has such a place inside. */
 static int tokens_cross_spaces(const gqa_model *model) {
     char name[256];
     for (int id = 0; id < gqa_vocab_size(model); id++) {
@@ -110,17 +116,17 @@ static int tokens_cross_spaces(const gqa_model *model) {
         int n = (is_control ? gqa_token_name : gqa_token_bytes)(model, id, name, sizeof name);
         if (n > (int)sizeof name) return 1;
         for (int i = 1; i < n; i++)
-            if (name[i] == ' ' && name[i - 1] != ' ') return 1;
+            if (is_word_end(name, (size_t)i)) return 1;
     }
     return 0;
 }
 
 /* The shortest beginning of a text that has at least size bytes and the same tokens alone as in
- * the text: it ends before a space after a visible ASCII character, where every pre-tokenizer
- * cuts, and SentencePiece too unless tokens cross spaces. */
+ * the text: it ends where every pre-tokenizer cuts, and SentencePiece too unless tokens cross
+ * spaces. */
 static size_t text_beginning(const score_text *t, uint64_t size) {
     for (size_t i = size; i < t->len; i++)
-        if (t->text[i] == ' ' && t->text[i - 1] > ' ' && t->text[i - 1] < 127) return i;
+        if (is_word_end(t->text, i)) return i;
     return t->len;
 }
 
