@@ -120,7 +120,8 @@ expect 1 "/nonexistent/log: cannot append to the log" train "$tmp/f.gguf" -f "$c
 check "no step was made" test ! -e "$tmp/f.gguf.state"
 
 test_case "a limit on the size of files: no temporary file is left"
-(ulimit -f 8; "$run" train "$tmp/limit.gguf" -f "$corpus" $shape --steps 2 --quiet) 2>"$tmp/err"
+(ulimit -f 8 && "$run" train "$tmp/limit.gguf" -f "$corpus" $shape --steps 2 --quiet) \
+    2>"$tmp/err"
 check "SIGXFSZ ends it" test $? -gt 128
 check "no file" test "$(ls "$tmp" | grep -c limit)" -eq 0
 
