@@ -199,13 +199,19 @@ static int vocab_size_of(const generation *g) {
     return gqa_model_config(gqa_session_model(g->session))->vocab_size;
 }
 
+/* What marks the parts of a conversation is not repeated text. */
+static void accept_text(generation *g, int32_t token) {
+    if (!gqa_token_is_control(gqa_session_model(g->session), token))
+        gqa_sampler_accept(g->sampler, token);
+}
+
 static int eval_prompt(generation *g, const int32_t *tokens, int n, gqa_error *err) {
     if (n == 0 && !gqa_session_logits(g->session))
         return gqa_fail(err, GQA_ERR_ARGUMENT,
                         "generate: no tokens, and the session has no logits to continue from");
     int status = n > 0 ? gqa_session_eval(g->session, tokens, n, err) : 0;
     if (status) return status;
-    for (int i = 0; i < n; i++) gqa_sampler_accept(g->sampler, tokens[i]);
+    for (int i = 0; i < n; i++) accept_text(g, tokens[i]);
     g->result.prompt_tokens = n;
     return 0;
 }
@@ -223,7 +229,11 @@ static int next_token(generation *g, int32_t *token, gqa_error *err) {
         logits = g->logits;
     }
     *token = gqa_sampler_next(g->sampler, logits, n_vocab);
-    return *token < 0 ? gqa_fail(err, *token, "no token could be sampled") : 0;
+    if (*token >= 0) return 0;
+    if (*token == GQA_ERR_NUMERIC)
+        return gqa_fail(err, *token, "no token can be sampled: all %d logits are minus infinity",
+                        n_vocab);
+    return gqa_fail(err, *token, "no token could be sampled");
 }
 
 /* Reports a token to on_token. Returns whether the caller wants to stop. */
@@ -271,10 +281,11 @@ static int decode(generation *g, gqa_error *err) {
         if (stop) return stop;
         int refused = report_token(g, token);
         /* TinyStories models end a text with BOS. */
-        if (!g->opt->ignore_end && (gqa_token_is_end(m, token) || token == bos))
-            return GQA_STOP_END;
+        int is_end = gqa_token_is_end(m, token) ||
+                     (token == bos && gqa_token_is_control(m, token));
+        if (is_end && !g->opt->ignore_end) return GQA_STOP_END;
         count_token(g, &first);
-        gqa_sampler_accept(g->sampler, token);
+        accept_text(g, token);
         stop = add_text(g, token, err);
         if (stop < 0) return stop;
         if (!stop && refused) stop = GQA_STOP_CALLER;

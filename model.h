@@ -413,10 +413,10 @@ typedef struct gqa_sampler gqa_sampler;
 gqa_sampler *gqa_sampler_new(const gqa_sampler_options *opt, gqa_error *err);
 void gqa_sampler_free(gqa_sampler *sampler);
 /* Picks a token from logits[n]; NaN counts as minus infinity. Negative (a gqa_status) on
- * failure. */
+ * failure: GQA_ERR_NUMERIC when all logits are minus infinity, which bans a token. */
 int32_t gqa_sampler_next(gqa_sampler *sampler, const float *logits, int n);
 /* Adds a token to those that the repetition penalty counts (gqa_generate adds prompt and
- * output). */
+ * output, without their control tokens). */
 void gqa_sampler_accept(gqa_sampler *sampler, int32_t token);
 void gqa_sampler_reset(gqa_sampler *sampler, uint64_t seed);  /* as new, with another seed */
 
@@ -456,7 +456,7 @@ typedef struct gqa_generate_options {
     const char *const *stop;   /* [n_stop] never part of the output; found across token borders */
     int n_stop;
     unsigned tokenize_flags;   /* of the prompt; 0: GQA_TOKENIZE_BOS if the session is empty */
-    int ignore_end;            /* nonzero: go on after an end token (or BOS, which ends too) */
+    int ignore_end;            /* nonzero: go on after an end token (or a control BOS: it ends too) */
     gqa_on_logits on_logits;   /* NULL: none. Both get the user argument of the call */
     gqa_on_token on_token;
     void *reserved[4];

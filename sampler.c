@@ -246,7 +246,9 @@ int32_t gqa_sampler_next(gqa_sampler *s, const float *logits, int n) {
     if (!s || !logits || n <= 0) return GQA_ERR_ARGUMENT;
     if (reserve_candidates(s, n)) return GQA_ERR_MEMORY;
     prepare_logits(s, logits, n);
-    if (s->opt.temperature == 0) return arg_max(s->logits, n);
+    int32_t best = arg_max(s->logits, n);
+    if (s->logits[best] <= -FLT_MAX) return GQA_ERR_NUMERIC; /* all are banned */
+    if (s->opt.temperature == 0) return best;
     n = softmax_weights(s, n);
     sampler_candidate *c = s->candidates;
     if (s->opt.top_p > 0 && s->opt.top_p < 1)

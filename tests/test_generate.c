@@ -47,8 +47,9 @@ static void check_distributions(void) {
     }
     TEST("nothing finite") {
         static const float none[3] = {NAN, -INFINITY, NAN};
-        int32_t t = draw_one((gqa_sampler_options){0}, none, 3);
-        CHECK(t >= 0 && t < 3, "token %d", t);
+        int32_t greedy = draw_one((gqa_sampler_options){0}, none, 3);
+        int32_t hot = draw_one((gqa_sampler_options){.temperature = 1, .top_p = 0.9f}, none, 3);
+        CHECK(greedy == GQA_ERR_NUMERIC && hot == GQA_ERR_NUMERIC, "%d, %d", greedy, hot);
     }
     TEST("temperature 1") DRAWS_FROM(ALL, .temperature = 1, .seed = 1);
     TEST("temperature 2") DRAWS_FROM(ALL, .temperature = 2, .seed = 2);
@@ -56,6 +57,15 @@ static void check_distributions(void) {
     TEST("top-p 0.8") DRAWS_FROM(TWO, .temperature = 1, .top_p = 0.8f, .seed = 4);
     TEST("top-p 0.9") DRAWS_FROM(THREE, .temperature = 1, .top_p = 0.9f, .seed = 5);
     TEST("min-p 0.1") DRAWS_FROM(THREE, .temperature = 1, .min_p = 0.1f, .seed = 6);
+    /* weights 1, 1, 0.223, 0.050 of 2.273: two hold 0.8800, three 0.9781 */
+    TEST("top-p 0.879") DRAWS_FROM(TWO, .temperature = 1, .top_p = 0.879f, .seed = 7);
+    TEST("top-p 0.881") DRAWS_FROM(THREE, .temperature = 1, .top_p = 0.881f, .seed = 8);
+    TEST("top-p 0.977") DRAWS_FROM(THREE, .temperature = 1, .top_p = 0.977f, .seed = 9);
+    TEST("top-p 0.979") DRAWS_FROM(ALL, .temperature = 1, .top_p = 0.979f, .seed = 10);
+    TEST("top-k 2") DRAWS_FROM(TWO, .temperature = 1, .top_k = 2, .seed = 11);
+    TEST("top-k 4") DRAWS_FROM(ALL, .temperature = 1, .top_k = 4, .seed = 12);
+    TEST("top-p is of what top-k left") /* two of three: 2 / 2.223 is 0.8997 */
+        DRAWS_FROM(TWO, .temperature = 1, .top_k = 3, .top_p = 0.89f, .seed = 13);
     TEST("top-p of nearly nothing keeps one token") {
         gqa_sampler_options o = {.temperature = 1, .top_p = 1e-6f};
         CHECK(draw_one(o, logits_of_5, N_LOGITS) == 1, "another");
@@ -64,6 +74,19 @@ static void check_distributions(void) {
         gqa_sampler_options o = {.temperature = 1e-6f, .seed = 1};
         CHECK(draw_one(o, (float[3]){1, 2, 1.9f}, 3) == 1, "another");
     }
+}
+
+/* exp(0) is exactly 1, and a weight of exactly min-p stays. */
+static void check_min_p_border(void) {
+    int count[2] = {0};
+    gqa_sampler_options o = {.temperature = 1, .min_p = 0.5f};
+    gqa_sampler *s = gqa_sampler_new(&o, NULL);
+    static const float half[2] = {0, -0.693147181f}; /* exp of it, as float, is 0.5f */
+    CHECK((float)exp((double)half[1]) == 0.5f, "the border is exact");
+    for (int i = 0; i < 100; i++) count[gqa_sampler_next(s, half, 2) == 1]++;
+    CHECK(count[0] && count[1], "%d and %d: a weight of exactly min-p stays", count[0],
+          count[1]);
+    gqa_sampler_free(s);
 }
 
 static void check_penalty(void) {
@@ -76,6 +99,29 @@ static void check_penalty(void) {
     gqa_sampler_accept(s, 2);
     CHECK(gqa_sampler_next(s, logits, 3) == 1, "forgotten after repeat_last tokens");
     gqa_sampler_free(s);
+}
+
+/* The token that a greedy sampler takes after it has accepted those ids [n]. */
+static int32_t after(gqa_sampler_options o, const int32_t *accepted, int n, const float *logits) {
+    gqa_sampler *s = gqa_sampler_new(&o, NULL);
+    for (int i = 0; i < n; i++) gqa_sampler_accept(s, accepted[i]);
+    int32_t t = gqa_sampler_next(s, logits, 3);
+    gqa_sampler_free(s);
+    return t;
+}
+
+static void check_penalty_values(void) {
+    static const int32_t zero[] = {0, 0}, window[] = {0, 1, 1};
+    gqa_sampler_options twice = {.repeat_penalty = 2};
+    /* -1 becomes -2, not -0.5, so -1.5 is then the largest */
+    CHECK(after(twice, zero, 1, (float[]){-1, -1.5f, -9}) == 1, "a negative logit is multiplied");
+    /* 4 / 2 is above 1.5, 4 / 2 / 2 is not */
+    CHECK(after(twice, zero, 2, (float[]){4, 1.5f, 0}) == 0, "a token seen twice counts once");
+    /* the last 3 tokens are penalised, the last 2 are not token 0 */
+    gqa_sampler_options three = {.repeat_penalty = 2, .repeat_last = 3};
+    gqa_sampler_options two = {.repeat_penalty = 2, .repeat_last = 2};
+    CHECK(after(three, window, 3, (float[]){3, 1, 2}) == 2, "token 0 is within the last 3");
+    CHECK(after(two, window, 3, (float[]){3, 1, 2}) == 0, "token 0 is not within the last 2");
 }
 
 static void check_seed(void) {
@@ -246,6 +292,8 @@ int main(int argc, char **argv) {
     test_start(argc, argv);
     check_distributions();
     TEST("repetition penalty") check_penalty();
+    TEST("repetition penalty: values") check_penalty_values();
+    TEST("min-p at the border") check_min_p_border();
     TEST("a seed gives one sequence") check_seed();
     TEST("sampler options that are refused") check_sampler_options();
     check_ends();
