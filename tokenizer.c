@@ -34,44 +34,26 @@ static void encode_plain(const gqa_vocab *v, const char *text, size_t len, id_li
     free(copy);
 }
 
-/* User-defined tokens are always recognised, others only if the caller asks (parse_special). */
-static int is_recognised(const gqa_vocab *v, int32_t id, int parse_special) {
-    return parse_special || v->types[id] == TOKEN_USER;
-}
-
-/* The special token that text[len] starts with, or -1. */
-static int32_t special_at(const gqa_vocab *v, const char *text, size_t len, int parse_special) {
-    for (int i = 0; i < v->n_special; i++) {
-        int32_t id = v->special[i];
-        gqa_bytes name = v->names[id];
-        int matches = name.size <= len && !memcmp(name.data, text, name.size);
-        if (matches && is_recognised(v, id, parse_special)) return id;
-    }
-    return -1;
-}
-
 int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigned flags,
                        int32_t *out, int cap, gqa_error *err) {
     id_list list = {out, out ? cap : 0, 0, 0};
-    int may_start[256] = {0}, parse_special = (flags & GQA_TOKENIZE_SPECIAL) != 0;
+    int parse_special = (flags & GQA_TOKENIZE_SPECIAL) != 0;
     if (len > INT32_MAX / 8)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "a text of %zu bytes is too long to tokenize", len);
-    for (int i = 0; i < v->n_special; i++) {
-        int32_t id = v->special[i];
-        if (is_recognised(v, id, parse_special)) may_start[(unsigned char)v->names[id].data[0]] = 1;
-    }
-    if ((flags & GQA_TOKENIZE_BOS) && v->add_bos && v->bos >= 0) id_add(&list, v->bos);
+    int adds_bos = (flags & GQA_TOKENIZE_BOS) && v->add_bos && v->bos >= 0;
+    if (adds_bos) id_add(&list, v->bos);
     size_t begin = 0, at = 0; /* of the text between special tokens */
     while (at < len) {
-        int maybe = may_start[(unsigned char)text[at]];
-        int32_t id = maybe ? special_at(v, text + at, len - at, parse_special) : -1;
-        if (id < 0) {
+        /* user-defined tokens are always recognised, others only if the caller asks */
+        const special_token *s = vocab_special_at(v, text + at, len - at, parse_special);
+        if (!s) {
             at++;
             continue;
         }
         if (at > begin) encode_plain(v, text + begin, at - begin, &list);
-        id_add(&list, id);
-        begin = at += v->names[id].size;
+        int second_bos = s->id == v->bos && list.n == 1 && adds_bos;
+        if (!second_bos) id_add(&list, s->id); /* a prompt that brings its own BOS */
+        begin = at += s->name.size;
     }
     if (len > begin) encode_plain(v, text + begin, len - begin, &list);
     if ((flags & GQA_TOKENIZE_EOS) && v->add_eos && v->eos >= 0) id_add(&list, v->eos);

@@ -68,7 +68,7 @@ static void add_merge(bpe_state *s, int32_t left, int32_t right) {
     if (left < 0 || right < 0) return;
     const bpe_symbol *a = &s->symbols[left], *b = &s->symbols[right];
     bpe_merge m = {.left = left, .right = right, .len = a->len + b->len};
-    if (s->v->byte_level) {
+    if (s->v->ranked) {
         const merge_rule *rule = find_rule(s->v, a->id, b->id);
         if (!rule) return;
         m.id = rule->result;

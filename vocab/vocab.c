@@ -2,19 +2,23 @@
 #include "vocab.h"
 
 #include <stdlib.h>
+#include <time.h>
+
+#include "../base/random.h"
 
 /* ---- lookup ------------------------------------------------------------------------------ */
 
-static uint32_t hash_bytes(const char *text, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)text[i]) * 16777619u;
-    return h ^ h >> 15;
+/* Universal hashing (Carter & Wegman 1979): few texts collide, whatever they are. */
+static uint32_t hash_bytes(const gqa_vocab *v, const char *text, size_t len) {
+    uint64_t h = 1;
+    for (size_t i = 0; i < len; i++) h = vocab_hash_step(v, h, (unsigned char)text[i]);
+    return (uint32_t)vocab_hash_step(v, h, 0);
 }
 
 /* The slot in v->table of the token with those bytes, or the empty slot for it. */
 static int32_t *token_slot(const gqa_vocab *v, const char *text, size_t len) {
     uint32_t mask = v->table_size - 1;
-    for (uint32_t i = hash_bytes(text, len) & mask;; i = (i + 1) & mask) {
+    for (uint32_t i = hash_bytes(v, text, len) & mask;; i = (i + 1) & mask) {
         if (v->table[i] < 0) return &v->table[i];
         const gqa_bytes *b = &v->bytes[v->table[i]];
         if (b->size == len && !memcmp(b->data, text, len)) return &v->table[i];
@@ -73,39 +77,110 @@ static int is_special(const gqa_vocab *v, int id) {
     return type == TOKEN_CONTROL || type == TOKEN_USER || type == TOKEN_UNKNOWN;
 }
 
-static int descending_u64(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
+static int compare_bytes(gqa_bytes a, gqa_bytes b) {
+    int order = memcmp(a.data, b.data, min_size(a.size, b.size));
+    return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* Longest first, so that the longest special token wins. */
+static int compare_specials(const void *a, const void *b) {
+    const special_token *x = a, *y = b;
+    int order = compare_bytes(x->name, y->name);
+    return order ? order : (x->id > y->id) - (x->id < y->id);
+}
+
+static int begins_with(gqa_bytes text, gqa_bytes start) {
+    return text.size >= start.size && !memcmp(text.data, start.data, start.size);
+}
+
 static int make_specials(gqa_vocab *v) {
-    size_t n = 0, used = 0;
-    for (int id = 0; id < v->n; id++) n += is_special(v, id) ? 1 : 0;
-    uint64_t *keys = malloc((n + 1) * sizeof *keys); /* length, id */
-    v->special = malloc((n + 1) * sizeof *v->special);
-    if (!keys || !v->special) {
-        free(keys);
-        return -1;
-    }
+    int n = 0;
+    for (int id = 0; id < v->n; id++) n += is_special(v, id);
+    v->special = malloc(sizeof *v->special * ((size_t)n + 1));
+    if (!v->special) return -1;
     for (int id = 0; id < v->n; id++)
-        if (is_special(v, id)) keys[used++] = (uint64_t)v->names[id].size << 32 | (uint32_t)id;
-    qsort(keys, n, sizeof *keys, descending_u64);
-    for (size_t i = 0; i < n; i++) v->special[i] = (int32_t)(uint32_t)keys[i];
-    v->n_special = (int)n;
-    free(keys);
+        if (is_special(v, id))
+            v->special[v->n_special++] = (special_token){v->names[id], id, -1};
+    qsort(v->special, (size_t)n, sizeof *v->special, compare_specials);
+    for (int i = 0; i < n; i++) {
+        int32_t p = i - 1;
+        while (p >= 0 && !begins_with(v->special[i].name, v->special[p].name))
+            p = v->special[p].prefix;
+        v->special[i].prefix = p;
+        v->special_first[(unsigned char)v->special[i].name.data[0] + 1]++;
+    }
+    for (int b = 0; b < 256; b++) v->special_first[b + 1] += v->special_first[b];
     return 0;
 }
 
+const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len, int all) {
+    int first = v->special_first[(unsigned char)*text];
+    int low = first, high = v->special_first[(unsigned char)*text + 1];
+    while (low < high) { /* low: the first one whose name is after the text */
+        int mid = (low + high) / 2;
+        if (compare_bytes(v->special[mid].name, (gqa_bytes){text, len}) <= 0) low = mid + 1;
+        else high = mid;
+    }
+    for (int32_t i = low - 1; i >= first; i = v->special[i].prefix) {
+        const special_token *s = &v->special[i];
+        int recognised = all || v->types[s->id] == TOKEN_USER;
+        if (recognised && begins_with((gqa_bytes){text, len}, s->name)) return s;
+    }
+    return NULL;
+}
+
+/* The names of end tokens: models list one eos, but their templates use several. */
 static int is_end_name(gqa_bytes name) {
-    static const char *const names[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",
-                                        "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>"};
+    static const char *const names[] = {
+        "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>",
+        "<end_of_turn>", "<turn|>", "</s>", "<EOT>", "_<EOT>", "<|return|>", "[|endofturn|]",
+        "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
+        "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", /* DeepSeek */
+    };
     for (size_t i = 0; i < array_length(names); i++)
         if (bytes_equal(name, names[i])) return 1;
     return 0;
 }
 
-/* Tokens that end a text, by name: models list one eos, but their templates use several. */
+/* <|...|>, <U+FF5C...U+FF5C>, [|...|], [INST], <start_of_turn>: not <think>, which is text. */
+static int is_mark_name(gqa_bytes name) {
+    static const char *const starts[] = {"<|", "<\xEF\xBD\x9C", "[|", "[INST]", "[/INST]",
+                                         "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_"};
+    for (size_t i = 0; i < array_length(starts); i++)
+        if (bytes_start_with(name, starts[i])) return 1;
+    return 0;
+}
+
+enum { MAX_MARKS = 64, MAX_MARK_SIZE = 64 };
+
+/* The marks in a template, each once, as far as they fit in out [MAX_MARKS]; returns how many. */
+static int find_marks(const char *text, gqa_bytes *out) {
+    int n = 0;
+    for (const char *p = text; p && *p && n < MAX_MARKS; p++) {
+        if ((*p != '<' && *p != '[') || !is_mark_name((gqa_bytes){p, strnlen(p, MAX_MARK_SIZE)}))
+            continue;
+        size_t size = 0;
+        int known = 0;
+        while (size < MAX_MARK_SIZE && p[size] && p[size] != '>' && p[size] != ']') size++;
+        if (size == MAX_MARK_SIZE || !p[size]) continue;
+        out[n] = (gqa_bytes){p, size + 1};
+        for (int i = 0; i < n; i++) known |= !compare_bytes(out[i], out[n]);
+        n += !known;
+    }
+    return n;
+}
+
+void vocab_promote(gqa_vocab *v) {
+    gqa_bytes marks[MAX_MARKS];
+    int n = find_marks(v->chat_template, marks);
+    for (int id = 0; id < v->n; id++) {
+        gqa_bytes name = v->names[id];
+        if (v->types[id] != TOKEN_NORMAL && v->types[id] != TOKEN_USER) continue;
+        int special = is_end_name(name);
+        for (int i = 0; i < n && !special; i++) special = !compare_bytes(name, marks[i]);
+        if (special) v->types[id] = TOKEN_CONTROL;
+    }
+}
+
 static void mark_ends(gqa_vocab *v) {
     for (int id = 0; id < v->n; id++)
         if (v->types[id] == TOKEN_CONTROL && is_end_name(v->names[id])) v->ends[id] = 1;
@@ -118,6 +193,10 @@ gqa_vocab *vocab_alloc(int n_tokens) {
     gqa_vocab *v = calloc(1, sizeof *v);
     size_t n = (size_t)n_tokens + 1;
     if (!v) return NULL;
+    struct timespec time = {0};
+    timespec_get(&time, TIME_UTC);
+    uint64_t seed = (uint64_t)time.tv_nsec << 32 ^ (uint64_t)time.tv_sec ^ (uintptr_t)v;
+    v->hash_key = 0x10000 + gqa_random_mix(seed) % 0x7FFE0000;
     v->n = n_tokens;
     v->bos = v->eos = v->unk = -1;
     v->bytes = calloc(n, sizeof *v->bytes);
@@ -158,6 +237,8 @@ void vocab_name_bytes(gqa_vocab *v) {
 
 int vocab_finish(gqa_vocab *v, const char *path, gqa_error *err) {
     mark_ends(v);
+    /* a text never becomes a control token: bytes that no token spells are left out */
+    if (v->unk >= 0 && v->types[v->unk] == TOKEN_CONTROL) v->unk = -1;
     if (!make_table(v) && !make_specials(v)) return 0;
     return gqa_fail_path(path, err, GQA_ERR_MEMORY, "no memory for a vocabulary of %d tokens",
                          v->n);
@@ -199,11 +280,8 @@ int gqa_vocab_new(gqa_vocab **out, const gqa_bytes *tokens, const float *scores,
 /* ---- questions --------------------------------------------------------------------------- */
 
 int32_t gqa_vocab_find(const gqa_vocab *v, const char *text, size_t len) {
-    for (int i = 0; i < v->n_special; i++) {
-        gqa_bytes name = v->names[v->special[i]];
-        if (name.size == len && !memcmp(name.data, text, len)) return v->special[i];
-    }
-    return vocab_lookup(v, text, len);
+    const special_token *s = len ? vocab_special_at(v, text, len, 1) : NULL;
+    return s && s->name.size == len ? s->id : vocab_lookup(v, text, len);
 }
 
 static int has_token(const gqa_vocab *v, int32_t token) { return token >= 0 && token < v->n; }

@@ -16,9 +16,17 @@ typedef struct merge_rule {
     int32_t result, rank;
 } merge_rule;
 
+/* A token that is recognised in a text as a whole. */
+typedef struct special_token {
+    gqa_bytes name;
+    int32_t id;
+    int32_t prefix;          /* the longest other one whose name this one begins with, or -1 */
+} special_token;
+
 struct gqa_vocab {
     int n;
-    int byte_level;          /* 1: byte-level BPE by ranked merges; 0: SentencePiece's by scores */
+    int ranked;              /* 1: BPE by ranked merges; 0: SentencePiece's, by scores */
+    int byte_level;          /* 1: names are in GPT-2's alphabet of bytes */
     gqa_bytes *names;        /* [n] tokens as the file spells them */
     gqa_bytes *bytes;        /* [n] what they stand for (byte-level: GPT-2's alphabet undone) */
     float *scores;           /* [n] */
@@ -28,8 +36,10 @@ struct gqa_vocab {
     uint32_t table_size;     /* a power of two */
     merge_rule *rules;       /* hash table of merges */
     uint32_t rules_size;     /* a power of two */
-    int32_t *special;        /* ids of control, user-defined and unknown tokens, longest first */
+    uint64_t hash_key;       /* differs from run to run: a file cannot be made to collide */
+    special_token *special;  /* [n_special] control, user-defined, unknown; sorted by name, id */
     int n_special;
+    int special_first[257];  /* those beginning with byte b are special[first[b] .. first[b+1]-1] */
     int32_t byte_id[256];    /* token of each single byte, or -1 */
     char *text;              /* storage for names or bytes that are not in the file */
     int32_t bos, eos, unk;
@@ -59,12 +69,23 @@ int vocab_byte_of_name(gqa_bytes name);
 /* Copies text[len] to out [3 * len] with U+2581 for every space; returns the bytes written. */
 size_t vocab_mark_spaces(const char *text, size_t len, char *out);
 
+/* The longest special token that text[len] begins with, or NULL; all: not only user-defined ones. */
+const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len, int all);
+/* Makes control tokens of those that end a text or mark the parts of a conversation, by their names
+ * and v->chat_template, whatever type the file gives them. */
+void vocab_promote(gqa_vocab *v);
+
 /* A power of two at least twice n, for an open hash table. */
 uint32_t vocab_hash_size(uint64_t n);
+/* One step of a polynomial in the vocabulary's key, modulo the prime 2^31 - 1. */
+static inline uint64_t vocab_hash_step(const gqa_vocab *v, uint64_t h, uint32_t value) {
+    return (h * v->hash_key + value + 1) % 0x7FFFFFFF;
+}
 /* The slot in v->rules of a merge of two tokens, or the empty slot for it (left is then -1). */
 static inline merge_rule *vocab_merge_slot(const gqa_vocab *v, int32_t left, int32_t right) {
     uint32_t mask = v->rules_size - 1;
-    uint32_t i = ((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA77u) & mask;
+    uint64_t h = vocab_hash_step(v, vocab_hash_step(v, 1, (uint32_t)left), (uint32_t)right);
+    uint32_t i = (uint32_t)vocab_hash_step(v, h, 0) & mask;
     while (v->rules[i].left >= 0 && (v->rules[i].left != left || v->rules[i].right != right))
         i = (i + 1) & mask;
     return &v->rules[i];

@@ -93,7 +93,6 @@ static void read_flags(gqa_vocab *v, gguf_meta *m) {
     if (v->bos < 0) v->add_bos = 0;
     if (eot >= 0) v->ends[eot] = 1;
     if (eom >= 0) v->ends[eom] = 1;
-    read_chat_template(v, m);
 }
 
 /* Names, scores and types of all tokens. */
@@ -197,6 +196,8 @@ static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
 static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {
     v->file = m->c;
     read_tokens(v, m, tokens);
+    read_chat_template(v, m);
+    if (!m->status) vocab_promote(v);
     if (v->byte_level) {
         choose_splitter(v, gguf_meta_string(m, "tokenizer.ggml.pre"));
         if (!m->status && decode_names(v))
@@ -229,7 +230,7 @@ int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err
     gqa_vocab *v = vocab_alloc((int)tokens->count);
     if (!v)
         return fail_memory(c, err, "no memory for a vocabulary of %d tokens", (int)tokens->count);
-    v->byte_level = byte_level;
+    v->byte_level = v->ranked = byte_level;
     int status = fill_from_gguf(v, &m, tokens);
     if (status) gqa_vocab_free(v);
     else *out = v;
