@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Prints vocab/unicode_table.c: the ranges of letters (\\p{L}) and numbers (\\p{N}) that the
-byte-level pre-tokenisers ask for.
+"""Prints vocab/unicode_table.c: the ranges of letters (\\p{L}), numbers (\\p{N}), marks (\\p{M}),
+punctuation (\\p{P}) and symbols (\\p{S}) that the byte-level pre-tokenisers ask for.
 
 usage: scripts/make_unicode_table.py > vocab/unicode_table.c
 """
 import unicodedata
+
+KINDS = {"L": "letters", "N": "numbers", "M": "marks", "P": "punctuation", "S": "symbols"}
 
 
 def ranges(kind):
@@ -20,7 +22,7 @@ def ranges(kind):
 
 
 def table(name, items):
-    print(f"const gqa_range {name}[] = {{")
+    print(f"\nconst gqa_range {name}[] = {{")
     for i in range(0, len(items), 6):
         print("    " + " ".join(f"{{0x{a:X}, 0x{b:X}}}," for a, b in items[i:i + 6]))
     print("};")
@@ -29,7 +31,6 @@ def table(name, items):
 
 print("/* unicode_table.c: made by scripts/make_unicode_table.py from Unicode "
       f"{unicodedata.unidata_version}; do not edit. */")
-print('#include "unicode_table.h"\n')
-table("gqa_unicode_letters", ranges("L"))
-print()
-table("gqa_unicode_numbers", ranges("N"))
+print('#include "unicode_table.h"')
+for kind, name in KINDS.items():
+    table(f"gqa_unicode_{name}", ranges(kind))

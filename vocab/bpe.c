@@ -156,12 +156,18 @@ void encode_scored(const gqa_vocab *v, const char *text, size_t len, id_list *ou
 }
 
 void encode_ranked(const gqa_vocab *v, const char *text, size_t len, id_list *out) {
-    while (len > 0) {
-        size_t n = pretoken_length(v->split, text, len);
-        int32_t whole = v->ignore_merges ? vocab_lookup(v, text, n) : -1;
-        if (whole >= 0) id_add(out, whole);
-        else encode_merged(v, text, n, out);
-        text += n;
-        len -= n;
+    uint8_t *cuts = malloc(len + 1);
+    if (!cuts) {
+        out->no_memory = 1;
+        return;
     }
+    pretokenize(v->split, text, len, cuts);
+    for (size_t at = 0, n; at < len; at += n) {
+        n = pretoken_length(cuts + at, len - at);
+        int whole = v->ignore_merges || (v->split == SPLIT_LINES && text[at] == '\n');
+        int32_t id = whole ? vocab_lookup(v, text + at, n) : -1;
+        if (id >= 0) id_add(out, id);
+        else encode_merged(v, text + at, n, out);
+    }
+    free(cuts);
 }

@@ -1,12 +1,20 @@
 /* pretokenize.c: pre-tokenisers: where byte-level BPE splits text before it merges, as scanners
  * written out from the regular expressions that the models were trained with. \s is Unicode's
- * White_Space; a byte that is not UTF-8 counts as neither letter, number nor space. */
+ * White_Space; a byte that is not UTF-8 counts as neither letter, number nor space.
+ *
+ * A splitter is a list of passes. Each pass cuts every piece that the passes before it left: what it
+ * matches is a piece, and what stands between two matches is one. Time is linear. */
 #include "../base/utf8.h"
 #include "unicode_table.h"
 #include "vocab.h"
 
-/* Classes of characters. A newline is \r or \n, which are spaces too. */
-enum { CHAR_END, CHAR_LETTER, CHAR_NUMBER, CHAR_SPACE, CHAR_NEWLINE, CHAR_OTHER };
+/* Classes of characters; sets of them are sums. A newline is \r or \n, which are spaces too. */
+enum {
+    CHAR_END = 0, CHAR_LETTER = 1, CHAR_NUMBER = 2, CHAR_SPACE = 4, CHAR_NEWLINE = 8, CHAR_MARK = 16,
+    CHAR_PUNCTUATION = 32, CHAR_SYMBOL = 64, CHAR_UNKNOWN = 128,
+    CHAR_OTHER = CHAR_MARK | CHAR_PUNCTUATION | CHAR_SYMBOL | CHAR_UNKNOWN,
+    CHAR_BLANK = CHAR_SPACE | CHAR_NEWLINE
+};
 
 static int in_ranges(uint32_t c, const gqa_range *ranges, int n) {
     int low = 0, high = n;
@@ -26,15 +34,33 @@ static int is_white_space(uint32_t c) {
     return in_ranges(c, ranges, (int)array_length(ranges));
 }
 
+/* The ASCII characters of \p{P}; those of \p{S} are $ + < = > ^ ` | ~ */
+static int is_ascii_punctuation(uint32_t c) {
+    return c > 32 && strchr("!\"#%&'()*,-./:;?@[\\]_{}", (int)c);
+}
+static int is_ascii_symbol(uint32_t c) { return c > 32 && strchr("$+<=>^`|~", (int)c); }
+
 static int class_of(uint32_t c) {
+    static const struct {
+        const gqa_range *ranges;
+        const int *count;
+        int class;
+    } tables[] = {
+        {gqa_unicode_letters, &gqa_unicode_letters_count, CHAR_LETTER},
+        {gqa_unicode_numbers, &gqa_unicode_numbers_count, CHAR_NUMBER},
+        {gqa_unicode_marks, &gqa_unicode_marks_count, CHAR_MARK},
+        {gqa_unicode_punctuation, &gqa_unicode_punctuation_count, CHAR_PUNCTUATION},
+        {gqa_unicode_symbols, &gqa_unicode_symbols_count, CHAR_SYMBOL},
+    };
     if (c == '\r' || c == '\n') return CHAR_NEWLINE;
     if ((c | 32) >= 'a' && (c | 32) <= 'z') return CHAR_LETTER;
     if (c >= '0' && c <= '9') return CHAR_NUMBER;
     if (is_white_space(c)) return CHAR_SPACE;
-    if (c < 128) return CHAR_OTHER;
-    if (in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count)) return CHAR_LETTER;
-    if (in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count)) return CHAR_NUMBER;
-    return CHAR_OTHER;
+    if (c < 128 && is_ascii_punctuation(c)) return CHAR_PUNCTUATION;
+    if (c < 128) return is_ascii_symbol(c) ? CHAR_SYMBOL : CHAR_UNKNOWN;
+    for (size_t i = 0; i < array_length(tables); i++)
+        if (in_ranges(c, tables[i].ranges, *tables[i].count)) return tables[i].class;
+    return CHAR_UNKNOWN;
 }
 
 /* Class of the character at text[at]; *next is where the following one begins. */
@@ -47,10 +73,10 @@ static int class_at(const char *text, size_t len, size_t at, size_t *next) {
     return n > 0 ? class_of(c) : CHAR_OTHER;
 }
 
-/* The end of the characters of that class from text[at] on, at most max_n of them. */
-static size_t run_end(const char *text, size_t len, size_t at, int class, int max_n) {
+/* The end of the characters of those classes from text[at] on, at most max_n of them. */
+static size_t run_end(const char *text, size_t len, size_t at, int classes, int max_n) {
     size_t next;
-    while (max_n-- > 0 && class_at(text, len, at, &next) == class) at = next;
+    while (max_n-- > 0 && class_at(text, len, at, &next) & classes) at = next;
     return at;
 }
 
@@ -66,59 +92,242 @@ static size_t contraction(const char *t, size_t len, int any_case) {
     return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
-static int is_space(int class) { return class == CHAR_SPACE || class == CHAR_NEWLINE; }
-
 /* \s+(?!\S)|\s+ : a run of spaces leaves its last one to the word that follows. */
 static size_t spaces(const char *text, size_t len) {
     size_t at = 0, last = 0, next;
-    for (; is_space(class_at(text, len, at, &next)); at = next) last = at;
+    for (; class_at(text, len, at, &next) & CHAR_BLANK; at = next) last = at;
     return at == len || last == 0 ? at : last;
 }
 
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
-static size_t split_gpt2(const char *text, size_t len) {
+static size_t match_gpt2(const char *text, size_t len, int unused) {
+    (void)unused;
     size_t n = contraction(text, len, 0), first = text[0] == ' ' ? 1 : 0, next;
     if (n) return n;
     int class = class_at(text, len, first, &next);
-    if (class == CHAR_LETTER || class == CHAR_NUMBER || class == CHAR_OTHER)
+    if (class & CHAR_OTHER) class = CHAR_OTHER;
+    if (class & (CHAR_LETTER | CHAR_NUMBER | CHAR_OTHER))
         return run_end(text, len, first, class, NO_LIMIT);
     return spaces(text, len);
 }
 
-/* Each \p{N} by itself; gpt-2 on the text between them. */
-static size_t split_smollm(const char *text, size_t len) {
-    size_t end = 0, next;
-    if (class_at(text, len, 0, &next) == CHAR_NUMBER) return next;
-    while (end < len && class_at(text, len, end, &next) != CHAR_NUMBER) end = next;
-    return split_gpt2(text, end);
-}
-
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
- *  ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
-static size_t split_llama3(const char *text, size_t len, int digits) {
-    size_t n = contraction(text, len, 1), next, after;
-    if (n) return n;
-    int class = class_at(text, len, 0, &next);
-    if (class == CHAR_LETTER) return run_end(text, len, 0, CHAR_LETTER, NO_LIMIT);
-    if (class == CHAR_NUMBER) return run_end(text, len, 0, CHAR_NUMBER, digits);
-    if (class != CHAR_NEWLINE && class_at(text, len, next, &after) == CHAR_LETTER)
-        return run_end(text, len, next, CHAR_LETTER, NO_LIMIT);
-    size_t first = text[0] == ' ' ? 1 : 0;
-    if (class_at(text, len, first, &after) == CHAR_OTHER) {
-        size_t end = run_end(text, len, first, CHAR_OTHER, NO_LIMIT);
-        return run_end(text, len, end, CHAR_NEWLINE, NO_LIMIT);
-    }
-    size_t newline = 0, at = 0;  /* newline: the end of the last one in the run of spaces */
-    for (; is_space(class = class_at(text, len, at, &next)); at = next)
+/* \s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t lines_and_spaces(const char *text, size_t len) {
+    size_t newline = 0, at = 0, next;  /* newline: the end of the last one in the run of spaces */
+    for (int class; (class = class_at(text, len, at, &next)) & CHAR_BLANK; at = next)
         if (class == CHAR_NEWLINE) newline = next;
     return newline ? newline : spaces(text, len);
 }
 
-size_t pretoken_length(splitter kind, const char *text, size_t len) {
-    switch (kind) {
-    case SPLIT_LLAMA3: return split_llama3(text, len, 3);
-    case SPLIT_QWEN2: return split_llama3(text, len, 1);
-    case SPLIT_SMOLLM: return split_smollm(text, len);
-    default: return split_gpt2(text, len);
+/* \p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*| and the above; slash: [\r\n/]* */
+static size_t match_no_word(const char *text, size_t len, int digits, int slash) {
+    size_t first = text[0] == ' ' ? 1 : 0, next;
+    if (class_at(text, len, 0, &next) == CHAR_NUMBER)
+        return run_end(text, len, 0, CHAR_NUMBER, digits);
+    if (!(class_at(text, len, first, &next) & CHAR_OTHER)) return lines_and_spaces(text, len);
+    size_t end = run_end(text, len, first, CHAR_OTHER, NO_LIMIT);
+    while (end < len && (strchr("\r\n", text[end]) || (slash && text[end] == '/')) && text[end])
+        end++;
+    return end;
+}
+
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| and the above */
+static size_t match_llama3(const char *text, size_t len, int digits) {
+    size_t n = contraction(text, len, 1), next, after;
+    if (n) return n;
+    int class = class_at(text, len, 0, &next);
+    if (class & (CHAR_SPACE | CHAR_OTHER) && class_at(text, len, next, &after) == CHAR_LETTER)
+        return run_end(text, len, next, CHAR_LETTER, NO_LIMIT);
+    if (class == CHAR_LETTER) return run_end(text, len, 0, CHAR_LETTER, NO_LIMIT);
+    return match_no_word(text, len, digits, 0);
+}
+
+/* A word in which small ASCII letters follow large ones; a letter beyond ASCII may be either:
+ * U*L+|U+L*, where U are letters but a-z, L letters but A-Z. Its end, or at when there is none. */
+static size_t cased_word(const char *text, size_t len, size_t at) {
+    size_t end = at, next, either = 0;  /* either: the end of the last letter beyond ASCII among U */
+    for (; class_at(text, len, end, &next) == CHAR_LETTER; end = next) {
+        if (text[end] >= 'a' && text[end] <= 'z') break;
+        if (text[end] & 0x80) either = next;
     }
+    size_t large = end;
+    for (; class_at(text, len, end, &next) == CHAR_LETTER; end = next)
+        if (text[end] >= 'A' && text[end] <= 'Z') break;
+    return end > large || !either ? end : either;
+}
+
+/* [^\r\n\p{L}\p{N}]? and such a word, in gpt-4o with (?i:'s|'t|'re|'ve|'m|'ll|'d)?; digits 3: gpt-4o,
+ * 1: tekken. Then as above, with [\r\n/]*. */
+static size_t match_cased(const char *text, size_t len, int digits) {
+    size_t first = 0, next, end;
+    if (class_at(text, len, 0, &next) & (CHAR_SPACE | CHAR_OTHER)) first = next;
+    end = cased_word(text, len, first);
+    if (end == first) return match_no_word(text, len, digits, 1);
+    return digits == 3 ? end + contraction(text + end, len - end, 1) : end;
+}
+
+/* [!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*| lines and spaces */
+static size_t match_deepseek3(const char *text, size_t len, int unused) {
+    enum { WORD = CHAR_LETTER | CHAR_MARK, SIGN = CHAR_PUNCTUATION | CHAR_SYMBOL };
+    (void)unused;
+    size_t next, after, first = text[0] == ' ' ? 1 : 0, end = 1;
+    int class = class_at(text, len, 0, &next);
+    if (class & SIGN && !(text[0] & 0x80)) {
+        while (end < len && (text[end] | 32) >= 'a' && (text[end] | 32) <= 'z') end++;
+        if (end > 1) return end;
+    }
+    int may_lead = class && !(class & (CHAR_NEWLINE | CHAR_LETTER | SIGN));
+    if (may_lead && class_at(text, len, next, &after) & WORD)
+        return run_end(text, len, next, WORD, NO_LIMIT);
+    if (class & WORD) return run_end(text, len, 0, WORD, NO_LIMIT);
+    if (class_at(text, len, first, &after) & SIGN) {
+        end = run_end(text, len, first, SIGN, NO_LIMIT);
+        return run_end(text, len, end, CHAR_NEWLINE, NO_LIMIT);
+    }
+    return class & CHAR_BLANK ? lines_and_spaces(text, len) : 0;
+}
+
+/* ---- passes that match runs of one kind ------------------------------------------------------ */
+
+/* [classes]{1,limit}: the low byte of arg, and the rest (0: no limit) */
+#define RUN(classes, limit) ((classes) | (limit) << 8)
+static size_t match_run(const char *text, size_t len, int arg) {
+    return run_end(text, len, 0, arg & 255, arg >> 8 ? arg >> 8 : NO_LIMIT);
+}
+
+/* \s?[classes]+ */
+static size_t match_spaced(const char *text, size_t len, int classes) {
+    size_t first = run_end(text, len, 0, CHAR_BLANK, 1);
+    size_t end = run_end(text, len, first, classes, NO_LIMIT);
+    return end > first ? end : 0;
+}
+
+/* [\p{P}$+<=>^~|]+ */
+static size_t match_signs(const char *text, size_t len, int unused) {
+    size_t at = 0, next;
+    (void)unused;
+    for (int class; (class = class_at(text, len, at, &next)) != CHAR_END; at = next)
+        if (class != CHAR_PUNCTUATION && (!text[at] || !strchr("$+<=>^~|", text[at]))) break;
+    return at;
+}
+
+/* [0-9][0-9][0-9] */
+static size_t match_three(const char *text, size_t len, int unused) {
+    (void)unused;
+    for (size_t i = 0; i < 3; i++)
+        if (i == len || text[i] < '0' || text[i] > '9') return 0;
+    return 3;
+}
+
+/* \s+$ */
+static size_t match_last_spaces(const char *text, size_t len, int unused) {
+    (void)unused;
+    size_t end = run_end(text, len, 0, CHAR_BLANK, NO_LIMIT);
+    return end == len ? end : 0;
+}
+
+/* Sets of characters that are not a general category. */
+enum { SET_HAN, SET_HAN_KANA, SET_LETTERS, SET_SIGNS };
+
+/* What DeepSeek's first tokenizer calls letters: those with case, but for a few. */
+static const gqa_range deepseek_letters[] = {
+    {0x41, 0x212D}, {0x212F, 0x2134}, {0x2139, 0x2139}, {0x213C, 0x213F}, {0x2145, 0x2149},
+    {0x214E, 0x214E}, {0x2183, 0x2184}, {0x2C00, 0x2C7B}, {0x2C7E, 0x2CE4}, {0x2CEB, 0x2CEE},
+    {0x2CF2, 0x2CF3}, {0xA640, 0xA66D}, {0xA680, 0xA69B}, {0xA722, 0xA76F}, {0xA771, 0xA787},
+    {0xA78B, 0xA78E}, {0xAB70, 0xABBF}, {0xFB00, 0xFB06}, {0xFB13, 0xFB17}, {0xFF21, 0xFF3A},
+    {0xFF41, 0xFF5A}, {0x10400, 0x1044F}, {0x104B0, 0x104D3}, {0x104D8, 0x104FB}, {0x10C80, 0x10CB2},
+    {0x10CC0, 0x10CF2}, {0x118A0, 0x118DF}, {0x1E900, 0x1E943},
+};
+
+static int in_set(uint32_t c, int set) {
+    static const gqa_range han[] = {{0x800, 0x9FA5}, {0xAC00, 0xD7FF}};
+    static const gqa_range han_kana[] = {{0x3040, 0x309F}, {0x30A0, 0x30FF}, {0x4E00, 0x9FA5}};
+    static const gqa_range signs[] = {
+        {'!', '/'}, {':', '~'}, {0x2018, 0x201F}, {0x3000, 0x3002}, {0xFF01, 0xFF0F},
+        {0xFF1A, 0xFF5E},
+    };
+    if (set == SET_HAN) return in_ranges(c, han, (int)array_length(han));
+    if (set == SET_HAN_KANA) return in_ranges(c, han_kana, (int)array_length(han_kana));
+    if (set == SET_SIGNS) return in_ranges(c, signs, (int)array_length(signs));
+    return in_ranges(c, deepseek_letters, (int)array_length(deepseek_letters));
+}
+
+/* [set]+ */
+static size_t match_set(const char *text, size_t len, int set) {
+    size_t at = 0;
+    uint32_t c;
+    for (int n; at < len && (n = utf8_decode(text + at, len - at, &c)) > 0; at += (size_t)n)
+        if (!in_set(c, set)) break;
+    return at;
+}
+
+/* \s?[set]+ */
+static size_t match_spaced_set(const char *text, size_t len, int set) {
+    size_t first = run_end(text, len, 0, CHAR_BLANK, 1);
+    size_t n = match_set(text + first, len - first, set);
+    return n ? first + n : match_set(text, len, set);
+}
+
+/* ---- splitters ------------------------------------------------------------------------------- */
+
+/* Length of what matches at the start of text[len], len >= 1; 0: nothing does. */
+typedef size_t (*match_function)(const char *text, size_t len, int arg);
+
+static const struct pass {
+    match_function match;
+    int arg;
+} passes[][6] = {
+    [SPLIT_GPT2] = {{match_gpt2, 0}},
+    [SPLIT_LLAMA3] = {{match_llama3, 3}},
+    [SPLIT_QWEN2] = {{match_llama3, 1}},
+    [SPLIT_SMOLLM] = {{match_run, RUN(CHAR_NUMBER, 1)}, {match_gpt2, 0}},
+    [SPLIT_TEKKEN] = {{match_cased, 1}},
+    [SPLIT_GPT4O] = {{match_cased, 3}},
+    [SPLIT_DEFAULT] = {
+        {match_signs, 0}, {match_gpt2, 0}, {match_run, RUN(CHAR_NUMBER, 0)}, {match_three, 0},
+    },
+    [SPLIT_DEEPSEEK_LLM] = {
+        {match_run, RUN(CHAR_NEWLINE, 1)}, {match_spaced_set, SET_LETTERS},
+        {match_spaced_set, SET_SIGNS}, {match_last_spaces, 0}, {match_set, SET_HAN},
+        {match_run, RUN(CHAR_NUMBER, 0)},
+    },
+    [SPLIT_DEEPSEEK_CODER] = {
+        {match_run, RUN(CHAR_NEWLINE, 1)}, {match_spaced, CHAR_LETTER},
+        {match_spaced, CHAR_PUNCTUATION}, {match_set, SET_HAN}, {match_run, RUN(CHAR_NUMBER, 1)},
+    },
+    [SPLIT_DEEPSEEK3] = {
+        {match_run, RUN(CHAR_NUMBER, 3)}, {match_set, SET_HAN_KANA}, {match_deepseek3, 0},
+    },
+    [SPLIT_LINES] = {{match_run, RUN(CHAR_NEWLINE, 0)}},
+};
+
+/* Cuts one piece, text[0 .. len - 1]; cuts[i] is set where a piece begins. */
+static void cut_piece(const struct pass *p, const char *text, size_t len, uint8_t *cuts) {
+    for (size_t at = 0, n, next; at < len; at += n) {
+        n = p->match(text + at, len - at, p->arg);
+        if (n) {
+            cuts[at] = 1;
+            if (at + n < len) cuts[at + n] = 1;
+        } else {
+            class_at(text + at, len - at, 0, &next);
+            n = next;
+            if (p->match == match_last_spaces) /* nor does it match within the same spaces */
+                n = max_size(n, run_end(text + at, len - at, 0, CHAR_BLANK, NO_LIMIT));
+        }
+    }
+}
+
+void pretokenize(splitter kind, const char *text, size_t len, uint8_t *cuts) {
+    memset(cuts, 0, len);
+    cuts[0] = 1;
+    for (const struct pass *p = passes[kind]; p < passes[kind] + 6 && p->match; p++)
+        for (size_t at = 0, end; at < len; at = end) {
+            end = at + pretoken_length(cuts + at, len - at);
+            cut_piece(p, text + at, end - at, cuts + at);
+        }
+}
+
+size_t pretoken_length(const uint8_t *cuts, size_t len) {
+    const uint8_t *next = len > 1 ? memchr(cuts + 1, 1, len - 1) : NULL;
+    return next ? (size_t)(next - cuts) : len;
 }

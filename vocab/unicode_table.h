@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 typedef struct gqa_range { uint32_t first, last; } gqa_range;
-extern const gqa_range gqa_unicode_letters[], gqa_unicode_numbers[];
-extern const int gqa_unicode_letters_count, gqa_unicode_numbers_count;
+extern const gqa_range gqa_unicode_letters[], gqa_unicode_numbers[], gqa_unicode_marks[];
+extern const gqa_range gqa_unicode_punctuation[], gqa_unicode_symbols[];
+extern const int gqa_unicode_letters_count, gqa_unicode_numbers_count, gqa_unicode_marks_count;
+extern const int gqa_unicode_punctuation_count, gqa_unicode_symbols_count;
 
 #endif

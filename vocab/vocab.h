@@ -8,7 +8,10 @@
 enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
 
 /* Pre-tokenisers. */
-typedef enum splitter { SPLIT_GPT2, SPLIT_LLAMA3, SPLIT_QWEN2, SPLIT_SMOLLM } splitter;
+typedef enum splitter {
+    SPLIT_GPT2, SPLIT_LLAMA3, SPLIT_QWEN2, SPLIT_SMOLLM, SPLIT_TEKKEN, SPLIT_GPT4O, SPLIT_DEFAULT,
+    SPLIT_DEEPSEEK_LLM, SPLIT_DEEPSEEK_CODER, SPLIT_DEEPSEEK3, SPLIT_LINES
+} splitter;
 
 /* Two neighbours become one token. */
 typedef struct merge_rule {
@@ -109,7 +112,9 @@ static inline void id_add(id_list *list, int32_t id) {
 void encode_scored(const gqa_vocab *v, const char *text, size_t len, id_list *out);
 void encode_ranked(const gqa_vocab *v, const char *text, size_t len, id_list *out);
 
-/* pretokenize.c: length of the first pre-token of text[len], len >= 1. */
-size_t pretoken_length(splitter kind, const char *text, size_t len);
+/* pretokenize.c: sets cuts[i] where a pre-token of text[len] begins, else clears it; len >= 1. */
+void pretokenize(splitter kind, const char *text, size_t len, uint8_t *cuts);
+/* The length of the pre-token that begins at cuts[0], of len that are left. */
+size_t pretoken_length(const uint8_t *cuts, size_t len);
 
 #endif
