@@ -30,7 +30,8 @@ static void encode_plain(const gqa_vocab *v, const char *text, size_t len, id_li
         memcpy(copy + n, text, len);
         n += len;
     }
-    encode_scored(v, copy, n, out);
+    if (v->ranked) encode_ranked(v, copy, n, out);
+    else encode_scored(v, copy, n, out);
     free(copy);
 }
 

@@ -100,7 +100,7 @@ static void read_tokens(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {
     const gguf_entry *scores = meta_array(m, "tokenizer.ggml.scores", 0, tokens->count);
     const gguf_entry *types = meta_array(m, "tokenizer.ggml.token_type", 0, tokens->count);
     const uint8_t *at = tokens->array;
-    if (!scores && !v->byte_level)
+    if (!scores && !v->ranked)
         gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata tokenizer.ggml.scores is missing");
     for (uint64_t id = 0; id < tokens->count && !m->status; id++) {
         double type = types ? gguf_array_number(types, id) : TOKEN_NORMAL;
@@ -115,12 +115,19 @@ static void read_tokens(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {
 
 /* ---- merges ------------------------------------------------------------------------------ */
 
+/* The text of a token's name, to out [name.size]; returns its bytes, or -1. */
+static ptrdiff_t token_text(const gqa_vocab *v, gqa_bytes name, char *out) {
+    if (v->byte_level) return undo_alphabet(name, out);
+    memcpy(out, name.data, name.size);
+    return (ptrdiff_t)name.size;
+}
+
 /* Adds the rule "A B" when the tokens A, B and AB exist. buf holds as many bytes as the rule. */
 static void add_rule(gqa_vocab *v, gqa_bytes rule, int32_t rank, char *buf) {
     const char *gap = rule.size > 1 ? memchr(rule.data + 1, ' ', rule.size - 1) : NULL;
     if (!gap) return;
     gqa_bytes a = {rule.data, (size_t)(gap - rule.data)}, b = {gap + 1, rule.size - a.size - 1};
-    ptrdiff_t n_a = undo_alphabet(a, buf), n_b = n_a > 0 ? undo_alphabet(b, buf + n_a) : -1;
+    ptrdiff_t n_a = token_text(v, a, buf), n_b = n_a > 0 ? token_text(v, b, buf + n_a) : -1;
     if (n_b <= 0) return;
     size_t size = (size_t)n_a, both = (size_t)(n_a + n_b);
     int32_t left = vocab_lookup(v, buf, size), right = vocab_lookup(v, buf + size, both - size);
@@ -221,6 +228,10 @@ static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) 
         choose_splitter(v, gguf_meta_string(m, "tokenizer.ggml.pre"));
         if (!m->status && decode_names(v))
             gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for a vocabulary of %d tokens", v->n);
+    } else if (v->ranked) { /* gemma4: merges over characters, U+2581 for a space, byte tokens */
+        v->escape_space = 1;
+        v->split = SPLIT_LINES;
+        vocab_name_bytes(v);
     } else {
         v->add_bos = v->add_space = v->escape_space = 1;
         v->bos = v->n > 2 ? 1 : -1;
@@ -230,7 +241,7 @@ static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) 
     }
     read_flags(v, m);
     if (!m->status) m->status = vocab_finish(v, m->c->path, m->err);
-    if (!m->status && v->byte_level) read_rules(v, m);
+    if (!m->status && v->ranked) read_rules(v, m);
     return m->status;
 }
 
@@ -240,16 +251,18 @@ int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err
     const gguf_entry *tokens = meta_array(&m, "tokenizer.ggml.tokens", 1, 0);
     gqa_bytes model = tokens ? gguf_meta_string(&m, "tokenizer.ggml.model") : (gqa_bytes){"", 0};
     if (m.status || !tokens) return m.status;
-    int byte_level = bytes_equal(model, "gpt2");
-    if (!byte_level && !bytes_equal(model, "llama"))
-        return fail_unsupported(c, err, "tokenizer \"%.*s\" is not supported (llama and gpt2 are)",
+    int byte_level = bytes_equal(model, "gpt2"), ranked = byte_level || bytes_equal(model, "gemma4");
+    if (!ranked && !bytes_equal(model, "llama"))
+        return fail_unsupported(c, err,
+                                "tokenizer \"%.*s\" is not supported (llama, gpt2, gemma4 are)",
                                 (int)min_size(model.size, 40), model.data ? model.data : "");
     if (tokens->count < 1 || tokens->count > GQA_MAX_VOCAB)
         return fail_format(c, err, "tokenizer.ggml.tokens has %" PRIu64 " elements", tokens->count);
     gqa_vocab *v = vocab_alloc((int)tokens->count);
     if (!v)
         return fail_memory(c, err, "no memory for a vocabulary of %d tokens", (int)tokens->count);
-    v->byte_level = v->ranked = byte_level;
+    v->byte_level = byte_level;
+    v->ranked = ranked;
     int status = fill_from_gguf(v, &m, tokens);
     if (status) gqa_vocab_free(v);
     else *out = v;
