@@ -111,17 +111,18 @@ static int32_t after(gqa_sampler_options o, const int32_t *accepted, int n, cons
 }
 
 static void check_penalty_values(void) {
-    static const int32_t zero[] = {0, 0}, window[] = {0, 1, 1};
+    static const int32_t zero[] = {0, 0}, first[] = {1, 2, 2}, last[] = {2, 2, 1};
     gqa_sampler_options twice = {.repeat_penalty = 2};
     /* -1 becomes -2, not -0.5, so -1.5 is then the largest */
     CHECK(after(twice, zero, 1, (float[]){-1, -1.5f, -9}) == 1, "a negative logit is multiplied");
     /* 4 / 2 is above 1.5, 4 / 2 / 2 is not */
     CHECK(after(twice, zero, 2, (float[]){4, 1.5f, 0}) == 0, "a token seen twice counts once");
-    /* the last 3 tokens are penalised, the last 2 are not token 0 */
+    /* 3 / 2 is below 2: token 1 is taken only where it is not penalised */
     gqa_sampler_options three = {.repeat_penalty = 2, .repeat_last = 3};
     gqa_sampler_options two = {.repeat_penalty = 2, .repeat_last = 2};
-    CHECK(after(three, window, 3, (float[]){3, 1, 2}) == 2, "token 0 is within the last 3");
-    CHECK(after(two, window, 3, (float[]){3, 1, 2}) == 0, "token 0 is not within the last 2");
+    CHECK(after(three, first, 3, (float[]){2, 3, 1}) == 0, "the first of the last 3 counts");
+    CHECK(after(three, last, 3, (float[]){2, 3, 1}) == 0, "the last of the last 3 counts");
+    CHECK(after(two, first, 3, (float[]){2, 3, 1}) == 1, "the third to last of 2 does not count");
 }
 
 static void check_seed(void) {

@@ -302,6 +302,117 @@ static void test_pre_tokeniser(const char *pre, const char *text, const int32_t 
     free(image);
 }
 
+/* ---- vocabularies in a file of metadata ------------------------------------------------------ */
+
+typedef struct file_token {
+    const char *name;
+    int32_t type;
+} file_token;
+
+typedef struct file_vocab {
+    const char *model, *pre, *jinja;   /* tokenizer.ggml.model; NULL: the key is absent */
+    const file_token *tokens;
+    const char *merges[8];
+    int n, bos, unk, add_bos;          /* ids + 1; 0: the key is absent */
+} file_vocab;
+
+/* Tokens have falling scores. */
+static gqa_model *open_file_vocab(const file_vocab *f, uint8_t **image) {
+    gqa_error err = {0};
+    gqa_bytes names[32], merges[8];
+    int32_t types[32];
+    float scores[32];
+    size_t size = 0, n_merges = 0;
+    gguf_writer *w = gguf_writer_new(NULL, &err);
+    for (int i = 0; i < f->n; i++) {
+        names[i] = (gqa_bytes){f->tokens[i].name, strlen(f->tokens[i].name)};
+        types[i] = f->tokens[i].type;
+        scores[i] = (float)-i;
+    }
+    for (; f->merges[n_merges]; n_merges++)
+        merges[n_merges] = (gqa_bytes){f->merges[n_merges], strlen(f->merges[n_merges])};
+    gguf_put_string(w, "general.architecture", "llama", 5);
+    gguf_put_string(w, "tokenizer.ggml.model", f->model, strlen(f->model));
+    if (f->pre) gguf_put_string(w, "tokenizer.ggml.pre", f->pre, strlen(f->pre));
+    if (f->jinja) gguf_put_string(w, "tokenizer.chat_template", f->jinja, strlen(f->jinja));
+    gguf_put_strings(w, "tokenizer.ggml.tokens", names, (uint64_t)f->n);
+    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, (uint64_t)f->n);
+    gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, (uint64_t)f->n);
+    gguf_put_strings(w, "tokenizer.ggml.merges", merges, n_merges);
+    gguf_put_int(w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, 0);
+    if (f->bos) gguf_put_int(w, "tokenizer.ggml.bos_token_id", GGUF_U32, f->bos - 1);
+    if (f->unk) gguf_put_int(w, "tokenizer.ggml.unknown_token_id", GGUF_U32, f->unk - 1);
+    if (f->add_bos) gguf_put_int(w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, 1);
+    CHECK(gguf_finish_memory(w, image, &size, &err) == 0, "%s", err.message);
+    gqa_model *m = gqa_model_from_memory(*image, size, &(gqa_model_options){.vocab_only = 1}, &err);
+    CHECK(m != NULL, "%s", err.message);
+    return m;
+}
+
+static void check_file_ids(const file_vocab *f, const char *text, unsigned flags, size_t n,
+                           const int32_t *ids) {
+    uint8_t *image = NULL;
+    gqa_model *m = open_file_vocab(f, &image);
+    if (m) check_ids(m, text, flags, ids, n);
+    gqa_model_close(m);
+    free(image);
+}
+#define FILE_IDS(f, text, flags, n, ...) \
+    check_file_ids(f, text, flags, n, (int32_t[]){__VA_ARGS__})
+
+static const file_token bpe_tokens[] = {
+    {"<|bos|>", 3}, {"a", 1}, {"b", 1}, {"c", 1}, {"aa", 1}, {"ab", 1}, {"bc", 1}, {"abc", 1},
+    {"<|im_end|>", 4}, {"<|x|>", 1}, {"<think>", 4}, {"<|xy|>", 4}, {"<|", 4},
+};
+
+static void test_merging(void) {
+    file_vocab f = {.model = "gpt2", .pre = "gpt-2", .tokens = bpe_tokens, .n = 13, .bos = 1,
+                    .unk = 1, .add_bos = 1, .merges = {"a a", "a b", "b c"}};
+    TEST("the leftmost of equal merges is done first") FILE_IDS(&f, "aaa", 0, 2, 4, 1);
+    TEST("a merge whose neighbour has been merged is dropped") FILE_IDS(&f, "aabc", 0, 2, 4, 6);
+    TEST("a merge that another merge has overlapped is dropped") FILE_IDS(&f, "abc", 0, 2, 5, 3);
+    TEST("an unknown byte is no control token") FILE_IDS(&f, "a\4b", 0, 2, 1, 2);
+    TEST("a prompt's own BOS is not doubled")
+        FILE_IDS(&f, "<|bos|>a", GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL, 2, 0, 1);
+    TEST("the longest special token is found")
+        FILE_IDS(&f, "<|xy|><|a<|xy", 0, 4, 11, 12, 1, 12);
+    f.bos = 0;
+    TEST("add_bos without a BOS") FILE_IDS(&f, "a", GQA_TOKENIZE_BOS, 1, 1);
+    f.jinja = "{{ '<|x|>' }} <think>";
+    TEST("end tokens and the template's are control tokens") {
+        uint8_t *image = NULL;
+        gqa_model *m = open_file_vocab(&f, &image);
+        CHECK(gqa_token_is_end(m, 8) && gqa_token_is_control(m, 8), "<|im_end|>");
+        CHECK(gqa_token_is_control(m, 9) && !gqa_token_is_control(m, 10), "<|x|>, <think>");
+        gqa_model_close(m);
+        free(image);
+    }
+}
+
+static void test_gemma4(void) {
+    static const file_token tokens[] = {
+        {"<bos>", 3}, {"a", 1}, {"\xE2\x96\x81", 1}, {"\xE2\x96\x81" "a", 1}, {"\n", 1},
+        {"\n\n\n", 1}, {"<0xC3>", 6}, {"<0xA9>", 6}, {"<turn|>", 3},
+    };
+    file_vocab f = {.model = "gemma4", .tokens = tokens, .n = 9, .bos = 1, .add_bos = 1,
+                    .merges = {"\xE2\x96\x81 a"}};
+    TEST("gemma4: merges over characters") FILE_IDS(&f, "a a", GQA_TOKENIZE_BOS, 3, 0, 1, 3);
+    TEST("gemma4: newlines are one token where there is one")
+        FILE_IDS(&f, "a\n\n\na\n\na", 0, 6, 1, 5, 1, 4, 4, 1);
+    TEST("gemma4: bytes of a character that is no token") FILE_IDS(&f, "\u00e9", 0, 2, 6, 7);
+}
+
+/* Two tokens without roles: there is no BOS to add. */
+static void test_small_llama2c(void) {
+    static const uint8_t file[] = {1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 'a', 0, 0, 0, 0, 1, 0, 0, 0,
+                                   'b'};
+    gqa_vocab *v;
+    gqa_error err = {0};
+    CHECK(gqa_vocab_from_llama2c(&v, file, sizeof file, 2, "tok", &err) == 0, "%s", err.message);
+    check_own(v, "a", GQA_TOKENIZE_BOS, (int32_t[]){0}, 1);
+    gqa_vocab_free(v);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     TEST("pre-tokeniser llama-bpe")
@@ -313,6 +424,9 @@ int main(int argc, char **argv) {
     TEST("pre-tokeniser that is not known")
         test_pre_tokeniser("mystery", "ab", (int32_t[]){6}, 1, "pre-tokenizer \"mystery\"");
     TEST("a vocabulary by scores") test_own();
+    TEST("llama2.c: no BOS to add") test_small_llama2c();
+    test_merging();
+    test_gemma4();
     with_vocab("vocab/llama2-spm.gguf", test_llama2);
     with_vocab("vocab/llama3-bpe.gguf", test_llama3);
     with_vocab("vocab/qwen3-bpe.gguf", test_qwen3);
