@@ -456,7 +456,7 @@ typedef struct gqa_generate_options {
     const char *const *stop;   /* [n_stop] never part of the output; found across token borders */
     int n_stop;
     unsigned tokenize_flags;   /* of the prompt; 0: GQA_TOKENIZE_BOS if the session is empty */
-    int ignore_end;            /* nonzero: go on after an end token (or a control BOS: it ends too) */
+    int ignore_end;            /* nonzero: go on after an end token (or BOS, if a control token) */
     gqa_on_logits on_logits;   /* NULL: none. Both get the user argument of the call */
     gqa_on_token on_token;
     void *reserved[4];

@@ -1,8 +1,8 @@
 #!/bin/sh
-# scripts/mutants.sh [TABLE]: makes each one-line change of TABLE (tests/mutants.txt) in a copy of the
-# sources and runs the test that must fail then. Prints the changes that no test noticed ("survives")
-# and those whose old text is not in the file exactly once; exit code 1 if there are any. A line of the
-# table: FILE | OLD TEXT | NEW TEXT | TEST PROGRAM; a line that begins with # is a comment.
+# scripts/mutants.sh [TABLE]: makes each one-line change of TABLE (tests/mutants.txt) in a copy of
+# the sources and runs the test that must fail then. Prints the changes that no test noticed
+# ("survives") and those whose old text is not in the file exactly once; exit code 1 if there are
+# any. A line of the table: FILE | OLD TEXT | NEW TEXT | TEST PROGRAM; # begins a comment line.
 set -eu
 cd "$(dirname "$0")/.."
 table=$(realpath "${1:-tests/mutants.txt}")

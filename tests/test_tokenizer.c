@@ -4,7 +4,7 @@
 
 #include "../formats/gguf.h"
 #include "../model.h"
-#include "../vocab/tokenizer.h"
+#include "../vocab/vocab.h"
 
 static gqa_model *open_vocab(const char *name, const char *tokenizer) {
     gqa_error err = {0};
@@ -382,6 +382,7 @@ static void test_merging(void) {
     TEST("end tokens and the template's are control tokens") {
         uint8_t *image = NULL;
         gqa_model *m = open_file_vocab(&f, &image);
+        CHECK(!gqa_model_adds_bos(m), "there is no BOS to add");
         CHECK(gqa_token_is_end(m, 8) && gqa_token_is_control(m, 8), "<|im_end|>");
         CHECK(gqa_token_is_control(m, 9) && !gqa_token_is_control(m, 10), "<|x|>, <think>");
         gqa_model_close(m);
@@ -400,6 +401,74 @@ static void test_gemma4(void) {
     TEST("gemma4: newlines are one token where there is one")
         FILE_IDS(&f, "a\n\n\na\n\na", 0, 6, 1, 5, 1, 4, 4, 1);
     TEST("gemma4: bytes of a character that is no token") FILE_IDS(&f, "\u00e9", 0, 2, 6, 7);
+}
+
+/* The pieces that llama.cpp cuts, with bars between them. */
+static void test_splitters(void) {
+    static const struct {
+        splitter kind;
+        const char *pieces;
+    } cases[] = {
+        {SPLIT_SMOLLM, "ab| |1|2|cd| |3"},
+        {SPLIT_TEKKEN, "I|'M|(x|1|2| +=\n\n|   \n| y"},
+        {SPLIT_TEKKEN, "Camel|Case| HTTPServer|'s|1|2| //\n/|x"},
+        {SPLIT_TEKKEN, "\u00c4|PFEL| \u00c4pfel"},
+        {SPLIT_GPT4O, "don't| You'LL|123|4"},
+        {SPLIT_DEFAULT, "a|+=|b| |123|456|7"},
+        {SPLIT_DEEPSEEK_LLM, "foo|_|bar| ==|\n|12345|\u4e2d\u6587|  "},
+        {SPLIT_DEEPSEEK_CODER, "foo|_|bar|\n|\n|1|2|=| x"},
+        {SPLIT_DEEPSEEK3, "123|45|\u4e2d\u6587|.abc| e\u0301|!?\n| x"},
+        {SPLIT_LINES, "foo_bar ==|\n\n|12"},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        char text[100], pieces[200];
+        uint8_t cuts[100];
+        size_t n = 0, used = 0;
+        for (const char *p = cases[i].pieces; *p; p++)
+            if (*p != '|') text[n++] = *p;
+        pretokenize(cases[i].kind, text, n, cuts);
+        for (size_t at = 0; at < n; at++) {
+            if (at && cuts[at]) pieces[used++] = '|';
+            pieces[used++] = text[at];
+        }
+        pieces[used] = 0;
+        CHECK(!strcmp(pieces, cases[i].pieces), "%s, expected %s", pieces, cases[i].pieces);
+    }
+}
+
+/* Every splitter on a text of one kind of character: quadratic time would be minutes. */
+static void test_long_runs(void) {
+    enum { SIZE = 1 << 18 };
+    static char text[SIZE];
+    static uint8_t cuts[SIZE];
+    static const char *const units[] = {"a", "a ", " ", "\n", " \n", "7", ".", "A", "'",
+                                        "\xC2\xA0"};
+    for (size_t u = 0; u < array_length(units); u++)
+        for (int kind = 0; kind <= SPLIT_LINES; kind++) {
+            for (size_t i = 0; i < SIZE; i++) text[i] = units[u][i % strlen(units[u])];
+            text[SIZE - 1] = 'x';
+            pretokenize((splitter)kind, text, SIZE, cuts);
+            CHECK(cuts[0] == 1, "splitter %d", kind);
+        }
+}
+
+/* 60,000 user-defined tokens that begin alike, in a text that nearly is one of them throughout. */
+static void test_many_special(void) {
+    enum { N = 60000 };
+    static char storage[N][12], text[1 << 19];
+    static gqa_bytes names[N];
+    static float scores[N];
+    static int32_t types[N];
+    gqa_vocab *v;
+    for (int i = 0; i < N; i++) {
+        names[i] = (gqa_bytes){storage[i], (size_t)snprintf(storage[i], 12, "a%05d", i)};
+        types[i] = i ? 4 : 1;
+    }
+    for (size_t i = 0; i < sizeof text; i++) text[i] = "a0000"[i % 5];
+    CHECK(gqa_vocab_new(&v, names, scores, types, N, -1, -1, -1, NULL) == 0, "new");
+    CHECK(gqa_vocab_tokenize(v, text, sizeof text, 0, NULL, 0, NULL) == 0, "no token");
+    CHECK(gqa_vocab_find(v, "a59999", 6) == 59999, "find");
+    gqa_vocab_free(v);
 }
 
 /* Two tokens without roles: there is no BOS to add. */
@@ -425,6 +494,9 @@ int main(int argc, char **argv) {
         test_pre_tokeniser("mystery", "ab", (int32_t[]){6}, 1, "pre-tokenizer \"mystery\"");
     TEST("a vocabulary by scores") test_own();
     TEST("llama2.c: no BOS to add") test_small_llama2c();
+    TEST("pieces of text") test_splitters();
+    TEST("long runs") test_long_runs();
+    TEST("many special tokens") test_many_special();
     test_merging();
     test_gemma4();
     with_vocab("vocab/llama2-spm.gguf", test_llama2);

@@ -2,16 +2,16 @@
  * written out from the regular expressions that the models were trained with. \s is Unicode's
  * White_Space; a byte that is not UTF-8 counts as neither letter, number nor space.
  *
- * A splitter is a list of passes. Each pass cuts every piece that the passes before it left: what it
- * matches is a piece, and what stands between two matches is one. Time is linear. */
+ * A splitter is a list of passes. Each pass cuts every piece that the passes before it left: what
+ * it matches is a piece, and what stands between two matches is one. Time is linear. */
 #include "../base/utf8.h"
 #include "unicode_table.h"
 #include "vocab.h"
 
 /* Classes of characters; sets of them are sums. A newline is \r or \n, which are spaces too. */
 enum {
-    CHAR_END = 0, CHAR_LETTER = 1, CHAR_NUMBER = 2, CHAR_SPACE = 4, CHAR_NEWLINE = 8, CHAR_MARK = 16,
-    CHAR_PUNCTUATION = 32, CHAR_SYMBOL = 64, CHAR_UNKNOWN = 128,
+    CHAR_END = 0, CHAR_LETTER = 1, CHAR_NUMBER = 2, CHAR_SPACE = 4, CHAR_NEWLINE = 8,
+    CHAR_MARK = 16, CHAR_PUNCTUATION = 32, CHAR_SYMBOL = 64, CHAR_UNKNOWN = 128,
     CHAR_OTHER = CHAR_MARK | CHAR_PUNCTUATION | CHAR_SYMBOL | CHAR_UNKNOWN,
     CHAR_BLANK = CHAR_SPACE | CHAR_NEWLINE
 };
@@ -145,7 +145,7 @@ static size_t match_llama3(const char *text, size_t len, int digits) {
 /* A word in which small ASCII letters follow large ones; a letter beyond ASCII may be either:
  * U*L+|U+L*, where U are letters but a-z, L letters but A-Z. Its end, or at when there is none. */
 static size_t cased_word(const char *text, size_t len, size_t at) {
-    size_t end = at, next, either = 0;  /* either: the end of the last letter beyond ASCII among U */
+    size_t end = at, next, either = 0;  /* the end of the last letter beyond ASCII among U */
     for (; class_at(text, len, end, &next) == CHAR_LETTER; end = next) {
         if (text[end] >= 'a' && text[end] <= 'z') break;
         if (text[end] & 0x80) either = next;
@@ -156,8 +156,8 @@ static size_t cased_word(const char *text, size_t len, size_t at) {
     return end > large || !either ? end : either;
 }
 
-/* [^\r\n\p{L}\p{N}]? and such a word, in gpt-4o with (?i:'s|'t|'re|'ve|'m|'ll|'d)?; digits 3: gpt-4o,
- * 1: tekken. Then as above, with [\r\n/]*. */
+/* [^\r\n\p{L}\p{N}]? and such a word, in gpt-4o with (?i:'s|'t|'re|'ve|'m|'ll|'d)?; digits 3:
+ * gpt-4o, 1: tekken. Then as above, with [\r\n/]*. */
 static size_t match_cased(const char *text, size_t len, int digits) {
     size_t first = 0, next, end;
     if (class_at(text, len, 0, &next) & (CHAR_SPACE | CHAR_OTHER)) first = next;
@@ -166,7 +166,8 @@ static size_t match_cased(const char *text, size_t len, int digits) {
     return digits == 3 ? end + contraction(text + end, len - end, 1) : end;
 }
 
-/* [!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*| lines and spaces */
+/* [!-/:-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|
+ * lines and spaces */
 static size_t match_deepseek3(const char *text, size_t len, int unused) {
     enum { WORD = CHAR_LETTER | CHAR_MARK, SIGN = CHAR_PUNCTUATION | CHAR_SYMBOL };
     (void)unused;

@@ -72,10 +72,10 @@ int vocab_byte_of_name(gqa_bytes name);
 /* Copies text[len] to out [3 * len] with U+2581 for every space; returns the bytes written. */
 size_t vocab_mark_spaces(const char *text, size_t len, char *out);
 
-/* The longest special token that text[len] begins with, or NULL; all: not only user-defined ones. */
+/* The longest special token that text[len] begins with, or NULL; all: not user-defined only. */
 const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len, int all);
-/* Makes control tokens of those that end a text or mark the parts of a conversation, by their names
- * and v->chat_template, whatever type the file gives them. */
+/* Makes control tokens of those that end a text or mark the parts of a conversation, by their
+ * names and v->chat_template, whatever type the file gives them. */
 void vocab_promote(gqa_vocab *v);
 
 /* A power of two at least twice n, for an open hash table. */

@@ -251,7 +251,8 @@ int gqa_vocab_from_gguf(gqa_vocab **out, const gqa_checkpoint *c, gqa_error *err
     const gguf_entry *tokens = meta_array(&m, "tokenizer.ggml.tokens", 1, 0);
     gqa_bytes model = tokens ? gguf_meta_string(&m, "tokenizer.ggml.model") : (gqa_bytes){"", 0};
     if (m.status || !tokens) return m.status;
-    int byte_level = bytes_equal(model, "gpt2"), ranked = byte_level || bytes_equal(model, "gemma4");
+    int byte_level = bytes_equal(model, "gpt2");
+    int ranked = byte_level || bytes_equal(model, "gemma4");
     if (!ranked && !bytes_equal(model, "llama"))
         return fail_unsupported(c, err,
                                 "tokenizer \"%.*s\" is not supported (llama, gpt2, gemma4 are)",
