@@ -238,7 +238,9 @@ int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
         progress_show(&p, (double)done / n);
     }
     progress_end(&p);
-    for (int i = 0; i < n && !status; i++) gqa_sampler_accept(run->sampler, tokens[i]);
+    for (int i = 0; i < n && !status; i++)
+        if (!gqa_token_is_control(gqa_session_model(run->session), tokens[i]))
+            gqa_sampler_accept(run->sampler, tokens[i]);
     if (status && status != GQA_ERR_CANCELLED) fail("%s", err.message);
     *seconds += seconds_now() - p.start;
     return status;

@@ -250,6 +250,31 @@ static void check_ends(void) {
     }
 }
 
+/* END above X, as long as neither is penalised. */
+static int end_above_x(void *user, const int32_t *tokens, int n_tokens, float *logits, int n) {
+    (void)user;
+    (void)tokens;
+    (void)n_tokens;
+    for (int i = 0; i < n; i++) logits[i] = i == END ? 1 : i == X ? 0.9f : 0;
+    return 0;
+}
+
+static void check_template_tokens(void) {
+    TEST("control tokens are not penalised as repeated text") {
+        chain c = chain_open(vocabulary, hello, TOKENS);
+        gqa_session *s = gqa_session_new(c.model, NULL, NULL);
+        gqa_sampler *penal = gqa_sampler_new(&(gqa_sampler_options){.repeat_penalty = 2}, NULL);
+        gqa_generate_options o = {.max_tokens = 1, .on_logits = end_above_x};
+        gqa_generate_result r = {0};
+        int32_t prompt[] = {BOS, HE, END, BOS, HE};
+        int status = gqa_generate_tokens(s, penal, prompt, 5, &o, NULL, NULL, &r, NULL);
+        CHECK(status == 0 && r.stop == GQA_STOP_END, "status %d, stop %d", status, r.stop);
+        gqa_sampler_free(penal);
+        gqa_session_free(s);
+        chain_close(&c);
+    }
+}
+
 static void check_caller(void) {
     chain c = chain_open(vocabulary, hello, TOKENS);
     gqa_session *s = gqa_session_new(c.model, NULL, NULL);
@@ -299,5 +324,6 @@ int main(int argc, char **argv) {
     TEST("sampler options that are refused") check_sampler_options();
     check_ends();
     check_caller();
+    check_template_tokens();
     return test_end();
 }
