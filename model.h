@@ -72,11 +72,17 @@ typedef enum gqa_type {
     GQA_TYPE_F32 = 0,
     GQA_TYPE_F16 = 1,
     GQA_TYPE_Q4_0 = 2,
+    GQA_TYPE_Q4_1 = 3,
     GQA_TYPE_Q5_0 = 6,
+    GQA_TYPE_Q5_1 = 7,
     GQA_TYPE_Q8_0 = 8,
+    GQA_TYPE_Q2_K = 10,
+    GQA_TYPE_Q3_K = 11,
     GQA_TYPE_Q4_K = 12,
     GQA_TYPE_Q5_K = 13,
     GQA_TYPE_Q6_K = 14,
+    GQA_TYPE_IQ4_NL = 20,
+    GQA_TYPE_IQ4_XS = 23,
     GQA_TYPE_BF16 = 30
 } gqa_type;
 

@@ -79,9 +79,9 @@ static int parse_names(const settings *s, gqa_convert_options *o) {
     if (pool < 0)
         return usage_error("--pool %s: expected mean, first, random, renorm or aligned",
                            s->pool_name);
-    if (s->type_name && type < 0)
-        return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, q5_0, q4_k, q5_k or "
-                           "q6_k", s->type_name);
+    if (s->type_name && !gqa_can_quantize(type))
+        return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, "
+                           "q4_k, q5_k or q6_k", s->type_name);
     o->pool = (gqa_pool)pool;
     o->type = type;
     return 0;

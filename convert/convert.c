@@ -76,8 +76,10 @@ static int file_type(int type) {
     switch (type) {
     case GQA_TYPE_F16: return 1;
     case GQA_TYPE_Q4_0: return 2;
+    case GQA_TYPE_Q4_1: return 3;
     case GQA_TYPE_Q8_0: return 7;
     case GQA_TYPE_Q5_0: return 8;
+    case GQA_TYPE_Q5_1: return 9;
     case GQA_TYPE_Q4_K: return 14;
     case GQA_TYPE_Q5_K: return 16;
     case GQA_TYPE_Q6_K: return 18;
@@ -251,8 +253,8 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
                                  gqa_error *err) {
     if (c->n_tensors == 0)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no weights to convert");
-    if (o->type >= 0 && !gqa_type_info_of(o->type))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d is not supported", o->type);
+    if (o->type >= 0 && !gqa_can_quantize(o->type))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d cannot be written", o->type);
     if (o->kv_heads < 0 || (o->kv_heads && c->config.n_kv_heads % o->kv_heads))
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
                              "%d KV heads cannot become %d: expected a divisor",

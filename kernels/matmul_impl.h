@@ -14,8 +14,9 @@
  * Quantised weights multiply int8 activations: in a block of 32, sum q * xq is exact in integers,
  * and
  *     y += d * dx * (sum q xq - offset * sum xq)                  q4_0: offset 8, q5_0: 16, q8_0: 0
- *     y += d * scale * dx * sum q xq - dmin * min * dx * sum xq   q4_k, q5_k
- *     q6_k as q4_0, with blocks of 16 and offset 32. */
+ *     y += d * scale * dx * sum q xq - dmin * min * dx * sum xq   q4_k, q5_k; q2_k: blocks of 16
+ *     q4_1, q5_1 as q4_k, with m for -dmin * min; iq4 as q8_0, with q a level
+ *     q3_k, q6_k as q4_0, with blocks of 16 and offsets 4 and 32. */
 
 /* Block sizes, named as in sgemm_impl.h; MR counts vectors of rows of W. */
 #define INT_MR 2
@@ -74,41 +75,55 @@ TEMPLATE int bits_of(int type) {
     switch (type) {
     case GQA_TYPE_Q8_0: return 8;
     case GQA_TYPE_Q6_K: return 6;
-    case GQA_TYPE_Q5_0: case GQA_TYPE_Q5_K: return 5;
+    case GQA_TYPE_Q5_0: case GQA_TYPE_Q5_1: case GQA_TYPE_Q5_K: return 5;
+    case GQA_TYPE_Q3_K: return 3;
+    case GQA_TYPE_Q2_K: return 2;
     default: return 4;
     }
 }
+TEMPLATE int has_levels(int type) { return type == GQA_TYPE_IQ4_NL || type == GQA_TYPE_IQ4_XS; }
+TEMPLATE int is_signed(int type) { return type == GQA_TYPE_Q8_0 || has_levels(type); }
 TEMPLATE int offset_of(int type) {
+    if (is_signed(type)) return VI_DOT8_OFFSET;
     switch (type) {
-    case GQA_TYPE_Q8_0: return VI_DOT8_OFFSET;
+    case GQA_TYPE_Q3_K: return 4;
     case GQA_TYPE_Q4_0: return 8;
     case GQA_TYPE_Q5_0: return 16;
     case GQA_TYPE_Q6_K: return 32;
     default: return 0;
     }
 }
-TEMPLATE int has_min(int type) { return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K; }
-TEMPLATE int block_bytes(int type) { return 64 * bits_of(type) + 32; }
-TEMPLATE int groups_of(int type) { return type == GQA_TYPE_Q6_K ? 4 : 8; } /* that share a scale */
+TEMPLATE int has_half_min(int type) { return type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1; }
+TEMPLATE int has_min(int type) {
+    return has_half_min(type) || type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q4_K ||
+           type == GQA_TYPE_Q5_K;
+}
+TEMPLATE int block_bytes(int type) {
+    return 64 * bits_of(type) + (has_half_min(type) ? 64 : type == GQA_TYPE_IQ4_XS ? 16 : 32);
+}
+TEMPLATE int groups_of(int type) { /* that share a scale */
+    return type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q3_K || type == GQA_TYPE_Q6_K ? 4 : 8;
+}
+
+/* Bits `mask` of each byte at p, from bit `from` on, moved to bit `to`. */
+TEMPLATE vi move_bits(const uint8_t *p, int mask, int from, int to) {
+    vi x = vi_load(p);
+    x = from < to ? vi_shl(x, to - from) : from > to ? vi_shr(x, from - to) : x;
+    return vi_and(x, vi_set1(mask * 0x01010101 << to));
+}
 
 /* Group g of a packed block as bytes, for vector v of the panel's rows. */
 TEMPLATE vi unpack_group(int type, const uint8_t *block, int g, int v) {
     const uint8_t *p = block + v * 4 * VF_LANES;
-    if (type == GQA_TYPE_Q8_0) return vi_bias8(vi_load(p + g * 64));
-    vi low = vi_load(p + g % 4 * 64), nibble = vi_set1(0x0F0F0F0F);
-    low = vi_and(g < 4 ? low : vi_shr(low, 4), nibble);
-    if (bits_of(type) == 5) {
-        vi high = vi_load(p + 256);
-        high = vi_and(g < 4 ? vi_shl(high, 4 - g) : vi_shr(high, g - 4), vi_set1(0x10101010));
-        return vi_or(low, high);
-    }
-    if (type == GQA_TYPE_Q6_K) {
-        vi high = vi_load(p + 256 + g / 4 * 64);
-        int s = g % 4 * 2;
-        high = vi_and(s <= 4 ? vi_shl(high, 4 - s) : vi_shr(high, s - 4), vi_set1(0x30303030));
-        return vi_or(low, high);
-    }
-    return low;
+    const int bits = bits_of(type);
+    if (bits == 8) return vi_bias8(vi_load(p + g * 64));
+    vi q = vi_set1(0);
+    if (bits & 4) q = move_bits(p + g % 4 * 64, 15, g / 4 * 4, 0);
+    p += (bits & 4) * 64;
+    if (bits & 2) q = vi_or(q, move_bits(p + g / 4 * 64, 3, g % 4 * 2, bits & 4));
+    p += (bits & 2) * 64;
+    if (bits & 1) q = vi_or(q, move_bits(p, 1, g, bits & 6));
+    return has_levels(type) ? vi_bias8(vi_lookup(gqa_iq4_levels, q)) : q;
 }
 
 /* d and -dmin of a superblock of eight packed blocks. */
@@ -121,7 +136,7 @@ TEMPLATE void load_super(int type, const uint8_t *block, super_scales *super) {
     UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
         super->d[v] = super->min[v] = vf_set1(0);
         if (is_k_quant(type)) super->d[v] = vf_load_f16(stored + v * VF_LANES);
-        if (has_min(type)) {
+        if (is_k_quant(type) && has_min(type)) {
             vf dmin = vf_load_f16(stored + GQA_PANEL + v * VF_LANES);
             super->min[v] = vf_sub(vf_set1(0), dmin);
         }
@@ -131,15 +146,19 @@ TEMPLATE void load_super(int type, const uint8_t *block, super_scales *super) {
 /* The scales of 16- or 32-column part `sub` of a packed block; the negated minima. */
 TEMPLATE vf unpack_scale(int type, const uint8_t *block, const super_scales *super, int sub,
                          int v) {
-    const uint8_t *scales = block + block_bytes(type) - 2 * GQA_PANEL;
-    int lane = v * VF_LANES;
+    const uint8_t *scales = block + 64 * bits_of(type);
+    int lane = v * VF_LANES, part = sub * GQA_PANEL + lane;
     if (!is_k_quant(type)) return vf_load_f16((const uint16_t *)scales + lane);
+    if (type == GQA_TYPE_Q2_K) return vf_mul(super->d[v], vf_load_low4(scales + part));
     if (has_min(type)) return vf_mul(super->d[v], vf_load_u8(scales + lane));
-    return vf_mul(super->d[v], vf_load_i8((const int8_t *)scales + sub * GQA_PANEL + lane));
+    return vf_mul(super->d[v], vf_load_i8((const int8_t *)scales + part));
 }
-TEMPLATE vf unpack_min(int type, const uint8_t *block, const super_scales *super, int v) {
-    const uint8_t *minima = block + block_bytes(type) - GQA_PANEL;
-    return vf_mul(super->min[v], vf_load_u8(minima + v * VF_LANES));
+TEMPLATE vf unpack_min(int type, const uint8_t *block, const super_scales *super, int sub, int v) {
+    const uint8_t *scales = block + 64 * bits_of(type);
+    int lane = v * VF_LANES, part = sub * GQA_PANEL + lane;
+    if (has_half_min(type)) return vf_load_f16((const uint16_t *)scales + GQA_PANEL + lane);
+    if (type == GQA_TYPE_Q2_K) return vf_mul(super->min[v], vf_load_high4(scales + part));
+    return vf_mul(super->min[v], vf_load_u8(scales + GQA_PANEL + lane));
 }
 
 /* Some columns of x and their int8 form, from some block on: column c is at x + c * ldx,
@@ -169,7 +188,7 @@ TEMPLATE vi start_of(int type, const acts_view *x, int c, size_t at) {
     int32_t sum128 = groups_of(type) == 8 ? x->bias32[c * x->ldd + at / 32]
                                           : x->bias16[2 * c * x->ldd + at / 16];
     vi start = vi_set1(sum128);
-    return offset == 128 ? start : vi_sar(start, offset == 32 ? 2 : offset == 16 ? 3 : 4);
+    return offset == 128 ? start : vi_sar(start, offset == 32 ? 2 : offset == 16 ? 3 : offset == 8 ? 4 : 5);
 }
 
 /* ---- a block of 16 or 32 columns of W times nc columns of x, from column `at` on ------------- */
@@ -189,8 +208,8 @@ TEMPLATE void start_block(int type, int mr, int nc, const acts_view *x, size_t a
  * every vector. */
 TEMPLATE void multiply_group(int type, int mr, int nc, const vi *w4, int g, const acts_view *x,
                              size_t at, block_sums *s) {
-    const int groups = groups_of(type), bits = bits_of(type), in_pairs = !VI_DOT_WIDE && bits != 8;
-    const int depth = VI_DOT_DEPTH(bits) < groups ? VI_DOT_DEPTH(bits) : groups;
+    const int groups = groups_of(type), in_pairs = !VI_DOT_WIDE && !is_signed(type);
+    const int fit = VI_DOT_DEPTH(bits_of(type)), depth = fit < groups ? fit : groups;
     if (in_pairs && g % depth == 0)
         UNROLL for (int v = 0; v < mr; v++)
             UNROLL for (int c = 0; c < nc; c++) s->pairs[v][c] = vi_set1(0);
@@ -200,7 +219,7 @@ TEMPLATE void multiply_group(int type, int mr, int nc, const vi *w4, int g, cons
         vi x4 = vi_set1(four);
         UNROLL for (int v = 0; v < mr; v++) {
             vi *to = in_pairs ? &s->pairs[v][c] : &s->acc[v][c];
-            *to = bits == 8 ? vi_dot8(*to, w4[v], x4) : vi_dot(*to, w4[v], x4);
+            *to = is_signed(type) ? vi_dot8(*to, w4[v], x4) : vi_dot(*to, w4[v], x4);
             VECTOR_KEEP(*to); /* or the compiler regroups the sums and runs out of registers */
         }
     }
@@ -215,10 +234,12 @@ TEMPLATE void finish_block(int type, int mr, int nc, const block_sums *s, const 
                            const vf *min, const acts_view *x, size_t at, tile_sums sum) {
     UNROLL for (int c = 0; c < nc; c++) {
         size_t b = c * x->ldd + at / 32;
-        vf dx = vf_set1(x->d[b]);
+        vf dx = vf_set1(x->d[b]), sum_x = vf_set1(x->dsum[b]);
+        if (groups_of(type) == 4) /* of 16 columns: bias16 is -128 times the sum of q */
+            sum_x = vf_set1(x->d[b] * (float)x->bias16[2 * c * x->ldd + at / 16] * (-1.0f / 128));
         UNROLL for (int v = 0; v < mr; v++) {
             sum[v][c] = vf_fma(vf_mul(vf_from_vi(s->acc[v][c]), scale[v]), dx, sum[v][c]);
-            if (has_min(type)) sum[v][c] = vf_fma(min[v], vf_set1(x->dsum[b]), sum[v][c]);
+            if (has_min(type)) sum[v][c] = vf_fma(min[v], sum_x, sum[v][c]);
         }
     }
 }
@@ -239,7 +260,7 @@ TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, in
     block_sums s;
     UNROLL for (int v = 0; v < mr; v++) {
         scale[v] = unpack_scale(type, block, super, sub, v0 + v);
-        min[v] = has_min(type) ? unpack_min(type, block, super, v0 + v) : scale[v];
+        min[v] = has_min(type) ? unpack_min(type, block, super, sub, v0 + v) : scale[v];
     }
     start_block(type, mr, nc, x, at, &s);
     UNROLL for (int g = 0; g < groups; g++) {
@@ -278,7 +299,7 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
 /* Up to INT_KC columns of a vector of rows as bytes and float scales. */
 typedef struct unpacked {
     uint8_t q[INT_KC / 4][4 * VF_LANES];
-    float scale[INT_KC / 16][VF_LANES], min[INT_KC / 32][VF_LANES];
+    float scale[INT_KC / 16][VF_LANES], min[INT_KC / 16][VF_LANES];
 } unpacked;
 
 /* Block b of a panel into u [PANEL_VECTORS]. */
@@ -288,9 +309,11 @@ TEMPLATE void unpack_block(int type, const uint8_t *block, const super_scales *s
     UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
         UNROLL for (int g = 0; g < 8; g++)
             vi_store(u[v].q[8 * b + g], unpack_group(type, block, g, v));
-        UNROLL for (int sub = 0; sub < subs; sub++)
+        UNROLL for (int sub = 0; sub < subs; sub++) {
             vf_store(u[v].scale[b * subs + sub], unpack_scale(type, block, super, sub, v));
-        if (has_min(type)) vf_store(u[v].min[b], unpack_min(type, block, super, v));
+            if (has_min(type))
+                vf_store(u[v].min[b * subs + sub], unpack_min(type, block, super, sub, v));
+        }
     }
 }
 
@@ -430,7 +453,9 @@ typedef struct panel_kernels {
 
 #define INT_TYPES(X) \
     X(q8_0, GQA_TYPE_Q8_0) X(q4_0, GQA_TYPE_Q4_0) X(q5_0, GQA_TYPE_Q5_0) \
-    X(q4_k, GQA_TYPE_Q4_K) X(q5_k, GQA_TYPE_Q5_K) X(q6_k, GQA_TYPE_Q6_K)
+    X(q4_1, GQA_TYPE_Q4_1) X(q5_1, GQA_TYPE_Q5_1) X(q2_k, GQA_TYPE_Q2_K) \
+    X(q3_k, GQA_TYPE_Q3_K) X(q4_k, GQA_TYPE_Q4_K) X(q5_k, GQA_TYPE_Q5_K) \
+    X(q6_k, GQA_TYPE_Q6_K) X(iq4_nl, GQA_TYPE_IQ4_NL) X(iq4_xs, GQA_TYPE_IQ4_XS)
 #define FLOAT_TYPES(X) X(f32, GQA_TYPE_F32) X(f16, GQA_TYPE_F16) X(bf16, GQA_TYPE_BF16)
 #define NAME(name, what) ISA_NAME(name##_##what)
 

@@ -8,15 +8,21 @@
  * is 64 bytes, four for each of 16 rows: byte 4 * row + i belongs to column 4 * g + i.
  *
  *         planes                                                   scales                    bytes
- *   q8_0  0..7: q (signed) of group g                              f16 d[16]                 544
- *   q4_0  0..3: q of group g in the low nibble, g + 4 in the high  f16 d[16]                 288
- *   q5_0  as q4_0; 4: bit g is the fifth bit of group g's q        f16 d[16]                 352
- *   q4_k  as q4_0                                                  u8 scale[16], u8 min[16]  288
- *   q5_k  as q5_0                                                  u8 scale[16], u8 min[16]  352
- *   q6_k  as q4_0; 4, 5: bits 2g.. are the upper bits of groups    i8 scale[2][16]           416
- *         0..3, 4..7
+ *   q8_0    0..7: q (signed) of group g                          f16 d[16]                 544
+ *   q4_0    0..3: q of group g in the low nibble, g + 4 in the   f16 d[16]                 288
+ *           high
+ *   q5_0    as q4_0; 4: bit g is the fifth bit of group g's q    f16 d[16]                 352
+ *   q4_1    as q4_0                                              f16 d[16], f16 m[16]      320
+ *   q5_1    as q5_0                                              f16 d[16], f16 m[16]      384
+ *   iq4_nl  as q4_0                                              f16 d[16]                 288
+ *   q2_k    0, 1: bits 2g.. are q of groups 0..3, 4..7           u8 scale | min<<4 [2][16] 160
+ *   q3_k    as q2_k; 2: bit g is the third bit                   i8 scale[2][16]           224
+ *   q4_k    as q4_0                                              u8 scale[16], u8 min[16]  288
+ *   q5_k    as q5_0                                              u8 scale[16], u8 min[16]  352
+ *   q6_k    as q4_0; 4, 5 as q2_k: the upper bits                i8 scale[2][16]           416
+ *   iq4_xs  as q4_0                                              i8 scale[16]              272
  *
- * K types: after eight packed blocks, f16 d[16] and f16 dmin[16] (zero for q6_k), 64 bytes. */
+ * Superblocks: after eight packed blocks, f16 d[16] and f16 dmin[16] (or zero), 64 bytes. */
 #include <string.h>
 
 #include "../base/base.h"
@@ -26,10 +32,15 @@ enum { PLANE = 4 * GQA_PANEL };
 
 size_t gqa_packed_block_bytes(int type) {
     switch (type) {
-    case GQA_TYPE_Q8_0: return 8 * PLANE + 32;
-    case GQA_TYPE_Q4_0: case GQA_TYPE_Q4_K: return 4 * PLANE + 32;
+    case GQA_TYPE_Q2_K: return 2 * PLANE + 32;
+    case GQA_TYPE_Q3_K: return 3 * PLANE + 32;
+    case GQA_TYPE_IQ4_XS: return 4 * PLANE + 16;
+    case GQA_TYPE_Q4_0: case GQA_TYPE_Q4_K: case GQA_TYPE_IQ4_NL: return 4 * PLANE + 32;
+    case GQA_TYPE_Q4_1: return 4 * PLANE + 64;
     case GQA_TYPE_Q5_0: case GQA_TYPE_Q5_K: return 5 * PLANE + 32;
+    case GQA_TYPE_Q5_1: return 5 * PLANE + 64;
     case GQA_TYPE_Q6_K: return 6 * PLANE + 32;
+    case GQA_TYPE_Q8_0: return 8 * PLANE + 32;
     default: return 0;
     }
 }
@@ -52,12 +63,12 @@ static uint32_t get32(const uint8_t *p) {
 }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
 
-/* q4_0 and q5_0 keep values i and i + 16 in one byte: just as a packed block does. */
+/* Blocks of 32 and iq4_xs keep values i and i + 16 in one byte: just as a packed block does. */
 static void pack_nibbles(const uint8_t *qs, uint8_t *packed, int row) {
     for (int g = 0; g < 4; g++) put32(packed + g * PLANE + 4 * row, get32(qs + 4 * g));
 }
 
-/* The 32 fifth bits of q5_0, bit i for value i, as a plane word whose byte i % 4 has bit i / 4. */
+/* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit i / 4. */
 static uint32_t spread_bits(uint32_t qh) {
     uint32_t word = 0;
     for (int i = 0; i < 32; i++) word |= (qh >> i & 1) << (8 * (i % 4) + i / 4);
@@ -68,51 +79,77 @@ static uint32_t spread_bits(uint32_t qh) {
 
 static void pack_block_0(int type, const uint8_t *b, uint8_t *packed, int row,
                          size_t packed_bytes) {
-    memcpy(packed + packed_bytes - 32 + 2 * row, b, 2);
+    const int with_min = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1, head = with_min ? 4 : 2;
+    uint8_t *scales = packed + packed_bytes - 16 * head + 2 * row;
+    memcpy(scales, b, 2);
+    if (with_min) memcpy(scales + 32, b + 2, 2);
     if (type == GQA_TYPE_Q8_0) {
         for (int g = 0; g < 8; g++) put32(packed + g * PLANE + 4 * row, get32(b + 2 + 4 * g));
-    } else if (type == GQA_TYPE_Q4_0) {
-        pack_nibbles(b + 2, packed, row);
+    } else if (type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1) {
+        pack_nibbles(b + head + 4, packed, row);
+        put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(b + head)));
     } else {
-        pack_nibbles(b + 6, packed, row);
-        put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(b + 2)));
+        pack_nibbles(b + head, packed, row);
+    }
+}
+
+/* Where a superblock keeps d, dmin, and its values' nibbles, pairs of bits and single bits. */
+typedef struct super_fields {
+    int d, dmin, nibbles, pairs, bit; /* -1: none */
+} super_fields;
+
+static super_fields fields_of(int type) {
+    switch (type) {
+    case GQA_TYPE_Q2_K: return (super_fields){80, 82, -1, 16, -1};
+    case GQA_TYPE_Q3_K: return (super_fields){108, -1, -1, 32, 0};
+    case GQA_TYPE_Q4_K: return (super_fields){0, 2, 16, -1, -1};
+    case GQA_TYPE_Q5_K: return (super_fields){0, 2, 48, -1, 16};
+    case GQA_TYPE_Q6_K: return (super_fields){208, -1, 0, 128, -1};
+    default: return (super_fields){0, -1, 8, -1, -1}; /* iq4_xs */
     }
 }
 
 /* The q of sub-block s, 32 columns, of a K block b. */
 static void pack_sub_block(int type, const uint8_t *b, int s, uint8_t *packed, int row) {
-    const int six = type == GQA_TYPE_Q6_K, five = type == GQA_TYPE_Q5_K;
+    const super_fields at = fields_of(type);
+    const int six = type == GQA_TYPE_Q6_K;
     const int shift = six ? s % 4 / 2 * 4 : s % 2 * 4;
-    const uint8_t *ql = six ? b + s / 4 * 64 + s % 2 * 32 : b + (five ? 48 : 16) + s / 2 * 32;
-    const uint8_t *qh = six ? b + 128 + s / 4 * 32 : b + 16;
-    uint32_t q[8], fifth = 0, upper[2] = {0, 0};
-    for (int g = 0; g < 8; g++) {
-        q[g] = get32(ql + 4 * g) >> shift & 0x0F0F0F0F;
-        if (five) fifth |= (get32(qh + 4 * g) >> s & 0x01010101) << g;
-        if (six) upper[g / 4] |= (get32(qh + 4 * g) >> (s % 4 * 2) & 0x03030303) << (g % 4 * 2);
+    const uint8_t *low = b + at.nibbles + (six ? s / 4 * 64 + s % 2 * 32 : s / 2 * 32);
+    uint32_t q[8] = {0}, bits = 0, pairs[2] = {0, 0};
+    for (int g = 0, i = 0; g < 8; g++, i += 4) {
+        if (at.nibbles >= 0) q[g] = get32(low + i) >> shift & 0x0F0F0F0F;
+        if (at.pairs >= 0) {
+            uint32_t two = get32(b + at.pairs + s / 4 * 32 + i) >> (s % 4 * 2) & 0x03030303;
+            pairs[g / 4] |= two << (g % 4 * 2);
+        }
+        if (at.bit >= 0) bits |= (get32(b + at.bit + i) >> s & 0x01010101) << g;
     }
-    for (int g = 0; g < 4; g++) put32(packed + g * PLANE + 4 * row, q[g] | q[g + 4] << 4);
-    if (five) put32(packed + 4 * PLANE + 4 * row, fifth);
-    if (six) {
-        put32(packed + 4 * PLANE + 4 * row, upper[0]);
-        put32(packed + 5 * PLANE + 4 * row, upper[1]);
-    }
+    packed += 4 * row;
+    for (int g = 0; g < 4 && at.nibbles >= 0; g++, packed += PLANE)
+        put32(packed, q[g] | q[g + 4] << 4);
+    for (int half = 0; half < 2 && at.pairs >= 0; half++, packed += PLANE)
+        put32(packed, pairs[half]);
+    if (at.bit >= 0) put32(packed, bits);
 }
 
 static void pack_block_k(int type, const uint8_t *b, uint8_t *packed, int row,
                          size_t packed_bytes) {
-    uint8_t scale[8] = {0}, min[8] = {0}, *tail = packed + 8 * packed_bytes;
-    const int six = type == GQA_TYPE_Q6_K;
-    memcpy(tail + 2 * row, six ? b + 208 : b, 2);
-    if (!six) {
-        memcpy(tail + 32 + 2 * row, b + 2, 2);
-        gqa_k_scales(b + 4, scale, min);
-    }
+    const super_fields at = fields_of(type);
+    uint8_t scales[16], *tail = packed + 8 * packed_bytes + 2 * row;
+    memcpy(tail, b + at.d, 2);
+    if (at.dmin >= 0) memcpy(tail + 32, b + at.dmin, 2);
+    else memset(tail + 32, 0, 2);
+    gqa_k_scales(type, b, scales);
     for (int s = 0; s < 8; s++, packed += packed_bytes) {
-        uint8_t *scales = packed + packed_bytes - 32 + row;
-        pack_sub_block(type, b, s, packed, row);
-        scales[0] = six ? b[192 + 2 * s] : scale[s];
-        scales[16] = six ? b[193 + 2 * s] : min[s];
+        uint8_t *end = packed + packed_bytes + row;
+        if (type == GQA_TYPE_IQ4_XS) {
+            pack_nibbles(b + at.nibbles + 16 * s, packed, row);
+            end[-16] = scales[2 * s];
+        } else {
+            pack_sub_block(type, b, s, packed, row);
+            end[-32] = scales[2 * s];
+            end[-16] = scales[2 * s + 1];
+        }
     }
 }
 

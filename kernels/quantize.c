@@ -11,9 +11,12 @@ static void put_half(uint8_t *p, float f) {
     uint16_t h = gqa_f32_to_f16(f);
     memcpy(p, &h, 2);
 }
-static void put_bf16(uint8_t *p, float f) {
-    uint16_t h = gqa_f32_to_bf16(f);
-    memcpy(p, &h, 2);
+
+static void write_f32(const float *x, uint8_t *b) { memcpy(b, x, 4); }
+static void write_f16(const float *x, uint8_t *b) { put_half(b, *x); }
+static void write_bf16(const float *x, uint8_t *b) {
+    uint16_t h = gqa_f32_to_bf16(*x);
+    memcpy(b, &h, 2);
 }
 
 /* Rounds to nearest and clamps; NaN gives low. */
@@ -59,24 +62,45 @@ static void codes_0(const float *x, int half, float *d, uint8_t q[32]) {
     }
 }
 
-static void write_q4_0(const float *x, uint8_t *b) {
-    float d;
-    uint8_t q[32];
-    codes_0(x, 8, &d, q);
-    put_half(b, d);
-    for (int i = 0; i < 16; i++) b[2 + i] = (uint8_t)(q[i] | q[i + 16] << 4);
+/* head: the bytes of d, and of m in q4_1 and q5_1. */
+static void put_codes(const uint8_t q[32], uint8_t *b, int head, int five) {
+    uint32_t high = 0;
+    for (int i = 0; i < 32; i++) high |= (uint32_t)(q[i] >> 4) << i;
+    if (five) memcpy(b + head, &high, 4);
+    for (int i = 0, at = head + (five ? 4 : 0); i < 16; i++)
+        b[at + i] = (uint8_t)((q[i] & 15) | (q[i + 16] & 15) << 4);
 }
 
-static void write_q5_0(const float *x, uint8_t *b) {
+static void write_q45_0(const float *x, uint8_t *b, int five) {
     float d;
     uint8_t q[32];
-    uint32_t high = 0;
-    codes_0(x, 16, &d, q);
+    codes_0(x, five ? 16 : 8, &d, q);
     put_half(b, d);
-    for (int i = 0; i < 16; i++) b[6 + i] = (uint8_t)((q[i] & 15) | (q[i + 16] & 15) << 4);
-    for (int i = 0; i < 32; i++) high |= (uint32_t)(q[i] >> 4) << i;
-    memcpy(b + 2, &high, 4);
+    put_codes(q, b, 2, five);
 }
+static void write_q4_0(const float *x, uint8_t *b) { write_q45_0(x, b, 0); }
+static void write_q5_0(const float *x, uint8_t *b) { write_q45_0(x, b, 1); }
+
+/* The smallest value gets the code 0, the largest the highest; halves go up. */
+static void write_q45_1(const float *x, uint8_t *b, int five) {
+    const float top = five ? 31 : 15;
+    float low = x[0], high = x[0];
+    uint8_t q[32];
+    for (int i = 1; i < 32; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    float d = (high - low) / top, inverse = d != 0 ? 1 / d : 0;
+    put_half(b, d);
+    put_half(b + 2, low);
+    for (int i = 0; i < 32; i++) {
+        float v = (x[i] - low) * inverse + 0.5f;
+        q[i] = (uint8_t)(v > 0 ? v < top ? v : top : 0);
+    }
+    put_codes(q, b, 4, five);
+}
+static void write_q4_1(const float *x, uint8_t *b) { write_q45_1(x, b, 0); }
+static void write_q5_1(const float *x, uint8_t *b) { write_q45_1(x, b, 1); }
 
 /* ---- q4_k, q5_k: x = scale * q - min, q in 0..top, min >= 0 --------------------------------- */
 
@@ -166,6 +190,9 @@ static void write_q45_k(const float *x, uint8_t *b, int five) {
     }
 }
 
+static void write_q4_k(const float *x, uint8_t *b) { write_q45_k(x, b, 0); }
+static void write_q5_k(const float *x, uint8_t *b) { write_q45_k(x, b, 1); }
+
 /* ---- q6_k: x = scale * q, q in -32..31, a scale for 16 -------------------------------------- */
 
 static float best_scale(const float *x) {
@@ -205,42 +232,31 @@ static void write_q6_k(const float *x, uint8_t *b) {
     }
 }
 
+typedef void write_block(const float *x, uint8_t *b);
+static write_block *writer_of(int type) {
+    switch (type) {
+    case GQA_TYPE_F32: return write_f32;
+    case GQA_TYPE_F16: return write_f16;
+    case GQA_TYPE_BF16: return write_bf16;
+    case GQA_TYPE_Q8_0: return write_q8_0;
+    case GQA_TYPE_Q4_0: return write_q4_0;
+    case GQA_TYPE_Q4_1: return write_q4_1;
+    case GQA_TYPE_Q5_0: return write_q5_0;
+    case GQA_TYPE_Q5_1: return write_q5_1;
+    case GQA_TYPE_Q4_K: return write_q4_k;
+    case GQA_TYPE_Q5_K: return write_q5_k;
+    case GQA_TYPE_Q6_K: return write_q6_k;
+    default: return NULL;
+    }
+}
+
+int gqa_can_quantize(int type) { return writer_of(type) != NULL; }
+
 void gqa_quantize(int type, const float *x, void *dst, size_t n) {
     const gqa_type_info *t = gqa_type_info_of(type);
+    write_block *write = writer_of(type);
     uint8_t *b = dst;
-    if (!t) return;
+    if (!write) return;
     const size_t block = t->block;
-    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) {
-        switch (type) {
-        case GQA_TYPE_F32:
-            memcpy(b, x + i, 4);
-            break;
-        case GQA_TYPE_F16:
-            put_half(b, x[i]);
-            break;
-        case GQA_TYPE_BF16:
-            put_bf16(b, x[i]);
-            break;
-        case GQA_TYPE_Q8_0:
-            write_q8_0(x + i, b);
-            break;
-        case GQA_TYPE_Q4_0:
-            write_q4_0(x + i, b);
-            break;
-        case GQA_TYPE_Q5_0:
-            write_q5_0(x + i, b);
-            break;
-        case GQA_TYPE_Q4_K:
-            write_q45_k(x + i, b, 0);
-            break;
-        case GQA_TYPE_Q5_K:
-            write_q45_k(x + i, b, 1);
-            break;
-        case GQA_TYPE_Q6_K:
-            write_q6_k(x + i, b);
-            break;
-        default:
-            break;
-        }
-    }
+    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) write(x + i, b);
 }

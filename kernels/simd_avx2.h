@@ -66,6 +66,11 @@ static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 /* Shifts of 16-bit lanes: the caller masks what crosses bytes. */
 static inline vi vi_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
 static inline vi vi_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
+/* table[index] for each byte of index, 0..15. */
+static inline vi vi_lookup(const int8_t table[16], vi index) {
+    __m128i levels = _mm_loadu_si128((const __m128i *)table);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(levels), index);
+}
 /* Arithmetic shift of 32-bit lanes. */
 static inline vi vi_sar(vi a, int n) { return _mm256_srai_epi32(a, n); }
 
@@ -98,7 +103,7 @@ static inline vf vf_load_high4(const uint8_t *p) {
 /* Dot products of four bytes a lane: w unsigned, x signed. Without VNNI the sums of pairs stay in
  * 16 bits; VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127 fit before
  * vi_dot_sum must widen them. */
-#define VI_DOT_DEPTH(bits) ((bits) == 4 ? 8 : (bits) == 5 ? 4 : 2)
+#define VI_DOT_DEPTH(bits) ((bits) <= 4 ? 8 : (bits) == 5 ? 4 : 2)
 static inline vi vi_dot(vi acc, vi w, vi x) {
     return _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x));
 }

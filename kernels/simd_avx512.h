@@ -65,6 +65,11 @@ static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 /* Shifts of 16-bit lanes: the caller masks what crosses bytes. */
 static inline vi vi_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }
 static inline vi vi_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
+/* table[index] for each byte of index, 0..15. */
+static inline vi vi_lookup(const int8_t table[16], vi index) {
+    __m128i levels = _mm_loadu_si128((const __m128i *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(levels), index);
+}
 /* Arithmetic shift of 32-bit lanes. */
 static inline vi vi_sar(vi a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
 

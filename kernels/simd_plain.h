@@ -89,6 +89,14 @@ static inline vi vi_or(vi a, vi b) { return a | b; }
 typedef uint16_t vu16 __attribute__((vector_size(16)));
 static inline vi vi_shl(vi a, int n) { return (vi)((vu16)a << (uint16_t)n); }
 static inline vi vi_shr(vi a, int n) { return (vi)((vu16)a >> (uint16_t)n); }
+/* table[index] for each byte of index, 0..15. */
+static inline vi vi_lookup(const int8_t table[16], vi index) {
+    int8_t bytes[16];
+    memcpy(bytes, &index, 16);
+    for (int i = 0; i < 16; i++) bytes[i] = table[bytes[i]];
+    memcpy(&index, bytes, 16);
+    return index;
+}
 /* Arithmetic shift of 32-bit lanes. */
 static inline vi vi_sar(vi a, int n) { return a >> n; }
 

@@ -14,10 +14,16 @@ static const gqa_type_info types[] = {
     {"bf16", GQA_TYPE_BF16, 1, 2},
     {"q8_0", GQA_TYPE_Q8_0, 32, 34},
     {"q4_0", GQA_TYPE_Q4_0, 32, 18},
+    {"q4_1", GQA_TYPE_Q4_1, 32, 20},
     {"q5_0", GQA_TYPE_Q5_0, 32, 22},
+    {"q5_1", GQA_TYPE_Q5_1, 32, 24},
+    {"q2_k", GQA_TYPE_Q2_K, 256, 84},
+    {"q3_k", GQA_TYPE_Q3_K, 256, 110},
     {"q4_k", GQA_TYPE_Q4_K, 256, 144},
     {"q5_k", GQA_TYPE_Q5_K, 256, 176},
     {"q6_k", GQA_TYPE_Q6_K, 256, 210},
+    {"iq4_nl", GQA_TYPE_IQ4_NL, 32, 18},
+    {"iq4_xs", GQA_TYPE_IQ4_XS, 256, 136},
 };
 enum { N_TYPES = sizeof types / sizeof types[0] };
 
@@ -109,13 +115,15 @@ static float half_at(const uint8_t *p) {
     memcpy(&h, p, 2);
     return gqa_f16_to_f32(h);
 }
-static float bf16_at(const uint8_t *p) {
-    uint16_t h;
-    memcpy(&h, p, 2);
-    return gqa_bf16_to_f32(h);
-}
 
 /* ---- blocks --------------------------------------------------------------------------------- */
+
+static void read_f16(const uint8_t *b, float *x) { *x = half_at(b); }
+static void read_bf16(const uint8_t *b, float *x) {
+    uint16_t h;
+    memcpy(&h, b, 2);
+    *x = gqa_bf16_to_f32(h);
+}
 
 /* d(2) qs(32): x[i] = d * qs[i], qs signed. */
 static void read_q8_0(const uint8_t *b, float *x) {
@@ -143,18 +151,71 @@ static void read_q5_0(const uint8_t *b, float *x) {
     }
 }
 
-/* scales(12) of q4_k and q5_k: eight 6-bit scales and eight 6-bit minima.
- *   byte  0..3   bits 0-5: scale 0..3      bits 6-7: upper two bits of scale 4..7
- *         4..7   bits 0-5: min 0..3        bits 6-7: upper two bits of min 4..7
- *         8..11  bits 0-3: lower bits of scale 4..7      bits 4-7: lower bits of min 4..7 */
-void gqa_k_scales(const uint8_t s[12], uint8_t scale[8], uint8_t min[8]) {
-    for (int j = 0; j < 4; j++) {
-        scale[j] = s[j] & 63;
-        min[j] = s[4 + j] & 63;
-        scale[4 + j] = (uint8_t)((s[8 + j] & 15) | s[j] >> 6 << 4);
-        min[4 + j] = (uint8_t)(s[8 + j] >> 4 | s[4 + j] >> 6 << 4);
+/* d(2) m(2) [qh(4)] qs(16): as q4_0 and q5_0. x[i] = d * q[i] + m. */
+static void read_q45_1(const uint8_t *b, float *x, int five) {
+    const uint8_t *qh = b + 4, *qs = b + (five ? 8 : 4);
+    float d = half_at(b), m = half_at(b + 2);
+    for (int i = 0; i < 32; i++) {
+        int q = qs[i % 16] >> (i / 16 * 4) & 15;
+        if (five) q |= (qh[i / 8] >> (i % 8) & 1) << 4;
+        x[i] = d * (float)q + m;
     }
 }
+static void read_q4_1(const uint8_t *b, float *x) { read_q45_1(b, x, 0); }
+static void read_q5_1(const uint8_t *b, float *x) { read_q45_1(b, x, 1); }
+
+/* The 6-bit scales of a superblock.
+ *   q4_k, q5_k: eight scales and eight minima in 12 bytes
+ *     byte  0..3   bits 0-5: scale 0..3      bits 6-7: upper two bits of scale 4..7
+ *           4..7   bits 0-5: min 0..3        bits 6-7: upper two bits of min 4..7
+ *           8..11  bits 0-3: lower bits of scale 4..7      bits 4-7: lower bits of min 4..7
+ *   q3_k: sixteen scales, plus 32, in 12 bytes
+ *     byte  0..7   bits 0-3: lower bits of scale 0..7      bits 4-7: those of scale 8..15
+ *           8..11  bits 2k, 2k + 1: upper bits of scale 4k..4k + 3
+ *   iq4_xs: eight scales, plus 32: upper bits in two bytes, two bits each, then lower, four each */
+void gqa_k_scales(int type, const uint8_t *b, uint8_t scales[16]) {
+    const uint8_t *s = b + (type == GQA_TYPE_Q3_K ? 96 : 4);
+    if (type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q6_K)
+        memcpy(scales, type == GQA_TYPE_Q2_K ? b : b + 192, 16);
+    else if (type == GQA_TYPE_Q3_K)
+        for (int j = 0; j < 16; j++) {
+            int low = s[j % 8] >> (j / 8 * 4) & 15, high = s[8 + j % 4] >> (j / 4 * 2) & 3;
+            scales[j] = (uint8_t)((low | high << 4) - 32);
+        }
+    else if (type == GQA_TYPE_IQ4_XS)
+        for (int j = 0; j < 8; j++) {
+            int low = s[j / 2] >> (j % 2 * 4) & 15, high = b[2 + j / 4] >> (j % 4 * 2) & 3;
+            scales[2 * j] = (uint8_t)((low | high << 4) - 32);
+            scales[2 * j + 1] = 0;
+        }
+    else
+        for (int j = 0; j < 4; j++) {
+            scales[2 * j] = s[j] & 63;
+            scales[2 * j + 1] = s[4 + j] & 63;
+            scales[8 + 2 * j] = (uint8_t)((s[8 + j] & 15) | s[j] >> 6 << 4);
+            scales[9 + 2 * j] = (uint8_t)(s[8 + j] >> 4 | s[4 + j] >> 6 << 4);
+        }
+}
+
+/* q2_k: scales(16) qs(64) d(2) dmin(2); x = d * (scales & 15) * q - dmin * (scales >> 4).
+ * q3_k: hmask(32) qs(64) scales(12) d(2); x = d * scale * (q - 4).
+ * One scale for 16 values. qs as the upper bits of q6_k; bit s of hmask[i] is the third bit of
+ * value i of 32-value sub-block s. */
+static void read_q23_k(const uint8_t *b, float *x, int three) {
+    const uint8_t *qs = b + (three ? 32 : 16);
+    float d = half_at(b + (three ? 108 : 80)), dmin = three ? 0 : half_at(b + 82);
+    uint8_t scales[16];
+    gqa_k_scales(three ? GQA_TYPE_Q3_K : GQA_TYPE_Q2_K, b, scales);
+    for (int v = 0; v < 256; v++) {
+        int q = qs[v / 128 * 32 + v % 32] >> (v % 128 / 32 * 2) & 3, scale = scales[v / 16];
+        if (three) q += (b[v % 32] >> (v / 32) & 1) * 4 - 4;
+        float ds = d * (float)(three ? (int8_t)scale : scale & 15);
+        x[v] = ds * (float)q;
+        if (!three) x[v] -= dmin * (float)(scale >> 4);
+    }
+}
+static void read_q2_k(const uint8_t *b, float *x) { read_q23_k(b, x, 0); }
+static void read_q3_k(const uint8_t *b, float *x) { read_q23_k(b, x, 1); }
 
 /* d(2) dmin(2) scales(12) [qh(32)] qs(128): 8 sub-blocks of 32. qs byte 32*j + i: low nibble is
  * value i of sub-block 2j, high nibble value i of 2j + 1; bit s of qh[i] is the fifth bit of
@@ -162,10 +223,10 @@ void gqa_k_scales(const uint8_t s[12], uint8_t scale[8], uint8_t min[8]) {
 static void read_q45_k(const uint8_t *b, float *x, int five) {
     float d = half_at(b), dmin = half_at(b + 2);
     const uint8_t *qh = b + 16, *qs = b + 16 + (five ? 32 : 0);
-    uint8_t scale[8], min[8];
-    gqa_k_scales(b + 4, scale, min);
+    uint8_t scales[16];
+    gqa_k_scales(GQA_TYPE_Q4_K, b, scales);
     for (int s = 0; s < 8; s++) {
-        float ds = d * (float)scale[s], ms = dmin * (float)min[s];
+        float ds = d * (float)scales[2 * s], ms = dmin * (float)scales[2 * s + 1];
         for (int i = 0; i < 32; i++) {
             int q = qs[s / 2 * 32 + i] >> (s % 2 * 4) & 15;
             if (five) q |= (qh[i] >> s & 1) << 4;
@@ -173,6 +234,9 @@ static void read_q45_k(const uint8_t *b, float *x, int five) {
         }
     }
 }
+
+static void read_q4_k(const uint8_t *b, float *x) { read_q45_k(b, x, 0); }
+static void read_q5_k(const uint8_t *b, float *x) { read_q45_k(b, x, 1); }
 
 /* ql(128) qh(64) scales(16, signed) d(2): two halves of 128; in a half, quarter k = 0..3 holds 32
  * values. Value i of quarter k: low 4 bits in ql[half][k % 2 * 32 + i], low nibble for k < 2, else
@@ -188,43 +252,51 @@ static void read_q6_k(const uint8_t *b, float *x) {
     }
 }
 
+const int8_t gqa_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113};
+
+/* iq4_nl: d(2) qs(16), as q4_0. x[i] = d * level of q[i]. */
+static void read_levels(float d, const uint8_t *qs, float *x) {
+    for (int i = 0; i < 32; i++)
+        x[i] = d * (float)gqa_iq4_levels[qs[i % 16] >> (i / 16 * 4) & 15];
+}
+static void read_iq4_nl(const uint8_t *b, float *x) { read_levels(half_at(b), b + 2, x); }
+
+/* d(2) scales(6) qs(128): eight sub-blocks of 32 as iq4_nl. x = d * scale * level. */
+static void read_iq4_xs(const uint8_t *b, float *x) {
+    uint8_t scales[16];
+    gqa_k_scales(GQA_TYPE_IQ4_XS, b, scales);
+    for (int s = 0; s < 8; s++)
+        read_levels(half_at(b) * (float)(int8_t)scales[2 * s], b + 8 + 16 * s, x + 32 * s);
+}
+
+typedef void read_block(const uint8_t *b, float *x);
+static read_block *reader_of(int type) {
+    switch (type) {
+    case GQA_TYPE_F16: return read_f16;
+    case GQA_TYPE_BF16: return read_bf16;
+    case GQA_TYPE_Q8_0: return read_q8_0;
+    case GQA_TYPE_Q4_0: return read_q4_0;
+    case GQA_TYPE_Q4_1: return read_q4_1;
+    case GQA_TYPE_Q5_0: return read_q5_0;
+    case GQA_TYPE_Q5_1: return read_q5_1;
+    case GQA_TYPE_Q2_K: return read_q2_k;
+    case GQA_TYPE_Q3_K: return read_q3_k;
+    case GQA_TYPE_Q4_K: return read_q4_k;
+    case GQA_TYPE_Q5_K: return read_q5_k;
+    case GQA_TYPE_Q6_K: return read_q6_k;
+    case GQA_TYPE_IQ4_NL: return read_iq4_nl;
+    case GQA_TYPE_IQ4_XS: return read_iq4_xs;
+    default: return NULL;
+    }
+}
+
 void gqa_dequantize(int type, const void *src, float *dst, size_t n) {
     const gqa_type_info *t = gqa_type_info_of(type);
+    read_block *read = reader_of(type);
     const uint8_t *b = src;
-    if (!t) return;
-    if (type == GQA_TYPE_F32) {
-        memcpy(dst, src, n * sizeof(float));
-        return;
-    }
+    if (type == GQA_TYPE_F32) memcpy(dst, src, n * sizeof(float));
+    if (!read) return;
     const size_t block = t->block;
-    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) {
-        switch (type) {
-        case GQA_TYPE_F16:
-            dst[i] = half_at(b);
-            break;
-        case GQA_TYPE_BF16:
-            dst[i] = bf16_at(b);
-            break;
-        case GQA_TYPE_Q8_0:
-            read_q8_0(b, dst + i);
-            break;
-        case GQA_TYPE_Q4_0:
-            read_q4_0(b, dst + i);
-            break;
-        case GQA_TYPE_Q5_0:
-            read_q5_0(b, dst + i);
-            break;
-        case GQA_TYPE_Q4_K:
-            read_q45_k(b, dst + i, 0);
-            break;
-        case GQA_TYPE_Q5_K:
-            read_q45_k(b, dst + i, 1);
-            break;
-        case GQA_TYPE_Q6_K:
-            read_q6_k(b, dst + i);
-            break;
-        default:
-            break;
-        }
-    }
+    for (size_t i = 0; i + block <= n; i += block, b += t->bytes) read(b, dst + i);
 }

@@ -16,12 +16,12 @@ typedef struct gqa_type_info {
 } gqa_type_info;
 
 const gqa_type_info *gqa_type_info_of(int type); /* NULL: not supported */
-/* Name of any GGML type ("q2_k", "iq4_nl"), for messages; NULL: unknown. */
+/* Name of any GGML type ("iq2_s", "i32"), for messages; NULL: unknown. */
 const char *gqa_foreign_type_name(int type);
 
-/* q4_k, q5_k, q6_k: superblocks of 256 with scales of scales. */
+/* q2_k to q6_k, iq4_xs: superblocks of 256 with scales of scales. */
 static inline int is_k_quant(int type) {
-    return type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K || type == GQA_TYPE_Q6_K;
+    return (type >= GQA_TYPE_Q2_K && type <= GQA_TYPE_Q6_K) || type == GQA_TYPE_IQ4_XS;
 }
 
 /* Bytes of n values. 0 if n is no multiple of the block, the type unknown, or on overflow. */
@@ -29,13 +29,18 @@ uint64_t gqa_type_bytes(int type, uint64_t n);
 
 /* n values, n a multiple of the block. src and dst need no alignment and do not overlap. */
 void gqa_dequantize(int type, const void *src, float *dst, size_t n);
+/* Whether gqa_quantize writes the type: not q2_k, q3_k, iq4_nl, iq4_xs. */
+int gqa_can_quantize(int type);
 /* Rounds to nearest; non-finite input gives unspecified values, never undefined behaviour. The K
  * types choose scales by weighted least squares; the others are bit-identical to GGML's reference
  * quantisation. */
 void gqa_quantize(int type, const float *src, void *dst, size_t n);
 
-/* The 12 packed bytes of q4_k and q5_k as eight scales and eight minima, 0..63. */
-void gqa_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8]);
+/* The scales of superblock b, two bytes for 32 values: scale and min, 0..63 (q4_k, q5_k); for 16
+ * values each scale | min << 4 (q2_k) or a signed scale (q3_k, q6_k); a signed scale and 0
+ * (iq4_xs). */
+void gqa_k_scales(int type, const uint8_t *b, uint8_t scales[16]);
+extern const int8_t gqa_iq4_levels[16]; /* what the codes of iq4_nl and iq4_xs mean */
 
 float gqa_f16_to_f32(uint16_t h);
 uint16_t gqa_f32_to_f16(float f);   /* round to nearest even */

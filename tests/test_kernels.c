@@ -10,7 +10,8 @@
 
 static const int types[] = {
     GQA_TYPE_F32,  GQA_TYPE_F16,  GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0,
-    GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K,
+    GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K, GQA_TYPE_Q4_1,
+    GQA_TYPE_Q5_1, GQA_TYPE_Q2_K, GQA_TYPE_Q3_K, GQA_TYPE_IQ4_NL, GQA_TYPE_IQ4_XS,
 };
 static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
 
@@ -38,6 +39,37 @@ static float *random_floats(size_t n, float size, uint64_t *seed) {
     return x;
 }
 
+/* ---- blocks against gguf's Python (tests/golden/make_types.py) ------------------------------- */
+
+/* Hexadecimal digits to bytes; how many. */
+static size_t from_hex(const char *text, uint8_t *out) {
+    size_t n = 0;
+    for (unsigned byte; sscanf(text + 2 * n, "%2x", &byte) == 1; n++) out[n] = (uint8_t)byte;
+    return n;
+}
+
+static void check_golden_blocks(void) {
+    static char what[8], name[8], block[1024], floats[4096];
+    uint8_t bytes[512], written[512];
+    float want[256], got[256];
+    int lines = 0;
+    FILE *f = fopen("tests/golden/types.txt", "r");
+    CHECK(f, "tests/golden/types.txt");
+    while (f && fscanf(f, "#%*[^\n]\n") != EOF &&
+           fscanf(f, "%7s %7s %1023s %4095s\n", what, name, block, floats) == 4) {
+        const int type = gqa_type_from_name(name);
+        const size_t size = from_hex(block, bytes), n = from_hex(floats, (uint8_t *)want) / 4;
+        CHECK(type >= 0 && gqa_type_bytes(type, n) == size, "%s: %zu in %zu", name, n, size);
+        if (what[0] == 'r') gqa_dequantize(type, bytes, got, n);
+        else gqa_quantize(type, want, written, n);
+        if (what[0] == 'r') CHECK(!memcmp(got, want, 4 * n), "%s is read", name);
+        else CHECK(!memcmp(written, bytes, size), "%s is written", name);
+        lines++;
+    }
+    CHECK(lines == 18, "%d lines", lines);
+    if (f) fclose(f);
+}
+
 /* ---- packing -------------------------------------------------------------------------------- */
 
 /* Blocks of random bytes with moderate scales: every code and every scale bit occurs. */
@@ -51,8 +83,13 @@ static void random_blocks(int type, uint8_t *raw, size_t bytes, uint64_t *seed) 
         uint16_t bf16 = gqa_f32_to_bf16(f);
         if (type == GQA_TYPE_F32) memcpy(raw + b, &f, 4);
         else if (type == GQA_TYPE_BF16) memcpy(raw + b, &bf16, 2);
+        else if (type == GQA_TYPE_Q2_K) memcpy(raw + b + 80, &d, 2);
+        else if (type == GQA_TYPE_Q3_K) memcpy(raw + b + 108, &d, 2);
         else memcpy(raw + b + (type == GQA_TYPE_Q6_K ? 208 : 0), &d, 2);
-        if (type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K) memcpy(raw + b + 2, &dmin, 2);
+        if (type == GQA_TYPE_Q2_K) memcpy(raw + b + 82, &dmin, 2);
+        if (type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K || type == GQA_TYPE_Q4_1 ||
+            type == GQA_TYPE_Q5_1)
+            memcpy(raw + b + 2, &dmin, 2);
     }
 }
 
@@ -405,6 +442,7 @@ static void test_set(const gqa_kernels *k) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
+    TEST("blocks against gguf's") check_golden_blocks();
     for (size_t t = 0; t < COUNT(types); t++)
         if (case_of("packing and back", "%s", gqa_type_name(types[t]))) {
             const int block = gqa_type_info_of(types[t])->block;

@@ -24,25 +24,38 @@ static void unpack_block_0(int type, const uint8_t *packed, uint8_t *b, int row,
                            size_t packed_bytes) {
     const uint8_t *planes = packed + 4 * row;
     const int groups = type == GQA_TYPE_Q8_0 ? 8 : 4;
-    uint8_t *qs = type == GQA_TYPE_Q5_0 ? b + 6 : b + 2;
-    memcpy(b, packed + packed_bytes - 32 + 2 * row, 2);
+    const int five = type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1;
+    const int head = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1 ? 4 : 2;
+    const uint8_t *scales = packed + packed_bytes - (size_t)(16 * head) + 2 * row;
+    uint8_t *qs = b + head + (five ? 4 : 0);
+    memcpy(b, scales, 2);
+    if (head == 4) memcpy(b + 2, scales + 32, 2);
     for (int g = 0; g < groups; g++) put32(qs + 4 * g, get32(planes + g * PLANE));
-    if (type == GQA_TYPE_Q5_0) put32(b + 2, gather_bits(get32(planes + 4 * PLANE)));
+    if (five) put32(b + head, gather_bits(get32(planes + 4 * PLANE)));
 }
 
 /* The q of sub-block s, 32 columns, into a K block that begins as zeros. */
 static void unpack_sub_block(int type, const uint8_t *packed, uint8_t *b, int s, int row) {
+    const int two = type == GQA_TYPE_Q2_K, three = type == GQA_TYPE_Q3_K;
     const int six = type == GQA_TYPE_Q6_K, five = type == GQA_TYPE_Q5_K;
-    const int shift = six ? s % 4 / 2 * 4 : s % 2 * 4;
-    const uint8_t *planes = packed + 4 * row;
+    const int shift = six ? s % 4 / 2 * 4 : s % 2 * 4, nibbles = !two && !three;
+    const uint8_t *planes = packed + 4 * row, *upper = planes + (nibbles ? 4 * PLANE : 0);
     uint8_t *ql = six ? b + s / 4 * 64 + s % 2 * 32 : b + (five ? 48 : 16) + s / 2 * 32;
-    uint8_t *qh = six ? b + 128 + s / 4 * 32 : b + 16;
+    uint8_t *pairs = b + (six ? 128 : two ? 16 : 32) + s / 4 * 32, *bits = b + (five ? 16 : 0);
+    if (type == GQA_TYPE_IQ4_XS) ql = b + 8 + 16 * s;
     for (int g = 0; g < 8; g++) {
-        uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F, high = 0;
-        put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
-        if (five) high = get32(planes + 4 * PLANE) >> g & 0x01010101;
-        if (six) high = get32(planes + (4 + g / 4) * PLANE) >> (g % 4 * 2) & 0x03030303;
-        if (five || six) put32(qh + 4 * g, get32(qh + 4 * g) | high << (six ? s % 4 * 2 : s));
+        uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F;
+        if (type == GQA_TYPE_IQ4_XS) {
+            uint8_t *q = ql + g % 4 * 4;
+            put32(q, get32(q) | low << (g / 4 * 4));
+        } else if (nibbles) {
+            put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
+        }
+        uint32_t pair = get32(upper + g / 4 * PLANE) >> (g % 4 * 2) & 0x03030303;
+        if (six || two || three)
+            put32(pairs + 4 * g, get32(pairs + 4 * g) | pair << (s % 4 * 2));
+        uint32_t bit = get32(upper + (three ? 2 * PLANE : 0)) >> g & 0x01010101;
+        if (five || three) put32(bits + 4 * g, get32(bits + 4 * g) | bit << s);
     }
 }
 
@@ -58,19 +71,37 @@ static void put_k_scales(uint8_t *scales, int s, uint8_t scale, uint8_t min) {
     scales[s] |= (uint8_t)(min >> 4 << 6);
 }
 
+/* Six bits of signed scale j of q3_k, or of iq4_xs. */
+static void put_signed_scale(int type, uint8_t *b, int j, uint8_t scale) {
+    const int six = (scale + 32) & 63;
+    if (type == GQA_TYPE_Q3_K) {
+        b[96 + j % 8] |= (uint8_t)((six & 15) << (j / 8 * 4));
+        b[104 + j % 4] |= (uint8_t)(six >> 4 << (j / 4 * 2));
+    } else {
+        b[4 + j / 2] |= (uint8_t)((six & 15) << (j % 2 * 4));
+        b[2 + j / 4] |= (uint8_t)(six >> 4 << (j % 4 * 2));
+    }
+}
+
 static void unpack_block_k(int type, const uint8_t *packed, uint8_t *b, int row,
                            size_t packed_bytes) {
-    const uint8_t *tail = packed + 8 * packed_bytes;
-    const int six = type == GQA_TYPE_Q6_K;
+    const uint8_t *tail = packed + 8 * packed_bytes + 2 * row;
+    const int two = type == GQA_TYPE_Q2_K, three = type == GQA_TYPE_Q3_K;
+    const int six = type == GQA_TYPE_Q6_K, xs = type == GQA_TYPE_IQ4_XS;
     memset(b, 0, (size_t)gqa_type_info_of(type)->bytes);
-    memcpy(six ? b + 208 : b, tail + 2 * row, 2);
-    if (!six) memcpy(b + 2, tail + 32 + 2 * row, 2);
+    memcpy(b + (six ? 208 : two ? 80 : three ? 108 : 0), tail, 2);
+    if (!six && !three && !xs) memcpy(b + (two ? 82 : 2), tail + 32, 2);
     for (int s = 0; s < 8; s++, packed += packed_bytes) {
-        const uint8_t *scales = packed + packed_bytes - 32 + row;
+        const uint8_t *scales = packed + packed_bytes - (xs ? 16 : 32) + row;
         unpack_sub_block(type, packed, b, s, row);
-        if (six) {
-            b[192 + 2 * s] = scales[0];
-            b[193 + 2 * s] = scales[16];
+        if (six || two) {
+            b[(six ? 192 : 0) + 2 * s] = scales[0];
+            b[(six ? 193 : 1) + 2 * s] = scales[16];
+        } else if (xs) {
+            put_signed_scale(type, b, s, scales[0]);
+        } else if (three) {
+            put_signed_scale(type, b, 2 * s, scales[0]);
+            put_signed_scale(type, b, 2 * s + 1, scales[16]);
         } else {
             put_k_scales(b + 4, s, scales[0], scales[16]);
         }
