@@ -1,8 +1,10 @@
 /* convert.c: `run convert`: a checkpoint to another one: fewer KV heads, other types, llama2.c to
  * GGUF. */
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
+#include "../kernels/tensor.h"
 #include "calibrate.h"
 #include "command.h"
 #include "model_file.h"
@@ -76,12 +78,14 @@ static int write_result(const gqa_checkpoint *c, const gqa_convert_options *o, c
 static int parse_names(const settings *s, gqa_convert_options *o) {
     int pool = gqa_pool_from_name(s->pool_name);
     int type = s->type_name ? gqa_type_from_name(s->type_name) : -1;
+    o->is_mixture = s->type_name && !strcasecmp(s->type_name, "q4_k_m");
+    if (o->is_mixture) type = GQA_TYPE_Q4_K;
     if (pool < 0)
         return usage_error("--pool %s: expected mean, first, random, renorm or aligned",
                            s->pool_name);
     if (s->type_name && !gqa_can_quantize(type))
         return usage_error("--type %s: expected f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, "
-                           "q4_k, q5_k or q6_k", s->type_name);
+                           "q4_k, q5_k, q6_k or q4_k_m", s->type_name);
     o->pool = (gqa_pool)pool;
     o->type = type;
     return 0;

@@ -54,12 +54,27 @@ static int layer_of(const char *name) {
     return sscanf(name, "blk.%d.", &l) == 1 ? l : 0;
 }
 
+/* The type of a matrix in q4_k_m: wider for the classifier, and for V and the FFN's output in the
+ * first and last eighth of the layers and in every third between. */
+static int mixture_type(const job *j, const gqa_tensor *t) {
+    const int n = j->c->config.n_layers, l = layer_of(t->name);
+    const int is_wide = l < n / 8 || l >= 7 * n / 8 || (l - n / 8) % 3 == 2;
+    const int is_tied = !gqa_checkpoint_tensor(j->c, "output.weight");
+    if (!strcmp(t->name, is_tied ? "token_embd.weight" : "output.weight")) return GQA_TYPE_Q6_K;
+    if (strstr(t->name, ".attn_qkv.weight")) return GQA_TYPE_Q5_K;
+    if (is_wide && (kind_of(t->name) == VALUE || strstr(t->name, ".ffn_down.weight")))
+        return GQA_TYPE_Q6_K;
+    return GQA_TYPE_Q4_K;
+}
+
 /* The type of a tensor in the result. Rows that are no whole blocks of the wanted type get a wider
- * one. */
+ * one, in q4_k_m that of llama.cpp. */
 static int type_of(const job *j, const gqa_tensor *t) {
     if (t->n_dims < 2) return t->type;
-    int type = j->o->type < 0 ? t->type : j->o->type;
+    int type = j->o->type < 0 ? t->type : j->o->is_mixture ? mixture_type(j, t) : j->o->type;
     if (t->dims[0] % (uint64_t)gqa_type_info_of(type)->block == 0) return type;
+    if (t->dims[0] % 32 == 0 && j->o->is_mixture && type != GQA_TYPE_Q6_K)
+        return type == GQA_TYPE_Q4_K ? GQA_TYPE_Q5_0 : GQA_TYPE_Q5_1;
     return t->dims[0] % 32 == 0 ? GQA_TYPE_Q8_0 : GQA_TYPE_F16;
 }
 
@@ -129,7 +144,8 @@ static void put_metadata(job *j) {
     if (c->n_meta && strcmp(j->config.name, c->config.name))
         put_text(j->w, "general.name", j->config.name);
     if (j->o->type >= 0)
-        gguf_put_int(j->w, "general.file_type", GGUF_U32, file_type(j->o->type));
+        gguf_put_int(j->w, "general.file_type", GGUF_U32,
+                     j->o->is_mixture ? 15 : file_type(j->o->type));
     if (j->config.n_kv_heads != c->config.n_kv_heads) {
         put_text(j->w, "gqa.convert.pool", gqa_pool_name(j->o->pool));
         gguf_put_int(j->w, "gqa.convert.kv_heads_before", GGUF_U32, c->config.n_kv_heads);

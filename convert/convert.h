@@ -43,6 +43,7 @@ typedef struct gqa_convert_options {
     int kv_heads;              /* divides the file's; 0: keep them */
     gqa_pool pool;
     int type;                  /* gqa_type of matrices; -1: keep each one's */
+    int is_mixture;            /* type is Q4_K: the mixture q4_k_m, as llama.cpp composes it */
     const gqa_kv_samples *samples; /* for GQA_POOL_ALIGNED; NULL: compare the weights themselves */
     uint64_t seed;             /* of GQA_POOL_RANDOM */
     int keep_heads;            /* rotate and regroup only: the same function (for tests) */

@@ -188,7 +188,8 @@ TEMPLATE vi start_of(int type, const acts_view *x, int c, size_t at) {
     int32_t sum128 = groups_of(type) == 8 ? x->bias32[c * x->ldd + at / 32]
                                           : x->bias16[2 * c * x->ldd + at / 16];
     vi start = vi_set1(sum128);
-    return offset == 128 ? start : vi_sar(start, offset == 32 ? 2 : offset == 16 ? 3 : offset == 8 ? 4 : 5);
+    if (offset == 128) return start;
+    return vi_sar(start, offset == 32 ? 2 : offset == 16 ? 3 : offset == 8 ? 4 : 5);
 }
 
 /* ---- a block of 16 or 32 columns of W times nc columns of x, from column `at` on ------------- */

@@ -68,7 +68,8 @@ static void pack_nibbles(const uint8_t *qs, uint8_t *packed, int row) {
     for (int g = 0; g < 4; g++) put32(packed + g * PLANE + 4 * row, get32(qs + 4 * g));
 }
 
-/* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit i / 4. */
+/* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit
+ * i / 4. */
 static uint32_t spread_bits(uint32_t qh) {
     uint32_t word = 0;
     for (int i = 0; i < 32; i++) word |= (qh >> i & 1) << (8 * (i % 4) + i / 4);

@@ -13,7 +13,7 @@ TYPES = [("q8_0", [0]), ("q4_0", [0]), ("q4_1", [0, 2]), ("q5_0", [0]), ("q5_1",
 
 
 def main():
-    print("# made by tests/golden/make_types.py: a type, a block, the little-endian floats it means")
+    print("# made by tests/golden/make_types.py: a type, a block, its little-endian floats")
     random = np.random.default_rng(7)
     for name, halves in TYPES:
         kind = types[name.upper()]
