@@ -270,7 +270,7 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
     if (c->n_tensors == 0)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no weights to convert");
     if (o->type >= 0 && !gqa_can_quantize(o->type))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d cannot be written", o->type);
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d is not supported", o->type);
     if (o->kv_heads < 0 || (o->kv_heads && c->config.n_kv_heads % o->kv_heads))
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
                              "%d KV heads cannot become %d: expected a divisor",

@@ -75,6 +75,13 @@ check "no temporary file" test "$(ls "$tmp" "$tmp/real" | grep -c 'gguf\.tmp')" 
 ln -s loop.gguf "$tmp/loop.gguf"
 expect 1 "cannot write" convert "$m" "$tmp/loop.gguf" --type q8_0
 
+test_case "types that can be written, and types that cannot"
+for type in q4_1 q5_1 q4_k_m; do
+    expect 0 "" convert "$m" "$tmp/typed.gguf" --type $type --quiet
+    expect 0 "" info "$tmp/typed.gguf"
+done
+expect 2 "expected f32" convert "$m" "$tmp/typed.gguf" --type q2_k
+
 test_case "a file of the temporary name is left alone"
 echo kept >"$tmp/t.gguf.tmp.1"
 expect 0 "" convert "$m" "$tmp/t.gguf" --quiet
