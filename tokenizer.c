@@ -52,7 +52,7 @@ int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigne
             continue;
         }
         if (at > begin) encode_plain(v, text + begin, at - begin, &list);
-        int second_bos = s->id == v->bos && list.n == 1 && adds_bos;
+        int second_bos = s->id == v->bos && at == 0 && adds_bos;
         if (!second_bos) id_add(&list, s->id); /* a prompt that brings its own BOS */
         begin = at += s->name.size;
     }

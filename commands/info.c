@@ -285,6 +285,7 @@ static int show_refused(const char *path, int as_json, const gqa_error *why) {
     char types[512];
     model_file f;
     int code = EXIT_SUCCESS;
+    if (!gqa_kernels_choose(NULL, NULL)) return fail("%s", why->message); /* not of the file */
     if (model_file_describe(&f, path, NULL)) {
         code = fail("%s", why->message);
     } else {

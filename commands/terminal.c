@@ -199,15 +199,11 @@ void text_close(text_run *run) {
 /* ---- prompts -------------------------------------------------------------------------------- */
 
 /* Prompts copied from a template begin with the token that the tokenizer puts before every text. */
-static int drop_second_bos(const gqa_model *model, int32_t *tokens, int n, int quiet) {
-    int32_t bos = gqa_token_bos(model);
-    if (n < 2 || tokens[0] != bos || tokens[1] != bos || !gqa_token_is_control(model, bos))
-        return n;
-    memmove(tokens + 1, tokens + 2, sizeof *tokens * (size_t)(n - 2));
-    if (!quiet)
-        fputs("run: note: the text brings its own beginning-of-sequence token; no second one is "
-              "added\n", stderr);
-    return n - 1;
+static int brings_bos(const gqa_model *model, const char *text, size_t len) {
+    char bos[64];
+    int n = gqa_token_name(model, gqa_token_bos(model), bos, sizeof bos);
+    if (!gqa_model_adds_bos(model) || n <= 0 || n > (int)sizeof bos) return 0;
+    return len >= (size_t)n && !memcmp(text, bos, (size_t)n);
 }
 
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
@@ -217,7 +213,9 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
     int32_t *tokens;
     *n = gqa_tokenize_new(model, text, len, flags, &tokens, &err);
     if (*n < 0) fail("%s", err.message);
-    else if ((flags & both) == both) *n = drop_second_bos(model, tokens, *n, quiet);
+    else if ((flags & both) == both && !quiet && brings_bos(model, text, len))
+        fputs("run: note: the text brings its own beginning-of-sequence token; no second one is "
+              "added\n", stderr);
     return tokens;
 }
 
