@@ -255,8 +255,8 @@ static int write_log(const training *r, const meter *m, const gqa_validation *v)
     FILE *f = fopen(r->s->log, "a");
     if (!f) return log_error(r, errno);
     int step = gqa_trainer_steps_done(r->trainer), failed = 0;
-    fseek(f, 0, SEEK_END);
-    if (ftell(f) == 0) /* a new file */
+    struct stat file;
+    if (!fstat(fileno(f), &file) && file.st_size == 0)
         failed = fprintf(f, "step,training_loss,nats_per_token,bits_per_byte,seconds\n") < 0;
     failed |= fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
     int error = errno;

@@ -134,7 +134,7 @@ static int is_end_name(gqa_bytes name) {
         "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>",
         "<end_of_turn>", "<turn|>", "</s>", "<EOT>", "_<EOT>", "<|return|>", "[|endofturn|]",
         "<|END_OF_TURN_TOKEN|>", "<end_of_utterance>",
-        "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", /* DeepSeek */
+        "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", /* DeepSeek */
     };
     for (size_t i = 0; i < array_length(names); i++)
         if (bytes_equal(name, names[i])) return 1;
