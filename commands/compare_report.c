@@ -28,16 +28,21 @@ static double speed_ratio(const comparison *c, const variant *v, int cache, int 
     return decode_speed(v, cache, depth) / decode_speed(&c->variants[0], cache, depth);
 }
 
+/* Bytes of a cache of that many positions; v NULL: of MLA. */
+static double cache_at(const comparison *c, const variant *v, int cache, int positions) {
+    if (!v) return mla_bytes(c->config) * positions;
+    return (double)gqa_model_kv_bytes(v->model, c->caches[cache].type, positions);
+}
+
 /* Bytes read a second: the weights, and the cache (a token is half way through on average). */
 static double decode_bytes(const comparison *c, const variant *v, int cache, int depth) {
-    double kv = (double)kv_bytes(c, v, cache) * (c->depths[depth] + c->tokens / 2.0);
+    double kv = cache_at(c, v, cache, c->depths[depth] + c->tokens / 2);
     return ((double)v->stats->decode_bytes + kv) * decode_speed(v, cache, depth);
 }
 
 /* Sequences of that depth in c->memory. */
-static int sequences_that_fit(const comparison *c, double position_bytes, int depth) {
-    int positions = c->depths[depth] + c->tokens;
-    return (int)fmin(c->memory / (position_bytes * positions), 1e9);
+static int sequences_that_fit(const comparison *c, const variant *v, int cache, int depth) {
+    return (int)fmin(c->memory / cache_at(c, v, cache, c->depths[depth] + c->tokens), 1e9);
 }
 
 static double largest_spread(const comparison *c) {
@@ -84,13 +89,15 @@ static void show_speed(const comparison *c, int cache) {
 }
 
 /* A row of the table of memory, without its newline. */
-static void show_memory_row(const comparison *c, const char *name, const char *type, double bytes) {
+static void show_memory_row(const comparison *c, const char *name, const variant *v, int cache) {
     char buf[32];
-    printf("%-8s %5s %14s", name, type, human_bytes(bytes, buf));
+    double position = v ? (double)kv_bytes(c, v, cache) : mla_bytes(c->config);
+    const char *type = v ? c->caches[cache].name : "f16";
+    printf("%-8s %5s %14s", name, type, human_bytes(position, buf));
     for (int d = 0; d < c->n_depths; d++) {
         if (c->depths[d] == 0) continue;
-        printf("   %16s", human_bytes(bytes * c->depths[d], buf));
-        printf(" %4d", sequences_that_fit(c, bytes, d));
+        printf("   %16s", human_bytes(cache_at(c, v, cache, c->depths[d]), buf));
+        printf(" %4d", sequences_that_fit(c, v, cache, d));
     }
 }
 
@@ -102,11 +109,10 @@ static void show_memory(const comparison *c) {
     printf("\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
-            double each = (double)kv_bytes(c, v, k);
-            show_memory_row(c, variant_name(v, name), c->caches[k].name, each);
+            show_memory_row(c, variant_name(v, name), v, k);
             printf("\n");
         }
-    show_memory_row(c, "MLA", "f16", mla_bytes(c->config));
+    show_memory_row(c, "MLA", NULL, 0);
     printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
     printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
 }
