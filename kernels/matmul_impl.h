@@ -277,6 +277,7 @@ TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, in
 TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols,
                           int first, float *out) {
     const int together = nc <= 2 ? PANEL_VECTORS : 1; /* vectors of rows; as registers allow */
+    const int subs = 8 / groups_of(type);
     const acts_view x = view_acts(a, first, 0);
     const uint8_t *block = panel;
     tile_sums sum;
@@ -287,7 +288,7 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
         for (int k = k0; k < cols && k < k0 + 256; k += 32, block += block_bytes(type)) {
             fetch_ahead(block, block_bytes(type));
             UNROLL for (int v = 0; v < PANEL_VECTORS; v += together)
-                UNROLL for (int sub = 0; sub < 8 / groups_of(type); sub++)
+                UNROLL for (int sub = 0; sub < subs; sub++)
                     multiply_packed(type, together, nc, block, sub, v, &super, &x, k + 16 * sub,
                                     sum + v);
         }
