@@ -128,6 +128,19 @@ static void cancel_at_position(void *user, int layer, int position, int kv_head,
 static void check_cancels(void) {
     int32_t t[LONGEST];
     random_tokens(t, LONGEST, 9);
+    TEST("a cancelled pass has overwritten what it was to write") {
+        gqa_model *m = new_model((model_shape){.window = 100, .seed = 10});
+        gqa_session *s = SESSION(m, .kv = "f32", .context = LONGEST, .batch = 8);
+        cancel_at at = {s, 300};
+        eval_ok(s, t, 300); /* a ring of 224: 76 is the first position in it, then 84 */
+        gqa_session_watch_kv(s, cancel_at_position, &at);
+        CHECK(gqa_session_eval(s, t + 300, 8, NULL) == GQA_ERR_CANCELLED, "not cancelled");
+        CHECK(gqa_session_position(s) == 300, "position %d", gqa_session_position(s));
+        CHECK(gqa_session_rewind(s, 175, NULL) == GQA_ERR_ARGUMENT, "which needs 76");
+        CHECK(gqa_session_rewind(s, 183, NULL) == 0, "which needs 84");
+        gqa_session_free(s);
+        gqa_model_close(m);
+    }
     TEST("a cancelled call keeps whole batches where a window has moved on") {
         gqa_model *m = new_model((model_shape){.window = 100, .seed = 10});
         gqa_session *s = SESSION(m, .kv = "f32", .context = LONGEST, .batch = 8);

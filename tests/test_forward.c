@@ -87,6 +87,8 @@ static void check_rope(void) {
           SPEC(YARN, .head_dim = 16, .orig_context = 4096, .beta_fast = 8));
     check("yarn, another slow beta",
           SPEC(YARN, .head_dim = 16, .orig_context = 4096, .beta_slow = 4));
+    check("yarn, a ramp that ends beyond the last dimension",
+          SPEC(YARN, .head_dim = 16, .theta = 20, .orig_context = 4096, .beta_fast = 400));
     check("yarn, divisors of the frequencies",
           SPEC(YARN, .head_dim = 16, .orig_context = 500, .rope_freqs = 1));
     check("yarn, qwen2", SPEC(YARN, .arch = "qwen2", .head_dim = 16, .dim = 64));
