@@ -1,0 +1,55 @@
+#!/bin/sh
+# test_scripts.sh RUN: scripts that measure, with a program in place of run whose results are known.
+run=$1
+. tests/checks.sh
+CC=${CC:-cc}
+command -v "$CC" >/dev/null || CC=gcc
+
+# floor CODE TEXT ARGUMENTS...: speed-floor.sh with the program that is in $tmp/run
+floor() {
+    code=$1 text=$2
+    shift 2
+    sh scripts/speed-floor.sh --run "$tmp/run" --test "q8_0 0 dim=64" "$@" \
+        >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    [ "$got" -eq "$code" ] && ok || no "speed-floor $*: exit code $got, expected $code"
+    grep -qF -- "$text" "$tmp/out" "$tmp/err" && ok || no "speed-floor $* does not say \"$text\""
+}
+# shares PREFILL DECODE: the program prints them
+shares() {
+    {
+        printf '#!/bin/sh\necho '\''{"tests": ['
+        printf '{"test": "pp256", "share_of_limit": %s, "k": 9},' "$1"
+        printf '{"test": "tg16", "share_of_limit": %s, "k": null}]}'\''\n' "$2"
+    } >"$tmp/run"
+    chmod +x "$tmp/run"
+}
+
+test_case "speed-floor.sh"
+shares 0.61 0.92
+floor 0 "0.61  pp256 q8_0, depth 0, dim=64"
+floor 0 "0.92  tg16"
+floor 1 "0.61  pp256 q8_0, depth 0, dim=64: below the floor of 0.7" 0.7
+shares 0.61 4.9e-1
+floor 1 "0.49  tg16 q8_0, depth 0, dim=64: below the floor of 0.5"
+floor 0 "" 0.4
+floor 2 'expected a floor between 0 and 1, got "2"' 2
+shares 0.61 null
+floor 0 "tg16 q8_0, depth 0, dim=64: in the caches"
+echo 'echo "no tests"' >"$tmp/run"
+floor 2 "printed no share_of_limit"
+
+test_case "speed-floor.sh reads what run bench prints"
+sh scripts/speed-floor.sh 0.000001 --run "$run" -r 1 \
+    --test "q8_0 0 dim=64,layers=1,heads=2,ffn=64,vocab=64" >"$tmp/out" 2>"$tmp/err"
+check "exit code 0, a share of pp256" grep -q "^[0-9.]*  pp256 q8_0" "$tmp/out"
+
+test_case "compare-commits.sh"
+strict="-std=c11 -Wall -Wextra -Werror"
+check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c
+check "sh reads the script" sh -n scripts/compare-commits.sh
+sh scripts/compare-commits.sh >"$tmp/out" 2>"$tmp/err"
+[ $? -eq 2 ] && grep -q "^usage: scripts/compare-commits.sh" "$tmp/err" && ok || no "no revision"
+sh scripts/compare-commits.sh -x HEAD >"$tmp/out" 2>"$tmp/err"
+[ $? -eq 2 ] && grep -q 'unknown option -x' "$tmp/err" && ok || no "an unknown option"
+finish
