@@ -140,6 +140,16 @@ grep -qE '^ *(hello|good day)$' "$tmp/out" && ok || no "choices: none of them"
 for e in best_of threads; do
     "$tmp/$e" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "$e"
 done
+"$tmp/describe" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
+check "describe" grep -q "^layer 1: 2 KV heads, FFN of 64, RoPE" "$tmp/out"
+check "describe: the cache" grep -q "of 128 positions: 32.0 KiB" "$tmp/out"
+check "describe: the template" grep -qx "chat template: plain" "$tmp/out"
+"$tmp/resume" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log"
+[ "$(wc -l <"$tmp/out")" -ge 3 ] && ok || no "resume: too few lines"
+[ "$(sed -n 2p "$tmp/out")" = "$(sed -n 3p "$tmp/out")" ] && ok || no "resume: two texts"
+"$tmp/batch" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
+[ "$(grep -cE '^(The dog said|The cat|A bird):( [^ ]+ \([01]\.[0-9]+\)){8}$' "$tmp/out")" -eq 3 ] &&
+    ok || no "batch: other lines"
 echo "Hello" | "$tmp/chat" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
 [ -s "$tmp/out" ] && ok || no "chat"
 embed() { (cd "$tmp" && ld -r -b binary -z noexecstack -o model.o model.gguf); }

@@ -1,0 +1,70 @@
+/* batch.c: several sequences decoded together, so that the weights are read once for all; each
+ * line is a sequence, its tokens by name with the probability that the model gave them.
+ *     ./batch MODEL */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../model.h"
+
+enum { N = 3, STEPS = 8 };
+static const char *const prompts[N] = {"The dog said", "The cat", "A bird"};
+
+static int begin(gqa_session *s, const char *prompt, gqa_error *err) {
+    int32_t *ids;
+    int n = gqa_tokenize_new(gqa_session_model(s), prompt, strlen(prompt), GQA_TOKENIZE_BOS, &ids,
+                             err);
+    int status = n > 0 ? gqa_session_eval(s, ids, n, err) : -1;
+    gqa_free(ids);
+    return status;
+}
+
+/* The likeliest token, appended with its probability to the line. */
+static int32_t choose(const gqa_session *s, float *log_p, char *line, size_t size) {
+    const gqa_model *model = gqa_session_model(s);
+    int vocab = gqa_vocab_size(model);
+    int32_t best = 0;
+    char name[64];
+    gqa_log_softmax(gqa_session_logits(s), vocab, log_p);
+    for (int32_t i = 1; i < vocab; i++)
+        if (log_p[i] > log_p[best]) best = i;
+    int n = gqa_token_name(model, best, name, sizeof name);
+    if (n > (int)sizeof name) n = sizeof name;
+    size_t len = strlen(line);
+    snprintf(line + len, size - len, " %.*s (%.2f)", n, name, exp((double)log_p[best]));
+    return best;
+}
+
+static int decode(gqa_session **sessions, float *log_p, gqa_error *err) {
+    char lines[N][1024] = {""};
+    for (int step = 0; step < STEPS; step++) {
+        int32_t next[N];
+        for (int i = 0; i < N; i++) next[i] = choose(sessions[i], log_p, lines[i], sizeof lines[i]);
+        if (gqa_sessions_eval(sessions, next, N, err)) return -1;
+    }
+    for (int i = 0; i < N; i++) printf("%s:%s\n", prompts[i], lines[i]);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    gqa_error err = {0};
+    gqa_session *sessions[N] = {NULL};
+    int ready = 0;
+    gqa_model *model = gqa_model_open(argc > 1 ? argv[1] : "model.gguf", NULL, &err);
+    gqa_workspace *shared = model ? gqa_workspace_new(model, NULL, &err) : NULL;
+    gqa_session_options opt = {.workspace = shared};
+    float *log_p = shared ? malloc(sizeof(float) * (size_t)gqa_vocab_size(model)) : NULL;
+    while (log_p && ready < N) {
+        sessions[ready] = gqa_session_new(model, &opt, &err);
+        if (!sessions[ready] || begin(sessions[ready], prompts[ready], &err)) break;
+        ready++;
+    }
+    if (ready == N) decode(sessions, log_p, &err);
+    if (err.code) fprintf(stderr, "%s\n", err.message);
+    free(log_p);
+    for (int i = 0; i < N; i++) gqa_session_free(sessions[i]);
+    gqa_workspace_free(shared);
+    gqa_model_close(model);
+    return err.code || ready < N;
+}

@@ -1,0 +1,31 @@
+/* describe.c: what a model is: its layers, the memory of its KV cache, its chat template.
+ *     ./describe MODEL */
+#include <stdio.h>
+
+#include "../model.h"
+
+static void describe(const gqa_model *model) {
+    const gqa_config *c = gqa_model_config(model);
+    printf("%s, %d layers, %d query heads\n", c->architecture, c->n_layers, c->n_heads);
+    for (int l = 0; l < c->n_layers; l++) {
+        gqa_layer_config layer = gqa_model_layer(model, l);
+        printf("layer %d: %d KV heads, FFN of %d, %s", l, layer.n_kv_heads, layer.ffn_dim,
+               layer.rope ? "RoPE" : "no RoPE");
+        if (layer.window) printf(", window of %d", layer.window);
+        printf("\n");
+    }
+    for (int n = 128; n <= 8192; n *= 8) {
+        double kib = (double)gqa_model_kv_bytes(model, GQA_TYPE_F16, n) / 1024;
+        printf("KV cache of %d positions: %.1f KiB in f16\n", n, kib);
+    }
+    printf("chat template: %s\n", gqa_chat_template_name(model, NULL));
+}
+
+int main(int argc, char **argv) {
+    gqa_error err = {0};
+    gqa_model *model = gqa_model_open(argc > 1 ? argv[1] : "model.gguf", NULL, &err);
+    if (model) describe(model);
+    else fprintf(stderr, "%s\n", err.message);
+    gqa_model_close(model);
+    return err.code != 0;
+}
