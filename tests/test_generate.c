@@ -213,13 +213,15 @@ static void check_text(const int *next, expectation e) {
     gqa_sampler *greedy = gqa_sampler_new(NULL, NULL);
     const char *stops[] = {"nothing", e.stop_string};
     gqa_generate_options o = {.max_tokens = e.max_tokens, .stop = stops};
-    gqa_generate_result r = {0};
+    gqa_generate_result r;
     gqa_error err = {0};
+    memset(&r, 0xff, sizeof r);
     heard h = {.text = ""};
     o.n_stop = e.stop_string ? 2 : 0;
     int status = gqa_generate(s, greedy, "", &o, hear, &h, &r, &err);
     CHECK(status == 0, "status %d: %s", status, err.message);
     CHECK(r.stop == e.stop, "stop %d, expected %d", r.stop, e.stop);
+    for (int i = 0; i < 4; i++) CHECK(r.reserved[i] == 0, "reserved[%d] is not zero", i);
     CHECK(!strcmp(h.text, e.text), "heard \"%s\", expected \"%s\"", h.text, e.text);
     gqa_sampler_free(greedy);
     gqa_session_free(s);
