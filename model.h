@@ -484,7 +484,7 @@ int gqa_generate(gqa_session *session, gqa_sampler *sampler, const char *prompt,
                  gqa_generate_result *result, gqa_error *err);
 
 /* Appends tokens[n] to the session, then samples tokens and passes their text to on_text (NULL:
- * nobody). n 0 continues from where the session is, which must have logits. result may be NULL.
+ * none). n 0 continues from where the session is, which must have logits. result may be NULL.
  * Returns 0 for every gqa_stop, negative on failure. The session then holds the prompt and all
  * tokens generated, but for the one that ended the text, one that was sampled when the context was
  * full, and one whose evaluation was cancelled. */

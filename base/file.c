@@ -38,7 +38,7 @@ static int follow_links(char *path, size_t capacity) {
     return 0;
 }
 
-/* A new file beside the path, of a name that nobody has. */
+/* A new file beside the path, of a name that no file has. */
 static FILE *create_temporary(gqa_output *o) {
     enum { MAX_TRIES = 100 };
     for (int i = 0; i < MAX_TRIES; i++) {

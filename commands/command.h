@@ -90,7 +90,7 @@ char *read_text(const char *path, size_t *size);
 int refuse_existing(const char *out, int force);
 
 /* Between these two, a signal that would end the program (Ctrl-C, a closed terminal, a limit on the
- * size of files, ...) only makes signal_held() true: whoever writes a file can remove it.
+ * size of files, ...) only makes signal_held() true: the code that writes a file can remove it.
  * release_signals then lets the signal do what it always does. */
 void hold_signals(void);
 int signal_held(void);

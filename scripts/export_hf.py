@@ -246,7 +246,7 @@ def put_tensors(g, c, source, wanted):
 
 
 def refuse_others(c, source):
-    """A tensor that nobody reads would be missing from what the model computes."""
+    """A tensor that is not read would be missing from what the model computes."""
     for name in source.tensors:
         known = name in source.used or name.endswith("rotary_emb.inv_freq")  # RoPE's, by formula
         if known or (name == "lm_head.weight" and c.tied):

@@ -518,7 +518,7 @@ static int continue_with(speaker *s, const int32_t *tokens, int n, gqa_error *er
 }
 
 static void check_continuation(void) {
-    TEST("a session without logits is told so") {
+    TEST("a session without logits: the message says so") {
         speaker s = new_speaker(2, 64);
         gqa_error err = {0};
         eval_ok(s.session, (int32_t[]){3, 4}, 2);

@@ -46,7 +46,7 @@ cp "$m" "$tmp/there.gguf"
 ln -s there.gguf "$tmp/to-there.gguf"
 for out in there to-there; do
     expect 1 "$tmp/$out.gguf exists" convert "$m" "$tmp/$out.gguf" --type q8_0
-    check "the way out is told" grep -qF -- --force "$tmp/err"
+    check "the message names the way out" grep -qF -- --force "$tmp/err"
     expect 1 "exists" convert "$m" "$tmp/$out.gguf" --type q8_0 --packed
 done
 same "$tmp/there.gguf" "$m" "the file that was there"

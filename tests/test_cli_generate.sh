@@ -42,7 +42,7 @@ same "$tmp/a" "$tmp/b" "- is standard input"
 expect 2 "give the prompt once" "$m" "The cat" -f "$tmp/a"
 expect 2 "give the prompt once" "$m" - -i "The cat"
 
-test_case "standard input that nobody asked for is named, not read"
+test_case "standard input that was not asked for is named, not read"
 short() { "$run" "$m" -n 2 "$@" >"$tmp/out" 2>"$tmp/err"; }
 hint() { grep -q -e "-f - takes the prompt from it" "$tmp/err"; }
 printf 'The cat' >"$tmp/prompt"
@@ -126,7 +126,7 @@ test_case "--prompt-cache: what cannot be read or written"
 cache() { expect 0 "" "$m" -i "The cat sat on" -t 0 -n 8 --quiet --prompt-cache "$@"; }
 mkdir "$tmp/folder"
 expect 1 "is a directory" "$m" --prompt-cache "$tmp/folder"
-check "nobody is told to remove a folder" not grep -q "remove" "$tmp/err"
+check "no message says to remove a folder" not grep -q "remove" "$tmp/err"
 expect 1 "remove the file to start over" "$m" --prompt-cache "$tmp/corpus.txt"
 cache "$tmp/cache"
 cp "$tmp/out" "$tmp/a"
@@ -186,7 +186,7 @@ fi
 test_case "a closed pipe, | head, is not an error to print"
 piped() { { "$@" 2>"$tmp/err"; echo $? >"$tmp/code"; } | head -c 5 >/dev/null; }
 piped yes
-yes=$(cat "$tmp/code") # 141 as well, unless whoever started us ignores SIGPIPE
+yes=$(cat "$tmp/code") # 141 as well, unless the parent process ignores SIGPIPE
 piped "$run" "$m" $endless --quiet
 check "nothing on stderr" test ! -s "$tmp/err"
 check "code $(cat "$tmp/code"), as of yes: $yes" test "$yes" -ne 141 -o "$(cat "$tmp/code")" -eq 141

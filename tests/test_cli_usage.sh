@@ -102,7 +102,7 @@ else # root reads everything: as another user, with the program in a folder open
     fi
 fi
 
-test_case "a FIFO that nobody writes to is refused, not waited for"
+test_case "a FIFO without a writer is refused, not waited for"
 if have mkfifo FIFO && have timeout FIFO; then
     model=$tmp/llama2c/model.bin fifo=$tmp/fifo
     mkdir "$tmp/llama2c"

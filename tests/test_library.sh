@@ -187,7 +187,7 @@ int main(int argc, char **argv) {
     return 0;
 }
 END
-    # clang does not contract by itself, and where it is told to, it does not heed the source
+    # clang does not contract by itself, and with -ffp-contract=fast it ignores the source
     fast="-O3 -march=native -ffp-contract=fast"
     "$CC" --version | grep -q clang && fast="-O3 -march=native"
     logits="compile logits -I$tmp/alone $tmp/alone/logits.c"
@@ -225,7 +225,7 @@ else
     fi
 fi
 
-test_case "a big-endian machine is told why"
+test_case "on a big-endian machine the build says why it fails"
 "$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ \
     -D_POSIX_C_SOURCE=200809L base/file.c 2>"$tmp/err" && no "it builds" || ok
 check "the message" grep -q "needs a little-endian machine" "$tmp/err"

@@ -115,7 +115,7 @@ static void make_file(file *f, int version, int shared) {
         put(f, model.ffn_norm, sizeof model.ffn_norm);
         put_layers(f, 4, 6);
         put(f, model.norm, sizeof model.norm);
-        /* rotary tables, which nobody may read */
+        /* rotary tables, which must not be read */
         for (int i = 0; i < CONTEXT * HEAD; i++) put(f, &(float){NAN}, 4);
     } else {
         put(f, model.attn_norm, sizeof model.attn_norm);

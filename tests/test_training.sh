@@ -84,7 +84,7 @@ different="the saved run learns from a different text"
 test_case "train resumes with the same text only"
 expect 0 "stopped at step 5" train "$m" -f "$corpus" $shape --steps 20 --stop-after 5
 expect 1 "m.gguf.state: $different" train "$m" -f "$other" $shape --steps 20
-check "the way out is told" says "--restart discards it"
+check "the message names the way out" says "--restart discards it"
 check "the state is kept" test -e "$m.state"
 expect 1 "$different" train "$m" -f "$corpus" -f "$other" $shape --steps 20
 expect 0 "resuming at step 5" train "$m" -f "$corpus" --val "$other" $shape --steps 20

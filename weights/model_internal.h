@@ -62,7 +62,7 @@ enum { GQA_LAYER_MATRICES = 7 };
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 
 /* bind.c: checks that the checkpoint has every tensor that its config calls for, each of the right
- * shape, and no other: whoever computes with the tensors calls it first. */
+ * shape, and no other: what computes with the tensors calls it first. */
 int gqa_check_tensors(const gqa_checkpoint *c, gqa_error *err);
 /* bind.c: finds, checks and binds all tensors of m->file, copies vectors, fills stats. */
 int gqa_model_bind(gqa_model *m, gqa_error *err);
