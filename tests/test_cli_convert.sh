@@ -77,7 +77,7 @@ expect 1 "cannot write" convert "$m" "$tmp/loop.gguf" --type q8_0
 
 test_case "types that can be written, and types that cannot"
 for type in q4_1 q5_1 q4_k_m; do
-    expect 0 "" convert "$m" "$tmp/typed.gguf" --type $type --quiet
+    expect 0 "" convert "$m" "$tmp/typed.gguf" --force --type $type --quiet
     expect 0 "" info "$tmp/typed.gguf"
 done
 expect 2 "expected f32" convert "$m" "$tmp/typed.gguf" --type q2_k

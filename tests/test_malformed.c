@@ -327,7 +327,7 @@ static void test_tensor_bytes(const uint8_t *good, size_t size) {
         {DIM_0, 8, UINT64_MAX, "dimension"},
         {DIM_1, 8, 1ull << 61, "dimension"},
         {DIM_1, 8, 1ull << 40, "outside the file"},
-        {TYPE, 4, 10, "type q2_k (10) is not supported"},
+        {TYPE, 4, 16, "type iq2_xxs (16) is not supported"},
         {TYPE, 4, 777, "type unknown (777)"},
         {TYPE, 4, GQA_TYPE_Q8_0, "not a multiple of q8_0's block of 32"},
         {OFFSET, 8, 1, "not a multiple of the alignment"},

@@ -51,11 +51,14 @@ static void unpack_sub_block(int type, const uint8_t *packed, uint8_t *b, int s,
         } else if (nibbles) {
             put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
         }
-        uint32_t pair = get32(upper + g / 4 * PLANE) >> (g % 4 * 2) & 0x03030303;
-        if (six || two || three)
+        if (six || two || three) {
+            uint32_t pair = get32(upper + g / 4 * PLANE) >> (g % 4 * 2) & 0x03030303;
             put32(pairs + 4 * g, get32(pairs + 4 * g) | pair << (s % 4 * 2));
-        uint32_t bit = get32(upper + (three ? 2 * PLANE : 0)) >> g & 0x01010101;
-        if (five || three) put32(bits + 4 * g, get32(bits + 4 * g) | bit << s);
+        }
+        if (five || three) {
+            uint32_t bit = get32(upper + (three ? 2 * PLANE : 0)) >> g & 0x01010101;
+            put32(bits + 4 * g, get32(bits + 4 * g) | bit << s);
+        }
     }
 }
 
