@@ -44,12 +44,11 @@ static void unpack_sub_block(int type, const uint8_t *packed, uint8_t *b, int s,
     uint8_t *pairs = b + (six ? 128 : two ? 16 : 32) + s / 4 * 32, *bits = b + (five ? 16 : 0);
     if (type == GQA_TYPE_IQ4_XS) ql = b + 8 + 16 * s;
     for (int g = 0; g < 8; g++) {
-        uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F;
-        if (type == GQA_TYPE_IQ4_XS) {
-            uint8_t *q = ql + g % 4 * 4;
-            put32(q, get32(q) | low << (g / 4 * 4));
-        } else if (nibbles) {
-            put32(ql + 4 * g, get32(ql + 4 * g) | low << shift);
+        if (nibbles) {
+            int is_xs = type == GQA_TYPE_IQ4_XS;
+            uint32_t low = get32(planes + g % 4 * PLANE) >> (g / 4 * 4) & 0x0F0F0F0F;
+            uint8_t *q = ql + (is_xs ? g % 4 * 4 : 4 * g);
+            put32(q, get32(q) | low << (is_xs ? g / 4 * 4 : shift));
         }
         if (six || two || three) {
             uint32_t pair = get32(upper + g / 4 * PLANE) >> (g % 4 * 2) & 0x03030303;
