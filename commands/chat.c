@@ -192,11 +192,15 @@ static void command(conversation *c, char *line) {
 /* One line from stdin into *line. Its length without the end of the line; -1 at the end of input;
  * 0 after Ctrl-C at the prompt. */
 static ssize_t read_line(char **line, size_t *capacity) {
+    enum { MILLISECONDS = 200 }; /* until a Ctrl-C from before the poll is noticed */
     struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
-    interrupt_clear();
+    int is_ready = !isatty(STDIN_FILENO);
     /* Ctrl-C ends a poll, but no read, which might lose the beginning of a line. */
-    while (isatty(STDIN_FILENO) && poll(&terminal, 1, -1) < 0 && errno == EINTR) {
-        if (!interrupted()) continue;
+    while (!is_ready && !interrupted()) {
+        int n = poll(&terminal, 1, MILLISECONDS);
+        is_ready = n > 0 || (n < 0 && errno != EINTR);
+    }
+    if (!is_ready) {
         fputs("\n(Ctrl-D ends the conversation)\n", stderr);
         return 0;
     }
@@ -211,6 +215,7 @@ static int talk(conversation *c) {
     int code = EXIT_SUCCESS, terminal = isatty(STDIN_FILENO) && !c->o->text.quiet;
     if (c->o->first) code = answer(c, c->o->first);
     while (!code) {
+        interrupt_clear();
         if (terminal) fputs("> ", stderr);
         ssize_t n = read_line(&line, &capacity);
         if (n < 0) break;
