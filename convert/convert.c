@@ -126,27 +126,30 @@ static void name_pooled(gqa_config *c, const char *pool) {
     if (c->name[0] && n > 0) memcpy(c->name, name, sizeof name);
 }
 
+static int is_pooled(const job *j) { return j->config.n_kv_heads != j->c->config.n_kv_heads; }
+
 static void put_text(gguf_writer *w, const char *key, const char *text) {
     gguf_put_string(w, key, text, strlen(text));
 }
 
 static void put_metadata(job *j) {
     const gqa_checkpoint *c = j->c;
-    char kv_key[64];
-    snprintf(kv_key, sizeof kv_key, "%s.attention.head_count_kv", j->config.architecture);
+    char kv_key[64] = ""; /* replaced when heads are pooled; else it may be an array */
+    if (is_pooled(j))
+        snprintf(kv_key, sizeof kv_key, "%s.attention.head_count_kv", j->config.architecture);
     if (c->n_meta == 0) {
         gguf_put_config(j->w, &j->config);
         if (j->o->vocab) gqa_vocab_write(j->o->vocab, j->w);
     }
     for (int i = 0; i < c->n_meta; i++)
         if (!is_replaced(j, &c->meta[i], kv_key)) gguf_put_entry(j->w, &c->meta[i]);
-    if (c->n_meta) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
+    if (c->n_meta && is_pooled(j)) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
     if (c->n_meta && strcmp(j->config.name, c->config.name))
         put_text(j->w, "general.name", j->config.name);
     if (j->o->type >= 0)
         gguf_put_int(j->w, "general.file_type", GGUF_U32,
                      j->o->is_mixture ? 15 : file_type(j->o->type));
-    if (j->config.n_kv_heads != c->config.n_kv_heads) {
+    if (is_pooled(j)) {
         put_text(j->w, "gqa.convert.pool", gqa_pool_name(j->o->pool));
         gguf_put_int(j->w, "gqa.convert.kv_heads_before", GGUF_U32, c->config.n_kv_heads);
     }
@@ -160,7 +163,7 @@ static void declare_tensor(job *j, const gqa_tensor *t) {
     uint64_t kv_dim = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
-    if (kind == KEY || kind == VALUE) dims[t->dims[1] > 1] = kv_dim;
+    if (is_pooled(j) && (kind == KEY || kind == VALUE)) dims[t->dims[1] > 1] = kv_dim;
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
 

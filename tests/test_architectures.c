@@ -2,6 +2,9 @@
  * reference; and for each of its steps that the logits would show if it were left out. */
 #include "twin.h"
 
+#include "../convert/convert.h"
+#include "../formats/formats.h"
+
 /* ---- what each step does to the logits ------------------------------------------------------- */
 
 static void no_window(ref_model *m) { m->window = 0; }
@@ -236,11 +239,60 @@ static void check_caches(void) {
     }
 }
 
+/* ---- conversion ------------------------------------------------------------------------------ */
+
+/* Logits of a model after tokens[n]. */
+static void last_logits(const void *image, size_t size, const int32_t *tokens, int n, float *out) {
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_from_memory(image, size, NULL, &err);
+    gqa_session *s = m ? gqa_session_new(m, NULL, &err) : NULL;
+    int status = s ? gqa_session_eval(s, tokens, n, &err) : -1;
+    if (CHECK(status == 0, "%s", err.message))
+        memcpy(out, gqa_session_logits(s), sizeof *out * (size_t)gqa_model_config(m)->vocab_size);
+    gqa_session_free(s);
+    gqa_model_close(m);
+}
+
+/* Converted to f32, which it is already, a model computes the same. */
+static void check_converted(const char *name, spec s) {
+    s.layers = 5;
+    s.seed = 78;
+    complete(&s);
+    TEST(name) {
+        twin *t = make_twin(&s);
+        gqa_error err = {0};
+        gqa_checkpoint c = {0};
+        gqa_convert_options o = {.type = GQA_TYPE_F32};
+        uint8_t *data = NULL;
+        size_t size = 0;
+        float want[64] = {0}, got[64] = {1};
+        int32_t *tokens = random_tokens(s.tokens, s.vocab);
+        int status = gqa_checkpoint_read(&c, t->image, t->size, "twin", &err);
+        if (!status) status = gqa_convert(&c, &o, NULL, &data, &size, &err);
+        CHECK(status == 0, "%s", err.message);
+        last_logits(t->image, t->size, tokens, s.tokens, want);
+        last_logits(data, size, tokens, s.tokens, got);
+        CHECK(!memcmp(want, got, sizeof *want * (size_t)s.vocab), "the same logits");
+        o.kv_heads = 1;
+        status = gqa_convert(&c, &o, NULL, &data, &size, &err);
+        CHECK(status == GQA_ERR_UNSUPPORTED, "pooling: %d", status);
+        CHECK_HAS(err.message, "cannot be pooled");
+        gqa_checkpoint_free(&c);
+        free(data);
+        free(tokens);
+        free_twin(t);
+    }
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_gemmas();
     check_scaled();
     check_others();
     check_caches();
+    check_converted("converted: KV heads, FFN widths and windows by layer",
+                    SPEC(.vary = 1, .window = 30, .pattern = 3, .pattern_key = 2));
+    check_converted("converted: fused matrices", SPEC(.arch = "phi3"));
+    check_converted("converted: norms of whole rows", SPEC(.arch = "olmo2"));
     return test_end();
 }
