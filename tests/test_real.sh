@@ -12,15 +12,20 @@ if [ ! -f "$gemma" ] || [ ! -f "$smollm" ]; then
     exit
 fi
 
-# begins PROMPT TEXT: $model as f32 goes on from PROMPT with TEXT.
-begins() {
-    "$run" "$tmp/f32.gguf" -i "$1" -n 40 -t 0 --no-echo --kv f32 --quiet >"$tmp/out" 2>"$tmp/err"
-    check "after \"$1\": $(head -c 60 "$tmp/out")" \
-        test "$(head -c ${#2} "$tmp/out"; echo .)" = "$2."
+# says PROMPT PATTERN: how $model as f32 goes on from PROMPT, in which <|im_end|> is a token; the
+# shell pattern is of all of its text, up to 40 tokens.
+says() {
+    "$run" "$tmp/f32.gguf" -i "$1" --special -n 40 -t 0 --no-echo --kv f32 --quiet \
+        >"$tmp/out" 2>"$tmp/err"
+    # shellcheck disable=SC2254 # a pattern
+    case $(cat "$tmp/out") in
+        $2) ok ;;
+        *) no "after \"$1\": $(head -c 200 "$tmp/out")" ;;
+    esac
 }
 # ids IDS TEXT
 ids() {
-    "$run" tokenize "$model" -i "$2" >"$tmp/out" 2>"$tmp/err"
+    "$run" tokenize "$model" --special -i "$2" >"$tmp/out" 2>"$tmp/err"
     check "ids of \"$2\": $(cat "$tmp/out")" test "$(cat "$tmp/out")" = "$1"
 }
 # perplexity FILE TEXT LEAST MOST: of the second half of the text's first 1024 tokens.
@@ -50,10 +55,11 @@ test_case "Gemma 3 270M: MQA, windows, 262,144 tokens"
 as_f32 "$gemma"
 ids "2 818 5279 529 7001 563" "The capital of France is"
 ids "2 236953 105214 3526 1778 145697 30820 1556" "Zürich ist die größte Stadt der"
-begins "Once upon a time, there was a little fox who" \
-    " lived in a small town. He was a very smart and clever fox."
-begins "The planets of the solar system are: Mercury, Venus," \
-    " Earth, Mars, Jupiter, Saturn, Uranus, and Neptune."
+says "Once upon a time, there was a little fox who" \
+    " lived in a small town. He was a very smart and clever fox.*"
+says "The planets of the solar system are: Mercury, Venus," \
+    " Earth, Mars, Jupiter, Saturn, Uranus, and Neptune.*"
+says "Zürich ist die größte Stadt der" " Schweiz. Sie ist die Hauptstadt des Kantons Zürich.*"
 
 test_case "Gemma 3 270M: perplexity beyond its window"
 perplexities tinyshakespeare 53.97543
@@ -64,9 +70,23 @@ as_f32 "$smollm"
 ids "504 3575 282 4649 314" "The capital of France is"
 ids "74 7170 5130 43424 5437 1665 7466 34878 676 625 344 100 3690" \
     "Zürich ist die größte Stadt der"
-begins "Once upon a time, there was a little fox who" \
-    " had a special superpower: he could talk to animals."
-begins "The capital of France is" " Paris."
+says "Once upon a time, there was a little fox who" \
+    " had a special superpower: he could talk to animals.*"
+says "The capital of France is" " Paris.
+
+The answer is: 2018-01-22 12:12:53."
+
+test_case "SmolLM2 135M: special tokens of a conversation, and its end"
+system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+question="<|im_start|>system
+$system<|im_end|>
+<|im_start|>user
+What is the capital of Italy?<|im_end|>
+<|im_start|>assistant
+"
+ids "1 9690 198 2683 359 253 5356 5646 11173 3365 3511 308 34519 28 7018 411 407 19712 8182 2 198 \
+1 4093 198 1780 314 260 3575 282 7158 47 2 198 1 520 9531 198" "$question"
+says "$question" "Il Coriobella, Italy."
 
 test_case "SmolLM2 135M: perplexity"
 perplexities tinyshakespeare 46.41610
