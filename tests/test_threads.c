@@ -200,7 +200,7 @@ static int use_few_threads(void *arg) {
 static void test_limits(void) {
     TEST("little memory: as many threads as fit") {
         int most = 0;
-        for (int i = 0; i < 40; i++) {
+        for (int i = 1; i < 40; i++) { /* with nothing left the stack could not grow */
             int code = in_child(use_little_memory, &i);
             CHECK(code > 100 && code <= 108, "%d x 4 MB: %d", i, code);
             if (code > most) most = code;
