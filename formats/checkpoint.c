@@ -52,11 +52,12 @@ int gqa_checkpoint_check_types(const gqa_checkpoint *c, gqa_error *err) {
     for (int i = 0; i < c->n_tensors; i++) {
         const gqa_tensor *t = &c->tensors[i];
         const char *foreign = gqa_foreign_type_name(t->type);
+        char names[160];
         if (gqa_type_info_of(t->type)) continue;
+        gqa_type_names(names, sizeof names);
         return gqa_fail_path(c->path, err, foreign ? GQA_ERR_UNSUPPORTED : GQA_ERR_FORMAT,
-                             "tensor %s: type %s (%d) is not supported (f32, f16, bf16, q8_0, "
-                             "q4_0, q5_0, q4_k, q5_k, q6_k are)",
-                             t->name, foreign ? foreign : "unknown", t->type);
+                             "tensor %s: type %s (%d) is not supported (%s are)", t->name,
+                             foreign ? foreign : "unknown", t->type, names);
     }
     return 0;
 }

@@ -3,6 +3,7 @@
  *
  * Formats by G. Gerganov and I. Kawrakow (GGML); d and dmin are f16. */
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "../base/base.h"
@@ -36,6 +37,12 @@ const gqa_type_info *gqa_type_info_of(int type) {
 const char *gqa_type_name(int type) {
     const gqa_type_info *t = gqa_type_info_of(type);
     return t ? t->name : NULL;
+}
+
+void gqa_type_names(char *out, size_t capacity) {
+    size_t used = 0;
+    for (int i = 0; i < N_TYPES && used < capacity; i++)
+        used += (size_t)snprintf(out + used, capacity - used, "%s%s", i ? ", " : "", types[i].name);
 }
 
 int gqa_type_from_name(const char *name) {

@@ -16,6 +16,8 @@ typedef struct gqa_type_info {
 } gqa_type_info;
 
 const gqa_type_info *gqa_type_info_of(int type); /* NULL: not supported */
+/* The names of all of ours, "f32, f16, ...". */
+void gqa_type_names(char *out, size_t capacity);
 /* Name of any GGML type ("iq2_s", "i32"), for messages; NULL: unknown. */
 const char *gqa_foreign_type_name(int type);
 

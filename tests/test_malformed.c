@@ -327,7 +327,8 @@ static void test_tensor_bytes(const uint8_t *good, size_t size) {
         {DIM_0, 8, UINT64_MAX, "dimension"},
         {DIM_1, 8, 1ull << 61, "dimension"},
         {DIM_1, 8, 1ull << 40, "outside the file"},
-        {TYPE, 4, 16, "type iq2_xxs (16) is not supported"},
+        {TYPE, 4, 16, "type iq2_xxs (16) is not supported (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, "
+                      "q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs are)"},
         {TYPE, 4, 777, "type unknown (777)"},
         {TYPE, 4, GQA_TYPE_Q8_0, "not a multiple of q8_0's block of 32"},
         {OFFSET, 8, 1, "not a multiple of the alignment"},
@@ -468,6 +469,8 @@ static void test_foreign(void) {
         {"\x1f\x8b\x08" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a gzip archive"},
         {"gqaSESS1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "a saved session"},
         {"gqaPACK1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
+        {"gqaSESS2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "a saved session"},
+        {"gqaPACK2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
         {"", "empty"},
     };
     for (size_t i = 0; i < array_length(files); i++)
