@@ -196,9 +196,7 @@ static int load_cache(text_run *run, const char *path, const int32_t *tokens, in
         shared = 0;
         gqa_session_rewind(run->session, 0, NULL);
     }
-    for (int i = 0; i < shared; i++)
-        if (!gqa_token_is_control(gqa_session_model(run->session), tokens[i]))
-            gqa_sampler_accept(run->sampler, tokens[i]);
+    text_accept(run, tokens, shared);
     return shared;
 }
 

@@ -219,6 +219,12 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
     return tokens;
 }
 
+void text_accept(text_run *run, const int32_t *tokens, int n) {
+    for (int i = 0; i < n; i++)
+        if (!gqa_token_is_control(run->model, tokens[i]))
+            gqa_sampler_accept(run->sampler, tokens[i]);
+}
+
 int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
     enum { CHUNK = 512 };
     gqa_error err = {0};
@@ -236,9 +242,7 @@ int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
         progress_show(&p, (double)done / n);
     }
     progress_end(&p);
-    for (int i = 0; i < n && !status; i++)
-        if (!gqa_token_is_control(gqa_session_model(run->session), tokens[i]))
-            gqa_sampler_accept(run->sampler, tokens[i]);
+    if (!status) text_accept(run, tokens, n);
     if (status && status != GQA_ERR_CANCELLED) fail("%s", err.message);
     *seconds += seconds_now() - p.start;
     return status;

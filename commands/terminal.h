@@ -34,6 +34,9 @@ void text_close(text_run *run);
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                        int quiet, int *n);
 
+/* Tells the sampler of a text's tokens[n]: all but control tokens, which are not repeated text. */
+void text_accept(text_run *run, const int32_t *tokens, int n);
+
 /* Evaluates tokens[n], with progress on stderr after a second. Returns 0, or a negative status
  * after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
 int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds);

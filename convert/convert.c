@@ -78,10 +78,11 @@ static int type_of(const job *j, const gqa_tensor *t) {
     return t->dims[0] % 32 == 0 ? GQA_TYPE_Q8_0 : GQA_TYPE_F16;
 }
 
+static int is_pooled(const job *j) { return j->config.n_kv_heads != j->c->config.n_kv_heads; }
+
 /* Whether a tensor's heads move or become fewer. */
 static int moves_heads(const job *j, tensor_kind kind) {
-    int pooled = j->config.n_kv_heads != j->c->config.n_kv_heads;
-    return (pooled && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
+    return (is_pooled(j) && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
 }
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -125,8 +126,6 @@ static void name_pooled(gqa_config *c, const char *pool) {
                      is_mqa ? "MQA" : "GQA", c->n_kv_heads, is_mqa ? "" : "s", pool);
     if (c->name[0] && n > 0) memcpy(c->name, name, sizeof name);
 }
-
-static int is_pooled(const job *j) { return j->config.n_kv_heads != j->c->config.n_kv_heads; }
 
 static void put_text(gguf_writer *w, const char *key, const char *text) {
     gguf_put_string(w, key, text, strlen(text));
@@ -294,7 +293,7 @@ int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const cha
     if (!status) status = plan_heads(&j.plans, c, o, err);
     if (status) return status;
     if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
-    if (j.config.n_kv_heads != c->config.n_kv_heads) name_pooled(&j.config, gqa_pool_name(o->pool));
+    if (is_pooled(&j)) name_pooled(&j.config, gqa_pool_name(o->pool));
     j.w = gguf_writer_new(path, err);
     status = GQA_ERR_IO;
     if (j.w) {
