@@ -28,7 +28,7 @@ typedef struct pass_state {
 
 enum {
     PREFILL_ROWS = 8,        /* fewer rows of one sequence are attended like decoding, by splits */
-    COLUMNS = 512            /* a unit of gate_up() and of scale_logits() */
+    COLUMNS = 512            /* a unit of activate_gate() and of scale_logits() */
 };
 
 static size_t kv_dim_of(const pass_state *p, const gqa_layer *layer) {
@@ -372,7 +372,7 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
 /* ---- feed-forward and classifier ------------------------------------------------------------- */
 
 /* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
-static void gate_up(pass_state *p, gqa_worker *me, const gqa_layer *layer, const product *next) {
+static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer, const product *next) {
     int ffn_dim = layer->config.ffn_dim, parts = ceil_div(ffn_dim, COLUMNS);
     int as_int8 = wants_int8(next, 1);
     for_units(u, me, p->n * parts) {
@@ -466,7 +466,7 @@ static void forward(gqa_worker *me, void *arg) {
         add_and_norm(p, me, 0, layer->attn_post_norm, layer->ffn_norm, to_ffn, 2);
         if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
         matmul(p, me, &s->h_acts, p->n, to_ffn, 2);              /* gate, up = Wgate h, Wup h */
-        gate_up(p, me, layer, &down);                            /* gate = silu(gate) * up */
+        activate_gate(p, me, layer, &down);                      /* gate = silu(gate) * up */
         matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
         post_norm = layer->ffn_post_norm;
         if (p->bad_layer) check_layer(p, l);

@@ -122,9 +122,9 @@ void gqa_model_close(gqa_model *m) {
 }
 
 const gqa_config *gqa_model_config(const gqa_model *m) { return &m->config; }
-gqa_layer_config gqa_model_layer(const gqa_model *m, int l) {
+const gqa_layer_config *gqa_model_layer(const gqa_model *m, int l) {
     int is_there = m && m->has_weights && l >= 0 && l < m->config.n_layers;
-    return is_there ? m->layers[l].config : (gqa_layer_config){0};
+    return is_there ? &m->layers[l].config : NULL;
 }
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) { return &m->stats; }
 

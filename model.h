@@ -17,7 +17,7 @@
  *
  * Conventions. A function that can fail returns NULL or a negative gqa_status, and fills *err
  * when err is not NULL; on success *err is left alone. (gqa_token_bytes, gqa_token_name and
- * gqa_sampler_next return the status alone.) A refused call leaves its objects as they were. An
+ * gqa_sampler_next return the status alone; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A refused call leaves its objects as they were. An
  * options pointer may be NULL, and a zero field in an options struct means its documented
  * default: clear the struct, then set what you need. reserved fields must be zero; a later
  * version may give them a meaning whose zero is what this version does. What the library returns
@@ -59,7 +59,8 @@ typedef enum gqa_status {
     GQA_ERR_NUMERIC = -8      /* the model computes NaN or infinity */
 } gqa_status;
 
-/* One sentence that names the file and the item, what was expected and what was found. */
+/* One sentence that names the file and the item, what was expected and what was found. This
+ * struct will not change. */
 typedef struct gqa_error {
     gqa_status code;
     char message[512];
@@ -148,7 +149,7 @@ typedef struct gqa_config {
     uint32_t reserved[18];
 } gqa_config;
 
-/* What a layer has of its own. */
+/* What a layer has of its own; a later version may add fields at the end. */
 typedef struct gqa_layer_config {
     int n_kv_heads, ffn_dim;
     int window;                /* positions a query sees, itself included; 0: all */
@@ -206,8 +207,8 @@ gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t see
 void gqa_model_close(gqa_model *model);
 
 const gqa_config *gqa_model_config(const gqa_model *model);
-/* Of layer 0 .. n_layers - 1; all zero for other numbers and for a model without weights. */
-gqa_layer_config gqa_model_layer(const gqa_model *model, int layer);
+/* Of layer 0 .. n_layers - 1; NULL for other numbers and for a model without weights. */
+const gqa_layer_config *gqa_model_layer(const gqa_model *model, int layer);
 
 /* Writes the repacked weights to a file, so that opening the model maps them instead of
  * computing them: gqa_model_open(PATH) looks for PATH.packed, and uses it if it was written for
@@ -426,8 +427,8 @@ int32_t gqa_sampler_next(gqa_sampler *sampler, const float *logits, int n);
 void gqa_sampler_accept(gqa_sampler *sampler, int32_t token);
 void gqa_sampler_reset(gqa_sampler *sampler, uint64_t seed);  /* as new, with another seed */
 
-/* log(sum_i exp(logits[i])), n >= 1, summed in double: logits[i] minus it is the natural logarithm
- * of the probability of i. NaN counts as minus infinity. */
+/* log(sum_i exp(logits[i])), summed in double: logits[i] minus it is the natural logarithm of the
+ * probability of i. NaN counts as minus infinity, and so does the sum of no logits (n < 1). */
 double gqa_log_sum_exp(const float *logits, int n);
 /* All of these logarithms: out[i] = logits[i] - gqa_log_sum_exp(logits, n). out may be logits. */
 void gqa_log_softmax(const float *logits, int n, float *out);
@@ -494,6 +495,7 @@ int gqa_generate_tokens(gqa_session *session, gqa_sampler *sampler, const int32_
 
 /* ---- chat ------------------------------------------------------------------------------------ */
 
+/* What was said, and by whom; this struct will not change. */
 typedef struct gqa_message {
     const char *role;          /* "system", "user", "assistant" */
     const char *content;

@@ -60,7 +60,7 @@ typedef struct bench {
 static double attention_ops(const bench *b, int depth, int n) {
     double positions = 0;
     for (int l = 0; l < b->config->n_layers; l++) {
-        int window = gqa_model_layer(b->model, l).window;
+        int window = gqa_model_layer(b->model, l)->window;
         for (int p = depth + 1; p <= depth + n; p++) positions += window ? min_int(p, window) : p;
     }
     return 2.0 * b->config->n_heads * b->config->head_dim * positions;

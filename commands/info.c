@@ -56,7 +56,7 @@ static void show_cache(const gqa_config *c) {
 
 static int windowed_layers(const gqa_model *m) {
     int n = 0;
-    for (int l = 0; l < gqa_model_config(m)->n_layers; l++) n += gqa_model_layer(m, l).window > 0;
+    for (int l = 0; l < gqa_model_config(m)->n_layers; l++) n += gqa_model_layer(m, l)->window > 0;
     return n;
 }
 

@@ -53,7 +53,7 @@ void training_settings_init(training_settings *s) {
         {"--stop-after N", OPT_INT, &s->stop_after, 0, 1 << 30,
          "save OUT.state and stop after N steps; the same command resumes"},
         {"--restart", OPT_FLAG, &s->restart, 0, 0,
-         "start anew: replace OUT.state, and OUT at the end"},
+         "start over: replace OUT.state, and OUT at the end"},
         {"--force", OPT_FLAG, &s->force, 0, 0, FORCE_HELP},
         {"--log FILE", OPT_STRING, &s->log, 0, 0,
          "append steps and losses to FILE, as CSV; validation is on the same\n"

@@ -1,4 +1,4 @@
-/* chat.c: a conversation, line by line from stdin. Every time all messages are formatted anew, and
+/* chat.c: a conversation, line by line from stdin. Every time all messages are formatted again, and
  * gqa_session_sync evaluates only what the session does not hold yet: messages may be changed or
  * dropped at will.
  *     ./chat MODEL */

@@ -8,10 +8,10 @@ static void describe(const gqa_model *model) {
     const gqa_config *c = gqa_model_config(model);
     printf("%s, %d layers, %d query heads\n", c->architecture, c->n_layers, c->n_heads);
     for (int l = 0; l < c->n_layers; l++) {
-        gqa_layer_config layer = gqa_model_layer(model, l);
-        printf("layer %d: %d KV heads, FFN of %d, %s", l, layer.n_kv_heads, layer.ffn_dim,
-               layer.rope ? "RoPE" : "no RoPE");
-        if (layer.window) printf(", window of %d", layer.window);
+        const gqa_layer_config *layer = gqa_model_layer(model, l);
+        printf("layer %d: %d KV heads, FFN of %d, %s", l, layer->n_kv_heads, layer->ffn_dim,
+               layer->rope ? "RoPE" : "no RoPE");
+        if (layer->window) printf(", window of %d", layer->window);
         printf("\n");
     }
     for (int n = 128; n <= 8192; n *= 8) {

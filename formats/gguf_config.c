@@ -234,7 +234,7 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
     static const struct {
         const char *suffix;
         double neutral;
-        unsigned heeded_with;
+        unsigned used_with;
     } keys[] = {
         {"attention.causal", 1, 0},
         {"attn_logit_softcapping", 0, ARCH_SOFTCAPS},
@@ -254,7 +254,7 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
     for (size_t i = 0; i < array_length(keys); i++) {
         char key[128];
         const gguf_entry *e = gguf_find(m->c, arch_key(m, keys[i].suffix, key));
-        if (!e || (a->steps & keys[i].heeded_with)) continue;
+        if (!e || (a->steps & keys[i].used_with)) continue;
         if (e->type != GGUF_STRING && e->type != GGUF_ARRAY && e->f == keys[i].neutral) continue;
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is %g, which is not supported (%g is)",
                        key, e->f, keys[i].neutral);

@@ -186,7 +186,7 @@ struct gqa_threads {
     void (*fn)(void *arg, int thread);
     void *arg;
     pid_t process;           /* in which the helpers were started: a forked child has none */
-    int n_helpers;           /* -1: OpenMP has not told yet */
+    int n_helpers;           /* -1: OpenMP has not yet said */
     _Alignas(8) _Atomic uint64_t state;
     atomic_int kept, asleep; /* helpers above `kept` end; those that wait for `wake` */
     pthread_mutex_t lock;

@@ -33,12 +33,12 @@ def includes(path):
 
 
 def sources():
-    for folder in ["."] + [name for name in RANKS if "." not in name]:
-        for at, _, files in os.walk(os.path.join(ROOT, folder)):
-            if folder != "." or os.path.samefile(at, ROOT):
-                for name in sorted(files):
-                    if name.endswith((".c", ".h")):
-                        yield os.path.relpath(os.path.join(at, name), ROOT)
+    for at, folders, files in os.walk(ROOT):
+        if os.path.samefile(at, ROOT):
+            folders[:] = [name for name in folders if not name.startswith((".", "build"))]
+        for name in sorted(files):
+            if name.endswith((".c", ".h")):
+                yield os.path.relpath(os.path.join(at, name), ROOT)
 
 
 def part(path):

@@ -269,6 +269,7 @@ static void check_null(const gqa_model *m) {
     gqa_text_flush(text, NULL, &size);
     CHECK(size == 0 && gqa_workspace_bytes(NULL) == 0, "nothing of nothing");
     CHECK(!gqa_chat_template_name(NULL, NULL) && !gqa_chat_stop(NULL, NULL), "no model");
+    CHECK(!gqa_model_layer(NULL, 0), "no model, no layer");
     CHECK(same_tokens(s, t, 2) && gqa_session_logits(s), "left as it was");
     CHECK(gqa_session_sync(s, NULL, 2, &err) < 0, "sync");
     CHECK_HAS(err.message, "tokens is NULL");
@@ -415,6 +416,8 @@ static void check_log_softmax(void) {
     float none[2] = {-HUGE_VALF, (float)NAN};
     gqa_log_softmax(none, 2, none);
     CHECK(none[0] == -HUGE_VALF && none[1] == -HUGE_VALF, "nothing is possible");
+    gqa_log_softmax(x, 0, NULL);
+    CHECK(gqa_log_sum_exp(NULL, 0) == -HUGE_VAL, "the sum of no logits");
 }
 
 static void check_versions(void) {

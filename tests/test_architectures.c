@@ -150,7 +150,7 @@ static void check_others(void) {
     check_architecture("phi3: factors for short contexts",
                        SPEC(.arch = "phi3", .long_factors = 1, .orig_context = 100),
                        STEPS(no_factors));
-    check_architecture("olmo2: norms behind, of whole rows of Q and K", SPEC(.arch = "olmo2"),
+    check_architecture("olmo2: norms after, of whole rows of Q and K", SPEC(.arch = "olmo2"),
                        STEPS(pre_norms, no_attn_post_norm, no_ffn_post_norm, no_qk_norm,
                              other_half));
     check_architecture("olmo2 with heads as wide as rows", SPEC(.arch = "olmo2", .kv_heads = 1),
@@ -209,6 +209,19 @@ static void check_mixed_cache(const gqa_model *m, const int32_t *tokens, const f
     gqa_session_free(loaded);
 }
 
+/* What gqa_model_layer says of gemma3: five layers of six have a window and a base of their own. */
+static void check_layers(const gqa_model *m) {
+    for (int l = 0; l < LAYERS; l++) {
+        const gqa_layer_config *layer = gqa_model_layer(m, l);
+        int is_global = l % 6 == 5;
+        CHECK(layer->window == (is_global ? 0 : WINDOW) && layer->rope == (is_global ? 1 : 2),
+              "layer %d: window %d, RoPE %d", l, layer->window, layer->rope);
+        CHECK(layer->n_kv_heads == 1 && layer->ffn_dim == gqa_model_config(m)->ffn_dim,
+              "layer %d: %d KV heads, FFN %d", l, layer->n_kv_heads, layer->ffn_dim);
+    }
+    CHECK(!gqa_model_layer(m, -1) && !gqa_model_layer(m, LAYERS), "no such layer");
+}
+
 static void check_caches(void) {
     spec s = {.arch = "gemma3", .layers = LAYERS, .dim = 40, .head_dim = 16, .kv_heads = 1,
               .window = WINDOW, .theta = 1e6f, .tokens = FIRST + 20, .seed = 77};
@@ -219,6 +232,7 @@ static void check_caches(void) {
         int32_t *tokens = random_tokens(s.tokens, s.vocab);
         gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, &err);
         gqa_session_options o = {.context = CONTEXT, .batch = 8, .n_threads = 1};
+        check_layers(m);
         gqa_session *whole = gqa_session_new(m, &o, &err);
         uint64_t position = 2 * 16 * 2, large = gqa_session_bytes(whole);
         CHECK(gqa_model_kv_bytes(m, GQA_TYPE_F16, 30) == 30 * LAYERS * position, "within windows");

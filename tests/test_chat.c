@@ -206,6 +206,8 @@ static void check_recognised(void) {
             const char *name = gqa_chat_template_name(m, NULL);
             CHECK(!strcmp(name, known[i].name), "%s was taken for %s",
                   known[i].jinja ? known[i].jinja : "none", name);
+            const char *jinja = gqa_model_chat_template(m);
+            CHECK(known[i].jinja ? jinja && !strcmp(jinja, known[i].jinja) : !jinja, "its text");
             gqa_model_close(m);
             free(file);
         }

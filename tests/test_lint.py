@@ -21,6 +21,8 @@ CASES = (
     ("a circle in a folder", "layers", {"base/a.h": '#include "b.h"', "base/b.h": '#include "a.h"'},
      "files include each other: base/a.h -> base/b.h -> base/a.h"),
     ("a file without rank", "layers", {"new.c": ""}, "new.c: has no rank"),
+    ("a folder without rank", "layers", {"new/a.c": ""}, "new/a.c: has no rank"),
+    ("a folder of object files", "layers", {"build-x/a.c": ""}, ""),
     ("a call in a folder", "uses", {**CALL, "vocab/top.c": TOP}, ""),
     ("a call upwards through a header below", "uses", {**CALL, "tokenizer.c": TOP},
      "vocab/bpe.c (rank 4) uses top of tokenizer.c (rank 7)"),

@@ -127,7 +127,7 @@ static void test_changed_model(size_t size) {
     }
     packed[packed_size / 2] ^= 1;
     write_file(packed_path, packed, packed_size);
-    CHECK(!opens_mapped(), "damaged panels are taken for a file that was written anew");
+    CHECK(!opens_mapped(), "damaged panels are taken for a file that was written again");
     CHECK(verify(&err) == GQA_ERR_FORMAT, "damaged panels: verified");
     CHECK_HAS(err.message, ".packed: damaged panels");
     packed[packed_size / 2] ^= 1;

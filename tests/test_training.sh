@@ -21,7 +21,7 @@ train() { # FOLDER; for a subshell: it becomes the run
         --save-every 1 -j 1 --steps "$steps" >"$tmp/out" 2>"$tmp/err"
 }
 train_to_end() { (train "$1"); }
-# interrupt FOLDER SIGNAL: a run that gets the signal some steps after it wrote its state (anew);
+# interrupt FOLDER SIGNAL: a run that gets the signal some steps after it wrote its state (again);
 # code: how it ended.
 interrupt() {
     mkdir -p "$tmp/$1"
