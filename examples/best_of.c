@@ -61,6 +61,9 @@ int main(int argc, char **argv) {
     gqa_session_options opt = {.workspace = workspace};
     gqa_session *prompt = workspace ? gqa_session_new(model, &opt, &err) : NULL;
     gqa_session *copy = prompt ? gqa_session_new(model, &opt, &err) : NULL;
+    if (copy)
+        printf("two sessions of %d KiB each share %d KiB\n", (int)(gqa_session_bytes(copy) / 1024),
+               (int)(gqa_workspace_bytes(workspace) / 1024));
     if (copy) find_best(copy, prompt, argc > 2 ? argv[2] : "Once upon a time", &err);
     if (err.code) fprintf(stderr, "%s\n", err.message);
     gqa_session_free(copy);

@@ -17,8 +17,8 @@ compile() { out=$1; shift; "$CC" -o "$tmp/$out" "$@" $omp -lm -pthread; }
 # tells PROGRAM: it continues "The dog", and with the words that the static one found
 tells() {
     "$@" "$tmp/m.gguf" "The dog" >"$tmp/out" && [ -s "$tmp/out" ] || return 1
-    [ -e "$tmp/story" ] || cp "$tmp/out" "$tmp/story"
-    cmp "$tmp/story" "$tmp/out"
+    [ -e "$tmp/told" ] || cp "$tmp/out" "$tmp/told"
+    cmp "$tmp/told" "$tmp/out"
 }
 # empty TEXT LIST: there must be nothing in it
 empty() { [ -z "$2" ] && ok || no "$1: $2"; }
@@ -144,7 +144,15 @@ done
 "$tmp/describe" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
 check "describe" grep -q "^layer 1: 2 KV heads, FFN of 64, RoPE" "$tmp/out"
 check "describe: the cache" grep -q "of 128 positions: 32.0 KiB" "$tmp/out"
-check "describe: the template" grep -qx "chat template: plain" "$tmp/out"
+check "describe: the template" grep -q "^chat template: plain, which" "$tmp/out"
+check "describe: a token" grep -qx "</s>: token 2" "$tmp/out"
+"$tmp/story" "$tmp/m.gguf" "$tmp/story.session" "The dog" >"$tmp/out" 2>"$tmp/log"
+"$tmp/story" "$tmp/m.gguf" "$tmp/story.session" >>"$tmp/out" 2>>"$tmp/log"
+"$run" "$tmp/m.gguf" -i "The dog" -n 40 -t 0 --no-echo >"$tmp/whole" 2>>"$tmp/log"
+[ "$(tr -d '\n' <"$tmp/out")" = "$(tr -d '\n' <"$tmp/whole")" ] && ok || no "story: another text"
+check "pack" "$tmp/pack" "$tmp/m.gguf"
+[ -s "$tmp/m.gguf.packed" ] && ok || no "pack: no file"
+rm -f "$tmp/m.gguf.packed"
 "$tmp/resume" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log"
 [ "$(wc -l <"$tmp/out")" -ge 3 ] && ok || no "resume: too few lines"
 [ "$(sed -n 2p "$tmp/out")" = "$(sed -n 3p "$tmp/out")" ] && ok || no "resume: two texts"
