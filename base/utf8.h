@@ -36,4 +36,16 @@ static inline int utf8_decode(const char *text, size_t len, uint32_t *c) {
     return n;
 }
 
+/* Writes a code point to out [4]; returns its length. */
+static inline int utf8_encode(char *out, uint32_t c) {
+    static const unsigned char first_bits[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--) {
+        out[i] = (char)(0x80 | (c & 0x3F));
+        c >>= 6;
+    }
+    out[0] = (char)(first_bits[n] | c);
+    return n;
+}
+
 #endif
