@@ -52,7 +52,7 @@ static int json_add(json_reader *r, gqa_json_kind kind, size_t *index) {
         r->capacity = capacity;
     }
     *index = json->n_nodes++;
-    json->nodes[*index] = (gqa_json_node){kind, r->written, 0, *index + 1};
+    json->nodes[*index] = (gqa_json_node){kind, r->written, 0, 1};
     return 0;
 }
 
@@ -195,7 +195,7 @@ static int json_container(json_reader *r, gqa_json_kind kind) {
         if (!status) status = json_value(r);
     }
     r->depth--;
-    if (!status) r->json->nodes[index].end = r->json->n_nodes;
+    if (!status) r->json->nodes[index].size = r->json->n_nodes - index;
     return status;
 }
 

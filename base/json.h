@@ -21,7 +21,7 @@ typedef struct gqa_json_node {
     gqa_json_kind kind;
     const char *text;          /* string: valid UTF-8, may hold zeros; number: as it was written, */
     size_t len;                /* with a 0 after it */
-    size_t end;                /* the index of the first node that is no descendant */
+    size_t size;               /* nodes: itself and its descendants */
 } gqa_json_node;
 
 typedef struct gqa_json {

@@ -2,7 +2,7 @@
 #include "../base/json.h"
 #include "test.h"
 
-/* The nodes on one line, one way of writing each: kinds, lengths and ends are all in it. */
+/* The nodes on one line, one way of writing each: kinds, sizes and texts are all in it. */
 static char shown[1000];
 static void show(const gqa_json *json) {
     size_t used = 0;
@@ -10,7 +10,7 @@ static void show(const gqa_json *json) {
     for (size_t i = 0; i < json->n_nodes && used + 40 < sizeof shown; i++) {
         const gqa_json_node *node = &json->nodes[i];
         used += (size_t)snprintf(shown + used, sizeof shown - used, "%s%c%zu:%.*s", i ? " " : "",
-                                 "0FTnsao"[node->kind], node->end, (int)node->len, node->text);
+                                 "0FTnsao"[node->kind], node->size, (int)node->len, node->text);
     }
 }
 
@@ -19,9 +19,9 @@ static const struct {
 } good[] = {
     {"null", "01:"},
     {" \t\r\n[ ] ", "a1:"},
-    {"[true,false,null]", "a4: T2: F3: 04:"},
-    {"{\"a\": {\"b\": [1, 2]}, \"a\": 3}", "o9: s2:a o7: s4:b a7: n6:1 n7:2 s8:a n9:3"},
-    {"[0,-1,2.50,1e3,-0.5E-7]", "a6: n2:0 n3:-1 n4:2.50 n5:1e3 n6:-0.5E-7"},
+    {"[true,false,null]", "a4: T1: F1: 01:"},
+    {"{\"a\": {\"b\": [1, 2]}, \"a\": 3}", "o9: s1:a o5: s1:b a3: n1:1 n1:2 s1:a n1:3"},
+    {"[0,-1,2.50,1e3,-0.5E-7]", "a6: n1:0 n1:-1 n1:2.50 n1:1e3 n1:-0.5E-7"},
     {"\"\\\"\\\\\\/\\n\\t\"", "s1:\"\\/\n\t"},
     {"\"\\u0041\\u00e9\\u20AC\\ud83d\\ude00\"", "s1:A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"},
     {"\"Z\xC3\xBCrich\"", "s1:Z\xC3\xBCrich"},

@@ -1,0 +1,281 @@
+/* jinja_functions.c: calls of functions that are written in C, the global ones, and methods of
+ * dicts and lists. */
+#include <string.h>
+
+#include "jinja_internal.h"
+
+/* ---- arguments ------------------------------------------------------------------------------- */
+
+/* Whether name is the parameter that begins at p and ends at a comma or "?". */
+static int is_parameter(const char *p, jinja_text name) {
+    size_t len = strcspn(p, ",?");
+    return len == name.len && memcmp(p, name.bytes, len) == 0;
+}
+
+/* Positional and named arguments to a->bound, in the order of f->parameters. */
+static void bind_arguments(jinja *j, const jinja_function *f, jinja_arguments *a) {
+    size_t n = 0, used = 0;
+    memset(a->bound, 0, sizeof a->bound); /* JINJA_MISSING */
+    for (const char *p = f->parameters; *p; n++) {
+        size_t len = strcspn(p, ",?");
+        int optional = p[len] == '?';
+        for (size_t i = 0; i < a->named.n; i++) {
+            if (!is_parameter(p, a->named.pairs[i].key.text)) continue;
+            a->bound[n] = a->named.pairs[i].value;
+            used++;
+        }
+        if (n < a->values.n) a->bound[n] = a->values.items[n];
+        if (a->bound[n].kind == JINJA_MISSING && !optional) {
+            jinja_fail(j, "%s: the argument %.*s is missing", f->name, (int)len, p);
+            return;
+        }
+        p += len + (size_t)optional;
+        p += *p == ',';
+    }
+    if (used < a->named.n || a->values.n > n)
+        jinja_fail(j, "%s: expected the arguments (%s), got others", f->name, f->parameters);
+}
+
+jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_value self, jinja_arguments *a) {
+    if (f->parameters) bind_arguments(j, f, a);
+    return j->status ? jinja_none() : f->run(j, self, a);
+}
+
+/* ---- global functions ------------------------------------------------------------------------ */
+
+static jinja_value global_range(jinja *j, jinja_value self, const jinja_arguments *a) {
+    int64_t bounds[3] = {0, 0, 1}, n = 0;
+    (void)self;
+    for (size_t i = 0; i < 3 && a->bound[i].kind != JINJA_MISSING; i++) {
+        if (a->bound[i].kind != JINJA_INT)
+            return jinja_fail(j, "range: expected int, got %s", jinja_type(a->bound[i]));
+        bounds[i] = a->bound[i].integer;
+    }
+    if (a->bound[1].kind == JINJA_MISSING) {
+        bounds[1] = bounds[0];
+        bounds[0] = 0;
+    }
+    if (bounds[2] == 0) return jinja_fail(j, "range() arg 3 must not be zero");
+    jinja_value list = jinja_new_list(j, JINJA_RANGE);
+    for (int64_t i = bounds[0]; !j->status && (bounds[2] > 0 ? i < bounds[1] : i > bounds[1]);) {
+        if (n++ == JINJA_MAX_RANGE)
+            return jinja_fail(j, "range: more than %d numbers", JINJA_MAX_RANGE);
+        jinja_append(j, list.list, jinja_int(i));
+        if (__builtin_add_overflow(i, bounds[2], &i)) break;
+    }
+    return list;
+}
+
+/* dict() and namespace(): of a dict or of pairs, and of named arguments. */
+static jinja_value make_dict(jinja *j, const jinja_arguments *a, jinja_kind kind) {
+    jinja_value made = jinja_new_dict(j, kind);
+    if (a->values.n > 1) return jinja_fail(j, "dict: expected at most 1 argument");
+    if (a->values.n && a->values.items[0].kind == JINJA_DICT) {
+        const jinja_dict *from = a->values.items[0].dict;
+        for (size_t i = 0; i < from->n && !j->status; i++)
+            jinja_set(j, made.dict, from->pairs[i].key, from->pairs[i].value);
+    } else if (a->values.n) {
+        const jinja_list *pairs = jinja_iterate(j, a->values.items[0]);
+        for (size_t i = 0; pairs && i < pairs->n && !j->status; i++) {
+            const jinja_list *pair = jinja_iterate(j, pairs->items[i]);
+            if (pair && pair->n == 2) jinja_set(j, made.dict, pair->items[0], pair->items[1]);
+            else jinja_fail(j, "dict: expected pairs");
+        }
+    }
+    for (size_t i = 0; i < a->named.n && !j->status; i++)
+        jinja_set(j, made.dict, a->named.pairs[i].key, a->named.pairs[i].value);
+    return made;
+}
+static jinja_value global_dict(jinja *j, jinja_value self, const jinja_arguments *a) {
+    (void)self;
+    return make_dict(j, a, JINJA_DICT);
+}
+static jinja_value global_namespace(jinja *j, jinja_value self, const jinja_arguments *a) {
+    (void)self;
+    return make_dict(j, a, JINJA_NAMESPACE);
+}
+
+static jinja_value global_raise(jinja *j, jinja_value self, const jinja_arguments *a) {
+    jinja_text message = jinja_str(j, a->bound[0]);
+    (void)self;
+    if (!j->status)
+        j->status = gqa_fail(j->err, GQA_ERR_ARGUMENT, "%.*s", (int)min_size(message.len, 500),
+                             message.bytes);
+    return jinja_none();
+}
+
+/* ---- the date -------------------------------------------------------------------------------- */
+
+static const char *const weekday_names[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
+                                            "Friday", "Saturday"};
+static const char *const month_names[] = {
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December"};
+
+typedef struct template_date {
+    int year, month, day, weekday, day_of_year; /* month and weekday: from 0 */
+} template_date;
+
+static int parse_date(const char *text, template_date *d) {
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    static const int shifts[] = {0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4};
+    if (!text || strlen(text) != 10 || text[4] != '-' || text[7] != '-') return -1;
+    int digits[10];
+    for (int i = 0; i < 10; i++) {
+        digits[i] = text[i] - '0';
+        if (i != 4 && i != 7 && (digits[i] < 0 || digits[i] > 9)) return -1;
+    }
+    d->year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3];
+    d->month = digits[5] * 10 + digits[6] - 1;
+    d->day = digits[8] * 10 + digits[9];
+    if (d->year < 1 || d->month < 0 || d->month > 11 || d->day < 1 || d->day > 31) return -1;
+    int y = d->year - (d->month < 2); /* Sakamoto's method */
+    d->weekday = (y + y / 4 - y / 100 + y / 400 + shifts[d->month] + d->day) % 7;
+    int leap = (d->year % 4 == 0 && d->year % 100 != 0) || d->year % 400 == 0;
+    d->day_of_year = before[d->month] + d->day + (leap && d->month > 1);
+    return 0;
+}
+
+/* One conversion of strftime in the C locale, at midnight; -1: not known here. `pad` is "-" of
+ * "%-d". */
+static int format_date(char out[24], char conversion, int pad, const template_date *d) {
+    const char *two = pad ? "%d" : "%02d";
+    switch (conversion) {
+    case 'Y': return snprintf(out, 24, "%d", d->year);
+    case 'y': return snprintf(out, 24, two, d->year % 100);
+    case 'm': return snprintf(out, 24, two, d->month + 1);
+    case 'd': return snprintf(out, 24, two, d->day);
+    case 'e': return snprintf(out, 24, "%2d", d->day);
+    case 'j': return snprintf(out, 24, pad ? "%d" : "%03d", d->day_of_year);
+    case 'B': return snprintf(out, 24, "%s", month_names[d->month]);
+    case 'b': return snprintf(out, 24, "%.3s", month_names[d->month]);
+    case 'A': return snprintf(out, 24, "%s", weekday_names[d->weekday]);
+    case 'a': return snprintf(out, 24, "%.3s", weekday_names[d->weekday]);
+    case 'w': return snprintf(out, 24, "%d", d->weekday);
+    case 'F': return snprintf(out, 24, "%d-%02d-%02d", d->year, d->month + 1, d->day);
+    case 'H':
+    case 'M':
+    case 'S': return snprintf(out, 24, two, 0);
+    case 'I': return snprintf(out, 24, "12");
+    case 'p': return snprintf(out, 24, "AM");
+    case 'T': return snprintf(out, 24, "00:00:00");
+    case '%': return snprintf(out, 24, "%%");
+    default: return -1;
+    }
+}
+
+static jinja_value global_strftime(jinja *j, jinja_value self, const jinja_arguments *a) {
+    template_date date;
+    jinja_text format = jinja_str(j, a->bound[0]);
+    jinja_builder b = {0};
+    (void)self;
+    if (parse_date(j->date, &date))
+        return jinja_fail(j, "strftime_now: expected a date as YYYY-MM-DD, got %.40s",
+                          j->date ? j->date : "none");
+    for (size_t i = 0; i < format.len && !j->status; i++) {
+        char out[24];
+        if (format.bytes[i] != '%') {
+            jinja_put(j, &b, jinja_part(format, i, 1));
+            continue;
+        }
+        int pad = i + 1 < format.len && format.bytes[i + 1] == '-';
+        i += 1 + (size_t)pad;
+        char conversion = i < format.len ? format.bytes[i] : ' ';
+        if (format_date(out, conversion, pad, &date) < 0)
+            return jinja_unsupported(j, "strftime_now: %%%c is not known", conversion);
+        jinja_put_literal(j, &b, out);
+    }
+    return jinja_built(&b);
+}
+
+jinja_value jinja_global(jinja *j, jinja_text name) {
+    static const jinja_function functions[] = {
+        {"range", "start,stop?,step?", global_range},
+        {"dict", NULL, global_dict},
+        {"namespace", NULL, global_namespace},
+        {"raise_exception", "message", global_raise},
+        {"strftime_now", "format", global_strftime},
+    };
+    static const char *const unknown[] = {"lipsum", "cycler", "joiner", "self", "super", "varargs",
+                                          "kwargs"};
+    for (size_t i = 0; i < array_length(functions); i++) {
+        if (!jinja_text_is(name, functions[i].name)) continue;
+        jinja_method *method = jinja_alloc(j, sizeof *method);
+        if (method) method->function = &functions[i];
+        return (jinja_value){.kind = JINJA_FUNCTION, .method = method};
+    }
+    for (size_t i = 0; i < array_length(unknown); i++)
+        if (jinja_text_is(name, unknown[i])) return jinja_unsupported(j, "%s is not known",
+                                                                      unknown[i]);
+    return (jinja_value){.kind = JINJA_MISSING};
+}
+
+/* ---- methods of dicts and lists -------------------------------------------------------------- */
+
+typedef enum dict_part { DICT_KEYS, DICT_VALUES, DICT_ITEMS } dict_part;
+
+static jinja_value dict_view(jinja *j, const jinja_dict *dict, dict_part part) {
+    jinja_value view = jinja_new_list(j, JINJA_VIEW);
+    for (size_t i = 0; i < dict->n && !j->status; i++) {
+        const jinja_pair *pair = &dict->pairs[i];
+        jinja_value tuple = part == DICT_ITEMS ? jinja_new_list(j, JINJA_TUPLE) : jinja_none();
+        if (part == DICT_ITEMS) {
+            jinja_append(j, tuple.list, pair->key);
+            jinja_append(j, tuple.list, pair->value);
+        }
+        jinja_append(j, view.list, part == DICT_KEYS ? pair->key
+                                   : part == DICT_VALUES ? pair->value : tuple);
+    }
+    return view;
+}
+static jinja_value method_keys(jinja *j, jinja_value self, const jinja_arguments *a) {
+    (void)a;
+    return dict_view(j, self.dict, DICT_KEYS);
+}
+static jinja_value method_values(jinja *j, jinja_value self, const jinja_arguments *a) {
+    (void)a;
+    return dict_view(j, self.dict, DICT_VALUES);
+}
+static jinja_value method_items(jinja *j, jinja_value self, const jinja_arguments *a) {
+    (void)a;
+    return dict_view(j, self.dict, DICT_ITEMS);
+}
+static jinja_value method_get(jinja *j, jinja_value self, const jinja_arguments *a) {
+    const jinja_value *found = jinja_find(j, self.dict, a->bound[0]);
+    if (found) return *found;
+    return a->bound[1].kind == JINJA_MISSING ? jinja_none() : a->bound[1];
+}
+
+const jinja_function *jinja_method_named(jinja *j, jinja_kind kind, jinja_text name) {
+    static const jinja_function dict_methods[] = {
+        {"keys", "", method_keys},
+        {"values", "", method_values},
+        {"items", "", method_items},
+        {"get", "key,default?", method_get},
+    };
+    static const char string_unknown[] =
+        " casefold center encode expandtabs format format_map index isalnum isalpha isascii "
+        "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
+        "ljust maketrans partition rfind rindex rjust rpartition rsplit swapcase translate zfill ";
+    static const char list_unknown[] =
+        " append clear copy count extend index insert pop remove reverse sort ";
+    static const char dict_unknown[] = " clear copy fromkeys pop popitem setdefault update ";
+    const char *unknown = "";
+    const jinja_function *method = NULL;
+    char word[20];
+    if (kind == JINJA_STRING) {
+        unknown = string_unknown;
+        method = jinja_string_method(name);
+    } else if (kind == JINJA_LIST) {
+        unknown = list_unknown;
+    } else if (kind == JINJA_DICT) {
+        unknown = dict_unknown;
+        for (size_t i = 0; i < array_length(dict_methods); i++)
+            if (jinja_text_is(name, dict_methods[i].name)) method = &dict_methods[i];
+    }
+    snprintf(word, sizeof word, " %.*s ", (int)min_size(name.len, 15), name.bytes);
+    if (!method && name.len < 15 && strstr(unknown, word))
+        jinja_unsupported(j, "the method%sof %s is not supported", word,
+                          jinja_type((jinja_value){.kind = kind}));
+    return method;
+}

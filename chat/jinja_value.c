@@ -1,0 +1,272 @@
+/* jinja_value.c: errors, memory, texts with their origin, and values. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/utf8.h"
+#include "jinja_internal.h"
+
+/* ---- errors and limits ----------------------------------------------------------------------- */
+
+jinja_value jinja_none(void) { return (jinja_value){.kind = JINJA_NONE}; }
+
+GQA_PRINTF(3, 0)
+static void jinja_vfail(jinja *j, gqa_status code, const char *format, va_list args) {
+    char where[64];
+    if (j->status) return;
+    snprintf(where, sizeof where, "chat template, line %d", j->line);
+    j->status = gqa_vfail(where, j->err, code, format, args);
+}
+
+jinja_value jinja_fail(jinja *j, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    jinja_vfail(j, GQA_ERR_FORMAT, format, args);
+    va_end(args);
+    return jinja_none();
+}
+
+jinja_value jinja_unsupported(jinja *j, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    jinja_vfail(j, GQA_ERR_UNSUPPORTED, format, args);
+    va_end(args);
+    return jinja_none();
+}
+
+int jinja_spend(jinja *j, size_t n) {
+    if (j->status) return j->status;
+    if (n > (size_t)(JINJA_MAX_STEPS - j->steps))
+        jinja_unsupported(j, "more than %d steps", JINJA_MAX_STEPS);
+    else
+        j->steps += (int)n;
+    return j->status;
+}
+
+int jinja_enter(jinja *j) {
+    if (jinja_spend(j, 1)) return j->status;
+    if (j->depth == JINJA_MAX_DEPTH) jinja_unsupported(j, "nested deeper than %d", j->depth);
+    else j->depth++;
+    return j->status;
+}
+
+void jinja_leave(jinja *j) { j->depth--; }
+
+/* ---- the arena ------------------------------------------------------------------------------- */
+
+typedef struct jinja_block {
+    struct jinja_block *next;
+    size_t size, used;
+    max_align_t data[];
+} jinja_block;
+
+void *jinja_alloc(jinja *j, size_t size) {
+    enum { BLOCK = 1 << 15 };
+    jinja_block *block = j->blocks;
+    if (j->status) return NULL;
+    size = round_up(size, sizeof(max_align_t));
+    if (!block || block->size - block->used < size) {
+        size_t room = max_size(size, BLOCK - sizeof *block);
+        if (room > JINJA_MAX_MEMORY - j->memory)
+            return jinja_unsupported(j, "more than %d bytes of memory", JINJA_MAX_MEMORY), NULL;
+        block = calloc(1, sizeof *block + room);
+        if (!block) {
+            j->status = gqa_fail(j->err, GQA_ERR_MEMORY, "chat template: out of memory");
+            return NULL;
+        }
+        *block = (jinja_block){.next = j->blocks, .size = room};
+        j->blocks = block;
+        j->memory += room;
+    }
+    void *p = (char *)block->data + block->used;
+    block->used += size;
+    return p;
+}
+
+void jinja_free_all(jinja *j) {
+    while (j->blocks) {
+        jinja_block *next = j->blocks->next;
+        free(j->blocks);
+        j->blocks = next;
+    }
+}
+
+/* A copy of n elements in twice the space, or NULL. */
+static void *jinja_grow(jinja *j, const void *old, size_t n, size_t *capacity, size_t size) {
+    size_t grown = *capacity ? *capacity * 2 : 4;
+    void *p = jinja_alloc(j, grown * size);
+    if (!p) return NULL;
+    if (n) memcpy(p, old, n * size);
+    *capacity = grown;
+    return p;
+}
+
+/* ---- texts ----------------------------------------------------------------------------------- */
+
+jinja_text jinja_literal(const char *text) { return (jinja_text){text, NULL, strlen(text)}; }
+
+jinja_text jinja_part(jinja_text text, size_t from, size_t len) {
+    const unsigned char *is_content = text.is_content ? text.is_content + from : NULL;
+    return (jinja_text){text.bytes + from, is_content, len};
+}
+
+int jinja_same_text(jinja_text a, jinja_text b) {
+    return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
+}
+
+int jinja_text_is(jinja_text text, const char *word) {
+    return jinja_same_text(text, jinja_literal(word));
+}
+
+/* Makes room for n more bytes. 0, or nonzero after an error. */
+static int jinja_reserve(jinja *j, jinja_builder *b, size_t n) {
+    if (jinja_spend(j, n / 64)) return j->status;
+    if (n > JINJA_MAX_TEXT - b->len) {
+        jinja_unsupported(j, "a text of more than %d bytes", JINJA_MAX_TEXT);
+        return j->status;
+    }
+    if (b->len + n <= b->capacity) return 0;
+    size_t capacity = max_size(b->capacity * 2, b->len + n + 16);
+    char *bytes = jinja_alloc(j, 2 * capacity);
+    if (!bytes) return j->status;
+    if (b->len) {
+        memcpy(bytes, b->bytes, b->len);
+        memcpy(bytes + capacity, b->is_content, b->len);
+    }
+    b->bytes = bytes;
+    b->is_content = (unsigned char *)bytes + capacity;
+    b->capacity = capacity;
+    return 0;
+}
+
+void jinja_put(jinja *j, jinja_builder *b, jinja_text text) {
+    if (text.len == 0 || jinja_reserve(j, b, text.len)) return;
+    memcpy(b->bytes + b->len, text.bytes, text.len);
+    if (text.is_content) memcpy(b->is_content + b->len, text.is_content, text.len);
+    else memset(b->is_content + b->len, 0, text.len);
+    b->len += text.len;
+}
+
+void jinja_put_literal(jinja *j, jinja_builder *b, const char *text) {
+    jinja_put(j, b, jinja_literal(text));
+}
+
+void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, int is_content) {
+    char bytes[4];
+    unsigned char origin[4];
+    memset(origin, is_content, sizeof origin);
+    jinja_put(j, b, (jinja_text){bytes, origin, (size_t)utf8_encode(bytes, c)});
+}
+
+jinja_value jinja_built(const jinja_builder *b) {
+    return jinja_string((jinja_text){b->bytes ? b->bytes : "", b->is_content, b->len});
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+jinja_value jinja_bool(int value) {
+    return (jinja_value){.kind = JINJA_BOOL, .integer = value != 0};
+}
+jinja_value jinja_int(int64_t value) {
+    return (jinja_value){.kind = JINJA_INT, .integer = value};
+}
+jinja_value jinja_float(double value) {
+    return (jinja_value){.kind = JINJA_FLOAT, .number = value};
+}
+jinja_value jinja_string(jinja_text text) {
+    return (jinja_value){.kind = JINJA_STRING, .text = text};
+}
+
+jinja_value jinja_undefined(jinja *j, const char *format, ...) {
+    char text[200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    char *copy = jinja_alloc(j, strlen(text) + 1);
+    if (copy) strcpy(copy, text);
+    return (jinja_value){.kind = JINJA_UNDEFINED, .text = jinja_literal(copy ? copy : "")};
+}
+
+jinja_value jinja_new_list(jinja *j, jinja_kind kind) {
+    return (jinja_value){.kind = kind, .list = jinja_alloc(j, sizeof(jinja_list))};
+}
+
+void jinja_append(jinja *j, jinja_list *list, jinja_value value) {
+    if (!list || jinja_spend(j, 1)) return;
+    if (list->n == list->capacity) {
+        void *grown = jinja_grow(j, list->items, list->n, &list->capacity, sizeof value);
+        if (!grown) return;
+        list->items = grown;
+    }
+    list->items[list->n++] = value;
+}
+
+jinja_value jinja_new_dict(jinja *j, jinja_kind kind) {
+    return (jinja_value){.kind = kind, .dict = jinja_alloc(j, sizeof(jinja_dict))};
+}
+
+jinja_value *jinja_find(jinja *j, const jinja_dict *dict, jinja_value key) {
+    if (!dict || jinja_spend(j, dict->n)) return NULL;
+    for (size_t i = 0; i < dict->n; i++)
+        if (jinja_equal(j, dict->pairs[i].key, key)) return &dict->pairs[i].value;
+    return NULL;
+}
+
+void jinja_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value value) {
+    jinja_value *old = jinja_find(j, dict, key);
+    if (j->status) return;
+    if (old) {
+        *old = value;
+        return;
+    }
+    if (dict->n == dict->capacity) {
+        void *grown = jinja_grow(j, dict->pairs, dict->n, &dict->capacity, sizeof *dict->pairs);
+        if (!grown) return;
+        dict->pairs = grown;
+    }
+    dict->pairs[dict->n++] = (jinja_pair){key, value};
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+static jinja_value jinja_json_number(jinja *j, const gqa_json_node *node) {
+    int64_t value = 0;
+    int negative = node->text[0] == '-';
+    if (strpbrk(node->text, ".eE")) return jinja_float(gqa_parse_double(node->text));
+    for (const char *p = node->text + negative; *p; p++) {
+        int digit = negative ? '0' - *p : *p - '0';
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return jinja_unsupported(j, "the number %.40s does not fit 64 bits", node->text);
+    }
+    return jinja_int(value);
+}
+
+static jinja_value jinja_json_array(jinja *j, const gqa_json_node *node) {
+    jinja_value v = jinja_new_list(j, JINJA_LIST);
+    for (const gqa_json_node *at = node + 1; at < node + node->size && !j->status; at += at->size)
+        jinja_append(j, v.list, jinja_from_json(j, at));
+    return v;
+}
+
+static jinja_value jinja_json_object(jinja *j, const gqa_json_node *node) {
+    jinja_value v = jinja_new_dict(j, JINJA_DICT);
+    const gqa_json_node *at = node + 1;
+    for (; at < node + node->size && !j->status; at += 1 + at[1].size) {
+        jinja_value key = jinja_from_json(j, at);
+        jinja_set(j, v.dict, key, jinja_from_json(j, at + 1));
+    }
+    return v;
+}
+
+jinja_value jinja_from_json(jinja *j, const gqa_json_node *node) {
+    switch (node->kind) {
+    case GQA_JSON_FALSE:
+    case GQA_JSON_TRUE: return jinja_bool(node->kind == GQA_JSON_TRUE);
+    case GQA_JSON_NUMBER: return jinja_json_number(j, node);
+    case GQA_JSON_STRING: return jinja_string((jinja_text){node->text, j->ones, node->len});
+    case GQA_JSON_ARRAY: return jinja_json_array(j, node);
+    case GQA_JSON_OBJECT: return jinja_json_object(j, node);
+    default: return jinja_none();
+    }
+}
