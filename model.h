@@ -495,32 +495,44 @@ int gqa_generate_tokens(gqa_session *session, gqa_sampler *sampler, const int32_
 
 /* ---- chat ------------------------------------------------------------------------------------ */
 
-/* What was said, and by whom; this struct will not change. */
 typedef struct gqa_message {
-    const char *role;          /* "system", "user", "assistant" */
-    const char *content;
+    const char *role;          /* "system", "user", "assistant", or what else the template knows */
+    const char *content;       /* bytes that are not UTF-8 become U+FFFD */
+    const int32_t *tokens;     /* [n_tokens] that content was generated as; NULL: not known */
+    int n_tokens;
+    void *reserved[2];
 } gqa_message;
 
 typedef struct gqa_chat_options {
     const char *template_name; /* llama3, chatml, llama2, mistral, zephyr or plain; NULL: its own */
     int first;                 /* messages before this one are in the session already */
     int no_generation_prompt;  /* nonzero: no beginning of an answer after the last message */
-    int thinking;              /* must be 0 in this version */
-    const char *date;          /* must be NULL in this version */
-    const char *tools;         /* must be NULL in this version */
-    void *reserved[4];
+    int thinking;              /* 1: enable_thinking is true, -1: false; 0: the template decides */
+    const char *date;          /* "YYYY-MM-DD", for templates that write it; NULL: today */
+    const char *tools;         /* JSON array of tools as OpenAI's API has them; NULL: none */
+    const char *variables;     /* JSON object: more variables for the template; NULL: none */
+    void *reserved[3];
 } gqa_chat_options;
 
 /* Token ids of a conversation as the model's chat template writes it, with the beginning of the
  * assistant's answer: *tokens is an array of as many ids as it returns, for gqa_free(); NULL on
- * failure. Text in content never becomes a special token. With first > 0 only messages[first]
- * and later are written; an assistant's message before them is taken for one that the model
- * generated, and its end is written first. The template is recognised from the model's file;
- * where it is none of those known, "plain" is used. */
+ * failure. The template is the one in the model's file, run as transformers does; for a model
+ * without one, that of the table which the special tokens of its vocabulary call for, or "plain".
+ *
+ * Content never becomes a special token, whatever the template does with it. A message's own
+ * tokens stand where the template writes its content unchanged, so that gqa_session_sync finds an
+ * answer in the session as it was generated. BOS comes first if the template writes it or the
+ * model's file asks for it, and never twice.
+ *
+ * With first > 0 only what belongs to messages[first] and later is written; an answer before them
+ * is taken for one that the model generated, and its end is written first.
+ *
+ * Errors: GQA_ERR_ARGUMENT with the template's own words when it refuses the messages, _FORMAT and
+ * _UNSUPPORTED with the template's line when it cannot be run. */
 int gqa_chat_format(const gqa_model *model, const gqa_message *messages, int n,
                     const gqa_chat_options *opt, int32_t **tokens, gqa_error *err);
-/* The name of the template that gqa_chat_format uses; NULL: template_name is not one of those
- * known. */
+/* The name of the template that gqa_chat_format uses, "own" for the one in the model's file; NULL:
+ * template_name is not one of those known. */
 const char *gqa_chat_template_name(const gqa_model *model, const gqa_chat_options *opt);
 /* A text that ends an answer where no token does, for gqa_generate_options.stop; NULL: none is
  * needed. */

@@ -35,18 +35,27 @@ static void encode_plain(const gqa_vocab *v, const char *text, size_t len, id_li
     free(copy);
 }
 
-int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, size_t len, unsigned flags,
-                       int32_t *out, int cap, gqa_error *err) {
+/* The special token at text[at]. User-defined tokens are always recognised, others only if the
+ * caller asks, and not in what people write. */
+static const special_token *special_at(const gqa_vocab *v, const char *text, size_t at, size_t len,
+                                       const unsigned char *is_content, unsigned flags) {
+    int all = (flags & GQA_TOKENIZE_SPECIAL) != 0;
+    const special_token *s = vocab_special_at(v, text + at, len - at, all);
+    for (size_t i = at; s && all && is_content && i < at + s->name.size; i++)
+        if (is_content[i]) return vocab_special_at(v, text + at, len - at, 0);
+    return s;
+}
+
+int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, const unsigned char *is_content,
+                       size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err) {
     id_list list = {out, out ? cap : 0, 0, 0};
-    int parse_special = (flags & GQA_TOKENIZE_SPECIAL) != 0;
     if (len > INT32_MAX / 8)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "a text of %zu bytes is too long to tokenize", len);
     int adds_bos = (flags & GQA_TOKENIZE_BOS) && v->add_bos && v->bos >= 0;
     if (adds_bos) id_add(&list, v->bos);
     size_t begin = 0, at = 0; /* of the text between special tokens */
     while (at < len) {
-        /* user-defined tokens are always recognised, others only if the caller asks */
-        const special_token *s = vocab_special_at(v, text + at, len - at, parse_special);
+        const special_token *s = special_at(v, text, at, len, is_content, flags);
         if (!s) {
             at++;
             continue;
@@ -91,23 +100,28 @@ int gqa_vocab_token_name(const gqa_vocab *v, int32_t token, char *out, int cap) 
 
 /* ---- the same for a model (model.h) ------------------------------------------------------ */
 
-int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t *out,
-                 int cap, gqa_error *err) {
-    if (m->vocab) return gqa_vocab_tokenize(m->vocab, text, len, flags, out, cap, err);
+static int tokenize(const gqa_model *m, const char *text, const unsigned char *is_content,
+                    size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err) {
+    if (m->vocab) return gqa_vocab_tokenize(m->vocab, text, is_content, len, flags, out, cap, err);
     const char *hint = " (llama2.c checkpoints need a tokenizer file: -z FILE)";
     return gqa_fail_path(m->file.path, err, GQA_ERR_ARGUMENT, "the model has no vocabulary%s",
                          m->file.n_meta ? "" : hint);
 }
 
-int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned flags,
-                     int32_t **out, gqa_error *err) {
+int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t *out,
+                 int cap, gqa_error *err) {
+    return tokenize(m, text, NULL, len, flags, out, cap, err);
+}
+
+int gqa_tokenize_marked(const gqa_model *m, const char *text, const unsigned char *is_content,
+                        size_t len, unsigned flags, int32_t **out, gqa_error *err) {
     *out = NULL;
     int cap = len < INT32_MAX / 8 ? (int)len + 3 : 0; /* gqa_tokenize refuses a longer text */
     for (int tries = 0; tries < 2; tries++) {
         int32_t *tokens = malloc(sizeof *tokens * (size_t)(cap + 1));
         if (!tokens)
             return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the tokens of %zu bytes", len);
-        int n = gqa_tokenize(m, text, len, flags, tokens, cap, err);
+        int n = tokenize(m, text, is_content, len, flags, tokens, cap, err);
         if (n >= 0 && n <= cap) {
             *out = tokens;
             return n;
@@ -117,6 +131,11 @@ int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned 
         if (n < 0) break;
     }
     return cap;
+}
+
+int gqa_tokenize_new(const gqa_model *m, const char *text, size_t len, unsigned flags,
+                     int32_t **out, gqa_error *err) {
+    return gqa_tokenize_marked(m, text, NULL, len, flags, out, err);
 }
 
 /* Whether a token's text can be asked for: there is a vocabulary, and out holds cap bytes. */

@@ -118,6 +118,7 @@ static int json_string_node(json_reader *r) {
     r->at++;
     gqa_json_node *node = &r->json->nodes[index];
     node->len = (size_t)(r->written - node->text);
+    *r->written++ = 0; /* there is room: the quotation marks are not copied */
     return 0;
 }
 

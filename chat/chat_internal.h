@@ -1,32 +1,40 @@
-/* chat_internal.h: how models expect a conversation to be written: a table of templates. */
+/* chat_internal.h: a conversation as text (render.c), by a template of the table (templates.c) or
+ * the model's own, and as token ids (format.c). */
 #ifndef GQA_CHAT_INTERNAL_H
 #define GQA_CHAT_INTERNAL_H
 
-#include "../base/base.h"
+#include "jinja.h"
 
-/* What stands around each message. */
+/* A template for models that have none. */
 typedef struct chat_template {
     const char *name;
-    const char *system_before, *system_after;
-    int system_inside;           /* the system message stands inside the user's that follows it */
-    const char *user_before, *user_after;
-    const char *answer_before, *answer_after;
+    const char *jinja;
     const char *stop;            /* text that ends an answer where no token does; NULL: none */
 } chat_template;
 
 const chat_template *chat_template_named(const char *name);  /* NULL: no template has that name */
-/* The template of a model, by its Jinja text (NULL: none) and its special tokens; "plain" where
- * neither tells. */
-const chat_template *chat_template_of(const gqa_model *model);
+/* The one that the special tokens of the vocabulary call for; "plain" where they call for none. */
+const chat_template *chat_template_for_tokens(const gqa_model *model);
 
-/* A conversation is written as segments; the content of messages never becomes a special token. */
-typedef struct chat_segment {
-    const char *text;
-    int is_content;
-} chat_segment;
+/* What a conversation is rendered with. */
+typedef struct chat_setting {
+    const char *source;          /* Jinja */
+    char bos[256], eos[256];     /* "": none */
+} chat_setting;
 
-/* Segments of messages first .. n - 1 to out [4 * n + 2]; returns how many. */
-int chat_segments(const chat_template *t, const gqa_message *messages, int n,
-                  const gqa_chat_options *opt, chat_segment *out);
+/* The model's own template or the one that *opt names, and the model's tokens. */
+void chat_setting_of(const gqa_model *model, const gqa_chat_options *opt, chat_setting *setting);
+
+/* Renders messages, a JSON array of objects with role and content, with the variables that
+ * transformers gives: add_generation_prompt, bos_token, eos_token, messages, tools, documents, and
+ * those of *opt. */
+int chat_render(const chat_setting *setting, const gqa_json_node *messages,
+                const gqa_chat_options *opt, gqa_jinja_output *out, gqa_error *err);
+
+/* As text, and then as ids: text that came from messages never becomes a special token; the tokens
+ * of messages [n] (NULL: none) stand where the template writes their content unchanged. from:
+ * where in the text to begin. Returns how many ids *tokens has. */
+int chat_tokenize(const gqa_model *model, const gqa_jinja_output *out, size_t from,
+                  const gqa_message *messages, int n, int32_t **tokens, gqa_error *err);
 
 #endif

@@ -4,6 +4,8 @@
 #ifndef GQA_JINJA_H
 #define GQA_JINJA_H
 
+#include <time.h>
+
 #include "../base/base.h"
 #include "../base/json.h"
 
@@ -16,7 +18,9 @@ typedef struct gqa_jinja_variable {
 } gqa_jinja_variable;
 
 /* What a template wrote. is_content tells for each byte whether it came from a string of the
- * caller's JSON, also where the template trimmed, split, joined or replaced it. */
+ * caller's JSON, also where the template trimmed, split, joined or replaced it: 0 or a mark, which
+ * is GQA_JINJA_MARK(i) for element i of an array such as messages. */
+#define GQA_JINJA_MARK(i) ((unsigned char)(1 + (i) % 255))
 typedef struct gqa_jinja_output {
     char *text;                /* [len], UTF-8, then a 0 */
     unsigned char *is_content; /* [len] */
@@ -30,5 +34,8 @@ typedef struct gqa_jinja_output {
 int gqa_jinja_render(const char *source, size_t len, const gqa_jinja_variable *variables, int n,
                      const char *date, gqa_jinja_output *out, gqa_error *err);
 void gqa_jinja_output_free(gqa_jinja_output *out);
+
+/* "YYYY-MM-DD" as midnight of that day; -1: it is none. */
+int jinja_parse_date(const char *text, struct tm *tm);
 
 #endif

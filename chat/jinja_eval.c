@@ -466,24 +466,33 @@ static void execute(jinja *j, const jinja_node *list) {
 
 /* ---- a rendering ----------------------------------------------------------------------------- */
 
-/* As many ones as the longest string of the JSON has bytes. */
-static const unsigned char *make_ones(jinja *j, const gqa_jinja_variable *variables, int n) {
+/* A value of the caller, whose strings all get that mark. */
+static jinja_value marked(jinja *j, const gqa_json_node *node, unsigned char mark) {
     size_t longest = 1;
-    for (int i = 0; i < n; i++)
-        for (size_t k = 0; variables[i].json && k < variables[i].json->size; k++)
-            longest = max_size(longest, variables[i].json[k].len);
-    unsigned char *ones = jinja_alloc(j, longest);
-    if (ones) memset(ones, 1, longest);
-    return ones;
+    for (size_t i = 0; i < node->size; i++) longest = max_size(longest, node[i].len);
+    unsigned char *marks = jinja_alloc(j, longest);
+    if (!marks) return jinja_none();
+    memset(marks, mark, longest);
+    j->marks = marks;
+    return jinja_from_json(j, node);
+}
+
+/* The elements of an array, such as messages, are told apart. */
+static jinja_value content(jinja *j, const gqa_json_node *node) {
+    if (node->kind != GQA_JSON_ARRAY) return marked(j, node, 1);
+    jinja_value v = jinja_new_list(j, JINJA_LIST);
+    const gqa_json_node *at = node + 1;
+    for (size_t i = 0; at < node + node->size && !j->status; at += at->size, i++)
+        jinja_append(j, v.list, marked(j, at, GQA_JINJA_MARK(i)));
+    return v;
 }
 
 static void define_variables(jinja *j, const gqa_jinja_variable *variables, int n) {
-    j->ones = make_ones(j, variables, n);
     j->scope = new_scope(j, NULL);
     for (int i = 0; i < n && !j->status; i++) {
         const gqa_jinja_variable *v = &variables[i];
         jinja_value value = jinja_bool(v->is_true);
-        if (v->json) value = jinja_from_json(j, v->json);
+        if (v->json) value = content(j, v->json);
         else if (v->text) value = jinja_string(jinja_literal(v->text));
         jinja_define(j, jinja_literal(v->name), value);
     }

@@ -106,70 +106,34 @@ static jinja_value global_raise(jinja *j, jinja_value self, const jinja_argument
 
 /* ---- the date -------------------------------------------------------------------------------- */
 
-static const char *const weekday_names[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
-                                            "Friday", "Saturday"};
-static const char *const month_names[] = {
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December"};
-
-typedef struct template_date {
-    int year, month, day, weekday, day_of_year; /* month and weekday: from 0 */
-} template_date;
-
-static int parse_date(const char *text, template_date *d) {
-    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    static const int shifts[] = {0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4};
-    if (!text || strlen(text) != 10 || text[4] != '-' || text[7] != '-') return -1;
-    int digits[10];
-    for (int i = 0; i < 10; i++) {
-        digits[i] = text[i] - '0';
-        if (i != 4 && i != 7 && (digits[i] < 0 || digits[i] > 9)) return -1;
-    }
-    d->year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3];
-    d->month = digits[5] * 10 + digits[6] - 1;
-    d->day = digits[8] * 10 + digits[9];
-    if (d->year < 1 || d->month < 0 || d->month > 11 || d->day < 1 || d->day > 31) return -1;
-    int y = d->year - (d->month < 2); /* Sakamoto's method */
-    d->weekday = (y + y / 4 - y / 100 + y / 400 + shifts[d->month] + d->day) % 7;
-    int leap = (d->year % 4 == 0 && d->year % 100 != 0) || d->year % 400 == 0;
-    d->day_of_year = before[d->month] + d->day + (leap && d->month > 1);
-    return 0;
+int jinja_parse_date(const char *text, struct tm *tm) {
+    int year, month, day, end = 0;
+    if (!text || sscanf(text, "%4d-%2d-%2d%n", &year, &month, &day, &end) != 3) return -1;
+    if (end != 10 || text[end]) return -1;
+    *tm = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = 12};
+    mktime(tm); /* the day of the week and of the year; noon exists on every day */
+    tm->tm_hour = 0;
+    return tm->tm_mon == month - 1 && tm->tm_mday == day ? 0 : -1;
 }
 
-/* One conversion of strftime in the C locale, at midnight; -1: not known here. `pad` is "-" of
- * "%-d". */
-static int format_date(char out[24], char conversion, int pad, const template_date *d) {
-    const char *two = pad ? "%d" : "%02d";
-    switch (conversion) {
-    case 'Y': return snprintf(out, 24, "%d", d->year);
-    case 'y': return snprintf(out, 24, two, d->year % 100);
-    case 'm': return snprintf(out, 24, two, d->month + 1);
-    case 'd': return snprintf(out, 24, two, d->day);
-    case 'e': return snprintf(out, 24, "%2d", d->day);
-    case 'j': return snprintf(out, 24, pad ? "%d" : "%03d", d->day_of_year);
-    case 'B': return snprintf(out, 24, "%s", month_names[d->month]);
-    case 'b': return snprintf(out, 24, "%.3s", month_names[d->month]);
-    case 'A': return snprintf(out, 24, "%s", weekday_names[d->weekday]);
-    case 'a': return snprintf(out, 24, "%.3s", weekday_names[d->weekday]);
-    case 'w': return snprintf(out, 24, "%d", d->weekday);
-    case 'F': return snprintf(out, 24, "%d-%02d-%02d", d->year, d->month + 1, d->day);
-    case 'H':
-    case 'M':
-    case 'S': return snprintf(out, 24, two, 0);
-    case 'I': return snprintf(out, 24, "12");
-    case 'p': return snprintf(out, 24, "AM");
-    case 'T': return snprintf(out, 24, "00:00:00");
-    case '%': return snprintf(out, 24, "%%");
-    default: return -1;
+/* One conversion of strftime; -1: not known here. without_zero: "%-d". */
+static int format_date(char out[24], char conversion, int without_zero, const struct tm *tm) {
+    const char format[] = {'%', conversion, 0};
+    if (!conversion || !strchr("YymdejBbAawFHMSIpT%", conversion)) return -1;
+    int n = (int)strftime(out, 24, format, tm);
+    if (without_zero && n == 2 && out[0] == '0') {
+        out[0] = out[1];
+        out[n = 1] = 0;
     }
+    return n;
 }
 
 static jinja_value global_strftime(jinja *j, jinja_value self, const jinja_arguments *a) {
-    template_date date;
+    struct tm date;
     jinja_text format = jinja_str(j, a->bound[0]);
     jinja_builder b = {0};
     (void)self;
-    if (parse_date(j->date, &date))
+    if (jinja_parse_date(j->date, &date))
         return jinja_fail(j, "strftime_now: expected a date as YYYY-MM-DD, got %.40s",
                           j->date ? j->date : "none");
     for (size_t i = 0; i < format.len && !j->status; i++) {

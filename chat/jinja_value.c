@@ -264,7 +264,7 @@ jinja_value jinja_from_json(jinja *j, const gqa_json_node *node) {
     case GQA_JSON_FALSE:
     case GQA_JSON_TRUE: return jinja_bool(node->kind == GQA_JSON_TRUE);
     case GQA_JSON_NUMBER: return jinja_json_number(j, node);
-    case GQA_JSON_STRING: return jinja_string((jinja_text){node->text, j->ones, node->len});
+    case GQA_JSON_STRING: return jinja_string((jinja_text){node->text, j->marks, node->len});
     case GQA_JSON_ARRAY: return jinja_json_array(j, node);
     case GQA_JSON_OBJECT: return jinja_json_object(j, node);
     default: return jinja_none();

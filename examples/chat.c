@@ -19,7 +19,7 @@ typedef struct conversation {
 static char *add_message(conversation *c, const char *role) {
     char *text = c->text[c->n];
     text[0] = 0;
-    c->messages[c->n++] = (gqa_message){role, text};
+    c->messages[c->n++] = (gqa_message){.role = role, .content = text};
     return text;
 }
 

@@ -223,7 +223,7 @@ static void test_llama2c(void) {
 static void check_own(const gqa_vocab *v, const char *text, unsigned flags, const int32_t *want,
                       int n_want) {
     int32_t ids[32];
-    int n = gqa_vocab_tokenize(v, text, strlen(text), flags, ids, 32, NULL);
+    int n = gqa_vocab_tokenize(v, text, NULL, strlen(text), flags, ids, 32, NULL);
     CHECK(n == n_want, "\"%s\": %d ids, expected %d", text, n, n_want);
     for (int i = 0; i < n && i < n_want; i++)
         CHECK(ids[i] == want[i], "\"%s\": id %d is %d, expected %d", text, i, ids[i], want[i]);
@@ -466,7 +466,7 @@ static void test_many_special(void) {
     }
     for (size_t i = 0; i < sizeof text; i++) text[i] = "a0000"[i % 5];
     CHECK(gqa_vocab_new(&v, names, scores, types, N, -1, -1, -1, NULL) == 0, "new");
-    CHECK(gqa_vocab_tokenize(v, text, sizeof text, 0, NULL, 0, NULL) == 0, "no token");
+    CHECK(gqa_vocab_tokenize(v, text, NULL, sizeof text, 0, NULL, 0, NULL) == 0, "no token");
     CHECK(gqa_vocab_find(v, "a59999", 6) == 59999, "find");
     gqa_vocab_free(v);
 }

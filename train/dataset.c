@@ -55,7 +55,7 @@ static int add_document(gqa_dataset *d, const gqa_vocab *vocab, gqa_bytes doc, g
         return gqa_fail(err, GQA_ERR_ARGUMENT, "a document of %zu bytes is too long", size);
     int capacity = (int)size + 1;
     if (gqa_vocab_adds_bos(vocab)) *out++ = gqa_vocab_bos(vocab);
-    int n = gqa_vocab_tokenize(vocab, doc.data, size, 0, out, capacity, err);
+    int n = gqa_vocab_tokenize(vocab, doc.data, NULL, size, 0, out, capacity, err);
     if (n < 0) return n;
     if (n > capacity)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,

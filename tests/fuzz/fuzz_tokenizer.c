@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (gqa_vocab_from_llama2c(&v, copy, size - 1, data[0] * 2, "fuzz", &err) == 0) {
         const char *text = (const char *)copy;
         size_t len = size < 50 ? size - 1 : 50;
-        int n = gqa_vocab_tokenize(v, text, len, GQA_TOKENIZE_SPECIAL, ids, 64, &err);
+        int n = gqa_vocab_tokenize(v, text, NULL, len, GQA_TOKENIZE_SPECIAL, ids, 64, &err);
         for (int i = 0; i < n && i < 64; i++)
             if (ids[i] < 0 || ids[i] >= gqa_vocab_count(v)) abort();
     } else if (!err.message[0]) {
