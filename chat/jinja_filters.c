@@ -70,24 +70,29 @@ static jinja_value filter_indent(jinja *j, jinja_value v, const jinja_arguments 
 
 /* A text as Python's int() or float() reads it, with space around it. 0, or -1. */
 static int read_number(jinja_text text, jinja_value *out) {
-    char copy[64], *end;
+    static const char digits[] = "0123456789";
+    char copy[64];
     text = jinja_trim(text, NULL, 1, 1);
-    if (text.len == 0 || text.len >= sizeof copy) return -1;
+    if (text.len >= sizeof copy) return -1;
     memcpy(copy, text.bytes, text.len);
     copy[text.len] = 0;
-    if (strspn(copy, "+-0123456789.eE") != text.len) return -1;
-    long long whole = strtoll(copy, &end, 10);
-    if (!*end && whole > INT64_MIN && whole < INT64_MAX) {
-        *out = jinja_int(whole);
-        return 0;
+    const char *p = copy + (*copy == '+' || *copy == '-');
+    size_t whole = strspn(p, digits), fraction = 0;
+    p += whole;
+    int is_int = !*p && whole < 19;
+    if (*p == '.') {
+        fraction = strspn(++p, digits);
+        p += fraction;
     }
-    double number = gqa_parse_double(copy);
-    gqa_json json;
-    int is_number = gqa_json_parse(&json, copy + (*copy == '+'), strlen(copy + (*copy == '+')),
-                                   NULL) == 0;
-    gqa_json_free(&json);
-    *out = jinja_float(number);
-    return is_number ? 0 : -1;
+    if (whole + fraction && (*p | 32) == 'e') {
+        p += p[1] == '+' || p[1] == '-' ? 2 : 1;
+        size_t exponent = strspn(p, digits);
+        if (!exponent) return -1;
+        p += exponent;
+    }
+    if (whole + fraction == 0 || *p || strlen(copy) != text.len) return -1;
+    *out = is_int ? jinja_int(strtoll(copy, NULL, 10)) : jinja_float(gqa_parse_double(copy));
+    return 0;
 }
 
 static jinja_value filter_int(jinja *j, jinja_value v, const jinja_arguments *a) {

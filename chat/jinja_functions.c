@@ -130,9 +130,10 @@ static int format_date(char out[24], char conversion, int without_zero, const st
 
 static jinja_value global_strftime(jinja *j, jinja_value self, const jinja_arguments *a) {
     struct tm date;
-    jinja_text format = jinja_str(j, a->bound[0]);
+    jinja_text format = a->bound[0].text;
     jinja_builder b = {0};
     (void)self;
+    if (a->bound[0].kind != JINJA_STRING) return jinja_fail(j, "strftime_now: expected a format");
     if (jinja_parse_date(j->date, &date))
         return jinja_fail(j, "strftime_now: expected a date as YYYY-MM-DD, got %.40s",
                           j->date ? j->date : "none");

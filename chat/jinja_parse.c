@@ -278,9 +278,7 @@ static jinja_node *parse_test(jinja_parser *p, jinja_node *input) {
     jinja_text name = parse_identifier(p, "the name of a test");
     if (!node) return NULL;
     node->value = jinja_string(name);
-    int ends = parse_is_name(p, "else") || parse_is_name(p, "or") || parse_is_name(p, "and") ||
-               parse_is_name(p, "is") || parse_is_name(p, "if") || parse_is_name(p, "in") ||
-               parse_is_name(p, "not");
+    int ends = parse_is_name(p, "else") || parse_is_name(p, "or") || parse_is_name(p, "and");
     int starts = p->at->kind <= TOKEN_FLOAT || parse_is_op(p, '[') || parse_is_op(p, '{');
     if (parse_is_op(p, '(')) {
         node->b = parse_arguments(p);
@@ -579,7 +577,7 @@ static jinja_node *parse_statement(jinja_parser *p) {
  * the end. */
 static jinja_node *parse_body(jinja_parser *p, const char *const *ends) {
     jinja_node *first = NULL, **end = &first;
-    const int line = p->at->line;
+    const int line = ends ? p->at[-1].line : 1;
     if (!parse_nest(p)) return NULL;
     while (!p->j->status && p->at->kind != TOKEN_END && !(ends && parse_at_end(p, ends))) {
         *end = parse_statement(p);

@@ -149,7 +149,7 @@ static void text_split_words(jinja *j, jinja_text text, int64_t limit, jinja_lis
         size_t at = 0, end = 0;
         uint32_t c;
         while (n != limit && jinja_next(text, &at, &c) && !jinja_is_space(c)) end = at;
-        if (n == limit) end = jinja_trim(text, NULL, 0, 1).len;
+        if (n == limit) end = text.len;
         jinja_append(j, list, jinja_string(jinja_part(text, 0, end)));
         text = jinja_trim(jinja_part(text, end, text.len - end), NULL, 1, 0);
     }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../base/hash.h"
+#include "../chat/jinja.h"
 #include "../convert/convert.h"
 #include "../train/train.h"
 
@@ -255,6 +256,28 @@ static int use_tokens(gqa_error *err) {
     return n < 0 ? n : 0;
 }
 
+/* A chat template that needs more than one block of memory. */
+static int use_template(gqa_error *err) {
+    static const char messages[] = "[{\"role\": \"user\", \"content\": \"a, b\", \"n\": 1.5}]";
+    static const char source[] =
+        "{% macro m(x, y=2) %}{{ x|upper }}{{ y }}{% endmacro %}"
+        "{% for x in range(100) %}{{ messages[0].content.split(', ') }}{{ m(x) }}{% endfor %}"
+        "{{ messages|tojson(indent=2) }}{{ ('a' * 9999)|replace('a', 'bc')|length }}"
+        "{% for k, v in messages[0]|dictsort %}{{ k|title ~ v }}{% endfor %}{{ '7'|int }}";
+    gqa_json json;
+    gqa_jinja_output out = {0};
+    int status = gqa_json_parse(&json, messages, sizeof messages - 1, err);
+    const gqa_jinja_variable variable = {.name = "messages", .json = json.nodes};
+    if (!status)
+        status = gqa_jinja_render(source, sizeof source - 1, &variable, 1, NULL, &out, err);
+    CHECK(status == 0 || !out.text, "a text in spite of an error");
+    if (!status) output_bytes(out.text, out.len);
+    if (!status) output_bytes(out.is_content, out.len);
+    gqa_jinja_output_free(&out);
+    gqa_json_free(&json);
+    return status;
+}
+
 /* Writes the repacked weights of a copy, then opens it again with them beside it. */
 static int use_packed(gqa_error *err) {
     gqa_model_options mo = {.n_threads = 1};
@@ -428,6 +451,7 @@ int main(int argc, char **argv) {
         free(bytes_vocab);
     }
     TEST("a batch") sweep(use_batch, 0);
+    TEST("a chat template") sweep(use_template, 0);
     TEST("train") sweep(use_train, 1); /* the realloc of train/dataset.c that only shrinks */
     unlink(out_path);
     return test_end();

@@ -2,28 +2,8 @@
  * Python's Jinja makes of them as transformers sets it up: equal byte for byte, or an error where
  * it raises one; what a template itself raises, in its own words. */
 #include "../chat/jinja.h"
+#include "json_member.h"
 #include "test.h"
-
-/* The value of a key of an object, or NULL. */
-static const gqa_json_node *member(const gqa_json_node *object, const char *key) {
-    const gqa_json_node *end = object + object->size;
-    for (const gqa_json_node *at = object + 1; at < end; at += 1 + at[1].size)
-        if (at->len == strlen(key) && !memcmp(at->text, key, at->len)) return at + 1;
-    return NULL;
-}
-
-static const gqa_json_node *element(const gqa_json_node *array, int index) {
-    const gqa_json_node *at = array + 1;
-    while (index--) at += at->size;
-    return at;
-}
-
-/* A string with a 0 after it. */
-static char *copy_string(const gqa_json_node *node) {
-    char *text = calloc(node->len + 1, 1);
-    if (text) memcpy(text, node->text, node->len);
-    return text;
-}
 
 static int render(const gqa_json_node *t, const gqa_json_node *conversation, gqa_jinja_output *out,
                   gqa_error *err) {
