@@ -15,6 +15,7 @@ static const struct {
     {"chat", command_chat, "talk with an instruct model"},
     {"info", command_info, "describe a model file; KV cache sizes as MHA, GQA, MQA, MLA"},
     {"tokenize", command_tokenize, "print the token ids of a text"},
+    {"template", command_template, "print a conversation as a chat template writes it"},
     {"perplexity", command_perplexity, "measure how well a model predicts a text"},
     {"bench", command_bench, "measure speed, beside what this machine can reach"},
     {"compare", command_compare, "compare MHA, GQA and MQA: memory, speed, quality"},

@@ -205,13 +205,18 @@ static jinja_value filter_join(jinja *j, jinja_value v, const jinja_arguments *a
     return jinja_built(&b);
 }
 
+/* What map, select, ... iterate over: nothing where Python has it for false, also none and 0. */
+static const jinja_list *iterate_or_nothing(jinja *j, jinja_value v) {
+    return jinja_truth(v) ? jinja_iterate(j, v) : jinja_new_list(j, JINJA_LIST).list;
+}
+
 /* map(attribute="a", default=d), map("filter", ...) */
 static jinja_value filter_map(jinja *j, jinja_value v, const jinja_arguments *a) {
     const jinja_value names[2] = {jinja_string(jinja_literal("attribute")),
                                   jinja_string(jinja_literal("default"))};
     const jinja_value *attribute = jinja_find(j, &a->named, names[0]);
     const jinja_value *otherwise = jinja_find(j, &a->named, names[1]);
-    const jinja_list *list = jinja_iterate(j, v);
+    const jinja_list *list = iterate_or_nothing(j, v);
     jinja_value mapped = jinja_new_list(j, JINJA_GENERATOR);
     jinja_arguments rest = *a;
     if (!attribute && (!a->values.n || a->values.items[0].kind != JINJA_STRING))
@@ -240,7 +245,7 @@ static jinja_value filter_map(jinja *j, jinja_value v, const jinja_arguments *a)
  * attribute, it is what is tested. */
 static jinja_value select_items(jinja *j, jinja_value v, const jinja_arguments *a, int by_attribute,
                                 int wanted) {
-    const jinja_list *list = jinja_iterate(j, v);
+    const jinja_list *list = iterate_or_nothing(j, v);
     jinja_value selected = jinja_new_list(j, JINJA_GENERATOR);
     jinja_arguments rest = *a;
     if (j->status) return selected;
@@ -309,6 +314,7 @@ static jinja_value filter_sort(jinja *j, jinja_value v, const jinja_arguments *a
 static jinja_value filter_dictsort(jinja *j, jinja_value v, const jinja_arguments *a) {
     int by_value = a->bound[1].kind == JINJA_STRING && jinja_text_is(a->bound[1].text, "value");
     jinja_value pairs = filter_items(j, v, a);
+    if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%.*s", (int)v.text.len, v.text.bytes);
     return sort_items(j, pairs, jinja_int(by_value), jinja_truth(a->bound[0]),
                       jinja_truth(a->bound[2]));
 }
@@ -403,7 +409,7 @@ static int test_kind(jinja *j, jinja_text name, jinja_value v) {
     if (jinja_text_is(name, "false")) return v.kind == JINJA_BOOL && !v.integer;
     if (jinja_text_is(name, "iterable")) return is_iterable(v);
     if (jinja_text_is(name, "callable"))
-        return v.kind == JINJA_MACRO || v.kind == JINJA_FUNCTION || v.kind == JINJA_LOOP;
+        return v.kind >= JINJA_LOOP || v.kind == JINJA_UNDEFINED;
     if (jinja_text_is(name, "sequence"))
         return v.kind == JINJA_STRING || v.kind == JINJA_DICT || jinja_is_sequence(v);
     if (jinja_text_is(name, "lower") || jinja_text_is(name, "upper")) {

@@ -231,7 +231,7 @@ const jinja_function *jinja_method_named(jinja *j, jinja_kind kind, jinja_text n
     if (kind == JINJA_STRING) {
         unknown = string_unknown;
         method = jinja_string_method(name);
-    } else if (kind == JINJA_LIST) {
+    } else if (kind == JINJA_LIST || kind == JINJA_TUPLE) {
         unknown = list_unknown;
     } else if (kind == JINJA_DICT) {
         unknown = dict_unknown;

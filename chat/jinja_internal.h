@@ -27,7 +27,8 @@ typedef enum jinja_kind {
     JINJA_LIST, JINJA_TUPLE, JINJA_RANGE,
     JINJA_VIEW,                /* of a dict: its keys(), values() or items() */
     JINJA_GENERATOR,           /* what map, select, ... give: can be iterated over once */
-    JINJA_DICT, JINJA_NAMESPACE, JINJA_LOOP, JINJA_MACRO,
+    JINJA_DICT, JINJA_NAMESPACE,
+    JINJA_LOOP, JINJA_MACRO,   /* these and the next can be called */
     JINJA_FUNCTION,            /* a global one, or a method with its object */
     JINJA_N_KINDS
 } jinja_kind;

@@ -15,9 +15,8 @@ const char *jinja_type(jinja_value v) {
 int jinja_is_sequence(jinja_value v) {
     return v.kind == JINJA_LIST || v.kind == JINJA_TUPLE || v.kind == JINJA_RANGE;
 }
-int jinja_is_number(jinja_value v) {
-    return v.kind == JINJA_BOOL || v.kind == JINJA_INT || v.kind == JINJA_FLOAT;
-}
+static int is_integer(jinja_value v) { return v.kind == JINJA_BOOL || v.kind == JINJA_INT; }
+int jinja_is_number(jinja_value v) { return is_integer(v) || v.kind == JINJA_FLOAT; }
 double jinja_number(jinja_value v) {
     return v.kind == JINJA_FLOAT ? v.number : (double)v.integer;
 }
@@ -75,6 +74,18 @@ int jinja_equal(jinja *j, jinja_value a, jinja_value b) {
     return same;
 }
 
+/* By the first items that are not equal, then by length. */
+static int compare_lists(jinja *j, const jinja_list *a, const jinja_list *b) {
+    int order = (a->n > b->n) - (a->n < b->n);
+    for (size_t i = 0; i < min_size(a->n, b->n) && !jinja_enter(j); i++) {
+        int same = jinja_equal(j, a->items[i], b->items[i]);
+        if (!same) order = jinja_compare(j, a->items[i], b->items[i]);
+        jinja_leave(j);
+        if (!same) break;
+    }
+    return order;
+}
+
 int jinja_compare(jinja *j, jinja_value a, jinja_value b) {
     if (jinja_is_number(a) && jinja_is_number(b)) {
         double x = jinja_number(a), y = jinja_number(b);
@@ -85,6 +96,8 @@ int jinja_compare(jinja *j, jinja_value a, jinja_value b) {
     if (a.kind == JINJA_UNDEFINED || b.kind == JINJA_UNDEFINED) {
         jinja_text what = a.kind == JINJA_UNDEFINED ? a.text : b.text;
         jinja_fail(j, "%.*s", (int)what.len, what.bytes);
+    } else if (a.kind == b.kind && jinja_is_sequence(a)) {
+        return compare_lists(j, a.list, b.list);
     } else if (a.kind != JINJA_STRING || b.kind != JINJA_STRING) {
         jinja_fail(j, "%s and %s cannot be compared by order", jinja_type(a), jinja_type(b));
     } else if (!jinja_spend(j, min_size(a.text.len, b.text.len) / 64)) {
@@ -258,9 +271,9 @@ jinja_value jinja_arithmetic(jinja *j, int op, jinja_value a, jinja_value b) {
     int b_is_list = b.kind == JINJA_LIST || b.kind == JINJA_TUPLE;
     if (op == '+' && a_is_list && a.kind == b.kind)
         return join_sequences(j, a.list, b.list, a.kind);
-    if (op == '*' && (a_is_list || a.kind == JINJA_STRING) && b.kind == JINJA_INT)
+    if (op == '*' && (a_is_list || a.kind == JINJA_STRING) && is_integer(b))
         return repeat(j, a, b.integer);
-    if (op == '*' && (b_is_list || b.kind == JINJA_STRING) && a.kind == JINJA_INT)
+    if (op == '*' && (b_is_list || b.kind == JINJA_STRING) && is_integer(a))
         return repeat(j, b, a.integer);
     if (op == '%' && a.kind == JINJA_STRING)
         return jinja_unsupported(j, "%% with a str on its left is not supported");
@@ -312,8 +325,7 @@ jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
         if (found) return *found;
     }
     if (key.kind == JINJA_STRING) return jinja_attribute(j, v, key.text);
-    int is_index = key.kind == JINJA_INT || key.kind == JINJA_BOOL;
-    if (is_index && (jinja_is_sequence(v) || v.kind == JINJA_STRING)) {
+    if (is_integer(key) && (jinja_is_sequence(v) || v.kind == JINJA_STRING)) {
         int64_t n = jinja_length(j, v), i = key.integer < 0 ? key.integer + n : key.integer;
         if (i < 0 || i >= n)
             return jinja_undefined(j, "%s object has no element %lld", jinja_type(v),
@@ -328,7 +340,7 @@ jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
 static int64_t slice_bound(jinja *j, jinja_value v, int64_t missing, int64_t n, int64_t low,
                            int64_t high) {
     if (v.kind == JINJA_MISSING || v.kind == JINJA_NONE) return missing;
-    if (v.kind != JINJA_INT && v.kind != JINJA_BOOL) {
+    if (!is_integer(v)) {
         jinja_fail(j, "slice indices must be integers or None, got %s", jinja_type(v));
         return 0;
     }

@@ -131,6 +131,7 @@ int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
+int command_template(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_compare(int argc, char **argv);

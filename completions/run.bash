@@ -11,6 +11,9 @@ _gqa_run() {
         tokenize)
             options="-i -f -z --no-bos --special --quiet --help"
             values="-i" ;;
+        template)
+            options="--messages --tools --think --no-think --no-prompt --date --bos --eos --help"
+            values="--date --bos --eos" ;;
         perplexity)
             options="-f -c --chunks --documents --special --kv -j -z --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
@@ -34,9 +37,9 @@ _gqa_run() {
             values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
     esac
     if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then
-        COMPREPLY=($(compgen -W "generate chat info tokenize perplexity bench compare convert train uptrain" -- "$word"))
+        COMPREPLY=($(compgen -W "generate chat info tokenize template perplexity bench compare convert train uptrain" -- "$word"))
     elif ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "generate chat info tokenize perplexity bench compare convert train uptrain help version --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "generate chat info tokenize template perplexity bench compare convert train uptrain help version --help --version" -- "$word"))
     elif [[ " $values " == *" $previous "* ]]; then
         compopt +o default # a number or a name
         COMPREPLY=()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """crafted_gguf.py FOLDER: GGUF files for test_cli_info.sh: well-formed ones that cannot be run
-(cannot-*.gguf, tokenize.gguf), one with a NaN (nan.gguf), and files of about 20 MB that a reader
-which compares everything with everything would take minutes to open (large-*.gguf)."""
+(cannot-*.gguf, tokenize.gguf, template.gguf), one with a NaN (nan.gguf), and files of about 20 MB
+that a reader which compares everything with everything would take minutes to open
+(large-*.gguf)."""
 import os
 import struct
 import sys
@@ -53,6 +54,9 @@ def small():
                   array("tokenizer.ggml.token_type", 5, 3, struct.pack("<3i", 2, 1, 1))]
     write("cannot-architecture.gguf", meta, tensors, bytes(1024))
     write("tokenize.gguf", meta + vocabulary, tensors, bytes(1024))
+    chat = [text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}|"),
+            number("tokenizer.ggml.bos_token_id", 1)]
+    write("template.gguf", meta + vocabulary + chat, tensors, bytes(1024))
     llama = [text("general.architecture", "llama"), number("llama.block_count", 1),
              number("llama.embedding_length", 32), number("llama.feed_forward_length", 32),
              number("llama.attention.head_count", 2)]

@@ -51,6 +51,11 @@ if have python3 "crafted GGUF files"; then
     test_case "a vocabulary is enough to tokenize"
     expect 0 "" tokenize "$tmp/tokenize.gguf" --no-bos -i "ab"
     check "ids" grep -q '^[012 ]*1 2$' "$tmp/out"
+    expect 0 "" template "$tmp/template.gguf"
+    check "its template, and its BOS token" test "$(cat "$tmp/out")" = "aHello|"
+    expect 0 "" template "$tmp/template.gguf" --bos "<s>"
+    check "another BOS token" test "$(cat "$tmp/out")" = "<s>Hello|"
+    expect 1 "tokenize.gguf: the model has no chat template" template "$tmp/tokenize.gguf"
 
     test_case "20 MB open in seconds, whatever is in them" # a tenth of one, on an idle machine
     for file in "$tmp"/large-*.gguf; do
