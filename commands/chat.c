@@ -1,55 +1,175 @@
-/* chat.c: `run chat`: a conversation. The KV cache is kept from message to message; answers go to
- * stdout, everything else to stderr. */
-#include <errno.h>
-#include <poll.h>
-#include <stdlib.h>
+/* chat.c: `run chat`: a conversation. All messages are formatted for each answer, and the session
+ * keeps what it holds of them already. Answers go to stdout, everything else to stderr. */
+#include "chat.h"
+
+#include <locale.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "terminal.h"
+#include "chat_view.h"
+#include "line_edit.h"
 
 typedef struct settings {
     text_settings text;
-    const char *system, *first, *template_name;
+    const char *system, *first, *template_name, *date;
+    int think, no_think, hides_thoughts;
 } settings;
 
-typedef struct conversation {
-    text_run run;
-    const settings *o;
-    gqa_chat_options format;
-    int n_answers;
-    long tokens;           /* of all answers */
-} conversation;
+/* ---- turns ---------------------------------------------------------------------------------- */
 
-static int put(void *user, const char *text, size_t len) {
-    (void)user;
-    if (len) stdout_text(text[len - 1] == '\n');
-    return fwrite(text, 1, len, stdout) != len || fflush(stdout) || interrupted();
+int add_turn(conversation *c, const char *role, const char *text, size_t len) {
+    if (c->n == c->capacity) {
+        int capacity = c->capacity * 2 + 16;
+        turn *grown = realloc(c->turns, sizeof *grown * (size_t)capacity);
+        if (!grown) return fail("out of memory for the conversation");
+        c->turns = grown;
+        c->capacity = capacity;
+    }
+    char *copy = malloc(len + 1);
+    if (!copy) return fail("out of memory for the conversation");
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    c->turns[c->n++] = (turn){.role = role, .content = copy};
+    return EXIT_SUCCESS;
 }
 
-/* ---- a message and its answer ---------------------------------------------------------------- */
-
-/* Token ids of a message; what comes before it in the session is an answer without its end. */
-static int format_message(conversation *c, const char *text, int32_t **tokens) {
-    gqa_message messages[] = {{"assistant", ""}, {"user", text}};
-    gqa_error err = {0};
-    c->format.first = 1;
-    if (gqa_session_position(c->run.session) == 0) {
-        messages[0] = (gqa_message){"system", c->o->system};
-        c->format.first = 0;
+void drop_turns(conversation *c, int first, int count) {
+    for (int i = first; i < first + count; i++) {
+        free(c->turns[i].content);
+        free(c->turns[i].tokens);
     }
-    int skip = c->format.first == 0 && (!c->o->system || !*c->o->system);
-    int n = gqa_chat_format(c->run.model, messages + skip, 2 - skip, &c->format, tokens, &err);
+    int after = first + count;
+    memmove(c->turns + first, c->turns + after, sizeof *c->turns * (size_t)(c->n - after));
+    c->n -= count;
+}
+
+int has_system(const conversation *c) { return c->n > 0 && !strcmp(c->turns[0].role, "system"); }
+
+/* The oldest message of the user and what answered it leave. 0: there is only the last one. */
+static int drop_oldest(conversation *c) {
+    int first = has_system(c), end = first + 1;
+    while (end < c->n && strcmp(c->turns[end].role, "user")) end++;
+    if (c->n_held || end >= c->n) return 0;
+    drop_turns(c, first, end - first);
+    return 1;
+}
+
+/* ---- the prompt ----------------------------------------------------------------------------- */
+
+int format_turns(conversation *c, int32_t **tokens) {
+    gqa_error err = {0};
+    gqa_message *messages = calloc((size_t)c->n + 1, sizeof *messages);
+    *tokens = NULL;
+    if (!messages) return fail("out of memory for the conversation"), -1;
+    for (int i = 0; i < c->n; i++) {
+        const turn *t = &c->turns[i];
+        messages[i] = (gqa_message){.role = t->role, .content = t->content, .tokens = t->tokens,
+                                    .n_tokens = t->n_tokens};
+    }
+    c->format.first = c->n_held ? 2 : 0;
+    int n = gqa_chat_format(c->run.model, messages, c->n, &c->format, tokens, &err);
+    free(messages);
     if (n < 0) fail("%s", err.message);
-    return n;
+    if (n < 0 || !c->n_held) return n;
+    int32_t *all = malloc(sizeof *all * ((size_t)c->n_held + (size_t)n));
+    if (all) {
+        memcpy(all, c->held, sizeof *all * (size_t)c->n_held);
+        memcpy(all + c->n_held, *tokens, sizeof *all * (size_t)n);
+    }
+    gqa_free(*tokens);
+    *tokens = all;
+    return all ? c->n_held + n : (fail("out of memory for the conversation"), -1);
+}
+
+/* The tokens of all turns that fit with some space for an answer: the oldest leave. */
+static int make_prompt(conversation *c, int32_t **tokens) {
+    int context = gqa_session_context(c->run.session), n, dropped = 0;
+    int space = c->run.settings->max_tokens;
+    if (space == 0 || space > context / 4) space = context / 4;
+    while ((n = format_turns(c, tokens)) > context - space && drop_oldest(c)) {
+        gqa_free(*tokens);
+        dropped = 1;
+    }
+    if (dropped && !c->has_dropped)
+        fprintf(stderr, "(context full: from here on, the oldest messages are left out)\n");
+    c->has_dropped |= dropped;
+    if (n < context) return n;
+    fprintf(stderr, "run: context full: the conversation has %d tokens, %d fit; /clear starts "
+                    "over, -c N gives more\n", n, context - 1);
+    gqa_free(*tokens);
+    *tokens = NULL;
+    return -1;
+}
+
+/* Whether the prompt ends inside a thought: some templates begin the answer with <think>. */
+static int ends_in_thought(const gqa_model *m, const int32_t *tokens, int n) {
+    static const char tag[] = "<think>";
+    char end[256];
+    int len = 0, at = n > 8 ? n - 8 : 0;
+    for (; at < n; at++) {
+        int size = gqa_token_name(m, tokens[at], NULL, 0);
+        if (size < 0 || size > (int)sizeof end - len) continue;
+        len += gqa_token_is_control(m, tokens[at])
+                   ? gqa_token_name(m, tokens[at], end + len, size)
+                   : gqa_token_bytes(m, tokens[at], end + len, size);
+    }
+    while (len > 0 && (end[len - 1] == '\n' || end[len - 1] == ' ')) len--;
+    int n_tag = (int)sizeof tag - 1;
+    return len >= n_tag && !memcmp(end + len - n_tag, tag, (size_t)n_tag);
+}
+
+/* ---- an answer ------------------------------------------------------------------------------ */
+
+/* What an answer is collected in, beside being shown. */
+typedef struct answer_text {
+    conversation *c;
+    chat_view view;
+    char *text;
+    size_t len, capacity;
+    int32_t *tokens;
+    int n_tokens, token_capacity;
+    int failed;                /* no memory, or stdout cannot be written */
+} answer_text;
+
+/* Makes room for one more item of that size. */
+static int make_room(void **items, size_t n, size_t *capacity, size_t size) {
+    if (n < *capacity) return 0;
+    size_t larger = (n + 64) * 2;
+    void *grown = realloc(*items, larger * size);
+    if (!grown) return -1;
+    *items = grown;
+    *capacity = larger;
+    return 0;
+}
+
+static int on_text(void *user, const char *text, size_t len) {
+    answer_text *a = user;
+    if (view_put(&a->view, text, len)) return a->failed = 1;
+    if (make_room((void **)&a->text, a->len + len, &a->capacity, 1)) return a->failed = 1;
+    memcpy(a->text + a->len, text, len);
+    a->len += len;
+    return interrupted();
+}
+
+static int on_token(void *user, int32_t token, float log_probability) {
+    answer_text *a = user;
+    size_t capacity = (size_t)a->token_capacity;
+    (void)log_probability;
+    if (gqa_token_is_end(a->c->run.model, token) && !a->c->run.settings->ignore_end) return 0;
+    if (make_room((void **)&a->tokens, (size_t)a->n_tokens, &capacity, sizeof *a->tokens))
+        return a->failed = 1;
+    a->token_capacity = (int)capacity;
+    a->tokens[a->n_tokens++] = token;
+    return 0;
 }
 
 /* The stop strings: the template's, and those of --stop. */
 static int list_stops(const conversation *c, const char *stops[65]) {
+    const opt_list *given = &c->run.settings->stop;
     const char *stop = gqa_chat_stop(c->run.model, &c->format);
     int n = 0;
     if (stop) stops[n++] = stop;
-    for (int i = 0; i < c->o->text.stop.n; i++) stops[n++] = c->o->text.stop.items[i];
+    for (int i = 0; i < given->n; i++) stops[n++] = given->items[i];
     return n;
 }
 
@@ -57,192 +177,135 @@ static void report_end(const conversation *c, const gqa_generate_result *r) {
     if (interrupted())
         fprintf(stderr, "(interrupted; Ctrl-D ends the conversation)\n");
     else if (r->stop == GQA_STOP_CONTEXT)
-        fprintf(stderr, "(context full; /reset starts over)\n");
-    else if (r->stop == GQA_STOP_LENGTH && !c->o->text.quiet)
+        fprintf(stderr, "(context full; /clear starts over)\n");
+    else if (r->stop == GQA_STOP_LENGTH && !c->quiet)
         fprintf(stderr, "(%d tokens; -n N allows more)\n", r->generated_tokens);
 }
 
-static int generate_answer(conversation *c) {
+/* The answer becomes a turn. Where a stop string ended it, its tokens are more than its text. */
+static int keep_answer(conversation *c, answer_text *a, const gqa_generate_result *r) {
+    if (add_turn(c, "assistant", a->text ? a->text : "", a->len)) return EXIT_FAILURE;
+    turn *t = &c->turns[c->n - 1];
+    if (r->stop != GQA_STOP_STRING) {
+        t->tokens = a->tokens;
+        t->n_tokens = a->n_tokens;
+        a->tokens = NULL;
+    }
+    c->n_answer = r->generated_tokens;
+    c->decode_seconds = r->decode_seconds;
+    return EXIT_SUCCESS;
+}
+
+static int generate_answer(conversation *c, int is_thinking) {
     gqa_error err = {0};
     gqa_generate_result r = {0};
     const char *stops[65];
+    answer_text a = {.c = c};
     gqa_generate_options options = {
-        .max_tokens = c->o->text.max_tokens,
+        .max_tokens = c->run.settings->max_tokens,
         .stop = stops,
         .n_stop = list_stops(c, stops),
-        .ignore_end = c->o->text.ignore_end,
+        .ignore_end = c->run.settings->ignore_end,
+        .on_token = on_token,
     };
-    int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, put, NULL,
+    view_begin(&a.view, c->hides_thoughts, is_thinking);
+    int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, on_text, &a,
                                      &r, &err);
-    if (status) return fail("%s", err.message);
+    a.failed |= view_end(&a.view);
+    if (!status && !a.failed) status = keep_answer(c, &a, &r);
+    else if (status) fail("%s", err.message);
+    free(a.text);
+    free(a.tokens);
     end_line();
-    c->n_answers++;
-    c->tokens += r.generated_tokens;
-    if (finish_stdout()) return EXIT_FAILURE;
+    if (finish_stdout() || status || a.failed) return EXIT_FAILURE;
     report_end(c, &r);
     return EXIT_SUCCESS;
 }
 
-static int answer(conversation *c, const char *message) {
+int answer(conversation *c) {
     int32_t *tokens;
-    double seconds = 0;
-    int n = format_message(c, message, &tokens);
-    if (n < 0) return EXIT_FAILURE;
-    int left = gqa_session_context(c->run.session) - gqa_session_position(c->run.session);
-    if (n >= left) {
-        fprintf(stderr,
-                "run: context full: %d positions left, the message needs %d; /reset starts over, "
-                "-c N gives more\n", left, n);
-        gqa_free(tokens);
+    int n = make_prompt(c, &tokens);
+    if (n < 0) {
+        drop_turns(c, c->n - 1, 1);
         return EXIT_SUCCESS;
     }
     interrupt_clear();
-    int status = text_feed(&c->run, tokens, n, &seconds);
+    gqa_sampler_reset(c->run.sampler, (uint64_t)(c->seed + c->n_generated++));
+    c->prefill_seconds = 0;
+    int status = text_sync(&c->run, tokens, n, &c->n_kept, &c->prefill_seconds);
+    int is_thinking = ends_in_thought(c->run.model, tokens, n);
+    c->n_evaluated = n - c->n_kept;
     gqa_free(tokens);
-    if (status == GQA_ERR_CANCELLED) {
-        report_end(c, &(gqa_generate_result){0});
-        return EXIT_SUCCESS;
-    }
-    return status ? EXIT_FAILURE : generate_answer(c);
+    if (!status) return generate_answer(c, is_thinking);
+    drop_turns(c, c->n - 1, 1);
+    if (status != GQA_ERR_CANCELLED) return EXIT_FAILURE;
+    report_end(c, &(gqa_generate_result){0});
+    return EXIT_SUCCESS;
 }
 
-/* ---- commands -------------------------------------------------------------------------------- */
-
-static void reset(conversation *c, const char *unused) {
-    (void)unused;
-    gqa_session_rewind(c->run.session, 0, NULL);
-    gqa_sampler_reset(c->run.sampler, (uint64_t)c->o->text.seed);
-    fprintf(stderr, "(a new conversation)\n");
+static int ask(conversation *c, const char *message) {
+    int code = add_turn(c, "user", message, strlen(message));
+    return code ? code : answer(c);
 }
 
-static void show_stats(conversation *c, const char *unused) {
-    (void)unused;
-    fprintf(stderr, "%s template, seed %lld, %d of %d positions, %d answers of %ld tokens\n",
-            gqa_chat_template_name(c->run.model, &c->format), (long long)c->o->text.seed,
-            gqa_session_position(c->run.session), gqa_session_context(c->run.session),
-            c->n_answers, c->tokens);
-}
+/* ---- the conversation ----------------------------------------------------------------------- */
 
-static void save(conversation *c, const char *path) {
-    gqa_error err = {0};
-    hold_signals();
-    int status = gqa_session_save(c->run.session, path, &err);
-    release_signals();
-    if (status) fprintf(stderr, "run: %s\n", err.message);
-    else fprintf(stderr, "(saved)\n");
-}
-
-/* A failed load empties the session: what it held is kept beside. */
-static void load(conversation *c, const char *path) {
-    gqa_session *session = c->run.session;
-    gqa_error err = {0};
-    void *kept;
-    size_t size;
-    int status = gqa_session_save_memory(session, &kept, &size, &err);
-    if (!status) {
-        status = gqa_session_load(session, path, &err);
-        if (status) gqa_session_load_memory(session, kept, size, NULL);
-        gqa_free(kept);
-    }
-    if (status) fprintf(stderr, "run: %s; the conversation is as it was\n", err.message);
-    else fprintf(stderr, "(loaded: %d positions)\n", gqa_session_position(session));
-}
-
-static void show_commands(conversation *c, const char *unused) {
-    (void)c;
-    (void)unused;
-    fprintf(stderr, "/reset starts over    /save FILE, /load FILE the conversation    /stats\n"
-                    "Ctrl-C stops an answer, Ctrl-D ends the conversation\n");
-}
-
-static const struct {
-    const char *name, *argument; /* NULL: takes none */
-    void (*run)(conversation *c, const char *argument);
-} chat_commands[] = {
-    {"/reset", NULL, reset},
-    {"/stats", NULL, show_stats},
-    {"/save", "FILE", save},
-    {"/load", "FILE", load},
-    {"/help", NULL, show_commands},
-};
-
-/* Whether a line begins with a command, or with what looks like one: "/word", not "/etc/hosts". */
-static int is_command(const char *line) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?";
-    return line[0] == '/' && strchr(" ", line[1 + strspn(line + 1, letters)]);
-}
-
-static void command(conversation *c, char *line) {
-    char *argument = line + strcspn(line, " ");
-    if (*argument) *argument++ = 0;
-    argument += strspn(argument, " ");
-    for (size_t i = 0; i < sizeof chat_commands / sizeof *chat_commands; i++) {
-        const char *name = chat_commands[i].name, *expected = chat_commands[i].argument;
-        if (strcmp(line, name)) continue;
-        if (!*argument == !expected) chat_commands[i].run(c, argument);
-        else if (expected) fprintf(stderr, "run: %s: expected %s %s\n", name, name, expected);
-        else fprintf(stderr, "run: %s takes no argument, got \"%s\"\n", name, argument);
-        return;
-    }
-    fprintf(stderr, "run: unknown command %s (a message that begins so: put a blank before it)\n",
-            line);
-    show_commands(c, NULL);
-}
-
-/* One line from stdin into *line. Its length without the end of the line; -1 at the end of input;
- * 0 after Ctrl-C at the prompt. */
-static ssize_t read_line(char **line, size_t *capacity) {
-    enum { MILLISECONDS = 200 }; /* until a Ctrl-C from before the poll is noticed */
-    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
-    int is_ready = !isatty(STDIN_FILENO);
-    /* Ctrl-C ends a poll, but no read, which might lose the beginning of a line. */
-    while (!is_ready && !interrupted()) {
-        int n = poll(&terminal, 1, MILLISECONDS);
-        is_ready = n > 0 || (n < 0 && errno != EINTR);
-    }
-    if (!is_ready) {
-        fputs("\n(Ctrl-D ends the conversation)\n", stderr);
-        return 0;
-    }
-    ssize_t n = getline(line, capacity, stdin);
-    while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r')) (*line)[--n] = 0;
-    return n;
-}
-
-static int talk(conversation *c) {
-    char *line = NULL;
-    size_t capacity = 0;
-    int code = EXIT_SUCCESS, terminal = isatty(STDIN_FILENO) && !c->o->text.quiet;
-    if (c->o->first) code = answer(c, c->o->first);
-    while (!code) {
+static int talk(conversation *c, const char *first) {
+    int code = EXIT_SUCCESS, is_over = 0, is_terminal = isatty(STDIN_FILENO) && !c->quiet;
+    line_editor *editor = line_editor_new();
+    char *line;
+    if (!editor) return fail("out of memory");
+    if (first) code = ask(c, first);
+    while (!code && !is_over) {
         interrupt_clear();
-        if (terminal) fputs("> ", stderr);
-        ssize_t n = read_line(&line, &capacity);
-        if (n < 0) break;
-        if (n == 0) continue;
-        if (is_command(line)) command(c, line);
-        else code = answer(c, line);
+        line_status status = line_read(editor, is_terminal ? "> " : NULL, &line);
+        if (status == LINE_INTERRUPTED) fputs("(Ctrl-D ends the conversation)\n", stderr);
+        is_over = status == LINE_END;
+        if (status != LINE_TEXT || !*line) continue;
+        if (is_chat_command(line)) is_over = chat_command(c, line);
+        else code = ask(c, line);
     }
-    if (terminal && !code) fputc('\n', stderr);
-    free(line);
+    if (is_terminal && !code) fputc('\n', stderr);
+    line_editor_free(editor);
     return code;
 }
 
 static const char known_templates[] = "llama3, chatml, llama2, mistral, zephyr, plain";
 
 static int choose_template(conversation *c) {
-    const char *given = c->o->template_name;
-    c->format.template_name = given;
+    const char *given = c->format.template_name;
     const char *name = gqa_chat_template_name(c->run.model, &c->format);
     if (!name) return usage_error("--template %s: expected one of %s", given, known_templates);
-    if (!given && !strcmp(name, "plain") && !c->o->text.quiet)
-        fprintf(stderr,
-                "run: warning: %s; using plain \"User: ... Assistant:\" (--template NAME: %s)\n",
-                gqa_model_chat_template(c->run.model)
-                    ? "the model's chat template is not one of those known"
-                    : "the model has no chat template, it may not be made for conversations",
-                known_templates);
+    int is_own = !strcmp(name, "own");
+    if (!given && !is_own && !c->quiet)
+        warning("the model has no chat template, it may not be made for conversations; using %s "
+                "(--template NAME: %s)", name, known_templates);
+    if (isatty(STDIN_FILENO) && !c->quiet)
+        fprintf(stderr, "%s, %s template, context of %d tokens; /help lists the commands\n",
+                gqa_model_config(c->run.model)->name, is_own ? "its own" : name,
+                gqa_session_context(c->run.session));
     return EXIT_SUCCESS;
+}
+
+static int chat(const char *path, settings *o) {
+    conversation c = {
+        .hides_thoughts = o->hides_thoughts,
+        .quiet = o->text.quiet,
+        .format = {.template_name = o->template_name, .thinking = o->think - o->no_think,
+                   .date = o->date},
+    };
+    setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters */
+    int code = text_open(&c.run, path, &o->text);
+    c.seed = o->text.seed;
+    if (!code) code = choose_template(&c);
+    if (!code && o->system && *o->system)
+        code = add_turn(&c, "system", o->system, strlen(o->system));
+    if (!code) code = talk(&c, o->first);
+    drop_turns(&c, 0, c.n);
+    free(c.turns);
+    free(c.held);
+    text_close(&c.run);
+    return code;
 }
 
 int command_chat(int argc, char **argv) {
@@ -255,6 +318,11 @@ int command_chat(int argc, char **argv) {
         {"-i TEXT", OPT_STRING, &o.first, 0, 0, "first message"},
         {"--template NAME", OPT_STRING, &o.template_name, 0, 0,
          "llama3, chatml, llama2, mistral, zephyr or plain (default: the model's)"},
+        {"--think", OPT_FLAG, &o.think, 0, 0, "ask the template for thoughts (enable_thinking)"},
+        {"--no-think", OPT_FLAG, &o.no_think, 0, 0, "ask it for none"},
+        {"--no-show-think", OPT_FLAG, &o.hides_thoughts, 0, 0, "do not show thoughts"},
+        {"--date YYYY-MM-DD", OPT_STRING, &o.date, 0, 0,
+         "for templates that write the date (default: today)"},
         {"-n N", OPT_INT, &o.text.max_tokens, 0, INT32_MAX,
          "tokens of an answer (default 1024); 0: until the context is full"},
         {"-t T", OPT_FLOAT, &o.text.sampling.temperature, 0, 1000,
@@ -270,10 +338,6 @@ int command_chat(int argc, char **argv) {
                              usage);
     if (code >= 0) return code;
     if (!path) return usage_error("chat: which model?");
-    conversation c = {.o = &o};
-    code = text_open(&c.run, path, &o.text);
-    if (!code) code = choose_template(&c);
-    if (!code) code = talk(&c);
-    text_close(&c.run);
-    return code;
+    if (o.think && o.no_think) return usage_error("--think and --no-think exclude each other");
+    return chat(path, &o);
 }

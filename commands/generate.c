@@ -174,46 +174,29 @@ static int32_t *tokenize_prompt(const text_run *run, const settings *o, const ch
     return text_tokenize(run->model, prompt, len, flags, o->text.quiet, n);
 }
 
-/* Loads a saved session and rewinds it to the end of what it shares with the prompt; at least one
- * token is left to evaluate. Returns how many need not be, or -1 after printing an error.
- * *complete: whether the whole prompt was there. */
-static int load_cache(text_run *run, const char *path, const int32_t *tokens, int n,
-                      int *complete) {
+/* Loads a saved session, if there is one. 0, or -1 after printing an error. */
+static int load_cache(text_run *run, const char *path) {
     gqa_error err = {0};
-    if (access(path, F_OK)) return 0;
-    if (gqa_session_load(run->session, path, &err)) {
-        int is_ours = err.code != GQA_ERR_IO && err.code != GQA_ERR_MEMORY;
-        fail("%s%s", err.message,
-             is_ours ? "; give another name, or remove the file to start over" : "");
-        return -1;
-    }
-    int n_saved = gqa_session_position(run->session), shared = 0;
-    const int32_t *saved = gqa_session_tokens(run->session);
-    while (shared < n_saved && shared < n && saved[shared] == tokens[shared]) shared++;
-    *complete = shared == n;
-    if (shared == n && shared > 0) shared--;
-    if (gqa_session_rewind(run->session, shared, NULL)) { /* outside of the sliding window */
-        shared = 0;
-        gqa_session_rewind(run->session, 0, NULL);
-    }
-    text_accept(run, tokens, shared);
-    return shared;
+    if (access(path, F_OK) || !gqa_session_load(run->session, path, &err)) return 0;
+    int is_ours = err.code != GQA_ERR_IO && err.code != GQA_ERR_MEMORY;
+    fail("%s%s", err.message,
+         is_ours ? "; give another name, or remove the file to start over" : "");
+    return -1;
 }
 
 /* Evaluates the prompt. Returns 0, or a nonzero status after printing an error. *unsaved: why the
  * cache could not be written, which does not keep the text from coming. */
 static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, int n,
                        gqa_generate_result *r, gqa_error *unsaved) {
-    int complete = 0;
+    int kept;
     if (n == 0)
         return fail("the prompt is empty, and the model has no token for the beginning of a text: "
                     "give a prompt with -i or -f");
-    int skip = o->cache ? load_cache(run, o->cache, tokens, n, &complete) : 0;
-    if (skip < 0) return skip;
-    int status = text_feed(run, tokens + skip, n - skip, &r->prefill_seconds);
+    if (o->cache && load_cache(run, o->cache)) return -1;
+    int status = text_sync(run, tokens, n, &kept, &r->prefill_seconds);
     if (status) return status;
-    r->prompt_tokens = n - skip;
-    if (!o->cache || complete) return 0;
+    r->prompt_tokens = kept == n ? 1 : n - kept; /* the last one is evaluated in any case */
+    if (!o->cache || kept == n) return 0;
     hold_signals();
     gqa_session_save(run->session, o->cache, unsaved);
     release_signals();

@@ -1,4 +1,4 @@
-/* json.h: one JSON object on stdout, written member by member:
+/* json.h: JSON on stdout or in a file, written member by member:
  *
  *     json_writer j = json_open();
  *     json_int(&j, "heads", 8);
@@ -12,12 +12,14 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct json_writer {
+    FILE *out;
     int comma;     /* the next member or element needs one before it */
 } json_writer;
 
-json_writer json_open(void);         /* { */
+json_writer json_open(void);         /* { on stdout */
 void json_close(json_writer *j);     /* } and a newline */
 void json_begin(json_writer *j, const char *name, char bracket); /* { or [ */
 void json_end(json_writer *j, char bracket);                     /* } or ] */

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,7 +35,6 @@ struct line_editor {
     size_t used, n_input;
     int is_out_of_memory;
     struct termios usual;        /* how the terminal was set */
-    locale_t locale;             /* UTF-8, for wcwidth; 0: there is none */
 };
 
 /* Keys beyond those that have a byte. */
@@ -77,17 +75,19 @@ static void erase(line_editor *e, size_t from, size_t to) {
     e->at = from;
 }
 
-/* Columns that the character at text[at] takes, and its bytes. Tabs are drawn as four blanks, other
- * control characters as ^X. */
-static int character(const bytes *text, size_t at, size_t *n) {
+int character_width(const char *text, size_t len, size_t *n) {
     uint32_t code;
-    int len = utf8_decode(text->data + at, text->len - at, &code);
-    *n = len > 0 ? (size_t)len : 1;
-    if (len <= 0) return 1;
+    int size = utf8_decode(text, len, &code);
+    *n = size > 0 ? (size_t)size : 1;
+    if (size <= 0) return 1;
     if (code == '\t') return 4;
     if (code < 32 || code == 127) return 2;
     int width = wcwidth((wchar_t)code);
     return width >= 0 ? width : 1;
+}
+
+static int character(const bytes *text, size_t at, size_t *n) {
+    return character_width(text->data + at, text->len - at, n);
 }
 
 /* The beginnings of the characters after and before `at`; combining marks belong to the one that
@@ -169,7 +169,7 @@ static place lay_out(line_editor *e, int first, int last, place *cursor) {
         int is_shown = p.row >= first && p.row <= last;
         if (is_newline) {
             p = (place){p.row + 1, 0};
-            if (is_shown && p.row <= last) show(e, "\r\n", 2);
+            if (is_shown && p.row <= last) show(e, "\n", 1);
             continue;
         }
         if (is_shown) show_character(e, text->data + i, n);
@@ -177,7 +177,7 @@ static place lay_out(line_editor *e, int first, int last, place *cursor) {
     }
     if (p.column >= e->columns) {
         p = (place){p.row + 1, 0};
-        if (p.row <= last) show(e, "\r\n", 2);
+        if (p.row <= last) show(e, "\n", 1);
     }
     if (e->at == text->len) *cursor = p;
     return p;
@@ -204,6 +204,10 @@ static void draw(line_editor *e, int is_end) {
     if (first == 0) show(e, e->prompt, strlen(e->prompt));
     end = lay_out(e, first, last, &cursor);
     if (end.row > last) end.row = last;
+    if (is_end) {
+        write_screen(e);
+        return;
+    }
     if (end.row > cursor.row) show_control(e, "\033[%dA", end.row - cursor.row);
     show(e, "\r", 1);
     if (cursor.column > 0) show_control(e, "\033[%dC", cursor.column);
@@ -486,7 +490,7 @@ static line_status edit(line_editor *e) {
         measure_screen(e);
         if (key == KEY_NONE && columns == e->columns) continue;
         press(e, key);
-        draw(e, 0);
+        if (e->used == e->n_input) draw(e, 0); /* once for all that was typed or pasted */
     }
 }
 
@@ -498,13 +502,11 @@ static line_status read_keys(line_editor *e, const char *prompt, char **text) {
     measure_screen(e);
     show(e, e->prompt, strlen(e->prompt));
     take_keys(e);
-    locale_t usual = e->locale ? uselocale(e->locale) : 0;
     line_status status = edit(e);
     if (status == LINE_TEXT) end_entry(e);
     e->at = e->text.len;
     draw(e, 1);
-    if (status != LINE_END) show(e, "\r\n", 2);
-    if (usual) uselocale(usual);
+    if (status != LINE_END) show(e, "\n", 1);
     give_keys_back(e);
     *text = e->text.data;
     return e->is_out_of_memory ? LINE_END : status;
@@ -541,15 +543,12 @@ static line_status read_plain(line_editor *e, const char *prompt, char **text) {
 /* ---- the interface -------------------------------------------------------------------------- */
 
 line_editor *line_editor_new(void) {
-    line_editor *e = calloc(1, sizeof *e);
-    if (e) e->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    return e;
+    return calloc(1, sizeof(line_editor));
 }
 
 void line_editor_free(line_editor *e) {
     if (!e) return;
     for (int i = 0; i < e->n_history; i++) free(e->history[i].data);
-    if (e->locale) freelocale(e->locale);
     free(e->history);
     free(e->text.data);
     free(e->screen.data);

@@ -16,4 +16,8 @@ typedef enum line_status { LINE_TEXT, LINE_END, LINE_INTERRUPTED } line_status;
  * next call. LINE_INTERRUPTED after Ctrl-C, LINE_END at the end of input and when memory ran out. */
 line_status line_read(line_editor *e, const char *prompt, char **text);
 
+/* Columns that the first character of text[len] takes, and its bytes: as libc has it where LC_CTYPE
+ * is UTF-8. Tabs are drawn as four blanks, other control characters as ^X. */
+int character_width(const char *text, size_t len, size_t *n);
+
 #endif

@@ -219,13 +219,14 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
     return tokens;
 }
 
-void text_accept(text_run *run, const int32_t *tokens, int n) {
+static void accept(text_run *run, const int32_t *tokens, int n) {
     for (int i = 0; i < n; i++)
         if (!gqa_token_is_control(run->model, tokens[i]))
             gqa_sampler_accept(run->sampler, tokens[i]);
 }
 
-int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
+/* Evaluates tokens[n]. */
+static int feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
     enum { CHUNK = 512 };
     gqa_error err = {0};
     progress p = progress_new("reading the prompt", run->settings->quiet);
@@ -242,8 +243,23 @@ int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds) {
         progress_show(&p, (double)done / n);
     }
     progress_end(&p);
-    if (!status) text_accept(run, tokens, n);
     if (status && status != GQA_ERR_CANCELLED) fail("%s", err.message);
     *seconds += seconds_now() - p.start;
+    return status;
+}
+
+int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *seconds) {
+    gqa_session *session = run->session;
+    int n_held = gqa_session_position(session), common = 0;
+    const int32_t *held = gqa_session_tokens(session);
+    while (common < n_held && common < n && held[common] == tokens[common]) common++;
+    int from = common == n && n > 0 ? n - 1 : common; /* the logits after the last are needed */
+    if (gqa_session_rewind(session, from, NULL)) {    /* outside of the sliding window */
+        from = common = 0;
+        gqa_session_rewind(session, 0, NULL);
+    }
+    *kept = common;
+    int status = feed(run, tokens + from, n - from, seconds);
+    if (!status) accept(run, tokens, n);
     return status;
 }

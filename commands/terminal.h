@@ -34,12 +34,11 @@ void text_close(text_run *run);
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                        int quiet, int *n);
 
-/* Tells the sampler of a text's tokens[n]: all but control tokens, which are not repeated text. */
-void text_accept(text_run *run, const int32_t *tokens, int n);
-
-/* Evaluates tokens[n], with progress on stderr after a second. Returns 0, or a negative status
- * after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
-int text_feed(text_run *run, const int32_t *tokens, int n, double *seconds);
+/* Makes the session hold tokens[n]: keeps the longest common beginning, *kept tokens, and evaluates
+ * the rest, at least the last, with progress on stderr after a second. The sampler is told of all
+ * of them but control tokens, which are not repeated text. Returns 0, or a negative status after
+ * printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
+int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *seconds);
 
 /* How often Ctrl-C came since interrupt_clear. The third one, when two changed nothing, ends the
  * program. */

@@ -13,7 +13,6 @@ check "exit code" test $? -eq 0
 check "two answers" test "$(wc -l <"$tmp/out")" -ge 2
 says "chatml template"
 says "unknown command /nonsense"
-says "/reset "
 says "(saved)"
 says "a new conversation"
 says " 0 of 200"
@@ -31,6 +30,67 @@ printf '%s\n' "Hello" "Go on" |
     "$run" chat "$m" -n 4 -t 0 -c 200 -s 1 --template chatml >"$tmp/plain" 2>"$tmp/err"
 same "$tmp/out" "$tmp/plain" "the same answers"
 
+test_case "messages: saved as JSON, loaded, taken back, answered again"
+printf '%s\n' "/system Be kind" "Hello" "The dog" "/save $tmp/j" "/undo" "/context" "/regen" "/think on" \
+    "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
+    "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "exit code" test $? -eq 0
+says "(system prompt set)"
+says "400 positions, 3 messages"
+says "400 positions, 5 messages"
+says "(thinking: on;"
+check "four answers" test "$(wc -l <"$tmp/out")" -eq 4
+check "answered again as before" test "$(sed -n 1p "$tmp/out")" = "$(sed -n 3p "$tmp/out")"
+kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
+check "what was loaded is kept: $kept tokens" test "$kept" -gt 60
+python3 - "$tmp/j.json" "$tmp/out" >"$tmp/log" 2>&1 <<'END' && ok || no "the messages in the file"
+import json, sys
+messages = json.load(open(sys.argv[1]))
+answers = open(sys.argv[2], encoding="utf-8", errors="replace").read().split("\n")
+assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant"]
+assert [m["content"] for m in messages[:2]] == ["Be kind", "Hello"]
+assert messages[2]["content"] == answers[0], (messages[2]["content"], answers[0])
+END
+echo '[{"role": "robot", "content": "x"}]' >"$tmp/j.json"
+printf '%s\n' "Hello" "/load $tmp/j" "/context" |
+    "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+says "expected an array of messages of system, user and assistant"
+says "400 positions, 2 messages"
+rm "$tmp/j.json"
+printf '%s\n' "/load $tmp/j" "Go on" "/context" "/stats" |
+    "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+says "400 positions, 2 messages"
+kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
+check "without messages it goes on from the tokens: $kept" test "$kept" -gt 100
+
+test_case "each position is evaluated once in five turns"
+for i in 1 2 3 4 5; do printf '%s\n' "The dog says $i" "/stats"; done |
+    "$run" chat "$m" -n 4 -t 0 -c 1000 --template chatml >"$tmp/out" 2>"$tmp/err"
+evaluated=$(sed -n 's/^last prompt:.* kept, \([0-9]*\) eval.*/\1/p' "$tmp/err" | tr '\n' ' ')
+# every later prompt: the end of an answer, and a message of the same length
+check "as many for each message: $evaluated" sh -c "set -- $evaluated;
+    [ \$# -eq 5 ] && [ \$2 -eq \$3 ] && [ \$3 -eq \$4 ] && [ \$4 -eq \$5 ]"
+
+test_case "the oldest messages leave a full context"
+for i in 1 2 3 4 5 6; do printf '%s\n' "The dog says $i" "/context"; done |
+    "$run" chat "$m" -y "Be kind" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "exit code" test $? -eq 0
+check "six answers" test "$(wc -l <"$tmp/out")" -eq 6
+check "said once" test "$(grep -c "the oldest messages are left out" "$tmp/err")" -eq 1
+check "the system message and the last two stay" grep -q "^1[0-9]* of 200 positions, [3-5] mess" "$tmp/err"
+
+test_case "thoughts"
+i=0
+while [ $i -lt 60 ]; do
+    printf 'User: Hello\nAssistant: <think>so it is</think>\n\nGood day<|endoftext|>'
+    i=$((i + 1))
+done >"$tmp/thoughts"
+check "train" "$run" train "$tmp/t.gguf" -f "$tmp/thoughts" --vocab 300 --batch 4 --length 32 \
+    --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 200 --quiet
+say() { echo "Hello" | "$run" chat "$tmp/t.gguf" --template plain --quiet -t 0 -n 40 "$@"; }
+check "shown" test "$(say | head -n 1)" = " <think>so it is</think>"
+check "hidden" test "$(say --no-show-think)" = " Good day"
+
 test_case "commands that are none, and messages that look like commands"
 printf '%s\n' "/save" "/load  " "/reset the counter" "/lod x" "/stats" "/etc/hosts looks wrong" \
     " /lod x" "/stats" |
@@ -39,7 +99,7 @@ check "exit code" test $? -eq 0
 says "/save: expected /save FILE"
 says "/load: expected /load FILE"
 says "/reset takes no argument, got \"the counter\""
-says "unknown command /lod (a message that begins so: put a blank before it)"
+says "unknown command /lod, did you mean /load? (/help lists them; a message that begins so: put a blank before it)"
 says " 0 of 200 positions, 0 answers"
 says "2 answers"
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """test_terminal.py RUN: the program on a terminal of its own: what Ctrl-C, Ctrl-D and a window that
 is closed do to a generation and to a conversation. VERBOSE=1 prints each case."""
+import json
 import os
 import pty
 import select
 import signal
 import sys
+import tempfile
 import time
 
 RUN, MODEL = os.path.abspath(sys.argv[1]), "models/stories-gqa.gguf"
@@ -24,10 +26,12 @@ def check(ok, what):
 class Program:
     """RUN on a terminal."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, TERM="xterm"):
+        self.seen = b""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even when the tests run under nohup
+            os.environ["TERM"] = TERM
             os.execv(RUN, [RUN, *arguments])
 
     def type(self, keys):
@@ -45,6 +49,7 @@ class Program:
                     seen += os.read(self.terminal, 4096)
                 except OSError:
                     return False
+        self.seen += seen
         return word in seen
 
     def output(self, seconds=20):
@@ -141,7 +146,7 @@ def ctrl_c_at_the_prompt_leaves_the_next_message_alone():
     program.type(b"Hello\n")
     check(program.shows(b"Hello\r\n"), "the echo of the message")
     program.type(b"/stats\n")
-    check(program.shows(b"1 answers of 8 tokens"), "an answer")
+    check(program.shows(b"positions, 1 answers"), "an answer")
     program.type(b"\x04")
     check(program.end() == 0, "exit code 0")
     program.close_terminal()
@@ -177,7 +182,66 @@ def a_stopped_terminal_ends_no_conversation():
     program.close_terminal()
 
 
+# what is typed, and the message that it is
+KEYS = (
+    (b"helo\x1b[Dl", "hello"),
+    (b"world\x01hello \x05!", "hello world!"),
+    (b"world\x1b[Hhello \x1b[F!", "hello world!"),
+    (b"one two\x17three", "one three"),
+    (b"abc\x1b[D\x0b", "ab"),
+    (b"abc\x15xyz", "xyz"),
+    (b"abc\x01\x04", "bc"),
+    (b"abc\x1b[D\x1b[D\x1b[3~", "ac"),
+    (b"one two\x1b[1;5Dx", "one xtwo"),
+    ("a\u0301b".encode() + b"\x7f\x7fc", "c"),
+    ("日本".encode() + b"\x1b[D\x7f", "本"),
+    (b"\x1b[200~two\rlines\x1b[201~!", "two\nlines!"),
+    (b"one\\\rtwo", "one\ntwo"),
+    (b"one\x1b\rtwo\x1b[A\x05!", "one!\ntwo"),
+    (b"x" * 6000, "x" * 6000),
+    (b"\x1b[A\x1b[A!", "one!\ntwo!"),
+    (b"draft\x1b[A\x1b[B more", "draft more"),
+    (b"\x12wor\x05?", "hello world!?"),
+    (b"\x1b[99~ok\x1bz", "ok"),
+)
+
+
+def keys_edit_a_message():
+    with tempfile.TemporaryDirectory() as folder:
+        saved = os.path.join(folder, "s")
+        program = Program("chat", MODEL, "-n", "1", "-c", "20000", "-t", "0")
+        check(program.shows(b"> "), "a prompt")
+        for typed, _ in KEYS:
+            for i in range(0, len(typed), 500):  # what a terminal takes at once
+                program.type(typed[i:i + 500])
+                time.sleep(0.02)
+            program.type(b"\r")
+            check(program.shows(b")\r\n> "), f"an answer to {typed[:40]}")
+        program.type(b"/save " + saved.encode() + b"\r")
+        check(program.shows(b"(saved)"), "saved")
+        program.type(b"\x04")
+        check(program.end() == 0, "exit code 0")
+        program.close_terminal()
+        with open(saved + ".json", encoding="utf-8") as f:
+            said = [m["content"] for m in json.load(f) if m["role"] == "user"]
+    for (typed, want), got in zip(KEYS, said, strict=True):
+        check(got == want, f"{typed[:40]}: {got[:40]!r}, expected {want[:40]!r}")
+
+
+def a_dumb_terminal_is_read_by_lines():
+    program = Program("chat", MODEL, "-n", "8", TERM="dumb")
+    check(program.shows(b"> "), "a prompt")
+    program.type(b"Hello\n")
+    check(program.shows(b"\n> "), "an answer, and the prompt again")
+    program.type(b"\x04")
+    check(program.end() == 0, "exit code 0")
+    check(b"\x1b" not in program.seen, "no control sequence")
+    program.close_terminal()
+
+
 CASES = (
+    keys_edit_a_message,
+    a_dumb_terminal_is_read_by_lines,
     closing_the_terminal_ends_a_generation,
     closing_the_terminal_ends_a_conversation,
     ctrl_c_ends_a_generation,

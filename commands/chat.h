@@ -1,0 +1,45 @@
+/* chat.h: the state of `run chat` (chat.c) and what is typed after a slash (chat_commands.c). */
+#ifndef GQA_CHAT_H
+#define GQA_CHAT_H
+
+#include "terminal.h"
+
+typedef struct turn {
+    const char *role;          /* "system", "user" or "assistant" */
+    char *content;             /* owned, as tokens is */
+    int32_t *tokens;           /* of an answer, as it was generated; NULL: not known */
+    int n_tokens;
+} turn;
+
+typedef struct conversation {
+    text_run run;
+    int64_t seed;
+    gqa_chat_options format;
+    int hides_thoughts, quiet;
+    turn *turns;               /* [n], the system message first if there is one */
+    int n, capacity;
+    int32_t *held;             /* [n_held] loaded without messages: two turns stand for them */
+    int n_held;
+    int n_generated;           /* answers so far, those taken back too */
+    int has_dropped;           /* oldest turns, which was said */
+    /* of the last answer */
+    int n_kept, n_evaluated, n_answer;
+    double prefill_seconds, decode_seconds;
+} conversation;
+
+/* Adds a turn with a copy of text[len]. 0, or EXIT_FAILURE after printing an error. */
+int add_turn(conversation *c, const char *role, const char *text, size_t len);
+/* Forgets turns from `first` on. */
+void drop_turns(conversation *c, int first, int count);
+int has_system(const conversation *c);
+/* Token ids of the conversation, for gqa_free(). The number, or negative after printing an error. */
+int format_turns(conversation *c, int32_t **tokens);
+/* Generates the answer to the last turn. 0 unless the program should end. */
+int answer(conversation *c);
+
+/* Whether a line begins with a command, or with what looks like one: "/word", not "/etc/hosts". */
+int is_chat_command(const char *line);
+/* Runs it. Returns 1 for /exit, else 0. */
+int chat_command(conversation *c, char *line);
+
+#endif

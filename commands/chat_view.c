@@ -1,0 +1,126 @@
+/* chat_view.c: an answer as it comes (chat_view.h): tags are found in the text, and what stands
+ * between them goes on, on a terminal by words. */
+#include "chat_view.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "line_edit.h"
+
+static const char tag_open[] = "<think>", tag_close[] = "</think>";
+
+static int write_out(const char *text, size_t len) {
+    if (len) stdout_text(text[len - 1] == '\n');
+    return fwrite(text, 1, len, stdout) != len;
+}
+
+static int set_dim(const chat_view *view, int is_dim) {
+    return view->is_terminal && !view->hides_thoughts &&
+           fputs(is_dim ? "\033[2m" : "\033[0m", stdout) < 0;
+}
+
+void view_begin(chat_view *view, int hides_thoughts, int is_thinking) {
+    struct winsize size = {0};
+    *view = (chat_view){.hides_thoughts = hides_thoughts, .is_thinking = is_thinking};
+    view->is_terminal = isatty(STDOUT_FILENO);
+    if (view->is_terminal) ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    view->columns = size.ws_col > 20 ? size.ws_col : 80;
+    if (is_thinking) set_dim(view, 1);
+}
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+/* Writes the word and the blanks before it, or a newline instead of these at the edge. */
+static int flush_word(chat_view *view) {
+    int failed = 0, wide = view->column + view->n_blanks + view->word_columns >= view->columns;
+    if (wide && view->column > 0 && view->n_word > 0) {
+        failed |= write_out("\n", 1);
+        view->column = view->n_blanks = 0;
+    }
+    for (; view->n_blanks > 0; view->n_blanks--, view->column++) failed |= write_out(" ", 1);
+    failed |= write_out(view->word, view->n_word);
+    view->column += view->word_columns;
+    view->n_word = 0;
+    view->word_columns = 0;
+    return failed;
+}
+
+/* A character of n bytes. */
+static int put_character(chat_view *view, const char *text, size_t n, int width) {
+    int failed = 0;
+    if (*text == '\n') {
+        failed = flush_word(view) | write_out("\n", 1);
+        view->column = 0;
+        return failed;
+    }
+    if (*text == ' ') {
+        if (view->n_word) failed = flush_word(view);
+        view->n_blanks++;
+        return failed;
+    }
+    if (view->n_word + n > sizeof view->word) failed = flush_word(view);
+    memcpy(view->word + view->n_word, text, n);
+    view->n_word += n;
+    view->word_columns += width;
+    return width > 1 ? failed | flush_word(view) : failed; /* Chinese has no blanks */
+}
+
+static int put_visible(chat_view *view, const char *text, size_t len) {
+    int failed = 0;
+    size_t n;
+    if (view->is_thinking && view->hides_thoughts) return 0;
+    while (len && view->is_after_thoughts && (*text == ' ' || *text == '\n')) {
+        text++;
+        len--;
+    }
+    if (len) view->is_after_thoughts = 0;
+    if (!view->is_terminal) return write_out(text, len);
+    for (size_t i = 0; i < len; i += n) {
+        int width = character_width(text + i, len - i, &n);
+        failed |= put_character(view, text + i, n, width);
+    }
+    return failed;
+}
+
+/* ---- thoughts ------------------------------------------------------------------------------- */
+
+static int change_thinking(chat_view *view, int is_thinking) {
+    int failed = flush_word(view);
+    int is_shown = !view->is_terminal && !view->hides_thoughts; /* the tag itself */
+    view->is_thinking = is_thinking;
+    view->is_after_thoughts = !is_thinking && view->hides_thoughts;
+    if (is_shown) return failed | write_out(view->tag, view->n_tag);
+    return failed | set_dim(view, is_thinking);
+}
+
+int view_put(chat_view *view, const char *text, size_t len) {
+    int failed = 0;
+    for (size_t i = 0; i < len; i++) {
+        const char *tag = view->is_thinking ? tag_close : tag_open;
+        if (view->n_tag && text[i] != tag[view->n_tag]) {
+            failed |= put_visible(view, view->tag, view->n_tag);
+            view->n_tag = 0;
+        }
+        if (text[i] != tag[view->n_tag]) {
+            const char *next = memchr(text + i + 1, '<', len - i - 1);
+            size_t n = next ? (size_t)(next - text) - i : len - i;
+            failed |= put_visible(view, text + i, n);
+            i += n - 1;
+            continue;
+        }
+        view->tag[view->n_tag++] = text[i];
+        if (tag[view->n_tag]) continue;
+        failed |= change_thinking(view, !view->is_thinking);
+        view->n_tag = 0;
+    }
+    return failed | fflush(stdout);
+}
+
+int view_end(chat_view *view) {
+    int failed = put_visible(view, view->tag, view->n_tag);
+    failed |= flush_word(view);
+    if (view->is_thinking) failed |= set_dim(view, 0);
+    return failed | fflush(stdout);
+}

@@ -1,0 +1,26 @@
+/* chat_view.h: an answer as it comes, on stdout. On a terminal, words are not split at its right
+ * edge, and thoughts (<think> to </think>) are dim; elsewhere the text is written as it is. */
+#ifndef GQA_CHAT_VIEW_H
+#define GQA_CHAT_VIEW_H
+
+#include <stddef.h>
+
+typedef struct chat_view {
+    int is_terminal, hides_thoughts;
+    int is_thinking;
+    int is_after_thoughts;     /* that were hidden: blanks are left out until text comes */
+    int columns, column;       /* of the terminal; where the text is */
+    char tag[16];              /* what may become a tag */
+    size_t n_tag;
+    char word[256];            /* not yet written */
+    size_t n_word;
+    int word_columns, n_blanks; /* of the word; before it */
+} chat_view;
+
+/* is_thinking: the prompt ends inside a thought. */
+void view_begin(chat_view *view, int hides_thoughts, int is_thinking);
+/* Nonzero when stdout cannot be written. */
+int view_put(chat_view *view, const char *text, size_t len);
+int view_end(chat_view *view);
+
+#endif
