@@ -372,7 +372,8 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
 /* ---- feed-forward and classifier ------------------------------------------------------------- */
 
 /* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
-static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer, const product *next) {
+static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
+                          const product *next) {
     int ffn_dim = layer->config.ffn_dim, parts = ceil_div(ffn_dim, COLUMNS);
     int as_int8 = wants_int8(next, 1);
     for_units(u, me, p->n * parts) {

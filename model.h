@@ -17,11 +17,12 @@
  *
  * Conventions. A function that can fail returns NULL or a negative gqa_status, and fills *err
  * when err is not NULL; on success *err is left alone. (gqa_token_bytes, gqa_token_name and
- * gqa_sampler_next return the status alone; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A refused call leaves its objects as they were. An
- * options pointer may be NULL, and a zero field in an options struct means its documented
- * default: clear the struct, then set what you need. reserved fields must be zero; a later
- * version may give them a meaning whose zero is what this version does. What the library returns
- * a pointer to is owned by the object it came from, unless the comment says gqa_free; *_free and
+ * gqa_sampler_next return the status alone; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A
+ * refused call leaves its objects as they were. An options pointer may be NULL, and a zero field
+ * in an options struct means its documented default: clear the struct, then set what you need.
+ * reserved fields must be zero; a later version may give them a meaning whose zero is what this
+ * version does. What the library returns a pointer to is owned by the object it came from, unless
+ * the comment says gqa_free; *_free and
  * *_close accept NULL. The library never prints, never exits, and has no global state. Shapes
  * are given as stored, row-major: [rows, cols].
  * */

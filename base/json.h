@@ -19,8 +19,8 @@ typedef enum gqa_json_kind {
  * object in turn. Keys may be repeated. */
 typedef struct gqa_json_node {
     gqa_json_kind kind;
-    const char *text;          /* [len], then a 0. String: valid UTF-8, may hold zeros; number: as */
-    size_t len;                /* it was written */
+    const char *text;          /* [len], then a 0. Strings: valid UTF-8, may hold zeros; numbers: */
+    size_t len;                /* as it was written */
     size_t size;               /* nodes: itself and its descendants */
 } gqa_json_node;
 

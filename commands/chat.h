@@ -32,7 +32,7 @@ int add_turn(conversation *c, const char *role, const char *text, size_t len);
 /* Forgets turns from `first` on. */
 void drop_turns(conversation *c, int first, int count);
 int has_system(const conversation *c);
-/* Token ids of the conversation, for gqa_free(). The number, or negative after printing an error. */
+/* Token ids of the conversation, for gqa_free(). How many, or negative after printing an error. */
 int format_turns(conversation *c, int32_t **tokens);
 /* Generates the answer to the last turn. 0 unless the program should end. */
 int answer(conversation *c);

@@ -92,10 +92,10 @@ static int show_template(conversation *c, const char *unused) {
     fprintf(stderr, "(%s template)\n", gqa_chat_template_name(m, &c->format));
     for (int i = 0; i < n; i++) {
         char text[256];
-        int size = gqa_token_is_control(m, tokens[i])
-                       ? gqa_token_name(m, tokens[i], text, sizeof text)
-                       : gqa_token_bytes(m, tokens[i], text, sizeof text);
-        if (size > 0) fwrite(text, 1, (size_t)size < sizeof text ? (size_t)size : sizeof text, stderr);
+        int cap = (int)sizeof text;
+        int size = gqa_token_is_control(m, tokens[i]) ? gqa_token_name(m, tokens[i], text, cap)
+                                                      : gqa_token_bytes(m, tokens[i], text, cap);
+        if (size > 0) fwrite(text, 1, (size_t)(size < cap ? size : cap), stderr);
     }
     if (n > 0) fputc('\n', stderr);
     gqa_free(tokens);

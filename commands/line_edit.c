@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "../base/base.h"
 #include "../base/utf8.h"
 #include "terminal.h"
 
@@ -137,7 +138,9 @@ static size_t line_end(const bytes *text, size_t at) {
 
 /* ---- the screen ----------------------------------------------------------------------------- */
 
-typedef struct place { int row, column; } place;
+typedef struct place {
+    int row, column;
+} place;
 
 static void show(line_editor *e, const char *data, size_t n) {
     insert_bytes(e, &e->screen, e->screen.len, data, n);
@@ -439,35 +442,41 @@ static void stop(line_editor *e) {
 
 /* ---- editing -------------------------------------------------------------------------------- */
 
+/* Keys that move the cursor, and keys that erase what is between it and that place. */
+typedef struct motion {
+    int key;
+    size_t (*to)(const bytes *text, size_t at);
+} motion;
+static const motion moves[] = {
+    {CONTROL('A'), line_start}, {CONTROL('E'), line_end},
+    {CONTROL('B'), previous_character}, {CONTROL('F'), next_character},
+    {KEY_WORD_LEFT, word_left}, {KEY_WORD_RIGHT, word_right}, {KEY_NONE, NULL},
+};
+static const motion erasures[] = {
+    {CONTROL('U'), line_start}, {CONTROL('K'), line_end}, {CONTROL('W'), word_left},
+    {CONTROL('H'), previous_character}, {BACKSPACE, previous_character},
+    {CONTROL('D'), next_character}, {KEY_DELETE, next_character}, {KEY_NONE, NULL},
+};
+
+/* Where the key leads to from the cursor; SIZE_MAX: it is not in the table. */
+static size_t destination(const line_editor *e, const motion *table, int key) {
+    while (table->to && table->key != key) table++;
+    return table->to ? table->to(&e->text, e->at) : SIZE_MAX;
+}
+
 static void press(line_editor *e, int key) {
-    bytes *text = &e->text;
-    size_t at = e->at;
-    switch (key) {
-        case CONTROL('A'): e->at = line_start(text, at); break;
-        case CONTROL('E'): e->at = line_end(text, at); break;
-        case CONTROL('B'): e->at = previous_character(text, at); break;
-        case CONTROL('F'): e->at = next_character(text, at); break;
-        case KEY_WORD_LEFT: e->at = word_left(text, at); break;
-        case KEY_WORD_RIGHT: e->at = word_right(text, at); break;
-        case CONTROL('P'): go_up(e); break;
-        case CONTROL('N'): go_down(e); break;
-        case CONTROL('H'):
-        case BACKSPACE: erase(e, previous_character(text, at), at); break;
-        case CONTROL('D'):
-        case KEY_DELETE: erase(e, at, next_character(text, at)); break;
-        case CONTROL('K'): erase(e, at, line_end(text, at)); break;
-        case CONTROL('U'): erase(e, line_start(text, at), at); break;
-        case CONTROL('W'): erase(e, word_left(text, at), at); break;
-        case CONTROL('L'):
-            show(e, "\033[H\033[2J", 7);
-            e->row = 0;
-            break;
-        case KEY_NEWLINE: insert(e, "\n", 1); break;
-        case KEY_PASTE: paste(e); break;
-        case '\t': insert(e, "\t", 1); break;
-        default:
-            if (key >= 32 && key < 256) insert_character(e, key);
-    }
+    size_t move = destination(e, moves, key), erased = destination(e, erasures, key);
+    if (move != SIZE_MAX) e->at = move;
+    else if (erased != SIZE_MAX) erase(e, min_size(erased, e->at), max_size(erased, e->at));
+    else if (key == CONTROL('P')) go_up(e);
+    else if (key == CONTROL('N')) go_down(e);
+    else if (key == KEY_NEWLINE) insert(e, "\n", 1);
+    else if (key == '\t') insert(e, "\t", 1);
+    else if (key == KEY_PASTE) paste(e);
+    else if (key == CONTROL('L')) {
+        show(e, "\033[H\033[2J", 7);
+        e->row = 0;
+    } else if (key >= 32 && key < 256) insert_character(e, key);
 }
 
 /* Enter: whether the message is complete; a backslash before it becomes a newline. */

@@ -12,8 +12,8 @@ line_editor *line_editor_new(void);  /* NULL: out of memory */
 void line_editor_free(line_editor *e);
 
 typedef enum line_status { LINE_TEXT, LINE_END, LINE_INTERRUPTED } line_status;
-/* Shows the prompt on stderr (NULL: none), and reads a message into *text, which is valid until the
- * next call. LINE_INTERRUPTED after Ctrl-C, LINE_END at the end of input and when memory ran out. */
+/* Shows the prompt on stderr (NULL: none), and reads a message into *text, valid until the next
+ * call. LINE_INTERRUPTED after Ctrl-C, LINE_END at the end of input and when memory ran out. */
 line_status line_read(line_editor *e, const char *prompt, char **text);
 
 /* Columns that the first character of text[len] takes, and its bytes: as libc has it where LC_CTYPE

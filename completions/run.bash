@@ -3,8 +3,8 @@ _gqa_run() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options values
     case ${COMP_WORDS[1]} in
         chat)
-            options="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
-            values="-y -i --template -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
+            options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --ignore-eos --no-repack --quiet --help"
+            values="-y -i --template --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop" ;;
         info)
             options="-z --json --verify --help"
             values="" ;;

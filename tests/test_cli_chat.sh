@@ -31,8 +31,8 @@ printf '%s\n' "Hello" "Go on" |
 same "$tmp/out" "$tmp/plain" "the same answers"
 
 test_case "messages: saved as JSON, loaded, taken back, answered again"
-printf '%s\n' "/system Be kind" "Hello" "The dog" "/save $tmp/j" "/undo" "/context" "/regen" "/think on" \
-    "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
+printf '%s\n' "/system Be kind" "Hello" "The dog" "/save $tmp/j" "/undo" "/context" "/regen" \
+    "/think on" "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
     "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 says "(system prompt set)"
@@ -77,7 +77,8 @@ for i in 1 2 3 4 5 6; do printf '%s\n' "The dog says $i" "/context"; done |
 check "exit code" test $? -eq 0
 check "six answers" test "$(wc -l <"$tmp/out")" -eq 6
 check "said once" test "$(grep -c "the oldest messages are left out" "$tmp/err")" -eq 1
-check "the system message and the last two stay" grep -q "^1[0-9]* of 200 positions, [3-5] mess" "$tmp/err"
+check "the system message stays, and the last ones" \
+    grep -q "^1[0-9]* of 200 positions, [3-5] messages" "$tmp/err"
 
 test_case "thoughts"
 i=0
@@ -99,7 +100,7 @@ check "exit code" test $? -eq 0
 says "/save: expected /save FILE"
 says "/load: expected /load FILE"
 says "/reset takes no argument, got \"the counter\""
-says "unknown command /lod, did you mean /load? (/help lists them; a message that begins so: put a blank before it)"
+says "unknown command /lod, did you mean /load? (/help lists them; a message that begins so:"
 says " 0 of 200 positions, 0 answers"
 says "2 answers"
 
