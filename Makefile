@@ -74,10 +74,13 @@ $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/li
 	$(LINK)
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
+# What computes little is compiled for size, unless OPT is yours.
+SMALL = $(wildcard commands/*.c chat/*.c convert/*.c formats/*.c)
+$(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(FLAGS) $(SIZE) -MMD -MP -c -o $@ $<
 $(BUILD)/examples/%: examples/%.c $(BUILD)/libgqa.a
 	$(call say,LD)
 	@mkdir -p $(@D)
