@@ -210,6 +210,11 @@ static const jinja_list *iterate_or_nothing(jinja *j, jinja_value v) {
     return jinja_truth(v) ? jinja_iterate(j, v) : jinja_new_list(j, JINJA_LIST).list;
 }
 
+static void drop_first(jinja_list *list) {
+    list->items++;
+    list->n--;
+}
+
 /* map(attribute="a", default=d), map("filter", ...) */
 static jinja_value filter_map(jinja *j, jinja_value v, const jinja_arguments *a) {
     const jinja_value names[2] = {jinja_string(jinja_literal("attribute")),
@@ -222,8 +227,7 @@ static jinja_value filter_map(jinja *j, jinja_value v, const jinja_arguments *a)
     if (!attribute && (!a->values.n || a->values.items[0].kind != JINJA_STRING))
         return jinja_fail(j, "map: expected an attribute or the name of a filter");
     if (!attribute) {
-        rest.values.items++;
-        rest.values.n--;
+        drop_first(&rest.values);
     } else if (a->named.n > 1u + (otherwise != NULL) || a->values.n) {
         return jinja_fail(j, "map: expected attribute and default, got others");
     }
@@ -250,12 +254,10 @@ static jinja_value select_items(jinja *j, jinja_value v, const jinja_arguments *
     jinja_arguments rest = *a;
     if (j->status) return selected;
     if (by_attribute && a->values.n == 0) return jinja_fail(j, "expected the name of an attribute");
-    rest.values.items += by_attribute;
-    rest.values.n -= (size_t)by_attribute;
+    if (by_attribute) drop_first(&rest.values);
     const jinja_value *test = rest.values.n ? rest.values.items : NULL;
     if (test && test->kind != JINJA_STRING) return jinja_fail(j, "expected the name of a test");
-    rest.values.items += test != NULL;
-    rest.values.n -= test != NULL;
+    if (test) drop_first(&rest.values);
     for (size_t i = 0; !j->status && i < list->n; i++) {
         jinja_value item = list->items[i];
         jinja_arguments copy = rest;

@@ -45,13 +45,14 @@ static int open_template(template_source *source, const char *path) {
     return 0;
 }
 
-/* A JSON array from a file, or from `otherwise` where path is NULL. */
-static int read_array(gqa_json *json, const char *path, const char *otherwise) {
+/* A JSON array from a file; NULL: a conversation of one message. */
+static int read_array(gqa_json *json, const char *path) {
+    static const char example[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
     gqa_error err = {0};
-    size_t len = path ? 0 : strlen(otherwise);
+    size_t len = sizeof example - 1;
     char *text = path ? read_text(path, &len) : NULL;
     if (path && !text) return EXIT_FAILURE;
-    int status = gqa_json_parse(json, text ? text : otherwise, len, &err);
+    int status = gqa_json_parse(json, text ? text : example, len, &err);
     free(text);
     if (status) return fail("%s: %s", path, err.message);
     if (json->nodes->kind == GQA_JSON_ARRAY) return 0;
@@ -88,12 +89,11 @@ static int print_prompt(const template_settings *s, const template_source *sourc
 }
 
 static int run_template(const template_settings *s) {
-    static const char example[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
     template_source source = {0};
     gqa_json messages = {0}, tools = {0};
     int code = open_template(&source, s->path);
-    if (!code) code = read_array(&messages, s->messages, example);
-    if (!code && s->tools) code = read_array(&tools, s->tools, NULL);
+    if (!code) code = read_array(&messages, s->messages);
+    if (!code && s->tools) code = read_array(&tools, s->tools);
     if (!code) code = print_prompt(s, &source, &messages, &tools);
     gqa_json_free(&messages);
     gqa_json_free(&tools);
