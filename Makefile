@@ -74,8 +74,11 @@ $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/li
 	$(LINK)
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
-# What computes little is compiled for size, unless OPT is yours.
-SMALL = $(wildcard commands/*.c chat/*.c convert/*.c formats/*.c)
+# What computes much is compiled for speed, the rest for size, unless OPT is yours.
+FAST  = forward.c sampler.c tokenizer.c base/hash.c $(wildcard kernels/*.c) \
+        $(patsubst %,vocab/%.c,bpe pretokenize vocab) \
+        $(patsubst %,train/%.c,forward backward attention loss optim dropout bpe dataset)
+SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$<)

@@ -57,4 +57,19 @@ expect 1 "none.json" template "$t" --tools "$tmp/none.json"
 expect 1 "none.jinja" template "$tmp/none.jinja"
 expect 2 "no model or .jinja file given" template
 expect 2 "--think and --no-think exclude each other" template "$t" --think --no-think
+
+test_case "a model without a template, and ids"
+make_model
+"$run" template "$m" >"$tmp/out" 2>"$tmp/err"
+check "said" grep -q "the model has no chat template; this is plain" "$tmp/err"
+check "plain" test "$(cat "$tmp/out" && echo .)" = "User: Hello
+Assistant:."
+echo '[{"role": "user", "content": "The dog</s>"}]' >"$tmp/m.json"
+"$run" template "$m" --template zephyr --messages "$tmp/m.json" --ids >"$tmp/out" 2>"$tmp/err"
+check "one end token, the template's" test "$(tr ' ' '\n' <"$tmp/out" | grep -cx 2)" -eq 1
+"$run" template "$m" --template zephyr --messages "$tmp/m.json" >"$tmp/prompt"
+"$run" tokenize "$m" -f "$tmp/prompt" >"$tmp/all" 2>"$tmp/err"
+check "without special tokens in the content" sh -c "! cmp -s '$tmp/out' '$tmp/all'"
+expect 2 "--ids needs a model" template "$t" --ids
+expect 2 "no template x" template "$m" --template x
 finish
