@@ -11,7 +11,7 @@
 
 typedef struct settings {
     const char *pool_name, *type_name, *text, *tokenizer;
-    int kv_heads, samples, packed, force, quiet;
+    int kv_heads, samples, threads, packed, force, quiet;
     int64_t seed;
 } settings;
 
@@ -93,7 +93,8 @@ static int parse_names(const settings *s, gqa_convert_options *o) {
 
 static int convert(const char *in, const char *out, const settings *s, const char *command) {
     gqa_convert_options o = {
-        .kv_heads = s->kv_heads, .seed = (uint64_t)s->seed, .provenance = command,
+        .kv_heads = s->kv_heads, .seed = (uint64_t)s->seed, .n_threads = s->threads,
+        .provenance = command,
     };
     gqa_error err = {0};
     gqa_kv_samples samples = {0};
@@ -152,8 +153,10 @@ int command_convert(int argc, char **argv) {
          "text on which aligned compares heads (default: compare\ntheir weights)"},
         {"--samples N", OPT_INT, &s.samples, 16, 1 << 20, "tokens of that text (default 1024)"},
         {"--type TYPE", OPT_STRING, &s.type_name, 0, 0,
-         "type of the matrices: f32, f16, bf16, q8_0, q4_0, ...\n(default: unchanged)"},
+         "type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1,\n"
+         "q5_0, q5_1, q4_k, q5_k, q6_k, or the mixture q4_k_m\n(default: unchanged)"},
         {"-s SEED", OPT_INT64, &s.seed, 0, 9.3e18, "seed of --pool random (default 1)"},
+        {"-j N", OPT_INT, &s.threads, 0, 1024, THREADS_HELP},
         {"-z FILE", OPT_STRING, &s.tokenizer, 0, 0, LLAMA2C_HELP},
         {"--packed", OPT_FLAG, &s.packed, 0, 0,
          "also write OUT.gguf.packed (without OUT: IN.packed), from which\n"

@@ -43,8 +43,17 @@ int refuse_same_file(const char *in, const char *out) {
     return usage_error("%s is the same file as %s, which is read: give another name", out, in);
 }
 
+/* How many words, from this one on, say the number of threads: "-j N", "-jN", "--threads=N". */
+static int thread_words(const char *word) {
+    if (!strcmp(word, "-j") || !strcmp(word, "--threads")) return 2;
+    return !strncmp(word, "-j", 2) || !strncmp(word, "--threads=", 10);
+}
+
 void record_command(char *out, size_t size, const char *name, int argc, char **argv) {
     size_t used = (size_t)snprintf(out, size, "run %s", name);
-    for (int i = 0; i < argc && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, " %s", argv[i]);
+    for (int i = 0; i < argc && used < size; i++) {
+        int skipped = thread_words(argv[i]);
+        if (skipped) i += skipped - 1;
+        else used += (size_t)snprintf(out + used, size - used, " %s", argv[i]);
+    }
 }

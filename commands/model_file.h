@@ -21,7 +21,8 @@ void model_file_close(model_file *f); /* f may be all zero */
 /* 0, or EXIT_USAGE after printing an error, when the file to write is one that is read. */
 int refuse_same_file(const char *in, const char *out);
 
-/* The command line as the files that it writes record it: "run NAME WORD...", cut to size. */
+/* The command line as the files that it writes record it: "run NAME WORD...", cut to size. Without
+ * -j, on which no file depends. */
 void record_command(char *out, size_t size, const char *name, int argc, char **argv);
 
 #endif

@@ -1,18 +1,22 @@
-/* convert.c: streams the tensors and the metadata of a checkpoint into a new one. */
+/* convert.c: streams the tensors and the metadata of a checkpoint into a new one: all threads
+ * convert some chunks, which are then written. */
 #include "convert.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../formats/gguf.h"
+#include "../kernels/team.h"
 #include "../kernels/tensor.h"
 #include "../weights/model_internal.h"
 #include "convert_internal.h"
 
 static const char *const pool_names[] = {"mean", "first", "random", "renorm", "aligned"};
 enum { N_POOLS = array_length(pool_names) };
-enum { CHUNK = 1 << 16 }; /* values at once, when a tensor needs no heads */
+enum { CHUNK = 1 << 15 }; /* values that one thread converts at once: whole blocks of any type */
+enum { N_CHUNKS = 32 };   /* chunks between two writes */
 
 int gqa_pool_from_name(const char *name) {
     for (int i = 0; i < N_POOLS; i++)
@@ -21,6 +25,8 @@ int gqa_pool_from_name(const char *name) {
 }
 const char *gqa_pool_name(gqa_pool pool) { return pool_names[pool]; }
 
+enum fault { FINE, NOT_FINITE, TOO_LARGE };
+
 /* A conversion under way. */
 typedef struct job {
     const gqa_checkpoint *c;
@@ -28,7 +34,11 @@ typedef struct job {
     gqa_config config;          /* of the result */
     head_plan *plans;           /* [n_layers], or NULL */
     gguf_writer *w;
-    uint64_t bytes, done;       /* for progress */
+    uint64_t values, done;      /* of the result; for progress */
+    gqa_team *team;
+    float *inputs;              /* [N_CHUNKS, CHUNK] */
+    uint8_t *outputs;           /* the same, as large */
+    enum fault faults[N_CHUNKS];
 } job;
 
 /* ---- tensors by name ------------------------------------------------------------------------- */
@@ -157,101 +167,113 @@ static void put_metadata(job *j) {
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
+static size_t count_values(const uint64_t *dims) {
+    uint64_t n = 1; /* no overflow: checked when the file was read */
+    for (int d = 0; d < GQA_MAX_DIMS; d++) n *= dims[d];
+    return (size_t)n;
+}
+
 static void declare_tensor(job *j, const gqa_tensor *t) {
     uint64_t dims[GQA_MAX_DIMS];
     uint64_t kv_dim = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
     if (is_pooled(j) && (kind == KEY || kind == VALUE)) dims[t->dims[1] > 1] = kv_dim;
+    j->values += count_values(dims);
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
 
-static int report(job *j, uint64_t bytes, gqa_error *err) {
-    j->done += bytes;
+static int report(job *j, size_t values, gqa_error *err) {
+    j->done += values;
     if (!j->o->on_progress) return 0;
-    double start = j->plans ? 0.5 : 0, share = (double)j->done / (double)j->bytes;
+    double start = j->plans ? 0.5 : 0, share = (double)j->done / (double)j->values;
     if (!j->o->on_progress(j->o->user, start + (1 - start) * share)) return 0;
     return gqa_fail_path(j->c->path, err, GQA_ERR_CANCELLED, "cancelled");
 }
 
-static int check_finite(const job *j, const gqa_tensor *t, const float *values, size_t n,
-                        const char *what, gqa_error *err) {
+static int is_finite(const float *values, size_t n) {
     float zero = 0;
     for (size_t i = 0; i < n; i++) zero += values[i] * 0;
-    if (zero == 0) return 0;
-    return fail_format(j->c, err, "tensor %s has %s", t->name, what);
+    return zero == 0;
 }
 
-/* Writes values[n], which are lost, as the tensor's type in the result. buf: as large as they. */
-static int put_values(job *j, const gqa_tensor *t, float *values, size_t n, void *buf,
+/* Values of one type that become another: at most N_CHUNKS * CHUNK. */
+typedef struct stretch {
+    job *j;
+    const uint8_t *data;
+    size_t n;
+    int from, to;
+} stretch;
+
+/* Chunk i into its place in j->outputs. A type that stays is checked, but not converted. */
+static enum fault convert_chunk(const stretch *s, int i) {
+    size_t first = (size_t)i * CHUNK, n = min_size(s->n - first, CHUNK);
+    const uint8_t *data = s->data + (size_t)gqa_type_bytes(s->from, first);
+    float *values = s->j->inputs + first;
+    uint8_t *out = s->j->outputs + (size_t)gqa_type_bytes(s->to, first);
+    gqa_dequantize(s->from, data, values, n);
+    if (!is_finite(values, n)) return NOT_FINITE;
+    if (s->from == s->to) return FINE;
+    gqa_quantize(s->to, values, out, n);
+    gqa_dequantize(s->to, out, values, n);
+    return is_finite(values, n) ? FINE : TOO_LARGE;
+}
+
+static void convert_chunks(gqa_worker *me, void *arg) {
+    const stretch *s = arg;
+    for_units(i, me, ceil_div((int)s->n, CHUNK)) s->j->faults[i] = convert_chunk(s, i);
+}
+
+/* Writes data[n] of type `from` as the tensor's type in the result: converted by all threads, in
+ * chunks that do not depend on their number, and written in order. */
+static int put_values(job *j, const gqa_tensor *t, int from, const void *data, size_t n,
                       gqa_error *err) {
-    int type = type_of(j, t), status = check_finite(j, t, values, n, "NaN or infinity", err);
-    if (status) return status;
-    gqa_quantize(type, values, buf, n);
-    gqa_dequantize(type, buf, values, n);
-    status = check_finite(j, t, values, n, "values too large for the new type", err);
-    if (!status) gguf_write_tensor_data(j->w, buf, (size_t)gqa_type_bytes(type, n));
-    return status;
-}
-
-/* Two buffers of n values each; free both. */
-static int alloc_values(job *j, const gqa_tensor *t, size_t n, float *buffers[2], gqa_error *err) {
-    buffers[0] = malloc(sizeof(float) * n);
-    buffers[1] = malloc(sizeof(float) * n);
-    if (buffers[0] && buffers[1]) return 0;
-    return gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert %s", t->name);
-}
-
-/* Another type, or none: in chunks of whole blocks. */
-static int put_chunks(job *j, const gqa_tensor *t, gqa_error *err) {
-    const gqa_type_info *from = gqa_type_info_of(t->type);
-    uint64_t n = 1;
-    float *buffers[2];
-    int same_type = type_of(j, t) == t->type, status = alloc_values(j, t, CHUNK, buffers, err);
-    for (int d = 0; d < t->n_dims; d++) n *= t->dims[d];
-    for (uint64_t at = 0; at < n && !status; at += CHUNK) {
-        size_t count = (size_t)(n - at < CHUNK ? n - at : CHUNK);
-        size_t bytes = (size_t)gqa_type_bytes(t->type, count);
-        const uint8_t *data = t->data + at / (uint64_t)from->block * (uint64_t)from->bytes;
-        gqa_dequantize(t->type, data, buffers[0], count);
-        if (!same_type) status = put_values(j, t, buffers[0], count, buffers[1], err);
-        else status = check_finite(j, t, buffers[0], count, "NaN or infinity", err);
-        if (!status && same_type) gguf_write_tensor_data(j->w, data, bytes);
-        if (!status) status = report(j, bytes, err);
+    static const char *const faults[] = {
+        [NOT_FINITE] = "NaN or infinity", [TOO_LARGE] = "values too large for the new type",
+    };
+    int status = 0;
+    stretch s = {.j = j, .from = from, .to = type_of(j, t)};
+    for (size_t at = 0; at < n && !status; at += s.n) {
+        s.data = (const uint8_t *)data + (size_t)gqa_type_bytes(from, at);
+        s.n = min_size(n - at, N_CHUNKS * CHUNK);
+        gqa_team_run(j->team, INT_MAX, convert_chunks, &s);
+        for (int i = 0; i < ceil_div((int)s.n, CHUNK); i++)
+            if (j->faults[i])
+                return fail_format(j->c, err, "tensor %s has %s", t->name, faults[j->faults[i]]);
+        const uint8_t *out = s.from == s.to ? s.data : j->outputs;
+        gguf_write_tensor_data(j->w, out, (size_t)gqa_type_bytes(s.to, s.n));
+        status = report(j, s.n, err);
     }
-    free(buffers[0]);
-    free(buffers[1]);
     return status;
 }
 
 static int put_heads(job *j, const gqa_tensor *t, uint64_t salt, gqa_error *err) {
     int is_matrix = t->dims[1] > 1; /* gqa_check_tensors: a matrix of heads has two rows or more */
     size_t cols = is_matrix ? (size_t)t->dims[0] : 1, rows = (size_t)t->dims[is_matrix];
-    float *buffers[2];
-    int status = alloc_values(j, t, rows * cols, buffers, err);
-    if (!status) {
+    float *before = malloc(sizeof(float) * rows * cols);
+    float *after = malloc(sizeof(float) * rows * cols);
+    int status = GQA_ERR_MEMORY;
+    if (before && after) {
         const head_plan *plan = j->plans ? &j->plans[layer_of(t->name)] : NULL;
-        gqa_dequantize(t->type, t->data, buffers[0], rows * cols);
-        rows = convert_heads(&j->c->config, j->o, plan, kind_of(t->name), salt, buffers[0], rows,
-                             cols, buffers[1]);
-        status = put_values(j, t, buffers[1], rows * cols, buffers[0], err);
-        if (!status) status = report(j, t->size, err);
+        gqa_dequantize(t->type, t->data, before, rows * cols);
+        rows = convert_heads(&j->c->config, j->o, plan, kind_of(t->name), salt, before, rows, cols,
+                             after);
+        status = put_values(j, t, GQA_TYPE_F32, after, rows * cols, err);
+    } else {
+        gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert %s", t->name);
     }
-    free(buffers[0]);
-    free(buffers[1]);
+    free(before);
+    free(after);
     return status;
 }
 
 static int put_tensors(job *j, gqa_error *err) {
     int status = 0;
-    for (int i = 0; i < j->c->n_tensors; i++) {
-        j->bytes += j->c->tensors[i].size;
-        declare_tensor(j, &j->c->tensors[i]);
-    }
+    for (int i = 0; i < j->c->n_tensors; i++) declare_tensor(j, &j->c->tensors[i]);
     for (int i = 0; i < j->c->n_tensors && !status; i++) {
         const gqa_tensor *t = &j->c->tensors[i];
-        status = moves_heads(j, kind_of(t->name)) ? put_heads(j, t, (uint64_t)i << 40, err)
-                                                  : put_chunks(j, t, err);
+        if (moves_heads(j, kind_of(t->name))) status = put_heads(j, t, (uint64_t)i << 40, err);
+        else status = put_values(j, t, t->type, t->data, count_values(t->dims), err);
     }
     return status;
 }
@@ -286,6 +308,27 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
     return status;
 }
 
+static int alloc_chunks(job *j, gqa_error *err) {
+    size_t bytes = sizeof(float) * N_CHUNKS * CHUNK;
+    int n_threads = j->o->n_threads > 0 ? j->o->n_threads : gqa_threads_default();
+    j->team = gqa_team_new(n_threads, NULL, NULL);
+    j->inputs = malloc(bytes);
+    j->outputs = malloc(bytes);
+    if (j->team && j->inputs && j->outputs) return 0;
+    return gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert weights");
+}
+
+static int write_all(job *j, const char *path, uint8_t **data, size_t *size, gqa_error *err) {
+    j->w = gguf_writer_new(path, err);
+    if (!j->w) return GQA_ERR_IO;
+    put_metadata(j);
+    int status = put_tensors(j, err);
+    if (status) gguf_writer_cancel(j->w);
+    else if (path) status = gguf_finish(j->w, err);
+    else status = gguf_finish_memory(j->w, data, size, err);
+    return status;
+}
+
 int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const char *path,
                 uint8_t **data, size_t *size, gqa_error *err) {
     job j = {.c = c, .o = o, .config = c->config};
@@ -294,15 +337,11 @@ int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const cha
     if (status) return status;
     if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
     if (is_pooled(&j)) name_pooled(&j.config, gqa_pool_name(o->pool));
-    j.w = gguf_writer_new(path, err);
-    status = GQA_ERR_IO;
-    if (j.w) {
-        put_metadata(&j);
-        status = put_tensors(&j, err);
-        if (status) gguf_writer_cancel(j.w);
-        else if (path) status = gguf_finish(j.w, err);
-        else status = gguf_finish_memory(j.w, data, size, err);
-    }
+    status = alloc_chunks(&j, err);
+    if (!status) status = write_all(&j, path, data, size, err);
+    gqa_team_free(j.team);
+    free(j.inputs);
+    free(j.outputs);
     plan_free(j.plans, c->config.n_layers);
     return status;
 }

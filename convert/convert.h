@@ -46,6 +46,7 @@ typedef struct gqa_convert_options {
     int is_mixture;            /* type is Q4_K: the mixture q4_k_m, as llama.cpp composes it */
     const gqa_kv_samples *samples; /* for GQA_POOL_ALIGNED; NULL: compare the weights themselves */
     uint64_t seed;             /* of GQA_POOL_RANDOM */
+    int n_threads;             /* 0: one per physical core; the result does not depend on it */
     int keep_heads;            /* rotate and regroup only: the same function (for tests) */
     const gqa_vocab *vocab;    /* written when the source has no metadata of its own (llama2.c) */
     const char *provenance;    /* "gqa.convert.command"; NULL: none */

@@ -82,22 +82,38 @@ for type in q4_1 q5_1 q4_k_m; do
 done
 expect 2 "expected f32" convert "$m" "$tmp/typed.gguf" --type q2_k
 
+test_case "the file does not depend on the number of threads"
+for how in "--type q8_0" "--type q5_1" "--type q4_k_m" "--type f16" "--kv-heads 1 --type q4_0"; do
+    for threads in -j1 "-j 2" --threads=3; do
+        # shellcheck disable=SC2086 # words
+        expect 0 "" convert models/stories-mha.gguf "$tmp/out.gguf" --force --quiet $how $threads
+        [ -e "$tmp/one.gguf" ] || cp "$tmp/out.gguf" "$tmp/one.gguf"
+        same "$tmp/out.gguf" "$tmp/one.gguf" "$how $threads"
+    done
+    rm "$tmp/one.gguf"
+done
+
 test_case "a file of the temporary name is left alone"
 echo kept >"$tmp/t.gguf.tmp.1"
 expect 0 "" convert "$m" "$tmp/t.gguf" --quiet
 check "kept" grep -qx kept "$tmp/t.gguf.tmp.1"
 
+# overwrite BYTES BACK: the float that is BACK floats before the end of $tmp/bad.gguf.
+overwrite() {
+    at=$(($(wc -c <"$tmp/bad.gguf") / 4 - $2))
+    printf "$1" | dd of="$tmp/bad.gguf" bs=4 seek=$at conv=notrunc 2>/dev/null
+}
 # poison BYTES: $tmp/bad.gguf, the model with one value replaced, in the last matrix.
 poison() {
     cp "$tmp/f32.gguf" "$tmp/bad.gguf"
-    at=$(($(wc -c <"$tmp/bad.gguf") / 4 - 40)) # output_norm has 32
-    printf "$1" | dd of="$tmp/bad.gguf" bs=4 seek=$at conv=notrunc 2>/dev/null
+    overwrite "$1" 40 # output_norm has 32
 }
 test_case "NaN, infinity and values beyond f16 are refused with the tensor's name"
 expect 0 "" convert "$m" "$tmp/f32.gguf" --type f32 --quiet
 for value in '\000\000\300\177' '\000\000\200\177' '\000\000\200\377'; do
     poison "$value"
-    for how in "--type q8_0" "--type f32" "--kv-heads 1" "--kv-heads 1 --pool aligned" ""; do
+    for how in "--type q8_0 -j1" "--type q8_0 -j3" "--type f32" "--kv-heads 1" \
+        "--kv-heads 1 --pool aligned" ""; do
         expect 1 "has NaN or infinity" convert "$tmp/bad.gguf" "$tmp/good.gguf" $how
         check "the tensor's name" grep -q "bad.gguf: tensor blk\.1\.[a-z_]*\.weight has" "$tmp/err"
     done
@@ -106,6 +122,13 @@ poison '\000\044\164\111' # 1e6
 expect 1 "too large for the new type" convert "$tmp/bad.gguf" "$tmp/good.gguf" --type f16
 expect 0 "" convert "$tmp/bad.gguf" "$tmp/fits.gguf" --type bf16 --quiet
 check "nothing is left" test "$(ls "$tmp" | grep -c 'good')" -eq 0
+expect 0 "" convert models/stories-mha.gguf "$tmp/bad.gguf" --type f32 --quiet --force
+overwrite '\000\000\300\177' 1000  # one matrix of 73,728 values has both, far apart
+overwrite '\000\044\164\111' 70000
+for threads in 1 2 3; do
+    expect 1 "ffn_down.weight has values too large" convert "$tmp/bad.gguf" "$tmp/good.gguf" \
+        --type f16 -j $threads # what comes first in the file
+done
 
 # A full disk, here a limit on the size of files.
 test_case "a full disk leaves the existing file as it was"

@@ -396,6 +396,33 @@ static void test_types(void) {
     image_free(&m);
 }
 
+/* A tensor whose type stays is copied: its bytes are the same, whatever wrote them. */
+static void test_kept_types(void) {
+    image m = {0}, r[2];
+    FILE *f = fopen("models/stories-mha.gguf", "rb");
+    CHECK(f && fseek(f, 0, SEEK_END) == 0, "models/stories-mha.gguf cannot be opened");
+    m.size = (size_t)ftell(f);
+    m.data = malloc(m.size);
+    rewind(f);
+    CHECK(fread(m.data, 1, m.size, f) == m.size, "truncated");
+    fclose(f);
+    if (!image_read(&m)) exit(test_end());
+    const gqa_tensor *v = gqa_checkpoint_tensor(&m.c, "blk.0.attn_v.weight");
+    memset((uint8_t *)(uintptr_t)v->data + 2, 1, 32); /* as our quantizer would not choose them */
+    const gqa_convert_options q8_0 = {.type = GQA_TYPE_Q8_0};
+    r[0] = convert(&m, &same_types);
+    r[1] = convert(&m, &q8_0);
+    for (int i = 0; i < m.c.n_tensors; i++) {
+        const gqa_tensor *t = &m.c.tensors[i];
+        for (int k = 0; k < 2; k++) {
+            const gqa_tensor *u = gqa_checkpoint_tensor(&r[k].c, t->name);
+            CHECK(u && u->size == t->size && !memcmp(u->data, t->data, t->size), "%s", t->name);
+        }
+    }
+    for (int k = 0; k < 2; k++) image_free(&r[k]);
+    image_free(&m);
+}
+
 static void test_failures(void) {
     static const gqa_convert_options bad_type = {.type = 99};
     static const gqa_convert_options bad_heads = {.type = -1, .kv_heads = 3};
@@ -448,6 +475,7 @@ int main(int argc, char **argv) {
     TEST("rotated copies of a head") test_rotated_copies();
     TEST("a rotation of K that RoPE forbids") test_forbidden_rotation();
     TEST("types") test_types();
+    TEST("tensors that keep their type") test_kept_types();
     TEST("failures") test_failures();
     TEST("the old file after a failure") test_old_file();
     return test_end();
