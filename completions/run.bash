@@ -24,8 +24,8 @@ _gqa_run() {
             options="--shape --kv-heads --pool --depths --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --kv -c --chunks --memory -n --prompt --reps -j" ;;
         convert)
-            options="--kv-heads --pool -f --samples --type -s -z --packed --force --quiet --help"
-            values="--kv-heads --pool --samples --type -s" ;;
+            options="--kv-heads --pool -f --samples --type -s -j -z --packed --force --quiet --help"
+            values="--kv-heads --pool --samples --type -s -j" ;;
         train)
             options="--shape --vocab --tokenizer --untied --steps --name -f --val --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
             values="--shape --vocab --steps --name --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
