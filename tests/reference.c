@@ -37,16 +37,18 @@ static double half_at(const uint8_t *p) { /* IEEE binary16 by its definition */
     return h & 0x8000 ? -v : v;
 }
 
-static double bfloat_at(const uint8_t *p) { /* the upper half of a float */
-    uint32_t u = (uint32_t)(p[0] | p[1] << 8) << 16;
+static double f16_value(const uint8_t *b, int i) { return half_at(b + 2 * i); }
+
+static double bf16_value(const uint8_t *b, int i) { /* the upper half of a float */
+    uint32_t u = (uint32_t)(b[2 * i] | b[2 * i + 1] << 8) << 16;
     float f;
     memcpy(&f, &u, 4);
     return (double)f;
 }
 
-static double float_at(const uint8_t *p) {
+static double f32_value(const uint8_t *b, int i) {
     float f;
-    memcpy(&f, p, 4);
+    memcpy(&f, b + 4 * i, 4);
     return (double)f;
 }
 
@@ -58,6 +60,15 @@ static double q4_0_value(const uint8_t *b, int i) { /* 18 bytes: d, q[16] */
 static double q5_0_value(const uint8_t *b, int i) { /* 22 bytes: d, high bits[4], q[16] */
     int low = b[6 + i % 16] >> (i >= 16 ? 4 : 0) & 15, high = b[2 + i / 8] >> (i % 8) & 1;
     return half_at(b) * ((low | high << 4) - 16);
+}
+
+static double q4_1_value(const uint8_t *b, int i) { /* 20 bytes: d, m, q[16] */
+    return half_at(b) * (b[4 + i % 16] >> (i >= 16 ? 4 : 0) & 15) + half_at(b + 2);
+}
+
+static double q5_1_value(const uint8_t *b, int i) { /* 24 bytes: d, m, high bits[4], q[16] */
+    int low = b[8 + i % 16] >> (i >= 16 ? 4 : 0) & 15, high = b[4 + i / 8] >> (i % 8) & 1;
+    return half_at(b) * (low | high << 4) + half_at(b + 2);
 }
 
 static double q8_0_value(const uint8_t *b, int i) { /* 34 bytes: d, q[32] */
@@ -99,27 +110,55 @@ static double q6_k_value(const uint8_t *b, int i) {
     return half_at(b + 208) * (int8_t)b[192 + i / 16] * ((low | high << 4) - 32);
 }
 
-static double stored_value(int type, const uint8_t *p, size_t at) {
-    int i = (int)(at % 32), k = (int)(at % 256);
-    switch (type) {
-    case 0: return float_at(p + 4 * at);
-    case 1: return half_at(p + 2 * at);
-    case 2: return q4_0_value(p + at / 32 * 18, i);
-    case 6: return q5_0_value(p + at / 32 * 22, i);
-    case 8: return q8_0_value(p + at / 32 * 34, i);
-    case 12: return q4_k_value(p + at / 256 * 144, k);
-    case 13: return q5_k_value(p + at / 256 * 176, k);
-    case 14: return q6_k_value(p + at / 256 * 210, k);
-    case 30: return bfloat_at(p + 2 * at);
-    default: return (double)NAN;
-    }
+/* 84 bytes: scales and minima[16], 4 bits each, q[64], d, dmin. */
+static double q2_k_value(const uint8_t *b, int i) {
+    int q = b[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3, s = b[i / 16];
+    return half_at(b + 80) * (s & 15) * q - half_at(b + 82) * (s >> 4);
+}
+
+/* 110 bytes: high[32], low[64], scales[12], d. */
+static double q3_k_value(const uint8_t *b, int i) {
+    const uint8_t *s = b + 96;
+    int j = i / 16, low = b[32 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+    int q = (b[i % 32] >> (i / 32) & 1) ? low : low - 4;
+    int scale = (j < 8 ? s[j] & 15 : s[j - 8] >> 4) | (s[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
+    return half_at(b + 108) * (scale - 32) * q;
+}
+
+/* The four-bit codes of IQ4: a table of GGML. */
+static int level(const uint8_t *q, int i) {
+    static const int levels[] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                 1, 13, 25, 38, 53, 69, 89, 113};
+    return levels[q[i % 16] >> (i >= 16 ? 4 : 0) & 15];
+}
+
+static double iq4_nl_value(const uint8_t *b, int i) { /* 18 bytes: d, q[16] */
+    return half_at(b) * level(b + 2, i);
+}
+
+static double iq4_xs_value(const uint8_t *b, int i) { /* 136 bytes: d, high[2], low[4], q[128] */
+    int j = i / 32, low = b[4 + j / 2] >> (j % 2 * 4) & 15, high = (b[2] | b[3] << 8) >> (2 * j) & 3;
+    return half_at(b) * ((low | high << 4) - 32) * level(b + 8 + 16 * j, i % 32);
 }
 
 int ref_dequantize(int type, const void *stored, float *out, size_t n) {
-    static const int known[] = {0, 1, 2, 6, 8, 12, 13, 14, 30};
-    for (size_t k = 0; k < sizeof known / sizeof known[0]; k++) {
-        if (known[k] != type) continue;
-        for (size_t i = 0; i < n; i++) out[i] = (float)stored_value(type, stored, i);
+    static const struct {
+        int type;
+        size_t block, bytes;
+        double (*value)(const uint8_t *block, int i);
+    } formats[] = {
+        {0, 1, 4, f32_value},        {1, 1, 2, f16_value},        {30, 1, 2, bf16_value},
+        {2, 32, 18, q4_0_value},     {3, 32, 20, q4_1_value},     {6, 32, 22, q5_0_value},
+        {7, 32, 24, q5_1_value},     {8, 32, 34, q8_0_value},     {10, 256, 84, q2_k_value},
+        {11, 256, 110, q3_k_value},  {12, 256, 144, q4_k_value},  {13, 256, 176, q5_k_value},
+        {14, 256, 210, q6_k_value},  {20, 32, 18, iq4_nl_value},  {23, 256, 136, iq4_xs_value},
+    };
+    for (size_t k = 0; k < sizeof formats / sizeof formats[0]; k++) {
+        size_t block = formats[k].block;
+        const uint8_t *b = stored;
+        if (formats[k].type != type) continue;
+        for (size_t i = 0; i < n; i++)
+            out[i] = (float)formats[k].value(b + i / block * formats[k].bytes, (int)(i % block));
         return 0;
     }
     return -1;

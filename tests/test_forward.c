@@ -104,10 +104,13 @@ static void check_rope(void) {
  * differently and the layers pass that on, hence the wide bound on the worst logit;
  * test_kernels.c is strict. */
 static void check_quantised(void) {
-    static const int types[] = {GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q5_0,
-                                GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K};
-    for (int i = 0; i < 6; i++) {
-        int is_k_quant = i >= 3;
+    static const int types[] = {
+        GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K,
+        GQA_TYPE_Q4_1, GQA_TYPE_Q5_1, GQA_TYPE_IQ4_NL, GQA_TYPE_Q2_K, GQA_TYPE_Q3_K,
+        GQA_TYPE_IQ4_XS,
+    };
+    for (int i = 0; i < (int)(sizeof types / sizeof types[0]); i++) {
+        int is_k_quant = gqa_type_info_of(types[i])->block == 256;
         check(gqa_type_name(types[i]),
               SPEC(.arch = i % 2 ? "llama" : "qwen3", .dim = is_k_quant ? 256 : 96, .heads = 8,
                    .head_dim = 32, .ffn = is_k_quant ? 512 : 160, .vocab = 70, .type = types[i],
@@ -122,6 +125,10 @@ static void check_quantised(void) {
     check("q5_0 and q8_0",
           SPEC(.arch = "qwen2", .dim = 96, .kv_heads = 1, .head_dim = 24, .ffn = 160, .vocab = 70,
                .type = GQA_TYPE_Q5_0, .mixed_type = GQA_TYPE_Q8_0, .tokens = 33,
+               .tolerance = 8e-2));
+    check("iq4_nl and q2_k",
+          SPEC(.dim = 256, .heads = 8, .head_dim = 32, .ffn = 512, .vocab = 70, .untied = 1,
+               .type = GQA_TYPE_IQ4_NL, .mixed_type = GQA_TYPE_Q2_K, .tokens = 33,
                .tolerance = 8e-2));
     check("f16 and q8_0",
           SPEC(.arch = "qwen3", .dim = 96, .heads = 7, .kv_heads = 1, .head_dim = 32, .ffn = 160,

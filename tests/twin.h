@@ -139,10 +139,26 @@ static int is_int8(int type) {
     return type != GQA_TYPE_F32 && type != GQA_TYPE_F16 && type != GQA_TYPE_BF16;
 }
 
-/* Stores values[n] as type, and makes them what the file then holds. */
-static void store(twin *t, int type, float *values, size_t n) {
+/* n values, mostly within +- range, of a type that is only read: random bytes with scales. */
+static void random_blocks(twin *t, int type, uint8_t *out, size_t n, float range) {
+    size_t step = (size_t)gqa_type_info_of(type)->bytes, bytes = (size_t)gqa_type_bytes(type, n);
+    size_t at = type == GQA_TYPE_Q2_K ? 80 : type == GQA_TYPE_Q3_K ? 108 : 0;
+    float size = type == GQA_TYPE_Q2_K ? 30 : type == GQA_TYPE_Q3_K ? 80 : 127; /* of x / d */
+    if (type == GQA_TYPE_IQ4_XS) size *= 20;
+    for (size_t i = 0; i < bytes; i++) out[i] = (uint8_t)test_random_bits(&t->seed);
+    for (size_t b = 0; b < bytes; b += step) {
+        float half = 0.5f + 0.5f * test_random(&t->seed); /* 0 to 1 */
+        float d = range / size * (0.5f + 0.5f * half) * (b / step % 2 ? 1 : -1);
+        const uint16_t scales[2] = {gqa_f32_to_f16(d), gqa_f32_to_f16(1.5f * d)};
+        memcpy(out + b + at, scales, type == GQA_TYPE_Q2_K ? 4 : 2); /* q2_k has a dmin */
+    }
+}
+
+/* Stores values[n], within +- range, as type, and makes them what the file then holds. */
+static void store(twin *t, int type, float *values, size_t n, float range) {
     uint8_t *stored = malloc(4 * n);
-    gqa_quantize(type, values, stored, n);
+    if (gqa_can_quantize(type)) gqa_quantize(type, values, stored, n);
+    else random_blocks(t, type, stored, n, range);
     gguf_write_tensor_data(t->w, stored, gqa_type_bytes(type, n));
     CHECK(ref_dequantize(type, stored, values, n) == 0, "reference knows type %d", type);
     free(stored);
@@ -158,7 +174,7 @@ static const float *tensor(twin *t, const char *name, int type, int n_dims, cons
     size_t n = (size_t)(dims[0] * dims[1]);
     float *values = malloc(sizeof(float) * n);
     for (size_t i = 0; i < n; i++) values[i] = middle + range * test_random(&t->seed);
-    store(t, type, values, n);
+    store(t, type, values, n, range);
     t->floats[t->n_floats++] = values;
     return values;
 }
