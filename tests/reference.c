@@ -137,7 +137,8 @@ static double iq4_nl_value(const uint8_t *b, int i) { /* 18 bytes: d, q[16] */
 }
 
 static double iq4_xs_value(const uint8_t *b, int i) { /* 136 bytes: d, high[2], low[4], q[128] */
-    int j = i / 32, low = b[4 + j / 2] >> (j % 2 * 4) & 15, high = (b[2] | b[3] << 8) >> (2 * j) & 3;
+    int j = i / 32, low = b[4 + j / 2] >> (j % 2 * 4) & 15;
+    int high = (b[2] | b[3] << 8) >> (2 * j) & 3;
     return half_at(b) * ((low | high << 4) - 32) * level(b + 8 + 16 * j, i % 32);
 }
 

@@ -20,7 +20,7 @@ typedef struct tensor_shape {
 } tensor_shape;
 
 typedef struct shape_list {
-    tensor_shape items[64];
+    tensor_shape items[300];
     int n;
 } shape_list;
 
@@ -37,21 +37,23 @@ static void add_layer_tensor(shape_list *list, int layer, int rows, int cols, co
     add_tensor(list, rows, cols, name);
 }
 
-static shape_list list_tensors(int q_dim, int kv_dim, int with_biases) {
+static shape_list list_tensors(const gqa_config *g) {
     shape_list list = {.n = 0};
-    add_tensor(&list, VOCAB, DIM, "token_embd.weight");
-    add_tensor(&list, 0, DIM, "output_norm.weight");
-    for (int l = 0; l < LAYERS; l++) {
-        add_layer_tensor(&list, l, 0, DIM, "attn_norm.weight");
-        add_layer_tensor(&list, l, 0, DIM, "ffn_norm.weight");
-        add_layer_tensor(&list, l, q_dim, DIM, "attn_q.weight");
-        add_layer_tensor(&list, l, kv_dim, DIM, "attn_k.weight");
-        add_layer_tensor(&list, l, kv_dim, DIM, "attn_v.weight");
-        add_layer_tensor(&list, l, DIM, q_dim, "attn_output.weight");
-        add_layer_tensor(&list, l, FFN, DIM, "ffn_gate.weight");
-        add_layer_tensor(&list, l, FFN, DIM, "ffn_up.weight");
-        add_layer_tensor(&list, l, DIM, FFN, "ffn_down.weight");
-        if (!with_biases) continue;
+    int q_dim = g->n_heads * g->head_dim, kv_dim = g->n_kv_heads * g->head_dim;
+    int dim = g->dim, ffn = g->ffn_dim;
+    add_tensor(&list, VOCAB, dim, "token_embd.weight");
+    add_tensor(&list, 0, dim, "output_norm.weight");
+    for (int l = 0; l < g->n_layers; l++) {
+        add_layer_tensor(&list, l, 0, dim, "attn_norm.weight");
+        add_layer_tensor(&list, l, 0, dim, "ffn_norm.weight");
+        add_layer_tensor(&list, l, q_dim, dim, "attn_q.weight");
+        add_layer_tensor(&list, l, kv_dim, dim, "attn_k.weight");
+        add_layer_tensor(&list, l, kv_dim, dim, "attn_v.weight");
+        add_layer_tensor(&list, l, dim, q_dim, "attn_output.weight");
+        add_layer_tensor(&list, l, ffn, dim, "ffn_gate.weight");
+        add_layer_tensor(&list, l, ffn, dim, "ffn_up.weight");
+        add_layer_tensor(&list, l, dim, ffn, "ffn_down.weight");
+        if (strcmp(g->architecture, "qwen2")) continue;
         add_layer_tensor(&list, l, 0, q_dim, "attn_q.bias");
         add_layer_tensor(&list, l, 0, kv_dim, "attn_k.bias");
         add_layer_tensor(&list, l, 0, kv_dim, "attn_v.bias");
@@ -87,18 +89,12 @@ static int image_read(image *m) {
                  err.message);
 }
 
-/* A random model. arch "qwen2" has biases and the other RoPE layout. */
-static image random_model(const char *arch, int heads, int kv_heads, int head_dim) {
+/* A random model of that architecture and shape; "qwen2" has biases and the other RoPE layout. */
+static image shaped_model(const char *arch, gqa_config g) {
     gqa_error err = {0};
     gguf_writer *w = gguf_writer_new(NULL, &err);
-    gqa_config g = {
-        .dim = DIM, .n_layers = LAYERS, .n_heads = heads, .n_kv_heads = kv_heads,
-        .head_dim = head_dim, .ffn_dim = FFN, .vocab_size = VOCAB, .context_length = 64,
-        .rope_dim = head_dim, .rope_theta = 10000, .norm_eps = 1e-5f,
-    };
     snprintf(g.architecture, sizeof g.architecture, "%s", arch);
-    int is_qwen = !strcmp(arch, "qwen2");
-    const shape_list list = list_tensors(heads * head_dim, kv_heads * head_dim, is_qwen);
+    const shape_list list = list_tensors(&g);
     gguf_put_config(w, &g);
     gguf_put_string(w, "general.description", "kept", 4);
     for (int i = 0; i < list.n; i++) {
@@ -112,6 +108,14 @@ static image random_model(const char *arch, int heads, int kv_heads, int head_di
     int status = gguf_finish_memory(w, &m.data, &m.size, &err);
     if (!CHECK(status == 0, "%s", err.message) || !image_read(&m)) exit(test_end());
     return m;
+}
+
+static image random_model(const char *arch, int heads, int kv_heads, int head_dim) {
+    return shaped_model(arch, (gqa_config){
+        .dim = DIM, .n_layers = LAYERS, .n_heads = heads, .n_kv_heads = kv_heads,
+        .head_dim = head_dim, .ffn_dim = FFN, .vocab_size = VOCAB, .context_length = 64,
+        .rope_dim = head_dim, .rope_theta = 10000, .norm_eps = 1e-5f,
+    });
 }
 
 /* The values of a tensor of an image of ours, which is writable. */
@@ -396,6 +400,45 @@ static void test_types(void) {
     image_free(&m);
 }
 
+/* The type of each tensor of a model of so many layers as q4_k_m: q6_k for the embedding, which is
+ * the classifier too, and for V and the FFN's output of the layers `wide` (ending with -1), q4_k
+ * for other matrices. */
+static void test_mixture(int dim, int layers, const int *wide) {
+    image m = shaped_model("llama", (gqa_config){
+        .dim = dim, .n_layers = layers, .n_heads = 8, .n_kv_heads = 1, .head_dim = 32,
+        .ffn_dim = 256, .vocab_size = VOCAB, .context_length = 64, .rope_dim = 32,
+        .rope_theta = 10000, .norm_eps = 1e-5f,
+    });
+    const gqa_convert_options o = {.type = GQA_TYPE_Q4_K, .is_mixture = 1};
+    image r = convert(&m, &o);
+    for (int i = 0; i < r.c.n_tensors; i++) {
+        const gqa_tensor *t = &r.c.tensors[i];
+        int layer = -1, is_wide = 0, is_whole = t->dims[0] % 256 == 0;
+        sscanf(t->name, "blk.%d.", &layer);
+        for (const int *w = wide; *w >= 0; w++) is_wide |= *w == layer;
+        is_wide &= strstr(t->name, "attn_v") || strstr(t->name, "ffn_down");
+        is_wide |= !strcmp(t->name, "token_embd.weight");
+        int want = is_wide ? GQA_TYPE_Q6_K : GQA_TYPE_Q4_K;
+        if (!is_whole) want = is_wide ? GQA_TYPE_Q8_0 : GQA_TYPE_Q5_0;
+        if (t->n_dims == 1) want = GQA_TYPE_F32;
+        CHECK(t->type == want, "%d layers, %s: %s, expected %s", layers, t->name,
+              gqa_type_name(t->type), gqa_type_name(want));
+    }
+    image_free(&r);
+    image_free(&m);
+}
+
+/* What llama_model_quantize of llama.cpp (ftype 15, node-llama-cpp's libllama) makes of models of
+ * these shapes. */
+static void test_mixtures(void) {
+    test_mixture(256, 4, (const int[]){2, 3, -1});
+    test_mixture(256, 8, (const int[]){0, 3, 6, 7, -1});
+    test_mixture(256, 22, (const int[]){0, 1, 4, 7, 10, 13, 16, 19, 20, 21, -1});
+    test_mixture(256, 32, (const int[]){0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31,
+                                        -1});
+    test_mixture(96, 8, (const int[]){0, 3, 6, 7, -1});
+}
+
 /* A tensor whose type stays is copied: its bytes are the same, whatever wrote them. */
 static void test_kept_types(void) {
     image m = {0}, r[2];
@@ -475,6 +518,7 @@ int main(int argc, char **argv) {
     TEST("rotated copies of a head") test_rotated_copies();
     TEST("a rotation of K that RoPE forbids") test_forbidden_rotation();
     TEST("types") test_types();
+    TEST("q4_k_m, tensor by tensor") test_mixtures();
     TEST("tensors that keep their type") test_kept_types();
     TEST("failures") test_failures();
     TEST("the old file after a failure") test_old_file();
