@@ -121,7 +121,7 @@ int training_input_file(training *r, const char *name, const char *path) {
     char value[32];
     if (gqa_map_open(&map, path, &err)) return fail("%s", err.message);
     snprintf(value, sizeof value, "%016llx",
-             (unsigned long long)gqa_hash(0xCBF29CE484222325u ^ map.size, map.data, map.size));
+             (unsigned long long)gqa_hash_lanes(0, map.data, map.size));
     gqa_map_close(&map);
     training_input(r, name, value);
     return EXIT_SUCCESS;
