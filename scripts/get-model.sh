@@ -34,8 +34,12 @@ smollm2-360m 350 15/5 bartowski/SmolLM2-360M-Instruct-GGUF \
     SmolLM2-360M-Instruct-Q8_0.gguf Apache-2.0
 llama-3.2-1b 1200 32/8 bartowski/Llama-3.2-1B-Instruct-GGUF \
     Llama-3.2-1B-Instruct-Q8_0.gguf Llama-3.2
+qwen2.5-0.5b 450 14/2 Qwen/Qwen2.5-0.5B-Instruct-GGUF \
+    qwen2.5-0.5b-instruct-q4_k_m.gguf Apache-2.0
 qwen3-0.6b 600 16/8 Qwen/Qwen3-0.6B-GGUF \
     Qwen3-0.6B-Q8_0.gguf Apache-2.0
+gemma-2b 1300 8/1 lmstudio-ai/gemma-2b-it-GGUF \
+    gemma-2b-it-q4_k_m.gguf Gemma
 gemma2-2b 1700 8/4 bartowski/gemma-2-2b-it-GGUF \
     gemma-2-2b-it-Q4_K_M.gguf Gemma
 gemma3-270m 250 4/1 ggml-org/gemma-3-270m-it-GGUF \
@@ -48,16 +52,22 @@ smollm3-3b 1800 16/4 ggml-org/SmolLM3-3B-GGUF \
     SmolLM3-Q4_K_M.gguf Apache-2.0
 granite-350m 330 16/4 ibm-granite/granite-4.0-350m-GGUF \
     granite-4.0-350m-Q8_0.gguf Apache-2.0
+minicpm4-0.5b 250 16/2 Mungert/MiniCPM4-0.5B-GGUF \
+    MiniCPM4-0.5B-q4_k_m.gguf Apache-2.0
 ministral3-3b 2100 32/8 mistralai/Ministral-3-3B-Instruct-2512-GGUF \
     Ministral-3-3B-Instruct-2512-Q4_K_M.gguf Apache-2.0
 phi4-mini 2400 24/8 unsloth/Phi-4-mini-instruct-GGUF \
     Phi-4-mini-instruct-Q4_K_M.gguf MIT
 olmo2-1b 900 16/16 allenai/OLMo-2-0425-1B-Instruct-GGUF \
     OLMo-2-0425-1B-Instruct-Q4_K_M.gguf Apache-2.0
+olmo3-7b 4000 32/32 unsloth/Olmo-3-7B-Instruct-GGUF \
+    Olmo-3-7B-Instruct-Q4_K_M.gguf Apache-2.0
 exaone4-1.2b 800 32/8 LGAI-EXAONE/EXAONE-4.0-1.2B-GGUF \
     EXAONE-4.0-1.2B-Q4_K_M.gguf EXAONE-1.2-NC
 ernie4_5-0.3b 230 16/2 unsloth/ERNIE-4.5-0.3B-PT-GGUF \
     ERNIE-4.5-0.3B-PT-Q4_K_M.gguf Apache-2.0
+hunyuan-0.5b 330 16/8 bartowski/tencent_Hunyuan-0.5B-Instruct-GGUF \
+    tencent_Hunyuan-0.5B-Instruct-Q4_K_M.gguf Tencent
 END
 }
 fail() { echo "get-model: $*" >&2; exit 1; }
