@@ -206,6 +206,20 @@ static int brings_bos(const gqa_model *model, const char *text, size_t len) {
     return len >= (size_t)n && !memcmp(text, bos, (size_t)n);
 }
 
+/* Byte-level vocabularies may lack some bytes, and leave them out. tokens[n]: those of the text,
+ * without a BOS that was added. */
+static void note_left_out(const gqa_model *model, size_t len, const int32_t *tokens, int n) {
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        int is_control = gqa_token_is_control(model, tokens[i]);
+        int size = (is_control ? gqa_token_name : gqa_token_bytes)(model, tokens[i], NULL, 0);
+        if (size > 0) bytes += (size_t)size;
+    }
+    if (bytes < len)
+        fprintf(stderr, "run: note: the vocabulary has no tokens for %zu of the text's %zu bytes; "
+                "they are left out\n", len - bytes, len);
+}
+
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                        int quiet, int *n) {
     const unsigned both = GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL;
@@ -213,9 +227,13 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
     int32_t *tokens;
     *n = gqa_tokenize_new(model, text, len, flags, &tokens, &err);
     if (*n < 0) fail("%s", err.message);
-    else if ((flags & both) == both && !quiet && brings_bos(model, text, len))
+    if (*n < 0 || quiet) return tokens;
+    int own_bos = (flags & both) == both && brings_bos(model, text, len);
+    if (own_bos)
         fputs("run: note: the text brings its own beginning-of-sequence token; no second one is "
               "added\n", stderr);
+    int added = (flags & GQA_TOKENIZE_BOS) && gqa_model_adds_bos(model) && !own_bos && *n > 0;
+    note_left_out(model, len, tokens + added, *n - added);
     return tokens;
 }
 

@@ -30,7 +30,8 @@ int text_open(text_run *run, const char *path, text_settings *settings);
 void text_close(text_run *run);
 
 /* Token ids of text[len], *n of them, for gqa_free(). A text that begins with the BOS token gets no
- * second one, which a note on stderr tells unless quiet. NULL after printing an error. */
+ * second one; unless quiet, notes on stderr tell of that and of bytes that are left out. NULL after
+ * printing an error. */
 int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                        int quiet, int *n);
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """crafted_gguf.py FOLDER: GGUF files for test_cli_info.sh: well-formed ones that cannot be run
-(cannot-*.gguf, tokenize.gguf, template.gguf), one with a NaN (nan.gguf), and files of about 20 MB
-that a reader which compares everything with everything would take minutes to open
+(cannot-*.gguf, tokenize.gguf, two-bytes.gguf, template.gguf), one with a NaN (nan.gguf), and files
+of about 20 MB that a reader which compares everything with everything would take minutes to open
 (large-*.gguf)."""
 import os
 import struct
 import sys
 
-U32, STRING, ARRAY = 4, 8, 9
+U32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 
 
 def string(text):
@@ -54,6 +54,13 @@ def small():
                   array("tokenizer.ggml.token_type", 5, 3, struct.pack("<3i", 2, 1, 1))]
     write("cannot-architecture.gguf", meta, tensors, bytes(1024))
     write("tokenize.gguf", meta + vocabulary, tensors, bytes(1024))
+    two = [text("tokenizer.ggml.model", "gpt2"), text("tokenizer.ggml.pre", "gpt-2"),
+           array("tokenizer.ggml.tokens", STRING, 3, b"".join(map(string, ("<s>", "a", "b")))),
+           array("tokenizer.ggml.token_type", 5, 3, struct.pack("<3i", 3, 1, 1)),
+           array("tokenizer.ggml.merges", STRING, 0, b""),
+           number("tokenizer.ggml.bos_token_id", 0),
+           entry("tokenizer.ggml.add_bos_token", BOOL, b"\1")]
+    write("two-bytes.gguf", meta + two, tensors, bytes(1024))
     chat = [text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}|"),
             number("tokenizer.ggml.bos_token_id", 1)]
     write("template.gguf", meta + vocabulary + chat, tensors, bytes(1024))

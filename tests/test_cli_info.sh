@@ -57,6 +57,15 @@ if have python3 "crafted GGUF files"; then
     check "another BOS token" test "$(cat "$tmp/out")" = "<s>Hello|"
     expect 1 "tokenize.gguf: the model has no chat template" template "$tmp/tokenize.gguf"
 
+    test_case "bytes that a vocabulary lacks are left out, with a note"
+    expect 0 "no tokens for 3 of the text's 5 bytes" tokenize "$tmp/two-bytes.gguf" -i "axxxb"
+    check "ids" grep -q '^0 1 2$' "$tmp/out"
+    expect 0 "no tokens for 1 of" tokenize "$tmp/two-bytes.gguf" --special -i "<s>xab"
+    expect 0 "" tokenize "$tmp/two-bytes.gguf" --no-bos -i "axb" --quiet
+    check "--quiet is quiet" test ! -s "$tmp/err"
+    expect 0 "" tokenize "$tmp/two-bytes.gguf" -i "ab"
+    check "nothing lacks, no note" test ! -s "$tmp/err"
+
     test_case "20 MB open in seconds, whatever is in them" # a tenth of one, on an idle machine
     for file in "$tmp"/large-*.gguf; do
         timeout 10 "$run" info "$file" >"$tmp/out" 2>"$tmp/err"
