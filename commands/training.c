@@ -414,13 +414,17 @@ static void show_size(const training *r, const meter *m) {
                 r->state_path);
 }
 
-static int finish(training *r, const meter *m, const gqa_validation *v) {
+static int finish(training *r, meter *m, const gqa_validation *v) {
     gqa_error err = {0};
     gqa_train_record record = {r->command, v};
     hold_signals();
     int status = gqa_trainer_export(r->trainer, r->vocab, r->type, &record, r->out, &err);
     release_signals();
-    if (status) return fail("%s", err.message);
+    if (status) {
+        fail("%s", err.message);
+        save_state(r, m); /* what was learnt outlives a failed export */
+        return EXIT_FAILURE;
+    }
     unlink(r->state_path);
     if (r->s->json) report_json(r, m, v);
     else report_text(r, m, v);

@@ -78,6 +78,13 @@ same "$m" "$tmp/n.gguf" "a model that came later is not the run's own"
 expect 0 "resuming at step 2" train "$tmp/n.gguf" $train --steps 5 --force
 expect 1 "not a regular file" train "$tmp" $train --steps 3 --force
 
+test_case "a model that cannot be written leaves the state of the last step"
+ln -s folder/model.gguf "$tmp/l.gguf"
+expect 1 "cannot write" train "$tmp/l.gguf" $train --steps 3
+mkdir "$tmp/folder"
+expect 0 "resuming at step 3" train "$tmp/l.gguf" $train --steps 3
+check "the model" test -e "$tmp/folder/model.gguf"
+
 test_case "a resumed run has the same parent, pooling, shape and tokenizer"
 expect 0 "" train "$tmp/p.gguf" $train --steps 5 -s 2 --quiet
 up="$tmp/w.gguf $texts --kv-heads 1 --steps 9"
