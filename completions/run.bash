@@ -12,8 +12,8 @@ _gqa_run() {
             options="-i -f -z --no-bos --special --quiet --help"
             values="-i" ;;
         template)
-            options="--messages --tools --think --no-think --no-prompt --date --bos --eos --help"
-            values="--date --bos --eos" ;;
+            options="--messages --tools --think --no-think --no-prompt --date --bos --eos --template --ids --help"
+            values="--date --bos --eos --template" ;;
         perplexity)
             options="-f -c --chunks --documents --special --kv -j -z --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
