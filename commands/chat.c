@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "chat_view.h"
+#include "choice.h"
 #include "line_edit.h"
 
 typedef struct settings {
@@ -124,6 +125,7 @@ static int ends_in_thought(const gqa_model *m, const int32_t *tokens, int n) {
 typedef struct answer_text {
     conversation *c;
     chat_view view;
+    choice_state choice;
     char *text;
     size_t len, capacity;
     int32_t *tokens;
@@ -149,6 +151,11 @@ static int on_text(void *user, const char *text, size_t len) {
     memcpy(a->text + a->len, text, len);
     a->len += len;
     return interrupted();
+}
+
+static int on_logits(void *user, const int32_t *tokens, int n_tokens, float *logits, int n_vocab) {
+    answer_text *a = user;
+    return allow_choices(&a->choice, tokens, n_tokens, logits, n_vocab);
 }
 
 static int on_token(void *user, int32_t token, float log_probability) {
@@ -200,12 +207,14 @@ static int generate_answer(conversation *c, int is_thinking) {
     gqa_error err = {0};
     gqa_generate_result r = {0};
     const char *stops[65];
-    answer_text a = {.c = c};
+    const text_settings *s = c->run.settings;
+    answer_text a = {.c = c, .choice = {.texts = &s->choices, .model = c->run.model}};
     gqa_generate_options options = {
-        .max_tokens = c->run.settings->max_tokens,
+        .max_tokens = s->choices.n ? 0 : s->max_tokens,
         .stop = stops,
         .n_stop = list_stops(c, stops),
-        .ignore_end = c->run.settings->ignore_end,
+        .ignore_end = s->ignore_end,
+        .on_logits = s->choices.n ? on_logits : NULL,
         .on_token = on_token,
     };
     view_begin(&a.view, c->hides_thoughts, is_thinking);
@@ -338,6 +347,7 @@ int command_chat(int argc, char **argv) {
                              usage);
     if (code >= 0) return code;
     if (!path) return usage_error("chat: which model?");
+    if (check_choices(&o.text.choices)) return EXIT_USAGE;
     if (o.think && o.no_think) return usage_error("--think and --no-think exclude each other");
     return chat(path, &o);
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "choice.h"
 #include "json.h"
 #include "terminal.h"
 
@@ -20,6 +21,7 @@ typedef struct output {
     char *text;
     size_t len, capacity;
     char last;           /* byte written; 0: none yet */
+    choice_state choice;
 } output;
 
 static int put(void *user, const char *text, size_t len) {
@@ -45,6 +47,11 @@ static int put(void *user, const char *text, size_t len) {
 
 static int on_text(void *user, const char *text, size_t len) {
     return put(user, text, len) || interrupted();
+}
+
+static int on_logits(void *user, const int32_t *tokens, int n_tokens, float *logits, int n_vocab) {
+    output *out = user;
+    return allow_choices(&out->choice, tokens, n_tokens, logits, n_vocab);
 }
 
 /* ---- the report ----------------------------------------------------------------------------- */
@@ -209,12 +216,13 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
                     size_t len) {
     gqa_error err = {0}, unsaved = {0};
     gqa_generate_result prefill = {0}, r = {0};
-    output out = {.keep = o->json};
+    output out = {.keep = o->json, .choice = {.texts = &o->text.choices, .model = run->model}};
     gqa_generate_options go = {
-        .max_tokens = o->text.max_tokens,
+        .max_tokens = o->text.choices.n ? 0 : o->text.max_tokens,
         .stop = o->text.stop.items,
         .n_stop = o->text.stop.n,
         .ignore_end = o->text.ignore_end,
+        .on_logits = o->text.choices.n ? on_logits : NULL,
     };
     int n;
     int32_t *tokens = tokenize_prompt(run, o, prompt, len, &n);
@@ -228,6 +236,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
                                      &err);
     int cancelled = status == GQA_ERR_CANCELLED, ok = !status || cancelled;
     if (cancelled) r.stop = GQA_STOP_CALLER;
+    else if (out.choice.is_complete) r.stop = GQA_STOP_END;
     else if (err.code) fail("%s", err.message);
     r.prompt_tokens = prefill.prompt_tokens;
     r.prefill_seconds = prefill.prefill_seconds;
@@ -248,6 +257,7 @@ static int check(settings *o, const char *words[2], int n_words) {
     int is_stdin = n_words == 2 && !strcmp(words[1], "-");
     for (int i = 0; i < o->text.stop.n; i++)
         if (!*o->text.stop.items[i]) return usage_error("--stop: the text is empty");
+    if (check_choices(&o->text.choices)) return EXIT_USAGE;
     if (n_words == 0) return usage_error("no model given; usage: run MODEL [options]");
     if (!!o->prompt + !!o->file + (n_words == 2) > 1)
         return usage_error("give the prompt once: as a second word, -i TEXT or -f FILE");

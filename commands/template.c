@@ -67,7 +67,8 @@ static int print_ids(const gqa_model *model, const gqa_jinja_output *out) {
     return finish_stdout();
 }
 
-static int print_prompt(const settings *s, const template_source *source, const gqa_json *messages) {
+static int print_prompt(const settings *s, const template_source *source,
+                        const gqa_json *messages) {
     gqa_jinja_output out;
     gqa_error err = {0};
     int status = chat_render(&source->setting, messages->nodes, &s->chat, &out, &err);

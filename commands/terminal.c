@@ -31,6 +31,8 @@ void text_settings_init(text_settings *s) {
         {"--kv TYPE", OPT_STRING, &s->kv, 0, 0, KV_HELP},
         {"-z FILE", OPT_STRING, &s->tokenizer, 0, 0, LLAMA2C_HELP},
         {"--stop STR", OPT_STRINGS, &s->stop, 0, 0, "stop before this text; may be repeated"},
+        {"--choice TEXT", OPT_STRINGS, &s->choices, 0, 0,
+         "make the answer exactly this text, or another --choice"},
         {"--ignore-eos", OPT_FLAG, &s->ignore_end, 0, 0, "continue when the model ends the text"},
         {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, REPACK_HELP},
         {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},

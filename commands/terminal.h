@@ -4,13 +4,13 @@
 
 #include "command.h"
 
-enum { N_TEXT_OPTIONS = 14 };
+enum { N_TEXT_OPTIONS = 15 };
 typedef struct text_settings {
     const char *tokenizer, *kv;
     int context, threads, no_repack, max_tokens, ignore_end, quiet;
     gqa_sampler_options sampling;
     int64_t seed;              /* -1: from the clock; the one in use after text_open */
-    opt_list stop;
+    opt_list stop, choices;
     opt options[N_TEXT_OPTIONS + 1]; /* that set all but max_tokens and temperature */
 } text_settings;
 void text_settings_init(text_settings *s); /* sets the defaults and fills the options */
