@@ -13,7 +13,7 @@ enum { /* limits of one rendering */
     JINJA_MAX_MEMORY = 1 << 28,
     JINJA_MAX_NESTING = 100,   /* of the template's text */
     JINJA_MAX_DEPTH = 400,     /* of evaluation: nesting times calls of macros */
-    JINJA_MAX_STEPS = 20000000,
+    JINJA_MAX_STEPS = 10000000,
     JINJA_MAX_RANGE = 100000   /* as the sandbox has it */
 };
 

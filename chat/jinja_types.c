@@ -239,6 +239,8 @@ static jinja_value join_sequences(jinja *j, const jinja_list *a, const jinja_lis
 static jinja_value repeat(jinja *j, jinja_value v, int64_t n) {
     jinja_builder b = {0};
     if (v.kind == JINJA_STRING) {
+        if (v.text.len && n > (int64_t)(JINJA_MAX_TEXT / v.text.len))
+            return jinja_unsupported(j, "a text of more than %d bytes", JINJA_MAX_TEXT);
         for (int64_t i = 0; v.text.len && i < n && !jinja_spend(j, 1); i++)
             jinja_put(j, &b, v.text);
         return jinja_built(&b);
