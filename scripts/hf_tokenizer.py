@@ -123,11 +123,15 @@ REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
           + REST.replace("]*|", "/]*|", 1))
+LEAD, SHORT = r"[^\r\n\p{L}\p{N}]?", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O = (f"{LEAD}{UPPER}*{LOWER}+{SHORT}|{LEAD}{UPPER}+{LOWER}*{SHORT}|"
+         + r"\p{N}{1,3}" + REST.replace("]*|", "/]*|", 1))
 BYTES, BYTES_AND_WORDS = ("ByteLevel", False, False), ("ByteLevel", False, True)
 PRE_TOKENIZERS = {
     (("Split", WORDS + r"\p{N}{1,3}" + REST, "Isolated", False), BYTES): "llama-bpe",
     (("Split", WORDS + r"\p{N}" + REST, "Isolated", False), BYTES): "qwen2",
     (("Split", TEKKEN, "Isolated", False), BYTES): "tekken",
+    (("Split", GPT4O, "Isolated", False), BYTES): "gpt-4o",
     (("Digits", True), BYTES_AND_WORDS): "smollm",
     (BYTES_AND_WORDS,): "gpt-2",
 }

@@ -14,9 +14,9 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the tests
-from hf_folder import (LLAMA3_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN, byte_level, byte_tokenizer,
-                       make_folder, perplexity, read_metadata, sentencepiece_model, sequence,
-                       split, spm_tokenizer, write_file, write_weights)
+from hf_folder import (GPT4O_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN, byte_level,
+                       byte_tokenizer, make_folder, perplexity, read_metadata, sentencepiece_model,
+                       sequence, split, spm_tokenizer, write_file, write_weights)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXPORT = os.path.join(HERE, "..", "scripts", "export_hf.py")
@@ -227,7 +227,8 @@ def pre_tokenizer_cases():
     digits = {"type": "Digits", "individual_digits": True}
     line = {"type": "Split", "pattern": {"Regex": "[\\r\\n]"}, "behavior": "Isolated"}
     for name, spec in (("llama-bpe", split(LLAMA3_PATTERN)), ("qwen2", split(QWEN2_PATTERN)),
-                       ("tekken", split(TEKKEN_PATTERN)), ("gpt-2", byte_level(True)),
+                       ("tekken", split(TEKKEN_PATTERN)), ("gpt-4o", split(GPT4O_PATTERN)),
+                       ("gpt-2", byte_level(True)),
                        ("smollm", sequence(digits, byte_level(True)))):
         writes(f"pre-tokenizer {name}", pre_tokenizer(spec), pre=name)
     writes("digits alone do not make smollm", pre_tokenizer(
