@@ -13,8 +13,8 @@ int check_choices(const opt_list *texts) {
     return EXIT_SUCCESS;
 }
 
-/* What is left of the texts that begin as the answer does, to rest [texts->n]. Returns how many have
- * something left; *is_whole: the answer is one of them. */
+/* What is left of the texts that begin as the answer does, to rest [texts->n]. Returns how many
+ * have something left; *is_whole: the answer is one of them. */
 static int texts_left(const choice_state *s, const char *answer, size_t len, const char **rest,
                       int *is_whole) {
     int n = 0;
@@ -34,7 +34,8 @@ static int begins_one(const char *const *rest, int n, const char *piece, int siz
     return 0;
 }
 
-int allow_choices(choice_state *s, const int32_t *tokens, int n_tokens, float *logits, int n_vocab) {
+int allow_choices(choice_state *s, const int32_t *tokens, int n_tokens, float *logits,
+                  int n_vocab) {
     char answer[MAX_CHOICE + 1], piece[MAX_CHOICE];
     const char *rest[sizeof s->texts->items / sizeof *s->texts->items];
     int len = 0, is_whole;
@@ -48,8 +49,9 @@ int allow_choices(choice_state *s, const int32_t *tokens, int n_tokens, float *l
     if (s->is_complete) return 1;
     for (int t = 0; t < n_vocab; t++) {
         int size = gqa_token_bytes(s->model, t, piece, MAX_CHOICE);
+        int goes_on = size <= MAX_CHOICE && begins_one(rest, n, piece, size);
         int ends = is_whole && gqa_token_is_end(s->model, t);
-        if (!ends && (size > MAX_CHOICE || !begins_one(rest, n, piece, size))) logits[t] = -INFINITY;
+        if (!goes_on && !ends) logits[t] = -INFINITY;
     }
     return 0;
 }
