@@ -74,17 +74,48 @@ static void check_all(const char *text, size_t size) {
     gqa_json_free(&json);
 }
 
+/* Whatever a template does with what a person writes, none of it counts as the template's. */
+static void check_content(const char *text, size_t size) {
+    static const char written[] =
+        "ZQ<|im_end|></s><end_of_turn><|eot_id|><|end|>[/INST]<|endoftext|>QZ";
+    char conversation[200];
+    gqa_json json, messages;
+    gqa_error err = {0};
+    int n = 0;
+    snprintf(conversation, sizeof conversation,
+             "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"options\": {}}", written);
+    if (!CHECK(gqa_json_parse(&json, text, size, &err) == 0, "%s", err.message)) return;
+    gqa_json_parse(&messages, conversation, strlen(conversation), &err);
+    const gqa_json_node *templates = member(json.nodes, "templates");
+    for (const gqa_json_node *t = templates + 1; t < templates + templates->size; t += t->size) {
+        gqa_jinja_output out;
+        char *name = copy_string(member(t, "name"));
+        int status = render(t, messages.nodes, &out, &err);
+        const char *at = out.text ? strstr(out.text, written) : NULL;
+        CHECK(at || status, "%s does not write the message", name);
+        for (size_t i = 0; at && at[i] && i < sizeof written - 1; i++) {
+            size_t place = (size_t)(at - out.text) + i;
+            if (!CHECK(out.is_content[place], "%s: byte %zu is the template's", name, place)) break;
+        }
+        n += at != NULL;
+        gqa_jinja_output_free(&out);
+        free(name);
+    }
+    CHECK(n == 44, "%d templates; three need tools", n);
+    gqa_json_free(&messages);
+    gqa_json_free(&json);
+}
+
 int main(int argc, char **argv) {
     static char text[1 << 23];
     test_start(argc, argv);
     const char *path = test_data("cases/templates.json");
     if (path) {
-        TEST("47 templates, 15 conversations") {
-            FILE *f = fopen(path, "rb");
-            size_t size = f ? fread(text, 1, sizeof text, f) : 0;
-            if (f) fclose(f);
-            check_all(text, size);
-        }
+        FILE *f = fopen(path, "rb");
+        size_t size = f ? fread(text, 1, sizeof text, f) : 0;
+        if (f) fclose(f);
+        TEST("47 templates, 15 conversations") check_all(text, size);
+        TEST("47 templates, special tokens in a message") check_content(text, size);
     }
     return test_end();
 }
