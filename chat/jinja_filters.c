@@ -295,7 +295,7 @@ static jinja_value sort_items(jinja *j, jinja_value v, jinja_value attribute, in
         jinja_append(j, keys.list, sort_key(j, items.list->items[i], attribute, with_case));
         for (size_t k = i; k > 0 && !jinja_spend(j, 1); k--) {
             jinja_value *key = &keys.list->items[k], *item = &items.list->items[k];
-            int order = jinja_compare(j, key[-1], key[0]);
+            int order = jinja_equal(j, key[-1], key[0]) ? 0 : jinja_compare(j, key[-1], key[0]);
             if ((downward ? -order : order) <= 0) break;
             jinja_value moved_key = key[0], moved = item[0];
             key[0] = key[-1];

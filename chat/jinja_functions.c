@@ -98,6 +98,7 @@ static jinja_value global_namespace(jinja *j, jinja_value self, const jinja_argu
 static jinja_value global_raise(jinja *j, jinja_value self, const jinja_arguments *a) {
     jinja_text message = jinja_str(j, a->bound[0]);
     (void)self;
+    if (message.len == 0) message = jinja_literal("the template raised an exception");
     if (!j->status)
         j->status = gqa_fail(j->err, GQA_ERR_ARGUMENT, "%.*s", (int)min_size(message.len, 500),
                              message.bytes);

@@ -218,6 +218,9 @@ static const struct {
      "[ <b>A,\xC3\xA9</b> ]None[<]"},
     {"{{ m.splitlines()[0][1:3] }}{{ [m[1:3]]|map('upper')|first }}", "[<b<B]"},
     {"{{ strftime_now(m[1:3] ~ '%d') }}", "[<b]25"},
+    {"{% set x = 'ab' ~ m[1:3] ~ 'c' %}{{ x[1:4] }}{{ x[3:] }}{{ x.split('<')|join('|') }}",
+     "b[<bb]cab|[b]c"},
+    {"{% set x = 'a ' ~ m[1:3] %}{{ x[::-1]|upper }}{{ x|title|list|last }}", "[B<] A[B]"},
     {"{{ bos }}{{ m[2] }}{{ bos ~ m[2] }}", "<s>[b]<s>[b]"},
 };
 

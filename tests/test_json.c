@@ -74,8 +74,9 @@ static void test_limits(void) {
     memset(text + depth, ']', (size_t)depth);
     CHECK(parse(&json, text, 2 * (size_t)depth, &err) == 0, "%s", err.message);
     gqa_json_free(&json);
-    memset(text, '[', sizeof text);
-    CHECK(parse(&json, text, sizeof text, &err) == GQA_ERR_FORMAT, "%d deep", depth + 1);
+    memset(text, '[', (size_t)++depth);
+    memset(text + depth, ']', (size_t)depth);
+    CHECK(parse(&json, text, 2 * (size_t)depth, &err) == GQA_ERR_FORMAT, "%d deep", depth);
     CHECK_HAS(err.message, "nested too deeply");
     char digits[GQA_JSON_MAX_NUMBER + 1];
     memset(digits, '1', sizeof digits);
