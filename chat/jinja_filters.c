@@ -34,6 +34,12 @@ static jinja_value filter_string(jinja *j, jinja_value v, const jinja_arguments 
     return jinja_string(jinja_str(j, v));
 }
 
+static jinja_value filter_safe(jinja *j, jinja_value v, const jinja_arguments *a) {
+    v = filter_string(j, v, a);
+    v.is_markup = 1;
+    return v;
+}
+
 static jinja_value filter_replace(jinja *j, jinja_value v, const jinja_arguments *a) {
     jinja_value arguments[3] = {jinja_string(jinja_str(j, a->bound[0])),
                                 jinja_string(jinja_str(j, a->bound[1])), a->bound[2]};
@@ -334,6 +340,16 @@ static jinja_value filter_unique(jinja *j, jinja_value v, const jinja_arguments 
     return unique;
 }
 
+/* The first of the sorted items: min; the last: max. */
+static jinja_value filter_min(jinja *j, jinja_value v, const jinja_arguments *a) {
+    (void)a;
+    return filter_first(j, sort_items(j, v, jinja_none(), 0, 0), NULL);
+}
+static jinja_value filter_max(jinja *j, jinja_value v, const jinja_arguments *a) {
+    (void)a;
+    return filter_first(j, sort_items(j, v, jinja_none(), 0, 1), NULL);
+}
+
 /* default(default_value="", boolean=False) */
 static jinja_value filter_default(jinja *j, jinja_value v, const jinja_arguments *a) {
     int is_missing = v.kind == JINJA_UNDEFINED || (jinja_truth(a->bound[1]) && !jinja_truth(v));
@@ -350,7 +366,7 @@ jinja_value jinja_filter(jinja *j, jinja_text name, jinja_value v, jinja_argumen
         {"title", "", filter_title},
         {"capitalize", "", filter_capitalize},
         {"string", "", filter_string},
-        {"safe", "", filter_string},
+        {"safe", "", filter_safe},
         {"replace", "old,new,count?", filter_replace},
         {"indent", "width?,first?,blank?", filter_indent},
         {"tojson", "ensure_ascii?,indent?,separators?,sort_keys?", jinja_tojson},
@@ -372,6 +388,8 @@ jinja_value jinja_filter(jinja *j, jinja_text name, jinja_value v, jinja_argumen
         {"rejectattr", NULL, filter_rejectattr},
         {"sort", "reverse?,case_sensitive?,attribute?", filter_sort},
         {"dictsort", "case_sensitive?,by?,reverse?", filter_dictsort},
+        {"min", "", filter_min},
+        {"max", "", filter_max},
         {"unique", "case_sensitive?,attribute?", filter_unique},
         {"default", "default_value?,boolean?", filter_default},
         {"d", "default_value?,boolean?", filter_default},

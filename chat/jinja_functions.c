@@ -220,7 +220,7 @@ const jinja_function *jinja_method_named(jinja *j, jinja_kind kind, jinja_text n
         {"get", "key,default?", method_get},
     };
     static const char string_unknown[] =
-        " casefold center encode expandtabs format format_map index isalnum isalpha isascii "
+        " casefold center encode expandtabs format_map index isalnum isalpha isascii "
         "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
         "ljust maketrans partition rfind rindex rjust rpartition rsplit swapcase translate zfill ";
     static const char list_unknown[] =

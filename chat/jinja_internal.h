@@ -42,6 +42,7 @@ typedef struct jinja_text {
 
 typedef struct jinja_value {
     jinja_kind kind;
+    int is_markup;             /* a string from the filter safe: + escapes what is added to it */
     union {
         int64_t integer;       /* and JINJA_BOOL: 0 or 1 */
         double number;

@@ -321,6 +321,40 @@ static jinja_value method_join(jinja *j, jinja_value self, const jinja_arguments
     return jinja_built(&b);
 }
 
+/* What stands for "{}", "{0}" or "{name}" in a format; *next counts the first kind. */
+static jinja_value format_field(jinja *j, jinja_text field, const jinja_arguments *a,
+                                size_t *next) {
+    const jinja_value *named = jinja_find(j, &a->named, jinja_string(field));
+    size_t index = field.len == 0 ? (*next)++ : SIZE_MAX;
+    if (field.len == 1 && field.bytes[0] >= '0' && field.bytes[0] <= '9')
+        index = (size_t)(field.bytes[0] - '0');
+    if (named) return *named;
+    if (index < a->values.n) return a->values.items[index];
+    return jinja_unsupported(j, "format: the field {%.*s} is not known or has no argument",
+                             (int)min_size(field.len, 60), field.bytes);
+}
+
+static jinja_value method_format(jinja *j, jinja_value self, const jinja_arguments *a) {
+    jinja_text text = self.text;
+    jinja_builder b = {0};
+    size_t next = 0;
+    for (size_t i = 0; i < text.len && !j->status; i++) {
+        char c = text.bytes[i];
+        int is_brace = c == '{' || c == '}', is_double = i + 1 < text.len && text.bytes[i + 1] == c;
+        if (!is_brace || is_double) {
+            jinja_put(j, &b, jinja_part(text, i, 1));
+            i += (size_t)is_brace;
+            continue;
+        }
+        const char *end = memchr(text.bytes + i, '}', text.len - i);
+        if (c == '}' || !end) return jinja_fail(j, "format: a single '%c'", c);
+        size_t len = (size_t)(end - text.bytes) - i - 1;
+        jinja_put_str(j, &b, format_field(j, jinja_part(text, i + 1, len), a, &next));
+        i += len + 1;
+    }
+    return jinja_built(&b);
+}
+
 const jinja_function *jinja_string_method(jinja_text name) {
     static const jinja_function methods[] = {
         {"strip", "chars?", method_strip},
@@ -340,6 +374,7 @@ const jinja_function *jinja_string_method(jinja_text name) {
         {"title", "", method_title},
         {"capitalize", "", method_capitalize},
         {"join", "iterable", method_join},
+        {"format", NULL, method_format},
     };
     for (size_t i = 0; i < array_length(methods); i++)
         if (jinja_text_is(name, methods[i].name)) return &methods[i];

@@ -251,6 +251,20 @@ static jinja_value repeat(jinja *j, jinja_value v, int64_t n) {
     return list;
 }
 
+static jinja_value escape_html(jinja *j, jinja_text text) {
+    static const char special[] = "&<>'\"";
+    static const char *const written[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    jinja_builder b = {0};
+    for (size_t i = 0; i < text.len && !j->status; i++) {
+        const char *found = text.bytes[i] ? strchr(special, text.bytes[i]) : NULL;
+        if (found) jinja_put_literal(j, &b, written[found - special]);
+        else jinja_put(j, &b, jinja_part(text, i, 1));
+    }
+    jinja_value escaped = jinja_built(&b);
+    escaped.is_markup = 1;
+    return escaped;
+}
+
 jinja_value jinja_arithmetic(jinja *j, int op, jinja_value a, jinja_value b) {
     static const char floor_name[] = "//", power_name[] = "** or pow()";
     char name[2] = {(char)op, 0};
@@ -267,8 +281,13 @@ jinja_value jinja_arithmetic(jinja *j, int op, jinja_value a, jinja_value b) {
         if (is_float) return float_arithmetic(j, op, jinja_number(a), jinja_number(b));
         return integer_arithmetic(j, op, a.integer, b.integer);
     }
-    if (op == '+' && a.kind == JINJA_STRING && b.kind == JINJA_STRING)
-        return jinja_arithmetic(j, '~', a, b);
+    if (op == '+' && a.kind == JINJA_STRING && b.kind == JINJA_STRING) {
+        if (a.is_markup && !b.is_markup) b = escape_html(j, b.text);
+        if (b.is_markup && !a.is_markup) a = escape_html(j, a.text);
+        jinja_value sum = jinja_arithmetic(j, '~', a, b);
+        sum.is_markup = a.is_markup;
+        return sum;
+    }
     int a_is_list = a.kind == JINJA_LIST || a.kind == JINJA_TUPLE;
     int b_is_list = b.kind == JINJA_LIST || b.kind == JINJA_TUPLE;
     if (op == '+' && a_is_list && a.kind == b.kind)
