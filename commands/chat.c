@@ -40,6 +40,7 @@ void drop_turns(conversation *c, int first, int count) {
         free(c->turns[i].tokens);
     }
     int after = first + count;
+    if (count == 0) return;
     memmove(c->turns + first, c->turns + after, sizeof *c->turns * (size_t)(c->n - after));
     c->n -= count;
 }

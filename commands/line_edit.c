@@ -271,6 +271,7 @@ static int control_key(line_editor *e) {
 static int next_key(line_editor *e) {
     enum { MILLISECONDS = 200 }; /* until a SIGINT from before the poll is noticed */
     int c = next_byte(e, MILLISECONDS);
+    if (c == 0) return CONTROL('D'); /* as it reads when it was typed before keys were taken */
     if (c != ESCAPE) return c;
     switch (c = next_byte(e, SEQUENCE_MS)) {
         case '[':
