@@ -22,7 +22,7 @@ typedef struct pass_state {
     int n;                   /* rows: tokens of this pass */
     int prefill;             /* rows are one sequence's, enough for tiles of query positions */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
-    size_t dim, head_dim, q_dim, ffn_dim, rope_dim; /* ffn_dim: of the widest layer */
+    size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
     atomic_int *cancel;
 } pass_state;
 
@@ -31,8 +31,10 @@ enum {
     COLUMNS = 512            /* a unit of activate_gate() and of scale_logits() */
 };
 
-static size_t kv_dim_of(const pass_state *p, const gqa_layer *layer) {
-    return (size_t)layer->config.n_kv_heads * p->head_dim;
+static size_t head_dim_of(const gqa_layer *layer) { return (size_t)layer->config.head_dim; }
+
+static size_t kv_dim_of(const gqa_layer *layer) {
+    return (size_t)layer->config.n_kv_heads * head_dim_of(layer);
 }
 
 /* Query heads a KV head. */
@@ -48,7 +50,7 @@ static size_t first_query_head(const pass_state *p, const gqa_layer *layer, int 
 
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
 static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    return (size_t)row * p->q_dim + first_query_head(p, layer, kv_head) * p->head_dim;
+    return (size_t)row * p->q_dim + first_query_head(p, layer, kv_head) * head_dim_of(layer);
 }
 
 static gqa_session *session_of(const pass_state *p, int row) {
@@ -83,7 +85,7 @@ static float *cos_sin_of(const pass_state *p, int table, int row) {
 
 static void make_rotations(const pass_state *p, int table, int row) {
     const gqa_rope_table *rope = &p->model->rope[table];
-    size_t pairs = p->rope_dim / 2;
+    size_t pairs = (size_t)rope->dim / 2;
     float *cos_row = cos_sin_of(p, table, row), *sin_row = cos_row + pairs;
     for (size_t j = 0; j < pairs; j++) {
         double angle = position_of(p, row) * rope->freq[j];
@@ -168,22 +170,27 @@ static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, cons
 
 /* ---- rotary positions and the KV cache ------------------------------------------------------- */
 
+static int rope_table_of(const gqa_layer *layer) {
+    return layer->config.rope == 2 ? GQA_ROPE_LOCAL : GQA_ROPE_MODEL;
+}
+
 /* Bias (qwen2), norm (qwen3; after RoPE: hunyuan-dense) and rotation of one head, in place. bias,
  * norm and cos_sin (a layer without RoPE) may be NULL. */
-static void rope_head(const pass_state *p, float *head, const float *bias, const float *norm,
-                      const float *cos_sin) {
+static void rope_head(const pass_state *p, const gqa_layer *layer, float *head, const float *bias,
+                      const float *norm, const float *cos_sin) {
     const gqa_config *c = p->config;
+    int d = layer->config.head_dim, rope_dim = p->model->rope[rope_table_of(layer)].dim;
     int is_before = c->qk_norm == GQA_QK_NORM_HEADS;
     int is_after = c->qk_norm == GQA_QK_NORM_AFTER_ROPE;
-    if (bias) p->kernels->add(head, bias, c->head_dim);
-    if (is_before) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
-    if (cos_sin) p->kernels->rope(head, cos_sin, c->rope_dim, c->rope_half);
-    if (is_after) p->kernels->rmsnorm(head, head, norm, c->head_dim, c->norm_eps);
+    if (bias) p->kernels->add(head, bias, d);
+    if (is_before) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
+    if (cos_sin) p->kernels->rope(head, cos_sin, rope_dim, c->rope_half);
+    if (is_after) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
 }
 
 /* Norm over all heads of Q, and of K, together (olmo2). */
 static void norm_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    size_t kv_dim = kv_dim_of(p, layer);
+    size_t kv_dim = kv_dim_of(layer);
     float eps = p->config->norm_eps;
     if (p->config->qk_norm != GQA_QK_NORM_ROWS) return;
     for_units(i, me, p->n) {
@@ -204,9 +211,8 @@ static const float *offset_or_null(const float *vector, size_t offset) {
 }
 
 /* Scales x for an f16 cache. What is still too large is clamped, and noted for a smaller scale. */
-static void fit_f16(const pass_state *p, float *x, float scale, atomic_uint *max) {
+static void fit_f16(const pass_state *p, float *x, int d, float scale, atomic_uint *max) {
     const float limit = 65504;
-    int d = p->config->head_dim;
     for (int i = 0; scale < 1 && i < d; i++) x[i] *= scale;
     if (p->kernels->dot(x, x, d) <= limit * limit) return;
     for (int i = 0; i < d; i++) {
@@ -219,30 +225,43 @@ static void fit_f16(const pass_state *p, float *x, float scale, atomic_uint *max
     }
 }
 
-/* Rotates the queries and the key of a row's group, and appends K and V to the cache. */
-static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
-                                 int kv_head) {
-    size_t d = p->head_dim, k_offset = (size_t)kv_head * d;
-    size_t q_offset = first_query_head(p, layer, kv_head) * d;
-    size_t kv_row = (size_t)row * kv_dim_of(p, layer);
-    int table = layer->config.rope == 2 ? GQA_ROPE_LOCAL : GQA_ROPE_MODEL;
-    const float *cos_sin = layer->config.rope ? cos_sin_of(p, table, row) : NULL;
-    float *q = p->scratch->q + group_offset(p, layer, row, kv_head);
-    float *k = p->scratch->k + kv_row + k_offset, *v = p->scratch->v + kv_row + k_offset;
-    int position = position_of(p, row), group = group_of(p, layer);
+/* V's norm, which has no weights (gemma4). */
+static void norm_v(const pass_state *p, float *v, int d) {
+    float square = p->kernels->dot(v, v, d) / (float)d;
+    scale_row(v, (size_t)d, 1 / sqrtf(square + p->config->norm_eps));
+}
+
+/* Rotates the key of a row and KV head, and appends K and V to the cache of layer l. */
+static void cache_kv(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head,
+                     const float *cos_sin) {
+    int d = layer->config.head_dim, position = position_of(p, row);
+    size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * kv_dim_of(layer) + offset;
+    float *k = p->scratch->k + at, *v = p->scratch->v + at;
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
-    for (int g = 0; g < group; g++, q += d, q_offset += d) {
-        rope_head(p, q, offset_or_null(layer->bq, q_offset), layer->q_norm, cos_sin);
-        scale_row(q, d, query_scale(p->config, position));
-    }
-    rope_head(p, k, offset_or_null(layer->bk, k_offset), layer->k_norm, cos_sin);
-    if (layer->bv) p->kernels->add(v, layer->bv + k_offset, p->config->head_dim);
+    rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
+    if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
+    if (p->config->norm_v) norm_v(p, v, d);
     gqa_session *s = session_of(p, row);
     if (s->kv[l].type == GQA_TYPE_F16) {
-        fit_f16(p, k, s->range[l].k_scale, &s->range[l].k_max);
-        fit_f16(p, v, s->range[l].v_scale, &s->range[l].v_max);
+        fit_f16(p, k, d, s->range[l].k_scale, &s->range[l].k_max);
+        fit_f16(p, v, d, s->range[l].v_scale, &s->range[l].v_max);
     }
     p->kernels->kv_append(&s->kv[l], kv_head, position, k, v);
+}
+
+/* Rotates the queries of a row's group; its key too, and caches K and V, unless the layer shares
+ * those of layer l (gemma4). */
+static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
+                                 int kv_head) {
+    size_t d = head_dim_of(layer), offset = first_query_head(p, layer, kv_head) * d;
+    const float *cos_sin = layer->config.rope ? cos_sin_of(p, rope_table_of(layer), row) : NULL;
+    float *q = p->scratch->q + group_offset(p, layer, row, kv_head);
+    int group = group_of(p, layer);
+    for (int g = 0; g < group; g++, q += d, offset += d) {
+        rope_head(p, layer, q, offset_or_null(layer->bq, offset), layer->q_norm, cos_sin);
+        scale_row(q, d, query_scale(p->config, position_of(p, row)));
+    }
+    if (layer == &p->model->layers[l]) cache_kv(p, layer, l, row, kv_head, cos_sin);
 }
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
@@ -258,11 +277,11 @@ static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer
 /* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
  * of 32 values, else by rows in a phase of its own. */
 static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
-    return (size_t)group_of(p, layer) * p->head_dim % 32 == 0;
+    return (size_t)group_of(p, layer) * head_dim_of(layer) % 32 == 0;
 }
 
 static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
-    int width = group_of(p, layer) * p->config->head_dim, first = kv_head * width;
+    int width = group_of(p, layer) * layer->config.head_dim, first = kv_head * width;
     if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p, layer))
         p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
 }
@@ -272,14 +291,14 @@ static void unscale_group(const pass_state *p, const gqa_layer *layer, int l, in
                           int kv_head) {
     float scale = session_of(p, row)->range[l].v_scale;
     float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
-    size_t n = (size_t)group_of(p, layer) * p->head_dim;
+    size_t n = (size_t)group_of(p, layer) * head_dim_of(layer);
     for (size_t i = 0; scale < 1 && i < n; i++) out[i] /= scale;
 }
 
 static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
     for_units(i, me, p->n)
-        p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, (int)p->q_dim);
+        p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
@@ -312,7 +331,7 @@ static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, i
     size_t index = (size_t)row * (size_t)layer->config.n_kv_heads + (size_t)kv_head;
     index = index * (size_t)p->scratch->max_splits + (size_t)split;
     return p->scratch->partials +
-           index * gqa_partial_floats(group_of(p, layer), p->config->head_dim);
+           index * gqa_partial_floats(group_of(p, layer), layer->config.head_dim);
 }
 
 static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l, int row,
@@ -331,7 +350,7 @@ static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, 
 static void combine_splits(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head) {
     float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
     p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
-                               group_of(p, layer), p->config->head_dim, out, p->head_dim);
+                               group_of(p, layer), layer->config.head_dim, out, head_dim_of(layer));
     unscale_group(p, layer, l, row, kv_head);
     quantize_group(p, layer, row, row + 1, kv_head);
 }
@@ -369,7 +388,7 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
     }
 }
 
-/* ---- feed-forward and classifier ------------------------------------------------------------- */
+/* ---- feed-forward, embeddings of layers, classifier ------------------------------------------ */
 
 /* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
 static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
@@ -385,6 +404,66 @@ static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
         else p->kernels->swiglu(gate, gate, up, end - first);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, row, row + 1, first, end);
     }
+}
+
+/* gemma4: what the token gives each layer: s->per_layer = (sqrt(n) E_layers[token] +
+ * rmsnorm(W x / sqrt(dim))) / sqrt(2) for each layer's n values, x being the token's embedding. */
+static void embed_for_layers(pass_state *p, gqa_worker *me) {
+    const gqa_model *m = p->model;
+    const gqa_matrix *table = &m->per_layer_embedding;
+    const int n = p->config->per_layer_dim, width = table->cols;
+    const product project = {&m->per_layer_model, p->scratch->per_layer, (size_t)width};
+    const float dim_scale = 1 / sqrtf((float)p->dim), embedding_scale = sqrtf((float)n);
+    if (!n) return;
+    add_and_norm(p, me, 1, NULL, NULL, &project, 1);
+    matmul(p, me, &p->scratch->h_acts, p->n, &project, 1);
+    for_units(i, me, p->n) {
+        size_t row_bytes = (size_t)gqa_type_bytes(table->type, (uint64_t)width);
+        float *e = p->scratch->per_layer + (size_t)i * (size_t)width, *row = thread_scratch(p, me);
+        gqa_dequantize(table->type, table->raw + (size_t)p->pass->tokens[i] * row_bytes, row,
+                       (size_t)width);
+        scale_row(e, (size_t)width, dim_scale);
+        scale_row(row, (size_t)width, embedding_scale);
+        for (float *of = e; of < e + width; of += n)
+            p->kernels->rmsnorm(of, of, m->per_layer_model_norm, n, p->config->norm_eps);
+        p->kernels->add(e, row, width);
+        scale_row(e, (size_t)width, sqrtf(0.5f));
+    }
+}
+
+/* gate = gelu(gate) * e[l], of embed_for_layers(). */
+static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *next) {
+    int n = p->config->per_layer_dim, as_int8 = wants_int8(next, 1);
+    for_units(i, me, p->n) {
+        float *gate = p->scratch->gate + (size_t)i * p->ffn_dim;
+        size_t at = ((size_t)i * (size_t)p->config->n_layers + (size_t)l) * (size_t)n;
+        p->kernels->geglu(gate, gate, p->scratch->per_layer + at, n);
+        if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, i, i + 1, 0, n);
+    }
+}
+
+/* gemma4: x += h; x += rmsnorm(Wproj (gelu(Wgate x) * e[l])); x *= the layer's scale. Where there
+ * is a scale, h is 0 then. Returns the norm that h still awaits; NULL: none. */
+static const float *add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+    gqa_scratch *s = p->scratch;
+    const float *post_norm = layer->ffn_post_norm;
+    const product gate = {&layer->per_layer_gate, s->gate, p->ffn_dim};
+    const product project = {&layer->per_layer_proj, s->h, p->dim};
+    if (p->config->per_layer_dim) {
+        add_and_norm(p, me, 0, post_norm, NULL, &gate, 1);
+        matmul(p, me, &s->h_acts, p->n, &gate, 1);
+        gate_for_layer(p, me, l, &project);
+        matmul(p, me, &s->gate_acts, p->n, &project, 1);
+        post_norm = layer->per_layer_norm;
+    }
+    if (!layer->output_scale) return post_norm;
+    for_units(i, me, p->n) {
+        float *x = s->x + (size_t)i * p->dim, *h = s->h + (size_t)i * p->dim;
+        add_branch(p, x, h, post_norm);
+        scale_row(x, p->dim, *layer->output_scale);
+        memset(h, 0, sizeof(float) * p->dim);
+    }
+    return NULL;
 }
 
 /* Logits divided by their scale (granite) and capped (gemma2). */
@@ -404,13 +483,12 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
 
 /* logits = W rmsnorm(x + h) of the last n_out rows. The norms go to the first rows of h, which
  * other rows' additions may still read: hence a phase each. */
-static void classify(pass_state *p, gqa_worker *me) {
+static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     int n_out = p->pass->n_out, dim = p->config->dim;
     size_t vocab_size = (size_t)p->config->vocab_size;
     size_t skip = (size_t)(p->n - n_out) * p->dim;
     float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
     const product logits = {&p->model->classifier, p->pass->logits, vocab_size};
-    const float *post_norm = p->model->layers[p->config->n_layers - 1].ffn_post_norm;
     if (n_out == 0) return;
     for_units(i, me, n_out) {
         size_t row = (size_t)i * p->dim;
@@ -441,9 +519,12 @@ static void forward(gqa_worker *me, void *arg) {
     gqa_scratch *s = p->scratch;
     const float *post_norm = NULL;                               /* of the layer before */
     embed(p, me);                                                /* x = E[token] */
+    embed_for_layers(p, me);                                     /* gemma4: and one a layer */
     for (int l = 0; l < p->config->n_layers; l++) {
         const gqa_layer *layer = &p->model->layers[l];
-        size_t kv_dim = kv_dim_of(p, layer);
+        int kv_layer = layer->config.kv_layer;                   /* gemma4: may be an earlier one */
+        int n_qkv = kv_layer == l ? 3 : 1;
+        size_t kv_dim = kv_dim_of(layer);
         const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, kv_dim},
                                {&layer->wv, s->v, kv_dim}};
         const product out = {&layer->wo, s->h, p->dim};
@@ -451,15 +532,15 @@ static void forward(gqa_worker *me, void *arg) {
                                   {&layer->w_up, s->up, p->ffn_dim}};
         const product down = {&layer->w_down, s->h, p->dim};
 
-        add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, 3);
+        add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
         if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
-        matmul(p, me, &s->h_acts, p->n, qkv, 3);                 /* q, k, v = Wq h, Wk h, Wv h */
+        matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);             /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
         if (p->prefill) {
-            rope_and_cache(p, me, layer, l);                     /* rotate q, k;  cache k, v */
-            attend_prefill(p, me, layer, l);                     /* attn = softmax(qK/sqrt(d)) V */
+            rope_and_cache(p, me, layer, kv_layer);              /* rotate q, k;  cache k, v */
+            attend_prefill(p, me, layer, kv_layer);              /* attn = softmax(qK/sqrt(d)) V */
         } else {
-            rope_cache_attend(p, me, layer, l);                  /* decoding: both in one phase */
+            rope_cache_attend(p, me, layer, kv_layer);           /* decoding: both in one phase */
         }
         quantize_rows(p, me, layer);
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
@@ -469,10 +550,10 @@ static void forward(gqa_worker *me, void *arg) {
         matmul(p, me, &s->h_acts, p->n, to_ffn, 2);              /* gate, up = Wgate h, Wup h */
         activate_gate(p, me, layer, &down);                      /* gate = silu(gate) * up */
         matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
-        post_norm = layer->ffn_post_norm;
+        post_norm = add_for_layer(p, me, layer, l);              /* gemma4: its embedding, scale */
         if (p->bad_layer) check_layer(p, l);
     }
-    classify(p, me);                                             /* logits = W rmsnorm(x + h) */
+    classify(p, me, post_norm);                                  /* logits = W rmsnorm(x + h) */
 }
 
 /* Threads cost a few microseconds a phase: a small product is faster alone. */
@@ -496,10 +577,9 @@ int gqa_forward(gqa_pass *pass) {
         .prefill = !pass->sessions && pass->n >= PREFILL_ROWS,
         .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
-        .head_dim = (size_t)c->head_dim,
         .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,
-        .ffn_dim = (size_t)c->ffn_dim,
-        .rope_dim = (size_t)c->rope_dim,
+        .ffn_dim = (size_t)max_int(c->ffn_dim, c->per_layer_dim),
+        .rope_dim = (size_t)max_int(c->rope_dim, c->rope_dim_local),
         .cancel = pass->cancel ? pass->cancel : &session->cancel,
     };
     gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);

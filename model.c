@@ -140,8 +140,8 @@ uint64_t gqa_model_kv_bytes(const gqa_model *m, gqa_type kv_type, int n) {
     uint64_t total = 0;
     for (int l = 0; m && m->has_weights && l < m->config.n_layers; l++) {
         gqa_layer_config of = m->layers[l].config;
-        gqa_config one = {.n_layers = 1, .n_kv_heads = of.n_kv_heads,
-                          .head_dim = m->config.head_dim};
+        gqa_config one = {.n_layers = of.kv_layer == l, .n_kv_heads = of.n_kv_heads,
+                          .head_dim = of.head_dim};
         int positions = max_int(of.window ? min_int(n, of.window) : n, 0);
         total += (uint64_t)positions * gqa_kv_bytes_per_position(&one, kv_type);
     }

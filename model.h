@@ -147,7 +147,10 @@ typedef struct gqa_config {
     float rope_theta_local;    /* base of layers with a window, which then have no scaling (gemma3);
                                 * 0: these are as all layers */
     float rope_yarn_log_mul;   /* YaRN: M, of the magnitude (1 + 0.1 ln f) / (1 + 0.1 M ln f) */
-    uint32_t reserved[18];
+    int rope_dim_local;        /* the same of layers with a base of their own; 0: rope_dim */
+    int norm_v;                /* nonzero: V passes RMSNorm without weights (gemma4) */
+    int per_layer_dim;         /* width of a token's further embedding for each layer (gemma4); 0 */
+    uint32_t reserved[15];
 } gqa_config;
 
 /* What a layer has of its own; a later version may add fields at the end. */
@@ -156,6 +159,9 @@ typedef struct gqa_layer_config {
     int window;                /* positions a query sees, itself included; 0: all */
     int rope;                  /* 0: none (smollm3's every fourth layer), 1: the model's,
                                 * 2: by rope_theta_local */
+    int head_dim;              /* at most the config's (gemma4: less in layers with a window) */
+    int kv_layer;              /* whose K and V it attends to: its own number, or that of an
+                                * earlier layer (gemma4), and then it has no KV cache */
 } gqa_layer_config;
 
 /* ---- threads --------------------------------------------------------------------------------- */

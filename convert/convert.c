@@ -284,8 +284,11 @@ static int put_tensors(job *j, gqa_error *err) {
 static int can_pool(const gqa_checkpoint *c) {
     int is_alike = c->config.qk_norm != GQA_QK_NORM_ROWS &&
                    !gqa_checkpoint_tensor(c, "blk.0.attn_qkv.weight");
-    for (int l = 0; l < c->config.n_layers; l++)
-        is_alike &= gqa_checkpoint_layer(c, l).n_kv_heads == c->config.n_kv_heads;
+    for (int l = 0; l < c->config.n_layers; l++) {
+        gqa_layer_config of = gqa_checkpoint_layer(c, l);
+        is_alike &= of.n_kv_heads == c->config.n_kv_heads && of.kv_layer == l &&
+                    of.head_dim == c->config.head_dim;
+    }
     return is_alike;
 }
 

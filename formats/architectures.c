@@ -14,6 +14,10 @@ static const gqa_architecture architectures[] = {
     {.name = "gemma3", .qk_norm = GQA_QK_NORM_HEADS, .window_pattern = 6,
      .steps = ARCH_ROPE_HALF | ARCH_GELU | ARCH_EMBEDDING_SQRT | ARCH_POST_NORMS | ARCH_SOFTCAPS |
               ARCH_LOCAL_ROPE},
+    {.name = "gemma4", .qk_norm = GQA_QK_NORM_HEADS, .logit_softcap = 30,
+     .steps = ARCH_ROPE_HALF | ARCH_GELU | ARCH_EMBEDDING_SQRT | ARCH_POST_NORMS | ARCH_SOFTCAPS |
+              ARCH_LOCAL_ROPE | ARCH_LOCAL_HEADS | ARCH_SHARED_KV | ARCH_PER_LAYER | ARCH_NORM_V |
+              ARCH_SCORES_AS_THEY_ARE},
     {.name = "smollm3", .no_rope_pattern = 4},
     {.name = "granite", .steps = ARCH_SCALES},
     {.name = "minicpm", .steps = ARCH_SCALES},

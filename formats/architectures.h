@@ -17,7 +17,12 @@ enum {
     ARCH_TEMPERATURE = 256,      /* the key of the queries' growth with the position */
     ARCH_NO_WINDOW_KEY = 512,    /* the window's key is wrong in its files: all layers see all */
     ARCH_LOCAL_ROPE = 1024,      /* layers with a window rotate unscaled, by a base of their own */
-    ARCH_GLOBAL_NO_ROPE = 2048   /* where some layers have a window, the others have no RoPE */
+    ARCH_GLOBAL_NO_ROPE = 2048,  /* where some layers have a window, the others have no RoPE */
+    ARCH_LOCAL_HEADS = 4096,     /* keys of head_dim and rope_dim of layers with a window */
+    ARCH_SHARED_KV = 8192,       /* the key of how many last layers use an earlier one's K and V */
+    ARCH_PER_LAYER = 16384,      /* embeddings for each layer; a scale of each layer's output */
+    ARCH_NORM_V = 32768,         /* V passes a norm without weights; without attn_v, V is K */
+    ARCH_SCORES_AS_THEY_ARE = 65536 /* q.k is not scaled */
 };
 
 typedef struct gqa_architecture {

@@ -67,7 +67,7 @@ int gqa_checkpoint_check_types(const gqa_checkpoint *c, gqa_error *err) {
 gqa_layer_config gqa_checkpoint_layer(const gqa_checkpoint *c, int l) {
     const gqa_config *g = &c->config;
     if (c->layers) return c->layers[l];
-    return (gqa_layer_config){g->n_kv_heads, g->ffn_dim, g->window, 1};
+    return (gqa_layer_config){g->n_kv_heads, g->ffn_dim, g->window, 1, g->head_dim, l};
 }
 
 void gqa_config_set_defaults(gqa_config *c) {
@@ -116,6 +116,8 @@ static int check_ranges(const gqa_config *c, const char *path, gqa_error *err) {
         {"context_length", c->context_length, 1, GQA_MAX_CONTEXT},
         {"window", c->window, 0, GQA_MAX_CONTEXT},
         {"rope_dim", c->rope_dim, 2, c->head_dim},
+        {"rope_dim_local", c->rope_dim_local, 0, c->head_dim},
+        {"per_layer_dim", c->per_layer_dim, 0, GQA_MAX_DIM / max_int(c->n_layers, 1)},
     };
     const float_range floats[] = {
         {"rope_theta", c->rope_theta, 1e-3f, 1e12f},
@@ -153,7 +155,7 @@ int gqa_config_validate(const gqa_config *c, const char *path, gqa_error *err) {
         return gqa_fail_path(path, err, GQA_ERR_FORMAT,
                              "n_heads %d is not a multiple of n_kv_heads %d", c->n_heads,
                              c->n_kv_heads);
-    if (c->head_dim % 2 || c->rope_dim % 2)
+    if (c->head_dim % 2 || c->rope_dim % 2 || c->rope_dim_local % 2)
         return gqa_fail_path(path, err, GQA_ERR_FORMAT, "head_dim %d and rope_dim %d must be even",
                              c->head_dim, c->rope_dim);
     if (c->n_heads > GQA_MAX_DIM / c->head_dim)

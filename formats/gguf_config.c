@@ -144,6 +144,22 @@ static int read_rope_of_layer(const gguf_meta *m, const gqa_architecture *a, int
     return window && m->c->config.rope_theta_local > 0 ? 2 : 1;
 }
 
+/* The last `shared` layers use the K and V of the last layer before them with the same window. */
+static void share_kv(gguf_meta *m, gqa_layer_config *layers, int shared) {
+    int n = m->c->config.n_layers, n_own = n - shared;
+    if (shared >= n)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s.attention.shared_kv_layers is %d, expected "
+                       "0 to %d", m->c->config.architecture, shared, n - 1);
+    for (int l = n_own; l < n && !m->status; l++) {
+        int from = n_own - 1;
+        while (from >= 0 && layers[from].window != layers[l].window) from--;
+        if (from < 0 || layers[from].n_kv_heads != layers[l].n_kv_heads)
+            gguf_meta_fail(m, GQA_ERR_FORMAT, "layer %d: no layer before %d has its window and KV "
+                           "heads, to share K and V with", l, n_own);
+        layers[l].kv_layer = from;
+    }
+}
+
 /* What each layer has of its own; the config gets the largest. */
 static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture *a) {
     gqa_config *g = &c->config;
@@ -158,6 +174,14 @@ static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture 
         float base = !strcmp(a->name, "gemma3") ? 10000 : g->rope_theta;
         g->rope_theta_local = arch_float(m, "rope.freq_base_swa", base);
     }
+    int local_head_dim = g->head_dim;
+    if (a->steps & ARCH_LOCAL_HEADS) {
+        local_head_dim = arch_int(m, "attention.key_length_swa", g->head_dim);
+        g->rope_dim_local = arch_int(m, "rope.dimension_count_swa", local_head_dim);
+        if (arch_int(m, "attention.value_length_swa", local_head_dim) != local_head_dim)
+            gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.key_length_swa and value_length_swa "
+                           "differ, which is not supported");
+    }
     if (m->status || g->n_layers < 1 || g->n_layers > GQA_MAX_LAYERS) return; /* refused later */
     c->layers = calloc((size_t)g->n_layers, sizeof *c->layers);
     if (!c->layers)
@@ -167,10 +191,14 @@ static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture 
         layer->n_kv_heads = int_of_layer(m, &kv_heads, l);
         layer->ffn_dim = int_of_layer(m, &ffn_dim, l);
         layer->window = has_window(m, &pattern, l) ? g->window : 0;
+        layer->head_dim = layer->window ? local_head_dim : g->head_dim;
+        layer->kv_layer = l;
         layer->rope = no_rope ? 0 : read_rope_of_layer(m, a, l, layer->window);
         g->n_kv_heads = max_int(g->n_kv_heads, layer->n_kv_heads);
         g->ffn_dim = max_int(g->ffn_dim, layer->ffn_dim);
     }
+    if (a->steps & ARCH_SHARED_KV && !m->status)
+        share_kv(m, c->layers, arch_int(m, "attention.shared_kv_layers", 0));
 }
 
 /* Every layer's heads; gqa_config_validate checks the largest numbers. */
@@ -182,6 +210,12 @@ static int check_layers(const gqa_checkpoint *c, gqa_error *err) {
                                     " query heads", l, kv_heads, c->config.n_heads);
         if (ffn_dim < 1)
             return fail_unsupported(c, err, "layer %d has an FFN width of %d", l, ffn_dim);
+        int head_dim = c->layers[l].head_dim, rope_dim = c->config.rope_dim_local;
+        if (head_dim < 2 || head_dim % 2 || head_dim > c->config.head_dim ||
+            (c->layers[l].rope == 2 && rope_dim > head_dim))
+            return fail_unsupported(c, err, "layer %d has a head_dim of %d and a rope_dim of %d, "
+                                    "expected even numbers up to %d", l, head_dim, rope_dim,
+                                    c->config.head_dim);
     }
     return 0;
 }
@@ -210,6 +244,10 @@ static void read_steps(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
         g->attention_softcap = arch_float(m, "attn_logit_softcapping", a->attention_softcap);
         g->logit_softcap = arch_float(m, "final_logit_softcapping", a->logit_softcap);
     }
+    g->norm_v = (a->steps & ARCH_NORM_V) != 0;
+    if (a->steps & ARCH_SCORES_AS_THEY_ARE) g->attention_scale = 1;
+    if (a->steps & ARCH_PER_LAYER)
+        g->per_layer_dim = arch_int(m, "embedding_length_per_layer_input", 0);
     if (a->steps & ARCH_TEMPERATURE)
         g->attention_temperature = arch_float(m, "attention.temperature_scale", 0);
     /* The 27 B models divide by the root of dim / heads. */
@@ -243,8 +281,8 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
         {"attention.max_alibi_bias", 0, 0},
         {"attention.temperature_scale", 0, ARCH_TEMPERATURE},
         {"attention.relative_buckets_count", 0, 0},
-        {"attention.shared_kv_layers", 0, 0},
-        {"embedding_length_per_layer_input", 0, 0},
+        {"attention.shared_kv_layers", 0, ARCH_SHARED_KV},
+        {"embedding_length_per_layer_input", 0, ARCH_PER_LAYER},
         {"embedding_scale", 1, ARCH_SCALES},
         {"residual_scale", 1, ARCH_SCALES},
         {"logit_scale", 1, ARCH_SCALES},

@@ -21,11 +21,11 @@ static int lay_out_cache(gqa_session *s, int type, uint8_t *base, uint64_t *tota
         gqa_kv *kv = &s->kv[l];
         *kv = (gqa_kv){
             .type = type,
-            .n_kv_heads = of.n_kv_heads,
-            .head_dim = c->head_dim,
+            .n_kv_heads = of.kv_layer == l ? of.n_kv_heads : 0, /* else it has no cache */
+            .head_dim = of.head_dim,
             .n_tiles = n_tiles(s, of.window),
-            .k_tile_bytes = gqa_kv_k_tile_bytes(type, c->head_dim),
-            .v_tile_bytes = gqa_kv_v_tile_bytes(type, c->head_dim),
+            .k_tile_bytes = gqa_kv_k_tile_bytes(type, of.head_dim),
+            .v_tile_bytes = gqa_kv_v_tile_bytes(type, of.head_dim),
             .softcap = c->attention_softcap,
         };
         uint64_t tiles = (uint64_t)kv->n_tiles * (uint64_t)kv->n_kv_heads, bytes;
@@ -42,12 +42,14 @@ static int lay_out_cache(gqa_session *s, int type, uint8_t *base, uint64_t *tota
 }
 
 int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
-    int head_dim = s->model->config.head_dim;
     uint64_t total;
-    if (!gqa_kv_k_tile_bytes(type, head_dim) || !gqa_kv_v_tile_bytes(type, head_dim))
-        return gqa_fail(err, GQA_ERR_UNSUPPORTED,
-                        "KV cache type %s: head_dim must be a multiple of 32, got %d",
-                        gqa_type_name(type), head_dim);
+    for (int l = 0; l < s->model->config.n_layers; l++) {
+        int head_dim = s->model->layers[l].config.head_dim;
+        if (!gqa_kv_k_tile_bytes(type, head_dim) || !gqa_kv_v_tile_bytes(type, head_dim))
+            return gqa_fail(err, GQA_ERR_UNSUPPORTED,
+                            "KV cache type %s: head_dim must be a multiple of 32, got %d",
+                            gqa_type_name(type), head_dim);
+    }
     if (lay_out_cache(s, type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "a KV cache of %d positions does not fit in the address space",

@@ -17,7 +17,8 @@ typedef struct gqa_scratch {
     float *h;                /* [rows, dim] normalised input of a block, then its output */
     float *q, *k, *v;        /* [rows, q_dim], [rows, kv_dim], [rows, kv_dim] */
     float *attn;             /* [rows, q_dim] */
-    float *gate, *up;        /* [rows, ffn_dim] */
+    float *gate, *up;        /* [rows, ffn_dim]; gate: per_layer_dim where that is wider */
+    float *per_layer;        /* [rows, n_layers, per_layer_dim] gemma4's further embeddings */
     float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
     float *partials;         /* [GQA_DECODE_ROWS, KV heads, max_splits] partial attention */
     int max_splits;

@@ -39,15 +39,19 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->k = gqa_arena_take(a, rows, kv_bytes);
     s->v = gqa_arena_take(a, rows, kv_bytes);
     s->attn = take_activations(a, &s->attn_acts, q_dim, s->rows);
-    s->gate = take_activations(a, &s->gate_acts, c->ffn_dim, s->rows);
-    s->up = gqa_arena_take(a, rows, (uint64_t)c->ffn_dim * sizeof(float));
+    int gate_dim = max_int(c->ffn_dim, c->per_layer_dim);
+    uint64_t per_layer = (uint64_t)c->n_layers * (uint64_t)c->per_layer_dim * sizeof(float);
+    s->gate = take_activations(a, &s->gate_acts, gate_dim, s->rows);
+    s->up = gqa_arena_take(a, rows, (uint64_t)gate_dim * sizeof(float));
+    s->per_layer = gqa_arena_take(a, rows, per_layer);
     s->cos_sin = gqa_arena_take(a, rows * (uint64_t)rope_tables,
-                                (uint64_t)c->rope_dim * sizeof(float));
+                                (uint64_t)max_int(c->rope_dim, c->rope_dim_local) * sizeof(float));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
-    size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, c->ffn_dim)));
+    size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, gate_dim)));
+    matmul = max_size(matmul, (size_t)per_layer);
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
     s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);
 }

@@ -109,6 +109,50 @@ static void check_model(const golden_model *want) {
     remove(path);
 }
 
+/* gemma4.gguf with `value` written `skip` bytes after the end of `text`, which is in it once. */
+static void check_patched(const char *text, size_t skip, char value, const char *message) {
+    char path[128];
+    static char data[1 << 19];
+    gqa_error err = {0};
+    snprintf(path, sizeof path, "%s/gemma4.gguf", folder);
+    FILE *f = fopen(path, "rb");
+    size_t size = f ? fread(data, 1, sizeof data, f) : 0, n = strlen(text), at = 0;
+    if (f) fclose(f);
+    while (at + n < size && memcmp(data + at, text, n)) at++;
+    if (!CHECK(at + n + skip < size, "%s is not in %s", text, path)) return;
+    data[at + n + skip] = value;
+    gqa_model *m = gqa_model_from_memory(data, size, NULL, &err);
+    CHECK(!m, "opened with another %s", text);
+    CHECK_HAS(err.message, message);
+    gqa_model_close(m);
+}
+
+/* What gemma4.gguf's layers hold, and damage to the keys and tensors of gemma4 alone. */
+static void check_gemma4(void) {
+    char path[128];
+    gqa_error err = {0};
+    snprintf(path, sizeof path, "%s/gemma4.gguf", folder);
+    gqa_model *m = gqa_model_open(path, NULL, &err);
+    if (CHECK(m != NULL, "%s", err.message)) {
+        CHECK(gqa_model_layer(m, 4)->kv_layer == 2 && gqa_model_layer(m, 5)->kv_layer == 3,
+              "layers 4 and 5 share those of 2 and 3");
+        CHECK(gqa_model_layer(m, 4)->head_dim == 8 && gqa_model_layer(m, 5)->head_dim == 16,
+              "heads of two sizes");
+        uint64_t bytes = gqa_model_kv_bytes(m, GQA_TYPE_F16, 5);
+        CHECK(bytes == 5 * 2 * 2 * 2 * (8 + 16 + 8 + 16), "%d bytes of cache", (int)bytes);
+    }
+    gqa_model_close(m);
+    check_patched("gemma4.attention.shared_kv_layers", 4, 6, "is 6, expected 0 to 5");
+    check_patched("gemma4.attention.shared_kv_layers", 4, 5, "layer 1: no layer before 1 has its");
+    check_patched("gemma4.attention.shared_kv_layers", 4, 1, "blk.4.attn_k.weight is missing");
+    check_patched("gemma4.attention.key_length_swa", 4, 32, "key_length_swa and value_length_swa");
+    check_patched("gemma4.rope.dimension_count_swa", 4, 10, "rope_dim of 10");
+    check_patched("embedding_length_per_layer_input", 4, 16, "expected shape [32, 96], got");
+    check_patched("blk.3.inp_gat", 0, 'X', "tensor blk.3.inp_gate.weight is missing");
+    check_patched("per_layer_token_emb", 0, 'X', "tensor per_layer_token_embd.weight is missing");
+    check_patched("blk.2.post_nor", 0, 'X', "tensor blk.2.post_norm.weight is missing");
+}
+
 /* Has python3 write the models, unless there is none. */
 static int make_models(void) {
     char command[256];
@@ -126,9 +170,10 @@ int main(int argc, char **argv) {
     read_golden();
     TEST("the file of logits") {
         CHECK(golden.n_tokens == 40, "%d tokens", golden.n_tokens);
-        CHECK(golden.n_models == 18, "%d models", golden.n_models);
+        CHECK(golden.n_models == 20, "%d models", golden.n_models);
     }
     int is_made = make_models();
+    if (is_made) TEST("gemma4.gguf: its layers, damage to it") check_gemma4();
     for (int i = 0; i < golden.n_models && is_made; i++) {
         TEST(golden.models[i].name) check_model(&golden.models[i]);
     }

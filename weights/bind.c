@@ -19,7 +19,7 @@ typedef struct slot {
     int first_row, all_rows;
 } slot;
 
-enum { LAYER_SLOTS = 16, MODEL_SLOTS = 6 };
+enum { LAYER_SLOTS = 20, MODEL_SLOTS = 9 };
 
 static int layer_has(const gqa_checkpoint *c, int l, const char *name) {
     char full[GQA_TENSOR_NAME];
@@ -43,28 +43,36 @@ static void fuse_slots(const gqa_checkpoint *c, int l, slot *qkv, slot *gate_up)
     gate_up[0].all_rows = gate_up[1].all_rows = 2 * gate_up[0].rows;
 }
 
+static int has_output_scale(const gqa_config *c) {
+    const gqa_architecture *a = gqa_architecture_find(c->architecture);
+    return a && a->steps & ARCH_PER_LAYER;
+}
+
 /* The tensors of layer l, in the order of the computation. */
 static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int l,
                         slot out[LAYER_SLOTS]) {
     const gqa_config *c = &checkpoint->config;
     gqa_layer_config of = gqa_checkpoint_layer(checkpoint, l);
-    int q_dim = c->n_heads * c->head_dim, kv_dim = of.n_kv_heads * c->head_dim;
+    int hd = of.head_dim, q_dim = c->n_heads * hd, kv_dim = of.n_kv_heads * hd;
     int by_row = c->qk_norm == GQA_QK_NORM_ROWS;
     int bias = c->qkv_bias ? REQUIRED : OPTIONAL, qk_norm = c->qk_norm ? REQUIRED : ABSENT;
     int pre_norm = c->no_pre_norms ? ABSENT : REQUIRED;
     int post_norm = c->post_norms ? REQUIRED : ABSENT;
+    int per_layer = c->per_layer_dim ? REQUIRED : ABSENT;
+    int key = of.kv_layer == l ? REQUIRED : ABSENT;
+    int value = key == REQUIRED && c->norm_v ? OPTIONAL : key;
     const slot table[LAYER_SLOTS] = {
         {"attn_norm.weight", 0, c->dim, pre_norm, &layer->attn_norm, NULL, 0, 0},
         {"attn_q.weight", q_dim, c->dim, REQUIRED, NULL, &layer->wq, 0, 0},
-        {"attn_k.weight", kv_dim, c->dim, REQUIRED, NULL, &layer->wk, 0, 0},
-        {"attn_v.weight", kv_dim, c->dim, REQUIRED, NULL, &layer->wv, 0, 0},
+        {"attn_k.weight", kv_dim, c->dim, key, NULL, &layer->wk, 0, 0},
+        {"attn_v.weight", kv_dim, c->dim, value, NULL, &layer->wv, 0, 0},
         {"attn_q.bias", 0, q_dim, bias, &layer->bq, NULL, 0, 0},
         {"attn_k.bias", 0, kv_dim, bias, &layer->bk, NULL, 0, 0},
         {"attn_v.bias", 0, kv_dim, bias, &layer->bv, NULL, 0, 0},
-        {"attn_q_norm.weight", 0, by_row ? q_dim : c->head_dim, qk_norm, &layer->q_norm, NULL,
+        {"attn_q_norm.weight", 0, by_row ? q_dim : hd, qk_norm, &layer->q_norm, NULL,
          0, 0},
-        {"attn_k_norm.weight", 0, by_row ? kv_dim : c->head_dim, qk_norm, &layer->k_norm, NULL,
-         0, 0},
+        {"attn_k_norm.weight", 0, by_row ? kv_dim : hd, qk_norm == REQUIRED ? key : ABSENT,
+         &layer->k_norm, NULL, 0, 0},
         {"attn_output.weight", c->dim, q_dim, REQUIRED, NULL, &layer->wo, 0, 0},
         {"post_attention_norm.weight", 0, c->dim, post_norm, &layer->attn_post_norm, NULL, 0, 0},
         {"ffn_norm.weight", 0, c->dim, pre_norm, &layer->ffn_norm, NULL, 0, 0},
@@ -72,6 +80,12 @@ static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int 
         {"ffn_up.weight", of.ffn_dim, c->dim, REQUIRED, NULL, &layer->w_up, 0, 0},
         {"ffn_down.weight", c->dim, of.ffn_dim, REQUIRED, NULL, &layer->w_down, 0, 0},
         {"post_ffw_norm.weight", 0, c->dim, post_norm, &layer->ffn_post_norm, NULL, 0, 0},
+        {"inp_gate.weight", c->per_layer_dim, c->dim, per_layer, NULL, &layer->per_layer_gate,
+         0, 0},
+        {"proj.weight", c->dim, c->per_layer_dim, per_layer, NULL, &layer->per_layer_proj, 0, 0},
+        {"post_norm.weight", 0, c->dim, per_layer, &layer->per_layer_norm, NULL, 0, 0},
+        {"layer_output_scale.weight", 0, 1, has_output_scale(c) ? OPTIONAL : ABSENT,
+         &layer->output_scale, NULL, 0, 0},
     };
     memcpy(out, table, sizeof table);
     fuse_slots(checkpoint, l, &out[1], &out[12]);
@@ -84,7 +98,8 @@ static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int 
 
 static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rope,
                         slot out[MODEL_SLOTS]) {
-    int pairs = c->rope_dim / 2;
+    int pairs = c->rope_dim / 2, per_layer = c->per_layer_dim ? REQUIRED : ABSENT;
+    int all_layers = c->n_layers * c->per_layer_dim;
     const slot table[MODEL_SLOTS] = {
         {"token_embd.weight", c->vocab_size, c->dim, REQUIRED, NULL, &m->embedding, 0, 0},
         {"output_norm.weight", 0, c->dim, REQUIRED, &m->output_norm, NULL, 0, 0},
@@ -92,6 +107,12 @@ static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rop
         {"rope_freqs.weight", 0, pairs, OPTIONAL, &rope->all, NULL, 0, 0},
         {"rope_factors_short.weight", 0, pairs, OPTIONAL, &rope->in_short, NULL, 0, 0},
         {"rope_factors_long.weight", 0, pairs, OPTIONAL, &rope->in_long, NULL, 0, 0},
+        {"per_layer_token_embd.weight", c->vocab_size, all_layers, per_layer, NULL,
+         &m->per_layer_embedding, 0, 0},
+        {"per_layer_model_proj.weight", all_layers, c->dim, per_layer, NULL, &m->per_layer_model,
+         0, 0},
+        {"per_layer_proj_norm.weight", 0, c->per_layer_dim, per_layer, &m->per_layer_model_norm,
+         NULL, 0, 0},
     };
     memcpy(out, table, sizeof table);
 }
@@ -99,6 +120,12 @@ static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rop
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index) {
     int n = m->config.n_layers * GQA_LAYER_MATRICES;
     if (index == n) return &m->classifier;
+    if (index > n && m->config.per_layer_dim) {
+        int i = index - n - 2, l = i / 2;
+        if (i < 0) return &m->per_layer_model;
+        if (l >= m->config.n_layers) return NULL;
+        return i % 2 ? &m->layers[l].per_layer_proj : &m->layers[l].per_layer_gate;
+    }
     if (index < 0 || index > n) return NULL;
     gqa_layer *l = &m->layers[index / GQA_LAYER_MATRICES];
     gqa_matrix *of_layer[GQA_LAYER_MATRICES] = {&l->wq, &l->wk, &l->wv, &l->wo,
@@ -200,6 +227,8 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
         m->max_group = max_int(m->max_group, m->config.n_heads / m->layers[l].config.n_kv_heads);
         layer_slots(&m->file, &m->layers[l], l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
+        int owns_kv = m->layers[l].config.kv_layer == l;
+        if (owns_kv && !m->layers[l].wv.raw) m->layers[l].wv = m->layers[l].wk; /* gemma4: V is K */
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
 }

@@ -21,11 +21,16 @@ typedef struct gqa_layer {
     const float *ffn_norm;           /* [dim] */
     gqa_matrix w_gate, w_up, w_down; /* [ffn_dim, dim], [ffn_dim, dim], [dim, ffn_dim] */
     const float *ffn_post_norm;      /* [dim] */
+    gqa_matrix per_layer_gate;       /* [per_layer_dim, dim] */
+    gqa_matrix per_layer_proj;       /* [dim, per_layer_dim] */
+    const float *per_layer_norm;     /* [dim] */
+    const float *output_scale;       /* [1] */
 } gqa_layer;
 
 /* The rotations of a kind of layers. */
 typedef struct gqa_rope_table {
-    double *freq;                    /* [rope_dim / 2] radians a position; NULL: none such */
+    int dim;                         /* leading dimensions of a head that it rotates */
+    double *freq;                    /* [dim / 2] radians a position; NULL: none such */
     float magnitude;                 /* factor on cos and sin */
 } gqa_rope_table;
 enum {
@@ -47,6 +52,9 @@ struct gqa_model {
     gqa_matrix embedding;            /* [vocab_size, dim]; rows are read raw */
     const float *output_norm;        /* [dim] */
     gqa_matrix classifier;           /* [vocab_size, dim]; the embedding when tied */
+    gqa_matrix per_layer_embedding;  /* [vocab_size, n_layers * per_layer_dim]; read raw */
+    gqa_matrix per_layer_model;      /* [n_layers * per_layer_dim, dim] */
+    const float *per_layer_model_norm; /* [per_layer_dim] */
     gqa_rope_table rope[GQA_ROPE_TABLES];
     int max_group;                   /* query heads a KV head, in the layer with most */
     float *vectors;                  /* storage for all the f32 vectors above */
@@ -57,7 +65,8 @@ struct gqa_model {
     char type_name[64];
 };
 
-/* Every matrix of the model: wq of layer 0 first, the classifier last. NULL past the end. */
+/* Every matrix of the model: wq of layer 0 first, the classifier last, but for gemma4's products
+ * with embeddings for each layer, which follow. NULL past the end. */
 enum { GQA_LAYER_MATRICES = 7 };
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 

@@ -208,7 +208,8 @@ static int pack_in_memory(pack_job *j, gqa_error *err) {
 /* Counts the panels of m. */
 static int job_open(pack_job *j, gqa_model *m, const gqa_model_options *opt, gqa_error *err) {
     int threads = opt->n_threads > 0 ? opt->n_threads : gqa_threads_default();
-    size_t n = (size_t)m->config.n_layers * GQA_LAYER_MATRICES + 1;
+    size_t n = 0;
+    while (gqa_model_matrix(m, (int)n)) n++;
     *j = (pack_job){.m = m, .n_matrices = (int)n, .opt = opt};
     j->team = gqa_team_new(threads, opt->run_parallel, opt->run_user);
     j->first_unit = malloc(sizeof *j->first_unit * (n + 1));

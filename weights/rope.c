@@ -34,14 +34,16 @@ static double yarn_magnitude(const gqa_config *c) {
 static int fill_table(gqa_model *m, int table, double theta, const float *factors,
                       const char *name, gqa_error *err) {
     const gqa_config *c = &m->config;
-    int pairs = c->rope_dim / 2, is_scaled = table != GQA_ROPE_LOCAL;
+    int is_scaled = table != GQA_ROPE_LOCAL;
     gqa_rope_table *t = &m->rope[table];
+    t->dim = !is_scaled && c->rope_dim_local ? c->rope_dim_local : c->rope_dim;
+    int pairs = t->dim / 2;
     t->freq = malloc(sizeof(double) * (size_t)max_int(pairs, 1));
     if (!t->freq) return fail_memory(&m->file, err, "no memory for the RoPE table");
     t->magnitude = is_scaled && c->rope_attn_factor > 0 ? c->rope_attn_factor : 1;
     if (is_scaled && c->rope_scaling == GQA_ROPE_YARN) t->magnitude *= (float)yarn_magnitude(c);
     for (int i = 0; i < pairs; i++) {
-        double f = pow(theta, -2.0 * i / c->rope_dim);
+        double f = pow(theta, -2.0 * i / t->dim);
         if (factors) {
             if (!(factors[i] > 0) || !isfinite(factors[i]))
                 return fail_format(&m->file, err, "tensor %s: element %d is %g, expected a "

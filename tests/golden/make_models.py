@@ -20,11 +20,12 @@ WIDE_HEADS, SQUARE = Shape(24, 16), Shape(32, 8)  # some have no head_dim of the
 U32, F32, STRING, ARRAY, I32, BOOL = 4, 6, 8, 9, 5, 7
 
 # Tensors of an architecture besides llama's.
-POST_NORMS = {"gemma2", "gemma3", "olmo2", "exaone4"}
+POST_NORMS = {"gemma2", "gemma3", "gemma4", "olmo2", "exaone4"}
 NO_PRE_NORMS = {"olmo2", "exaone4"}
-HEAD_NORMS = {"qwen3", "gemma3", "exaone4", "hunyuan-dense"}
+HEAD_NORMS = {"qwen3", "gemma3", "gemma4", "exaone4", "hunyuan-dense"}
 ROW_NORMS = {"olmo2"}
 FUSED = {"phi3"}
+V_IS_K = {"gemma4": {1}}  # layers
 NO_HEAD_DIM = {"minicpm", "olmo2", "phi3", "exaone4"}  # in the program that is asked
 UNTIED = {"qwen3", "phi3", "olmo2", "granite"}
 
@@ -94,16 +95,21 @@ def metadata(arch, shape, layers, extra):
         (values if isinstance(value, float) else integers)[key] = value
     out = [entry("general.architecture", STRING, arch)]
     for key, value in integers.items():
+        if isinstance(value, list):
+            inner = BOOL if isinstance(value[0], bool) else U32
+            out.append(entry(f"{arch}.{key}", ARRAY, value, inner))
+            continue
         kind = {str: STRING, bool: BOOL}.get(type(value), U32)
         out.append(entry(f"{arch}.{key}", kind, value))
     out += [entry(f"{arch}.{key}", F32, value) for key, value in values.items()]
     return out + vocabulary()
 
 
-def tensors(arch, shape, layers, random, factors):
+def tensors(arch, shape, layers, random, factors, keys):
     """name, [rows, columns] or [n], values"""
-    dim, head_dim = shape
-    q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
+    dim, global_head_dim = shape
+    per_layer = keys.get("embedding_length_per_layer_input", 0)
+    own = layers - keys.get("attention.shared_kv_layers", 0)
 
     def matrix(name, rows, columns, spread):
         return name + ".weight", [rows, columns], random.values(rows * columns, spread)
@@ -114,24 +120,36 @@ def tensors(arch, shape, layers, random, factors):
     yield matrix("token_embd", VOCAB, dim, 1)
     if arch in UNTIED:
         yield matrix("output", VOCAB, dim, 1)
+    if per_layer:
+        yield matrix("per_layer_token_embd", VOCAB, layers * per_layer, 1)
+        yield matrix("per_layer_model_proj", layers * per_layer, dim, 0.5)
+        yield vector("per_layer_proj_norm.weight", per_layer, 0.5, 1)
     for name, values in factors.items():
         yield f"{name}.weight", [len(values)], values
     for layer in range(layers):
         block = f"blk.{layer}."
+        head_dim, ffn = global_head_dim, FFN
+        if arch == "gemma4":
+            is_local = keys["attention.sliding_window_pattern"][layer]
+            head_dim = keys["attention.key_length_swa"] if is_local else head_dim
+            ffn = keys.get("feed_forward_length", [FFN] * layers)[layer]
+        q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
         if arch not in NO_PRE_NORMS:
             yield vector(block + "attn_norm.weight", dim, 0.5, 1)
         if arch in FUSED:
             yield matrix(block + "attn_qkv", q_dim + 2 * kv_dim, dim, 0.5)
         else:
             yield matrix(block + "attn_q", q_dim, dim, 0.5)
-            yield matrix(block + "attn_k", kv_dim, dim, 0.5)
-            yield matrix(block + "attn_v", kv_dim, dim, 0.5)
+            if layer < own:
+                yield matrix(block + "attn_k", kv_dim, dim, 0.5)
+            if layer < own and layer not in V_IS_K.get(arch, ()):
+                yield matrix(block + "attn_v", kv_dim, dim, 0.5)
         yield matrix(block + "attn_output", dim, q_dim, 0.25)
         if arch == "qwen2":
             for name, n in ("q", q_dim), ("k", kv_dim), ("v", kv_dim):
                 yield vector(f"{block}attn_{name}.bias", n, 1, 0)
         for name, n in ("q", q_dim), ("k", kv_dim):
-            if arch in HEAD_NORMS or arch in ROW_NORMS:
+            if (arch in HEAD_NORMS or arch in ROW_NORMS) and (name == "q" or layer < own):
                 n = head_dim if arch in HEAD_NORMS else n
                 yield vector(f"{block}attn_{name}_norm.weight", n, 0.75, 1)
         if arch in POST_NORMS:
@@ -141,17 +159,23 @@ def tensors(arch, shape, layers, random, factors):
         if arch in FUSED:
             yield matrix(block + "ffn_up", 2 * FFN, dim, 0.375)
         else:
-            yield matrix(block + "ffn_gate", FFN, dim, 0.375)
-            yield matrix(block + "ffn_up", FFN, dim, 0.375)
-        yield matrix(block + "ffn_down", dim, FFN, 0.375)
+            yield matrix(block + "ffn_gate", ffn, dim, 0.375)
+            yield matrix(block + "ffn_up", ffn, dim, 0.375)
+        yield matrix(block + "ffn_down", dim, ffn, 0.375)
         if arch in POST_NORMS:
             yield vector(block + "post_ffw_norm.weight", dim, 0.5, 1)
+        if per_layer:
+            yield matrix(block + "inp_gate", per_layer, dim, 0.5)
+            yield matrix(block + "proj", dim, per_layer, 0.5)
+            yield vector(block + "post_norm.weight", dim, 0.5, 1)
+        if arch == "gemma4" and layer % 2:
+            yield vector(block + "layer_output_scale.weight", 1, 0.25, 0.75)
     yield vector("output_norm.weight", dim, 0.5, 1)
 
 
 def write(path, arch, shape, seed, extra, factors=None, layers=2):
     entries = metadata(arch, shape, layers, extra)
-    listed = list(tensors(arch, shape, layers, Random(seed), factors or {}))
+    listed = list(tensors(arch, shape, layers, Random(seed), factors or {}, extra))
     head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries)
     offset = 0
     for name, shape, values in listed:
@@ -168,6 +192,11 @@ WINDOW = {"attention.sliding_window": 9}
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
         "rope.scaling.original_context_length": 16}
 DIVISORS = [1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 6.0, 8.0]
+HALF_TURNS = [1.0, 1.0, 2.0, 1.0, 1e30, 1e30, 1e30, 1e30]  # gemma4 rotates some pairs only
+GEMMA4 = {**WINDOW, "attention.sliding_window_pattern": [True, False, True, False, True, False],
+          "attention.key_length_swa": 8, "attention.value_length_swa": 8,
+          "rope.dimension_count_swa": 8, "rope.freq_base_swa": 10000.0, "rope.freq_base": 1e6,
+          "embedding_length_per_layer_input": 0}
 # file: architecture, layers, its keys, tensors of RoPE factors
 ARCHITECTURES = {
     "gemma": ("gemma", 2, {}, {}),
@@ -191,6 +220,12 @@ ARCHITECTURES = {
     "exaone4": ("exaone4", 2, {}, {"rope_freqs": DIVISORS[:4]}),
     "exaone4-windows": ("exaone4", 64, WINDOW, {}),
     "hunyuan-dense": ("hunyuan-dense", 2, {}, {}),
+    "gemma4": ("gemma4", 6, {**GEMMA4, "attention.shared_kv_layers": 2,
+                             "embedding_length_per_layer_input": 20,
+                             "final_logit_softcapping": 3.0,
+                             "feed_forward_length": [24, 24, 24, 24, 40, 40]},
+               {"rope_freqs": HALF_TURNS}),
+    "gemma4-dense": ("gemma4", 6, GEMMA4, {"rope_freqs": HALF_TURNS}),
 }
 
 
