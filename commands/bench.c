@@ -208,7 +208,7 @@ static const char *cell(double value, double unit, int decimals, char buf[16]) {
 static void show_table(const bench *b, double error, const char *where) {
     char size[32], position[32], attention[16];
     const gqa_config *c = b->config;
-    double position_bytes = (double)gqa_kv_bytes_per_position(c, b->kv_type);
+    double position_bytes = (double)gqa_model_kv_bytes(b->model, b->kv_type, 1);
     printf("%s: %s, %d layers x %d, %d query / %d KV heads of %d (%s), %s weights, %s\n",
            c->name[0] ? c->name : "model", c->architecture, c->n_layers, c->dim, c->n_heads,
            c->n_kv_heads, c->head_dim, attention_name(c, attention), b->stats->type_name,
@@ -246,7 +246,7 @@ static void json_row(json_writer *j, const row *r) {
 }
 
 static void show_json(const bench *b, double error) {
-    uint64_t position_bytes = gqa_kv_bytes_per_position(b->config, b->kv_type);
+    uint64_t position_bytes = gqa_model_kv_bytes(b->model, b->kv_type, 1);
     json_writer j = json_open();
     json_string(&j, "model", b->config->name);
     json_string(&j, "isa", b->stats->isa);

@@ -15,7 +15,7 @@ static const char *variant_name(const variant *v, char buf[16]) {
 
 /* Bytes of cache a position. */
 static uint64_t kv_bytes(const comparison *c, const variant *v, int cache) {
-    return gqa_kv_bytes_per_position(gqa_model_config(v->model), c->caches[cache].type);
+    return gqa_model_kv_bytes(v->model, c->caches[cache].type, 1);
 }
 
 /* Tokens a second. */

@@ -91,7 +91,7 @@ static gqa_type kv_type(const text_run *run) {
 }
 
 static uint64_t position_bytes(const text_run *run) {
-    return gqa_kv_bytes_per_position(gqa_model_config(run->model), kv_type(run));
+    return gqa_model_kv_bytes(run->model, kv_type(run), 1);
 }
 
 static void show_stats(const text_run *run, const gqa_generate_result *r) {
