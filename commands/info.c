@@ -74,6 +74,11 @@ static void show_windowed_cache(const gqa_model *m) {
     double kept = (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, context);
     printf("With its windows this model keeps %s at the full context.\n",
            human_bytes(kept, bytes));
+    int n_layers = gqa_model_config(m)->n_layers, shared = 0;
+    for (int l = 0; l < n_layers; l++) shared += gqa_model_layer(m, l)->kv_layer != l;
+    if (shared)
+        printf("%d of its %d layers have no cache: they use an earlier layer's keys and values.\n",
+               shared, n_layers);
 }
 
 static void show_shape(const gqa_model *m) {
