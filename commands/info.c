@@ -145,7 +145,7 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_string(j, "type", s->type_name);
     json_begin(j, "kv_bytes_per_position", '{');
     for (int i = 0; i < N_KV_TYPES; i++) {
-        uint64_t bytes = gqa_kv_bytes_per_position(c, kv_types[i]);
+        uint64_t bytes = gqa_model_kv_bytes(m, kv_types[i], 1);
         json_int(j, gqa_type_name((int)kv_types[i]), (int64_t)bytes);
     }
     json_end(j, '}');
