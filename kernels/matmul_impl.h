@@ -230,17 +230,23 @@ TEMPLATE void multiply_group(int type, int mr, int nc, const vi *w4, int g, cons
                 s->acc[v][c] = vi_add(s->acc[v][c], vi_dot_sum(s->pairs[v][c]));
 }
 
+/* The sum of the block's activations in column c, for the weights' minima. */
+TEMPLATE vf sum_of_acts(int type, const acts_view *x, int c, size_t at) {
+    size_t b = c * x->ldd + at / 32;
+    if (groups_of(type) == 8) return vf_set1(x->dsum[b]);
+    /* of 16 columns: bias16 is -128 times the sum of q */
+    return vf_set1(x->d[b] * (float)x->bias16[2 * c * x->ldd + at / 16] * (-1.0f / 128));
+}
+
 /* sum [mr][nc] += the block's integer sums times its scales, and minima (formulas at the top). */
 TEMPLATE void finish_block(int type, int mr, int nc, const block_sums *s, const vf *scale,
                            const vf *min, const acts_view *x, size_t at, tile_sums sum) {
     UNROLL for (int c = 0; c < nc; c++) {
         size_t b = c * x->ldd + at / 32;
-        vf dx = vf_set1(x->d[b]), sum_x = vf_set1(x->dsum[b]);
-        if (groups_of(type) == 4) /* of 16 columns: bias16 is -128 times the sum of q */
-            sum_x = vf_set1(x->d[b] * (float)x->bias16[2 * c * x->ldd + at / 16] * (-1.0f / 128));
+        vf dx = vf_set1(x->d[b]);
         UNROLL for (int v = 0; v < mr; v++) {
             sum[v][c] = vf_fma(vf_mul(vf_from_vi(s->acc[v][c]), scale[v]), dx, sum[v][c]);
-            if (has_min(type)) sum[v][c] = vf_fma(min[v], sum_x, sum[v][c]);
+            if (has_min(type)) sum[v][c] = vf_fma(min[v], sum_of_acts(type, x, c, at), sum[v][c]);
         }
     }
 }
