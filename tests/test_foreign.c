@@ -91,6 +91,30 @@ static void eval(const gqa_model *model, const golden_model *want, int n, const 
     gqa_session_free(s);
 }
 
+/* Half of the prompt, the rest in a copy and in a session that was saved and loaded. */
+static void eval_halves(const gqa_model *model, const golden_model *want) {
+    gqa_error err = {0};
+    gqa_session_options options = {.context = MAX_TOKENS, .kv = "f32", .n_threads = 2};
+    int half = golden.n_tokens / 2, rest = golden.n_tokens - half;
+    void *data = NULL;
+    size_t size = 0;
+    gqa_session *first = gqa_session_new(model, &options, &err);
+    for (int i = 0; i < 2; i++) {
+        gqa_session *s = gqa_session_new(model, &options, &err);
+        int status = gqa_session_rewind(first, 0, &err);
+        if (!status) status = gqa_session_eval(first, golden.tokens, half, &err);
+        if (!status && i == 0) status = gqa_session_copy(s, first, half, &err);
+        if (!status && i == 1) status = gqa_session_save_memory(first, &data, &size, &err);
+        if (!status && i == 1) status = gqa_session_load_memory(s, data, size, &err);
+        if (!status) status = gqa_session_eval(s, golden.tokens + half, rest, &err);
+        if (CHECK(status == 0, "%s", err.message))
+            compare_logits(want, gqa_session_logits(s), i ? "saved and loaded" : "copied");
+        gqa_session_free(s);
+    }
+    gqa_free(data);
+    gqa_session_free(first);
+}
+
 static void check_model(const golden_model *want) {
     char path[128];
     snprintf(path, sizeof path, "%s/%s", folder, want->name);
@@ -104,6 +128,7 @@ static void check_model(const golden_model *want) {
         CHECK(gqa_vocab_size(model) == want->n, "%d ids", gqa_vocab_size(model));
         eval(model, want, golden.n_tokens, isas[i]);
         eval(model, want, 1, isas[i]);
+        if (i == 0) eval_halves(model, want);
         gqa_model_close(model);
     }
     remove(path);

@@ -83,7 +83,8 @@ static void check_content(const char *text, size_t size) {
     gqa_error err = {0};
     int n = 0;
     snprintf(conversation, sizeof conversation,
-             "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"options\": {}}", written);
+             "{\"options\": {}, \"messages\": [{\"role\": \"user\", \"content\": \"%s\"}]}",
+             written);
     if (!CHECK(gqa_json_parse(&json, text, size, &err) == 0, "%s", err.message)) return;
     gqa_json_parse(&messages, conversation, strlen(conversation), &err);
     const gqa_json_node *templates = member(json.nodes, "templates");
