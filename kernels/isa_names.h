@@ -93,6 +93,7 @@
 #define start_block ISA_NAME(start_block)
 #define multiply_group ISA_NAME(multiply_group)
 #define finish_block ISA_NAME(finish_block)
+#define sum_of_acts ISA_NAME(sum_of_acts)
 #define fetch_ahead ISA_NAME(fetch_ahead)
 #define multiply_packed ISA_NAME(multiply_packed)
 #define decode_ints ISA_NAME(decode_ints)
