@@ -36,27 +36,17 @@ int jinja_is_space(uint32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-static int text_in_ranges(const gqa_range *ranges, int n, uint32_t c) {
-    int low = 0, high = n;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (ranges[middle].last < c) low = middle + 1;
-        else high = middle;
-    }
-    return low < n && ranges[low].first <= c;
-}
-
 static int text_is_letter(uint32_t c) {
-    return text_in_ranges(gqa_unicode_letters, gqa_unicode_letters_count, c);
+    return in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count);
 }
 
 int jinja_is_printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
     return text_is_letter(c) ||
-           text_in_ranges(gqa_unicode_numbers, gqa_unicode_numbers_count, c) ||
-           text_in_ranges(gqa_unicode_marks, gqa_unicode_marks_count, c) ||
-           text_in_ranges(gqa_unicode_punctuation, gqa_unicode_punctuation_count, c) ||
-           text_in_ranges(gqa_unicode_symbols, gqa_unicode_symbols_count, c);
+           in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count) ||
+           in_ranges(c, gqa_unicode_marks, gqa_unicode_marks_count) ||
+           in_ranges(c, gqa_unicode_punctuation, gqa_unicode_punctuation_count) ||
+           in_ranges(c, gqa_unicode_symbols, gqa_unicode_symbols_count);
 }
 
 /* Letters of two cases: Latin, Greek, Cyrillic and Armenian; a letter of other alphabets stays as

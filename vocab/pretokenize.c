@@ -16,16 +16,6 @@ enum {
     CHAR_BLANK = CHAR_SPACE | CHAR_NEWLINE
 };
 
-static int in_ranges(uint32_t c, const gqa_range *ranges, int n) {
-    int low = 0, high = n;
-    while (low < high) {
-        int mid = (low + high) / 2;
-        if (ranges[mid].last < c) low = mid + 1;
-        else high = mid;
-    }
-    return low < n && ranges[low].first <= c;
-}
-
 static int is_white_space(uint32_t c) {
     static const gqa_range ranges[] = {
         {9, 13}, {' ', ' '}, {0x85, 0x85}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A},

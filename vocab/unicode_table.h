@@ -11,4 +11,15 @@ extern const gqa_range gqa_unicode_punctuation[], gqa_unicode_symbols[];
 extern const int gqa_unicode_letters_count, gqa_unicode_numbers_count, gqa_unicode_marks_count;
 extern const int gqa_unicode_punctuation_count, gqa_unicode_symbols_count;
 
+/* Whether c is in ranges [n], which are in order. */
+static inline int in_ranges(uint32_t c, const gqa_range *ranges, int n) {
+    int low = 0, high = n;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (ranges[mid].last < c) low = mid + 1;
+        else high = mid;
+    }
+    return low < n && ranges[low].first <= c;
+}
+
 #endif
