@@ -7,6 +7,7 @@
 
 #include "../base/base.h"
 #include "../base/random.h"
+#include "../formats/formats.h"
 #include "../kernels/kernels.h"
 #include "../kernels/team.h"
 #include "command.h"
@@ -142,16 +143,12 @@ static void product_free(product *p) {
     free(p->scratch);
 }
 
-static void fill_random(float *x, int n, uint64_t *state) {
-    for (int i = 0; i < n; i++) x[i] = (float)(2 * gqa_random_unit(gqa_random_next(state)) - 1);
-}
-
 /* Random weights and activations; w and x then hold the rounded values that the kernels see. */
 static void product_fill(product *p, const gqa_kernels *k, int n) {
     uint64_t state = 5;
-    fill_random(p->w, ROWS * COLS, &state);
-    fill_random(p->x, n * COLS, &state);
-    gqa_quantize(p->matrix.type, p->w, p->raw, ROWS * COLS);
+    gqa_random_values(p->matrix.type, 1, &state, p->w, p->raw, ROWS * COLS);
+    for (int i = 0; i < n * COLS; i++)
+        p->x[i] = (float)(2 * gqa_random_unit(gqa_random_next(&state)) - 1);
     gqa_dequantize(p->matrix.type, p->raw, p->w, ROWS * COLS);
     uint8_t *panel = p->packed;
     for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)

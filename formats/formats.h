@@ -15,6 +15,11 @@ int gqa_checkpoint_read(gqa_checkpoint *c, const void *data, size_t size, const 
 int gqa_checkpoint_describe(gqa_checkpoint *c, const void *data, size_t size, const char *path,
                             gqa_error *err);
 
+/* n random values, uniform in -limit..limit, as blocks of a type: into values [n], and as they are
+ * stored into dst. Of a type that gqa_quantize does not write, dst gets random codes of about the
+ * same deviation, and values are others. n: a multiple of 256. */
+void gqa_random_values(int type, float limit, uint64_t *state, float *values, void *dst, size_t n);
+
 /* A checkpoint of that shape with random weights, owned (random.c; gqa_model_random in model.h). */
 int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type type, uint64_t seed,
                           gqa_error *err);

@@ -76,6 +76,42 @@ static void add_tensors(random_builder *b, const gqa_config *c, int type) {
     if (!c->tied_embeddings) add_tensor(b, "output.weight", type, c->vocab_size, c->dim);
 }
 
+/* Where the types that gqa_quantize does not write have their f16 scale and minimum (0: none), and
+ * the standard deviation of random codes that are scaled by 1. */
+static const struct { int type, scale_at, min_at; float deviation; } random_codes[] = {
+    {GQA_TYPE_Q2_K, 80, 82, 14},
+    {GQA_TYPE_Q3_K, 108, 0, 43},
+    {GQA_TYPE_IQ4_NL, 0, 0, 69},
+    {GQA_TYPE_IQ4_XS, 0, 0, 1280},
+};
+
+static void put_half(uint8_t *to, float value) {
+    uint16_t half = gqa_f32_to_f16(value);
+    memcpy(to, &half, sizeof half);
+}
+
+/* Random codes under one scale, with about the deviation of uniform values in -limit..limit. */
+static void fill_codes(int type, float limit, uint64_t *state, uint8_t *dst, size_t n) {
+    const size_t block = (size_t)gqa_type_info_of(type)->bytes, bytes = gqa_type_bytes(type, n);
+    for (size_t i = 0; i < bytes; i++) dst[i] = (uint8_t)(gqa_random_next(state) >> 56);
+    for (size_t k = 0; k < array_length(random_codes); k++) {
+        if (random_codes[k].type != type) continue;
+        float scale = 0.58f * limit / random_codes[k].deviation;
+        for (size_t at = 0; at < bytes; at += block) {
+            put_half(dst + at + random_codes[k].scale_at, scale);
+            if (random_codes[k].min_at) put_half(dst + at + random_codes[k].min_at, 1.5f * scale);
+        }
+    }
+}
+
+void gqa_random_values(int type, float limit, uint64_t *state, float *values, void *dst,
+                       size_t n) {
+    for (size_t i = 0; i < n; i++)
+        values[i] = (float)(2 * gqa_random_unit(gqa_random_next(state)) - 1) * limit;
+    if (gqa_can_quantize(type)) gqa_quantize(type, values, dst, n);
+    else fill_codes(type, limit, state, dst, n);
+}
+
 /* Vectors become ones. A matrix is filled from a pool of quantised values with standard deviation
  * near 1/sqrt(cols), so that activations keep their size through the layers. */
 static void fill_tensor(gqa_tensor *t, uint64_t *state, float *values, uint8_t *pool) {
@@ -84,13 +120,8 @@ static void fill_tensor(gqa_tensor *t, uint64_t *state, float *values, uint8_t *
         for (uint64_t i = 0; i < t->dims[0]; i++) ((float *)data)[i] = 1;
         return;
     }
-    /* uniform in [-scale/2, scale/2): deviation 0.87/sqrt(cols) */
-    float scale = 3.0f / sqrtf((float)t->dims[0]);
-    for (int i = 0; i < RANDOM_VALUES; i++) {
-        float unit = (float)(gqa_random_next(state) >> 40) / 16777216.0f;
-        values[i] = (unit - 0.5f) * scale;
-    }
-    gqa_quantize(t->type, values, pool, RANDOM_VALUES);
+    float limit = 1.5f / sqrtf((float)t->dims[0]); /* deviation 0.87 / sqrt(cols) */
+    gqa_random_values(t->type, limit, state, values, pool, RANDOM_VALUES);
     const gqa_type_info *info = gqa_type_info_of(t->type);
     size_t block_bytes = (size_t)info->bytes, n_blocks = (size_t)(RANDOM_VALUES / info->block);
     for (size_t left = t->size / block_bytes; left > 0;) {

@@ -104,35 +104,48 @@ static void write_q5_1(const float *x, uint8_t *b) { write_q45_1(x, b, 1); }
 
 /* ---- q4_k, q5_k: x = scale * q - min, q in 0..top, min >= 0 --------------------------------- */
 
+/* A sub-block of 32 values with its weights, as loops over four lanes, which every compiler makes
+ * vectors of: quantising a model spends its time here. */
+typedef struct affine_fit {
+    const float *x;
+    float weight[32], w, wx; /* sums of the weights, and of the weights times x */
+} affine_fit;
+
+static float sum_of_four(const float lane[4]) {
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+}
+
 /* Error of codes q against x with the best scale and min for them, which are written. */
-static float fit_affine(const float *x, const float *weight, const uint8_t *q, float *scale,
-                        float *min) {
-    float w = 0, wx = 0, wq = 0, wqq = 0, wqx = 0, error = 0;
-    for (int i = 0; i < 32; i++) {
-        float l = q[i];
-        w += weight[i];
-        wx += weight[i] * x[i];
-        wq += weight[i] * l;
-        wqq += weight[i] * l * l;
-        wqx += weight[i] * l * x[i];
-    }
-    float det = w * wqq - wq * wq;
+static float fit_affine(const affine_fit *f, const float *q, float *scale, float *min) {
+    float q_lanes[4] = {0}, qq_lanes[4] = {0}, qx_lanes[4] = {0}, error[4] = {0};
+    for (int i = 0; i < 32; i += 4)
+        for (int j = 0; j < 4; j++) {
+            float wq = f->weight[i + j] * q[i + j];
+            q_lanes[j] += wq;
+            qq_lanes[j] += wq * q[i + j];
+            qx_lanes[j] += wq * f->x[i + j];
+        }
+    float wq = sum_of_four(q_lanes), wqq = sum_of_four(qq_lanes), wqx = sum_of_four(qx_lanes);
+    float det = f->w * wqq - wq * wq;
     if (det <= 0) return INFINITY;
-    *scale = (w * wqx - wx * wq) / det;
-    *min = (wq * wqx - wqq * wx) / det; /* of x = scale q - min */
+    *scale = (f->w * wqx - f->wx * wq) / det;
+    *min = (wq * wqx - wqq * f->wx) / det; /* of x = scale q - min */
     if (*min < 0) {
         *min = 0;
         *scale = wqq > 0 ? wqx / wqq : 0;
     }
-    for (int i = 0; i < 32; i++) {
-        float e = *scale * (float)q[i] - *min - x[i];
-        error += weight[i] * e * e;
-    }
-    return error;
+    const float s = *scale, m = *min;
+    for (int i = 0; i < 32; i += 4)
+        for (int j = 0; j < 4; j++) {
+            float e = s * q[i + j] - m - f->x[i + j];
+            error[j] += f->weight[i + j] * e * e;
+        }
+    return sum_of_four(error);
 }
 
 static void best_affine(const float *x, int top, float *scale, float *min) {
-    float low = x[0], high = x[0], square = 0, weight[32], best = INFINITY;
+    float low = x[0], high = x[0], square = 0, best = INFINITY;
+    affine_fit f = {.x = x};
     for (int i = 0; i < 32; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
@@ -141,13 +154,19 @@ static void best_affine(const float *x, int top, float *scale, float *min) {
     if (low > 0) low = 0;
     *scale = (high - low) / (float)top;
     *min = -low;
-    if (!(high > low)) return;
-    for (int i = 0; i < 32; i++) weight[i] = sqrtf(square / 32) + fabsf(x[i]);
+    if (!(high > low) || !(square < INFINITY)) return; /* NaN and inf too: none reaches the loop */
+    for (int i = 0; i < 32; i++) {
+        f.weight[i] = sqrtf(square / 32) + fabsf(x[i]);
+        f.w += f.weight[i];
+        f.wx += f.weight[i] * x[i];
+    }
     for (int step = -10; step <= 10; step++) {
-        float inverse = ((float)top + 0.1f * (float)step) / (high - low), s = 0, m = 0;
-        uint8_t q[32];
-        for (int i = 0; i < 32; i++) q[i] = (uint8_t)round_clamped((x[i] - low) * inverse, 0, top);
-        float error = fit_affine(x, weight, q, &s, &m);
+        float inverse = ((float)top + 0.1f * (float)step) / (high - low), s = 0, m = 0, q[32];
+        int code[32];
+        for (int i = 0; i < 32; i++) code[i] = (int)((x[i] - low) * inverse + 0.5f);
+        for (int i = 0; i < 32; i++) code[i] = min_int(code[i], top);
+        for (int i = 0; i < 32; i++) q[i] = (float)code[i]; /* not negative */
+        float error = fit_affine(&f, q, &s, &m);
         if (error < best) {
             best = error;
             *scale = s;

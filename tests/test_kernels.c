@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "test.h"
 
+#include "../formats/formats.h"
 #include "../kernels/kernels.h"
 #include "unpack.h"
 
@@ -91,6 +92,26 @@ static void random_blocks(int type, uint8_t *raw, size_t bytes, uint64_t *seed) 
             type == GQA_TYPE_Q5_1)
             memcpy(raw + b + 2, &dmin, 2);
     }
+}
+
+/* `run bench` multiplies random weights of every type: finite, with the deviation asked for. */
+static void check_random_values(int type) {
+    enum { N = 1 << 14 };
+    uint64_t seed = 3;
+    float *values = new_floats(N);
+    uint8_t *stored = new_bytes(N * sizeof(float));
+    double sum = 0, squares = 0;
+    gqa_random_values(type, 0.25f, &seed, values, stored, N);
+    gqa_dequantize(type, stored, values, N);
+    for (int i = 0; i < N; i++) {
+        sum += (double)values[i];
+        squares += (double)values[i] * (double)values[i];
+    }
+    double mean = sum / N, deviation = sqrt(squares / N - mean * mean), want = 0.25 / sqrt(3.0);
+    CHECK(deviation > 0.8 * want && deviation < 1.25 * want, "%s: deviation %g, expected %g",
+          gqa_type_name(type), deviation, want);
+    CHECK(fabs(mean) < 0.1 * want, "%s: mean %g", gqa_type_name(type), mean);
+    free_all();
 }
 
 typedef struct matrix {
@@ -450,6 +471,8 @@ int main(int argc, char **argv) {
             check_round_trip(types[t], 17, 3 * block);
             check_round_trip(types[t], 48, 9 * block);
         }
+    for (size_t t = 0; t < COUNT(types); t++)
+        if (case_of("random values", "%s", gqa_type_name(types[t]))) check_random_values(types[t]);
     for (size_t i = 0; i < COUNT(isas); i++) {
         const gqa_kernels *k = gqa_kernels_find(isas[i]);
         if (k) test_set(k);
