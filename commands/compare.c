@@ -239,7 +239,8 @@ static int show(const comparison *c) {
 }
 
 static int compare(comparison *c) {
-    int code = c->text.file ? score_read(&c->text, c->quiet) : EXIT_SUCCESS;
+    int code = refuse_other_text(c->svg_path, "<svg");
+    if (!code && c->text.file) code = score_read(&c->text, c->quiet);
     if (!code) code = c->shape ? open_random(c) : open_file(c);
     if (!code) {
         c->config = gqa_model_config(c->variants[0].model);

@@ -1,7 +1,10 @@
 /* model_file.c: reading model files, and what written ones record (model_file.h). */
 #include "model_file.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "../formats/formats.h"
 #include "command.h"
@@ -41,6 +44,24 @@ void model_file_close(model_file *f) {
 int refuse_same_file(const char *in, const char *out) {
     if (!in || !gqa_same_file(in, out)) return EXIT_SUCCESS;
     return usage_error("%s is the same file as %s, which is read: give another name", out, in);
+}
+
+int refuse_other_text(const char *path, const char *begin) {
+    FILE *f = path ? fopen(path, "a+") : NULL;
+    struct stat info;
+    char head[64] = "";
+    if (!path) return EXIT_SUCCESS;
+    if (!f) return fail("%s: cannot write: %s", path, strerror(errno));
+    if (!fstat(fileno(f), &info) && S_ISREG(info.st_mode) && info.st_size > 0) {
+        rewind(f);
+        size_t n = fread(head, 1, sizeof head - 1, f);
+        head[n] = 0;
+    } else {
+        begin = "";
+    }
+    fclose(f);
+    if (!strncmp(head, begin, strlen(begin))) return EXIT_SUCCESS;
+    return usage_error("%s exists and does not begin with \"%s\": give another name", path, begin);
 }
 
 /* How many words, from this one on, say the number of threads: "-j N", "-jN", "--threads=N". */

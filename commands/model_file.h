@@ -21,6 +21,10 @@ void model_file_close(model_file *f); /* f may be all zero */
 /* 0, or EXIT_USAGE after printing an error, when the file to write is one that is read. */
 int refuse_same_file(const char *in, const char *out);
 
+/* 0, or an exit code after printing an error, when a text cannot be written to path, or would spoil
+ * a file that is not empty and begins otherwise. Creates the file. path NULL: nothing to write. */
+int refuse_other_text(const char *path, const char *begin);
+
 /* The command line as the files that it writes record it: "run NAME WORD...", cut to size. Without
  * -j, on which no file depends. */
 void record_command(char *out, size_t size, const char *name, int argc, char **argv);

@@ -127,16 +127,10 @@ int training_input_file(training *r, const char *name, const char *path) {
     return EXIT_SUCCESS;
 }
 
+#define LOG_HEADER "step,training_loss,nats_per_token,bits_per_byte,seconds"
+
 static int log_error(const training *r, int error) {
     return fail("%s: cannot append to the log: %s", r->s->log, strerror(error));
-}
-
-/* Before the first step rather than after a tenth of them. */
-static int check_log(const training *r) {
-    FILE *log = r->s->log ? fopen(r->s->log, "a") : NULL;
-    if (r->s->log && !log) return log_error(r, errno);
-    if (log) fclose(log);
-    return EXIT_SUCCESS;
 }
 
 int training_open(training *r, training_settings *s, const char *out, const char *name, int argc,
@@ -151,13 +145,15 @@ int training_open(training *r, training_settings *s, const char *out, const char
         return usage_error("the path %.60s... is too long", out);
     int code = refuse_same_file(s->val, out);
     for (int i = 0; i < s->texts.n && !code; i++) code = refuse_same_file(s->texts.items[i], out);
+    if (!code && s->log && !strcmp(s->log, out))
+        code = usage_error("--log %s is the model to write: give another name", out);
     if (code) return code;
     record_command(r->command, sizeof r->command, name, argc, argv);
     r->type = (gqa_type)type;
     s->opt.seed = (uint64_t)s->seed;
     s->opt.stop = &signalled;
     code = open_state(r);
-    if (!code) code = check_log(r);
+    if (!code) code = refuse_other_text(s->log, LOG_HEADER); /* before the first step */
     for (int i = 0; i < s->texts.n && !code; i++) code = append_text(r, s->texts.items[i]);
     return code;
 }
@@ -257,7 +253,7 @@ static int write_log(const training *r, const meter *m, const gqa_validation *v)
     int step = gqa_trainer_steps_done(r->trainer), failed = 0;
     struct stat file;
     if (!fstat(fileno(f), &file) && file.st_size == 0)
-        failed = fprintf(f, "step,training_loss,nats_per_token,bits_per_byte,seconds\n") < 0;
+        failed = fputs(LOG_HEADER "\n", f) < 0;
     failed |= fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
     int error = errno;
     if (fclose(f) && !failed) { /* it writes what stdio has buffered */

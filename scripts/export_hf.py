@@ -2,7 +2,7 @@
 """Turns a Hugging Face model folder into one GGUF file that `run` reads. Needs only Python's
 standard library.
 
-usage: scripts/export_hf.py FOLDER OUT.gguf [--type keep|f32|f16|bf16]
+usage: scripts/export_hf.py FOLDER OUT.gguf [--type keep|f32|f16|bf16] [--force]
 
 FOLDER holds config.json, *.safetensors, and tokenizer.model or tokenizer.json. Architectures: llama
 (and mistral), qwen2, qwen3. Weights are copied tensor by tensor; quantise afterwards with
@@ -284,9 +284,15 @@ def main(words):
     if words and words[0] in ("-h", "--help"):
         print(__doc__)
         return 0
+    force = "--force" in words
+    if force:
+        words.remove("--force")
     if len(words) != 2:
         print(__doc__, file=sys.stderr)
         return 2
+    if os.path.lexists(words[1]) and not force:
+        say(f"{words[1]} exists: --force replaces it")
+        return 1
     try:
         c, g = export(words[0], words[1], wanted)
     except (Refused, OSError) as e:

@@ -47,6 +47,16 @@ test_case "-z with a model that has a tokenizer"
 expect 1 "brings its own tokenizer" compare "$m" --kv-heads 2 --depths 0 -z "$tmp/corpus.txt"
 expect 1 "brings its own tokenizer" bench "$m" -p 8 -n 4 -r 1 -z "$tmp/corpus.txt"
 
+test_case "a chart replaces a chart and nothing else"
+cp "$m" "$tmp/own.gguf"
+expect 2 "give another name" compare "$tmp/own.gguf" --kv-heads 2 --depths 0 -n 2 \
+    --svg "$tmp/own.gguf"
+check "the model is as it was" cmp -s "$m" "$tmp/own.gguf"
+expect 1 "cannot write" compare "$m" --kv-heads 2 --depths 0 -n 2 --svg "$tmp/no/x.svg"
+for round in 1 2; do
+    expect 0 "" compare "$m" --kv-heads 2 --depths 0 -n 2 --reps 1 --svg "$tmp/own.svg"
+done
+
 test_case "bench"
 expect 0 "" bench "$m" -p 8 -n 4 --depths 0,8 --batch 1,2 -r 1
 check "2 depths of 1 prefill and 2 batches" test "$(grep -c '^| [pt][pg]' "$tmp/out")" -eq 6

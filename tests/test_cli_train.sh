@@ -127,6 +127,15 @@ expect 0 "" info "$tmp/c.gguf"
 check "converted" grep -qF "Owl (MQA, 1 KV head, first-pooled)" "$tmp/out"
 check "once" test "$(grep -c -a general.name "$tmp/c.gguf")" -eq 1
 
+test_case "a log is added to no other file"
+cp "$tmp/corpus.txt" "$tmp/text"
+for log in "$tmp/text" "$m" "$tmp/new.gguf"; do
+    expect 2 "give another name" train "$tmp/new.gguf" -f "$tmp/text" --shape $wide --vocab 320 \
+        --steps 1 --log "$log"
+done
+check "the text is as it was" cmp -s "$tmp/corpus.txt" "$tmp/text"
+check "nothing was written" test ! -e "$tmp/new.gguf"
+
 test_case "what uptrain refuses"
 expect 1 "divisor" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt" --kv-heads 3 --quiet
 expect 2 "kv-heads" uptrain "$m" "$tmp/x.gguf" -f "$tmp/corpus.txt"

@@ -155,6 +155,10 @@ def export_folder(change, inspect):
         done = command(sys.executable, EXPORT, folder, out)
         if check(done.returncode == 0, f"status {done.returncode}: {done.stderr}"):
             inspect(out, done.stderr)
+            again = command(sys.executable, EXPORT, folder, out)
+            check(again.returncode == 1 and "--force" in again.stderr, "replaced a file")
+            forced = command(sys.executable, EXPORT, folder, out, "--force")
+            check(forced.returncode == 0, forced.stderr)
 
 
 def writes(name, change, warning="", types=None, ids=None, **expected):
