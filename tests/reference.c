@@ -208,10 +208,12 @@ static void multiply(const ref_matrix *m, const double *x, double *y) {
     free(in);
 }
 
+/* weight NULL: all 1. */
 static void normalise(const double *x, const float *weight, int n, double eps, double *y) {
     double squares = 0;
     for (int i = 0; i < n; i++) squares += x[i] * x[i];
-    for (int i = 0; i < n; i++) y[i] = x[i] / sqrt(squares / n + eps) * (double)weight[i];
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] / sqrt(squares / n + eps) * (weight ? (double)weight[i] : 1);
 }
 
 /* The number of the pair that rotates `rotations` times within the trained context:
@@ -232,10 +234,10 @@ static double yarn_keep(const ref_model *m, int i) {
 /* attn_factor multiplies q and k whatever the scaling, as in llama.cpp; not in local layers. */
 static void rotate(const ref_model *m, const ref_layer *l, double *head, int position) {
     double theta = l->local_theta > 0 ? l->local_theta : m->rope_theta;
-    int is_scaled = !(l->local_theta > 0);
-    for (int i = 0; i < m->rope_dim / 2 && !l->no_rope; i++) {
-        int a = m->rope_half ? i : 2 * i, b = m->rope_half ? i + m->rope_dim / 2 : 2 * i + 1;
-        double angle = position / pow(theta, (double)(2 * i) / m->rope_dim);
+    int is_scaled = !(l->local_theta > 0), rope_dim = l->rope_dim ? l->rope_dim : m->rope_dim;
+    for (int i = 0; i < rope_dim / 2 && !l->no_rope; i++) {
+        int a = m->rope_half ? i : 2 * i, b = m->rope_half ? i + rope_dim / 2 : 2 * i + 1;
+        double angle = position / pow(theta, (double)(2 * i) / rope_dim);
         double size = is_scaled && m->attn_factor > 0 ? m->attn_factor : 1;
         if (m->rope_factors && is_scaled) angle /= (double)m->rope_factors[i];
         if (m->scaling == REF_LINEAR && is_scaled) angle /= m->factor;
@@ -252,11 +254,15 @@ static void rotate(const ref_model *m, const ref_layer *l, double *head, int pos
 
 static double or_1(double x) { return x == 0 ? 1 : x; }
 
+static int head_dim_of(const ref_model *m, const ref_layer *l) {
+    return l->head_dim ? l->head_dim : m->head_dim;
+}
+
 /* One query head at position p against the keys and values [n, n_heads, head_dim] of its own,
  * repeated, head h. */
 static void attend(const ref_model *m, const ref_layer *l, const double *q, const double *keys,
                    const double *values, int h, int p, double *out) {
-    size_t d = (size_t)m->head_dim, row = (size_t)m->n_heads * d, head = (size_t)h * d;
+    size_t d = (size_t)head_dim_of(m, l), row = (size_t)m->n_heads * d, head = (size_t)h * d;
     size_t last = (size_t)p, first = 0;
     double scale = m->score_scale > 0 ? m->score_scale : 1 / sqrt((double)d);
     if (m->temperature > 0) scale *= 1 + m->temperature * log(1 + floor(p / m->orig_context));
@@ -284,7 +290,7 @@ static void add_bias(double *x, const float *bias, int n) {
 /* Norm and rotation of n heads. */
 static void finish_heads(const ref_model *m, const ref_layer *l, double *heads, int n,
                          const float *norm, int position) {
-    int d = m->head_dim;
+    int d = head_dim_of(m, l);
     if (norm && m->qk_norm == REF_NORM_ROWS) normalise(heads, norm, n * d, m->norm_eps, heads);
     for (int h = 0; h < n; h++) {
         double *head = heads + h * d;
@@ -295,8 +301,8 @@ static void finish_heads(const ref_model *m, const ref_layer *l, double *heads, 
 }
 
 /* Each KV head as it is cached, written out once for every query head that reads it. */
-static void repeat_heads(const ref_model *m, int kv_heads, double *own, double *out) {
-    int d = m->head_dim, group = m->n_heads / kv_heads;
+static void repeat_heads(const ref_model *m, int d, int kv_heads, double *own, double *out) {
+    int group = m->n_heads / kv_heads;
     for (int head = 0; head < kv_heads; head++) {
         round_cached(m->cache, own + head * d, d);
         for (int copy = head * group; copy < (head + 1) * group; copy++)
@@ -304,21 +310,28 @@ static void repeat_heads(const ref_model *m, int kv_heads, double *own, double *
     }
 }
 
-/* Q, K and V of one position. */
-static void project(const ref_model *m, const ref_layer *l, const double *h, int position,
-                    double *q, double *k, double *v) {
-    int q_dim = m->n_heads * m->head_dim, kv_dim = l->wk.rows, kv_heads = kv_dim / m->head_dim;
-    double *own_k = doubles((size_t)kv_dim), *own_v = doubles((size_t)kv_dim);
+/* Q of one position. */
+static void project_query(const ref_model *m, const ref_layer *l, const double *h, int position,
+                          double *q) {
     multiply(&l->wq, h, q);
+    add_bias(q, l->bq, l->wq.rows);
+    finish_heads(m, l, q, m->n_heads, l->q_norm, position);
+}
+
+/* Its K and V. */
+static void project_key_value(const ref_model *m, const ref_layer *l, const double *h,
+                              int position, double *k, double *v) {
+    int d = head_dim_of(m, l), kv_dim = l->wk.rows, kv_heads = kv_dim / d;
+    double *own_k = doubles((size_t)kv_dim), *own_v = doubles((size_t)kv_dim);
     multiply(&l->wk, h, own_k);
     multiply(&l->wv, h, own_v);
-    add_bias(q, l->bq, q_dim);
     add_bias(own_k, l->bk, kv_dim);
     add_bias(own_v, l->bv, kv_dim);
-    finish_heads(m, l, q, m->n_heads, l->q_norm, position);
     finish_heads(m, l, own_k, kv_heads, l->k_norm, position);
-    repeat_heads(m, kv_heads, own_k, k);
-    repeat_heads(m, kv_heads, own_v, v);
+    for (int head = 0; m->norm_v && head < kv_heads; head++)
+        normalise(own_v + head * d, NULL, d, m->norm_eps, own_v + head * d);
+    repeat_heads(m, d, kv_heads, own_k, k);
+    repeat_heads(m, d, kv_heads, own_v, v);
     free(own_k);
     free(own_v);
 }
@@ -362,45 +375,73 @@ static void feed_forward(const ref_model *m, int layer, size_t n, size_t t, doub
     free(up);
 }
 
-/* One layer over x [n, dim]. */
-static void run_layer(const ref_model *m, int layer, size_t n, double *x) {
-    const ref_layer *l = &m->layers[layer];
-    size_t dim = (size_t)m->dim, d = (size_t)m->head_dim, q_dim = (size_t)m->n_heads * d;
-    double *h = doubles(dim), *joined = doubles(q_dim);
-    double *q = doubles(n * q_dim), *k = doubles(n * q_dim), *v = doubles(n * q_dim);
-    for (size_t t = 0; t < n; t++) {
-        before(m, x + t * dim, l->attn_norm, h);
-        project(m, l, h, (int)t, q + t * q_dim, k + t * q_dim, v + t * q_dim);
+/* What a token with the embedding x gives the layers: out [n_layers, per_layer]. */
+static void embed_for_layers(const ref_model *m, int32_t token, const double *x, double *out) {
+    int n = m->per_layer, width = m->n_layers * n;
+    const float *row = m->layers_embedding + (size_t)token * (size_t)width;
+    multiply(&m->layers_proj, x, out);
+    for (int i = 0; i < width; i++) out[i] /= sqrt(m->dim);
+    for (int i = 0; i < width; i += n)
+        normalise(out + i, m->layers_proj_norm, n, m->norm_eps, out + i);
+    for (int i = 0; i < width; i++) out[i] = (out[i] + sqrt(n) * (double)row[i]) / sqrt(2);
+}
+
+/* x after a layer's feed-forward net, by what its token gives the layer: given [per_layer]. */
+static void add_for_layer(const ref_model *m, const ref_layer *l, const double *given, double *x) {
+    double *gate = doubles((size_t)m->per_layer), *h = doubles((size_t)m->dim);
+    if (m->per_layer) {
+        multiply(&l->layer_gate, x, gate);
+        for (int i = 0; i < m->per_layer; i++) gate[i] = activation(m, gate[i]) * given[i];
+        multiply(&l->layer_proj, gate, h);
+        normalise(h, l->layer_norm, m->dim, m->norm_eps, h);
     }
-    for (size_t t = 0; t < n; t++) {
+    for (int i = 0; i < m->dim; i++) x[i] = (x[i] + h[i]) * (l->scale ? (double)*l->scale : 1);
+    free(gate);
+    free(h);
+}
+
+/* What all layers see of a pass. */
+typedef struct pass {
+    size_t n;
+    double *x;               /* [n, dim] */
+    double **k, **v;         /* [n_layers] of [n, q_dim] */
+    double *given;           /* [n, n_layers, per_layer] */
+} pass;
+
+static void run_layer(const ref_model *m, int layer, const pass *p) {
+    const ref_layer *l = &m->layers[layer];
+    int kv_layer = l->kv_layer ? l->kv_layer - 1 : layer;
+    size_t dim = (size_t)m->dim, d = (size_t)head_dim_of(m, l), q_dim = (size_t)m->n_heads * d;
+    double *h = doubles(dim), *joined = doubles(q_dim), *q = doubles(p->n * q_dim);
+    double *k = p->k[layer] = doubles(p->n * q_dim), *v = p->v[layer] = doubles(p->n * q_dim);
+    for (size_t t = 0; t < p->n; t++) {
+        before(m, p->x + t * dim, l->attn_norm, h);
+        project_query(m, l, h, (int)t, q + t * q_dim);
+        if (kv_layer == layer) project_key_value(m, l, h, (int)t, k + t * q_dim, v + t * q_dim);
+    }
+    for (size_t t = 0; t < p->n; t++) {
+        double *x = p->x + t * dim;
         for (int head = 0; head < m->n_heads; head++) {
             size_t at = (size_t)head * d;
-            attend(m, l, q + t * q_dim + at, k, v, head, (int)t, joined + at);
+            attend(m, l, q + t * q_dim + at, p->k[kv_layer], p->v[kv_layer], head, (int)t,
+                   joined + at);
         }
         multiply(&l->wo, joined, h);
         after(m, l->attn_post_norm, h);
-        for (size_t i = 0; i < dim; i++)
-            x[t * dim + i] += h[i] * kept(m, 1 + 2 * layer, n, t, i);
-        feed_forward(m, layer, n, t, x + t * dim);
+        for (size_t i = 0; i < dim; i++) x[i] += h[i] * kept(m, 1 + 2 * layer, p->n, t, i);
+        feed_forward(m, layer, p->n, t, x);
+        size_t at = t * (size_t)m->n_layers + (size_t)layer;
+        add_for_layer(m, l, p->given + at * (size_t)m->per_layer, x);
     }
     free(h);
     free(joined);
     free(q);
-    free(k);
-    free(v);
 }
 
-void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logits) {
-    size_t dim = (size_t)m->dim, count = (size_t)n;
-    double *x = doubles(count * dim), *h = doubles(dim);
-    for (size_t t = 0; t < count; t++) {
-        const float *row = m->embedding + (size_t)tokens[t] * dim;
-        for (size_t i = 0; i < dim; i++)
-            x[t * dim + i] = (double)row[i] * or_1(m->embedding_scale) * kept(m, 0, count, t, i);
-    }
-    for (int layer = 0; layer < m->n_layers; layer++) run_layer(m, layer, count, x);
-    for (size_t t = 0; t < count; t++) {
-        normalise(x + t * dim, m->output_norm, m->dim, m->norm_eps, h);
+static void classify(const ref_model *m, const pass *p, double *logits) {
+    double *h = doubles((size_t)m->dim);
+    for (size_t t = 0; t < p->n; t++) {
+        normalise(p->x + t * (size_t)m->dim, m->output_norm, m->dim, m->norm_eps, h);
         double *row = logits + t * (size_t)m->vocab;
         multiply(&m->classifier, h, row);
         for (int i = 0; i < m->vocab; i++) {
@@ -408,8 +449,32 @@ void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logit
             if (m->logit_cap > 0) row[i] = m->logit_cap * tanh(row[i] / m->logit_cap);
         }
     }
-    free(x);
     free(h);
+}
+
+void ref_forward(const ref_model *m, const int32_t *tokens, int n, double *logits) {
+    size_t dim = (size_t)m->dim, layers = (size_t)m->n_layers;
+    size_t width = layers * (size_t)m->per_layer;
+    pass p = {.n = (size_t)n};
+    p.x = doubles(p.n * dim);
+    p.given = doubles(p.n * width);
+    p.k = calloc(layers, sizeof *p.k);
+    p.v = calloc(layers, sizeof *p.v);
+    if (!p.k || !p.v) abort();
+    for (size_t t = 0; t < p.n; t++) {
+        const float *row = m->embedding + (size_t)tokens[t] * dim;
+        double *x = p.x + t * dim;
+        for (size_t i = 0; i < dim; i++)
+            x[i] = (double)row[i] * or_1(m->embedding_scale) * kept(m, 0, p.n, t, i);
+        if (m->per_layer) embed_for_layers(m, tokens[t], x, p.given + t * width);
+    }
+    for (int layer = 0; layer < m->n_layers; layer++) run_layer(m, layer, &p);
+    classify(m, &p, logits);
+    for (size_t i = 0; i < 2 * layers; i++) free(i < layers ? p.k[i] : p.v[i - layers]);
+    free(p.k);
+    free(p.v);
+    free(p.x);
+    free(p.given);
 }
 
 double ref_distance(const float *got, const double *want, size_t n) {

@@ -26,6 +26,11 @@ typedef struct ref_layer {
     int sees_all;                      /* whatever the model's window is */
     int no_rope;
     double local_theta;                /* rotates by this base, unscaled; 0: as the model says */
+    int head_dim, rope_dim;            /* 0: the model's */
+    int kv_layer;                      /* 1 + the layer whose K and V it uses; 0: has its own */
+    ref_matrix layer_gate, layer_proj; /* [per_layer, dim], [dim, per_layer] */
+    const float *layer_norm;           /* [dim] */
+    const float *scale;                /* [1] of the layer's output; NULL: 1 */
 } ref_layer;
 
 typedef enum ref_scaling { REF_PLAIN, REF_LINEAR, REF_YARN } ref_scaling;
@@ -46,6 +51,7 @@ typedef struct ref_model {
     double score_cap, logit_cap;       /* 0: none */
     double temperature;                /* of queries, by their position over orig_context */
     double yarn_log_mul;
+    int norm_v;                        /* V passes a norm without weights */
     ref_scaling scaling;               /* REF_PLAIN uses attn_factor only of the next five */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
     const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */
@@ -53,6 +59,10 @@ typedef struct ref_model {
     const float *embedding;            /* [vocab, dim] */
     const float *drop;                 /* [1 + 2 layers, n, dim] factors of embeddings and of what
                                         * attention and feed-forward nets add; NULL: none */
+    int per_layer;                     /* width of what a token gives each layer; 0: none */
+    const float *layers_embedding;     /* [vocab, n_layers, per_layer] */
+    ref_matrix layers_proj;            /* [n_layers * per_layer, dim] */
+    const float *layers_proj_norm;     /* [per_layer] */
     const float *output_norm;          /* [dim] */
     ref_matrix classifier;             /* [vocab, dim] */
     ref_layer *layers;                 /* [n_layers] */

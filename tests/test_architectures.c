@@ -39,6 +39,15 @@ static void no_factors(ref_model *m) { m->rope_factors = NULL; }
 static void other_half(ref_model *m) { m->rope_half = !m->rope_half; }
 static void no_scaling(ref_model *m) { m->scaling = REF_PLAIN; }
 
+static void no_norm_v(ref_model *m) { m->norm_v = 0; }
+static void one_rope_dim(ref_model *m) { m->layers[0].rope_dim = m->layers[0].head_dim; }
+static void another_cache(ref_model *m) { m->layers[m->n_layers - 1].kv_layer -= 2; }
+static void another_v(ref_model *m) { m->layers[1].wv = m->layers[3].wk; }
+static void no_output_scale(ref_model *m) { m->layers[2].scale = NULL; }
+static void nothing_for_layers(ref_model *m) { m->per_layer = 0; }
+static void no_layer_norm(ref_model *m) { m->layers[3].layer_norm = NULL; }
+static void no_projection_norm(ref_model *m) { m->layers_proj_norm = NULL; }
+
 typedef void (*change)(ref_model *m);
 enum { MAX_CHANGES = 10 };
 
@@ -90,6 +99,10 @@ static void check_architecture(const char *name, spec s, const change *changes) 
 
 #define YARN .scaling = GQA_ROPE_YARN, .orig_context = 32
 
+/* Their tolerances are wider: scores are not divided by sqrt(head_dim). */
+#define GEMMA4 .window = 23, .pattern = 2, .pattern_key = 2, .local_head_dim = 8, \
+               .local_rope_dim = 6, .theta_local = 300, .theta = 1e6f
+
 static void check_gemmas(void) {
     check_architecture("gemma", SPEC(.arch = "gemma", .kv_heads = 1),
                        STEPS(silu, no_embedding_scale, other_half));
@@ -114,6 +127,25 @@ static void check_gemmas(void) {
                        SPEC(.arch = "gemma3", .window = 40, .pattern = 3, .pattern_key = 1,
                             .theta_local = 300, .theta = 1e6f),
                        STEPS(one_base, window_everywhere));
+    check_architecture("gemma4: heads of two sizes, shared caches, norms of V",
+                       SPEC(.arch = "gemma4", GEMMA4, .shared = 3, .vary = 1, .rope_freqs = 1,
+                            .tolerance = 6e-4),
+                       STEPS(no_norm_v, usual_scale, one_rope_dim, another_cache, no_output_scale,
+                             no_logit_cap, one_base, no_factors, window_everywhere, no_qk_norm));
+    check_architecture("gemma4: embeddings for each layer",
+                       SPEC(.arch = "gemma4", GEMMA4, .shared = 3, .per_layer = 6,
+                            .tolerance = 6e-4),
+                       STEPS(nothing_for_layers, no_layer_norm, no_projection_norm, silu,
+                             no_embedding_scale, no_output_scale, no_attn_post_norm,
+                             no_ffn_post_norm));
+    check_architecture("gemma4: V is K before its norm",
+                       SPEC(.arch = "gemma4", GEMMA4, .v_is_k = 1, .logit_softcap = 7),
+                       STEPS(another_v, no_norm_v, no_logit_cap));
+    check_architecture("gemma4 of q8_0",
+                       SPEC(.arch = "gemma4", GEMMA4, .shared = 2, .per_layer = 32, .dim = 64,
+                            .ffn = 64, .layers = 4, .tokens = 33, .type = GQA_TYPE_Q8_0,
+                            .tolerance = 8e-2),
+                       STEPS(nothing_for_layers));
     check_architecture("gemma3: without a window", SPEC(.arch = "gemma3", .logit_softcap = 3),
                        STEPS(no_logit_cap, no_qk_norm));
 }

@@ -23,6 +23,10 @@ typedef struct spec {
     int vary;                /* KV heads and FFN width differ from layer to layer */
     float embedding_scale, residual_scale, logit_scale, attention_scale; /* 0: no such key */
     float attention_softcap, logit_softcap, temperature, yarn_log_mul, theta_local;
+    int local_head_dim, local_rope_dim; /* gemma4: of layers with a window */
+    int shared;              /* last layers that use an earlier one's K and V */
+    int v_is_k;              /* layers without a window have no attn_v */
+    int per_layer;           /* width of the embeddings for each layer */
     int not_finetuned;       /* granite: no RoPE */
     int long_factors;        /* phi3: factors for short and long contexts */
     int rope_dim;            /* 0: head_dim */
@@ -67,6 +71,7 @@ static void complete(spec *s) {
 #undef DEFAULT
     if (!s->mixed_type) s->mixed_type = s->type;
     if (!s->rope_dim) s->rope_dim = s->head_dim;
+    if (!s->local_rope_dim) s->local_rope_dim = s->local_head_dim;
 }
 
 /* ---- architectures --------------------------------------------------------------------------- */
@@ -74,7 +79,7 @@ static void complete(spec *s) {
 /* What an architecture does besides what llama does: the reference's own list. */
 typedef struct traits {
     const char *name;
-    int half, gelu, post_norms, no_pre_norms, fused;
+    int half, gelu, post_norms, no_pre_norms, fused, norm_v, output_scale, raw_scores;
     int qk_norm;             /* 1 + the reference's qk_norm; 0: none */
     int pattern;             /* of windows */
     int no_rope;             /* layers l with (l + 1) % no_rope == 0 */
@@ -93,6 +98,8 @@ static const traits *traits_of(const char *name) {
          .logit_cap = 30},
         {.name = "gemma3", .half = 1, .gelu = 1, .post_norms = 1, .pattern = 6, .qk_norm = HEADS,
          .theta_local = 10000},
+        {.name = "gemma4", .half = 1, .gelu = 1, .post_norms = 1, .qk_norm = HEADS, .norm_v = 1,
+         .output_scale = 1, .raw_scores = 1, .logit_cap = 30},
         {.name = "smollm3", .no_rope = 4},
         {.name = "granite"},
         {.name = "minicpm"},
@@ -116,6 +123,15 @@ static int pattern_of(const spec *s) {
     return s->pattern ? s->pattern : traits_of(s->arch)->pattern;
 }
 
+static int has_window(const spec *s, int l) {
+    return s->window && (pattern_of(s) == 0 || (l + 1) % pattern_of(s) != 0);
+}
+
+static int head_dim_of(const spec *s, int l) {
+    return s->local_head_dim && has_window(s, l) ? s->local_head_dim : s->head_dim;
+}
+
+static int owns_kv(const spec *s, int l) { return l < s->layers - s->shared; }
 static int kv_heads_of(const spec *s, int l) { return s->vary && l % 2 ? 1 : s->kv_heads; }
 static int ffn_of(const spec *s, int l) { return s->vary && l % 2 ? s->ffn / 2 : s->ffn; }
 
@@ -214,7 +230,8 @@ static void matrices(twin *t, const char *fused, const char *const *names, const
 static void attention_tensors(twin *t, int l, ref_layer *y) {
     const spec *s = &t->s;
     const traits *a = traits_of(s->arch);
-    int q_dim = s->heads * s->head_dim, kv_dim = kv_heads_of(s, l) * s->head_dim;
+    int d = head_dim_of(s, l), q_dim = s->heads * d, kv_dim = kv_heads_of(s, l) * d;
+    int has_v = !s->v_is_k || has_window(s, l), n_matrices = owns_kv(s, l) ? 2 + has_v : 1;
     int by_rows = a->qk_norm == 1 + REF_NORM_ROWS;
     char name[64], names[3][64];
 #define NAME(suffix) (snprintf(name, sizeof name, "blk.%d." suffix, l), name)
@@ -223,16 +240,18 @@ static void attention_tensors(twin *t, int l, ref_layer *y) {
         snprintf(names[i], sizeof names[i], "blk.%d.attn_%c.weight", l, "qkv"[i]);
     if (!a->no_pre_norms) y->attn_norm = vector(t, NAME("attn_norm.weight"), s->dim, 1);
     matrices(t, a->fused ? NAME("attn_qkv.weight") : NULL, parts,
-             (int[]){s->type, s->type, s->mixed_type}, (int[]){q_dim, kv_dim, kv_dim}, 3,
-             (ref_matrix *[]){&y->wq, &y->wk, &y->wv});
+             (int[]){s->type, s->type, s->mixed_type}, (int[]){q_dim, kv_dim, kv_dim},
+             n_matrices, (ref_matrix *[]){&y->wq, &y->wk, &y->wv});
+    if (!has_v) y->wv = y->wk;
     if (is_arch(s, "qwen2")) {
         y->bq = vector(t, NAME("attn_q.bias"), q_dim, 0.1f);
         y->bk = vector(t, NAME("attn_k.bias"), kv_dim, 0.1f);
         y->bv = vector(t, NAME("attn_v.bias"), kv_dim, 0.1f);
     }
     if (a->qk_norm) {
-        y->q_norm = vector(t, NAME("attn_q_norm.weight"), by_rows ? q_dim : s->head_dim, 1);
-        y->k_norm = vector(t, NAME("attn_k_norm.weight"), by_rows ? kv_dim : s->head_dim, 1);
+        y->q_norm = vector(t, NAME("attn_q_norm.weight"), by_rows ? q_dim : d, 1);
+        if (owns_kv(s, l))
+            y->k_norm = vector(t, NAME("attn_k_norm.weight"), by_rows ? kv_dim : d, 1);
     }
     y->wo = matrix(t, NAME("attn_output.weight"), s->dim, q_dim);
     if (a->post_norms)
@@ -251,6 +270,13 @@ static void ffn_tensors(twin *t, int l, ref_layer *y) {
              (int[]){ffn, ffn}, 2, (ref_matrix *[]){&y->w_gate, &y->w_up});
     y->w_down = typed_matrix(t, NAME("ffn_down.weight"), s->mixed_type, s->dim, ffn);
     if (a->post_norms) y->ffn_post_norm = vector(t, NAME("post_ffw_norm.weight"), s->dim, 1);
+    if (s->per_layer) {
+        y->layer_gate = matrix(t, NAME("inp_gate.weight"), s->per_layer, s->dim);
+        y->layer_proj = matrix(t, NAME("proj.weight"), s->dim, s->per_layer);
+        y->layer_norm = vector(t, NAME("post_norm.weight"), s->dim, 1);
+    }
+    if (a->output_scale && l % 2 == 0)
+        y->scale = vector(t, NAME("layer_output_scale.weight"), 1, 0.7f);
 #undef NAME
 }
 
@@ -261,7 +287,11 @@ static void layer_facts(const spec *s, int l, ref_layer *y) {
     y->sees_all = is_last;
     y->no_rope = (a->no_rope && (l + 1) % a->no_rope == 0) || s->not_finetuned;
     if (is_arch(s, "exaone4") && s->window && is_last) y->no_rope = 1;
+    for (int k = 0; k < s->layers - s->shared && !owns_kv(s, l); k++)
+        if (has_window(s, k) == has_window(s, l)) y->kv_layer = 1 + k;
+    y->head_dim = head_dim_of(s, l);
     if (!s->window || is_last) return;
+    y->rope_dim = s->local_rope_dim;
     y->local_theta = s->theta_local > 0 ? (double)s->theta_local : a->theta_local;
     if (is_arch(s, "olmo2")) y->local_theta = (double)s->theta;
 }
@@ -269,6 +299,13 @@ static void layer_facts(const spec *s, int l, ref_layer *y) {
 static void all_tensors(twin *t) {
     const spec *s = &t->s;
     ref_matrix embedding = matrix(t, "token_embd.weight", s->vocab, s->dim);
+    int width = s->layers * s->per_layer;
+    if (s->per_layer) {
+        ref_matrix of_layers = matrix(t, "per_layer_token_embd.weight", s->vocab, width);
+        t->ref.layers_embedding = of_layers.w;
+        t->ref.layers_proj = matrix(t, "per_layer_model_proj.weight", width, s->dim);
+        t->ref.layers_proj_norm = vector(t, "per_layer_proj_norm.weight", s->per_layer, 1);
+    }
     for (int l = 0; l < s->layers; l++) {
         attention_tensors(t, l, &t->layers[l]);
         ffn_tensors(t, l, &t->layers[l]);
@@ -324,10 +361,23 @@ static void extra_keys(gguf_writer *w, const spec *s) {
 #define KEY(suffix) (snprintf(key, sizeof key, "%s.%s", s->arch, suffix), key)
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
         if (floats[i].value != 0) gguf_put_float(w, KEY(floats[i].suffix), (double)floats[i].value);
+    const struct {
+        const char *suffix;
+        int value;
+    } integers[] = {
+        {"attention.key_length_swa", s->local_head_dim},
+        {"attention.value_length_swa", s->local_head_dim},
+        {"rope.dimension_count_swa", s->local_rope_dim},
+        {"attention.shared_kv_layers", s->shared},
+        {"embedding_length_per_layer_input", s->per_layer},
+    };
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
+        if (integers[i].value)
+            gguf_put_int(w, KEY(integers[i].suffix), GGUF_U32, integers[i].value);
     uint8_t windows[8];
     int32_t kv_heads[8], ffn[8];
     for (int l = 0; l < s->layers; l++) {
-        windows[l] = pattern_of(s) == 0 || (l + 1) % pattern_of(s) != 0;
+        windows[l] = (uint8_t)has_window(s, l);
         kv_heads[l] = kv_heads_of(s, l);
         ffn[l] = ffn_of(s, l);
     }
@@ -367,7 +417,8 @@ static ref_model reference_of(const spec *s) {
         .orig_context = s->orig_context, .cache = s->cache,
         .embedding_scale = a->gelu ? sqrt(s->dim) : (double)s->embedding_scale,
         .residual_scale = (double)s->residual_scale, .logit_divisor = (double)s->logit_scale,
-        .score_scale = (double)s->attention_scale, .temperature = (double)s->temperature,
+        .score_scale = a->raw_scores ? 1 : (double)s->attention_scale,
+        .norm_v = a->norm_v, .per_layer = s->per_layer, .temperature = (double)s->temperature,
         .score_cap = s->attention_softcap > 0 ? (double)s->attention_softcap : a->score_cap,
         .logit_cap = s->logit_softcap > 0 ? (double)s->logit_softcap : a->logit_cap,
         .yarn_log_mul = (double)s->yarn_log_mul,
