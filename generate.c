@@ -184,7 +184,8 @@ typedef struct generation {
     void *user;
     gqa_text *text;
     int text_refused;        /* on_text wants no more */
-    float *logits;           /* [vocab_size] the copy that on_logits may change; NULL without it */
+    float *logits;           /* [vocab_size] a copy, for on_logits and tokens that the file forbids;
+                              * NULL: neither */
     double start;            /* of the call, in seconds */
     gqa_generate_result result;
 } generation;
@@ -223,7 +224,9 @@ static int next_token(generation *g, int32_t *token, gqa_error *err) {
     int n_vocab = vocab_size_of(g);
     if (g->logits) {
         memcpy(g->logits, logits, sizeof(float) * (size_t)n_vocab);
-        if (g->opt->on_logits(g->user, gqa_session_tokens(g->session),
+        gqa_vocab_suppress(g->session->model->vocab, g->logits, n_vocab);
+        if (g->opt->on_logits &&
+            g->opt->on_logits(g->user, gqa_session_tokens(g->session),
                               gqa_session_position(g->session), g->logits, n_vocab))
             return GQA_STOP_CALLER;
         logits = g->logits;
@@ -324,7 +327,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     gqa_error why = {0};
     g.start = now();
     atomic_store(&s->cancel, 0);
-    if (opt->on_logits) {
+    if (opt->on_logits || gqa_vocab_suppress(s->model->vocab, NULL, 0)) {
         g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
         if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
     }

@@ -455,8 +455,9 @@ typedef enum gqa_stop {
 typedef int (*gqa_on_text)(void *user, const char *text, size_t len);
 
 /* Receives a copy of the logits [n_vocab] before each token is sampled, to change at will: bans,
- * biases, grammars, choices (minus infinity bans a token). tokens [n_tokens] is the session's
- * text so far. A nonzero return stops generation. */
+ * biases, grammars, choices. Minus infinity bans a token; those that the file bans (the metadata
+ * tokenizer.ggml.suppress_tokens) have it already. tokens [n_tokens] is the session's text so far.
+ * A nonzero return stops generation. */
 typedef int (*gqa_on_logits)(void *user, const int32_t *tokens, int n_tokens, float *logits,
                              int n_vocab);
 

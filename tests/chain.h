@@ -74,21 +74,29 @@ static void chain_put_weights(gguf_writer *w, const int *next, int n) {
     }
 }
 
-/* next[i] follows token i, of n <= CHAIN_DIM. */
-static chain chain_open(const chain_token *tokens, const int *next, int n) {
+/* next[i] follows token i, of n <= CHAIN_DIM; the file bans the token `banned`, unless it is -1.
+ * c.model is NULL when the model is refused. */
+static chain chain_make(const chain_token *tokens, const int *next, int n, int32_t banned,
+                        gqa_error *err) {
     chain c = {0};
     size_t size = 0;
-    gqa_error err = {0};
-    gguf_writer *w = gguf_writer_new(NULL, &err);
+    gguf_writer *w = gguf_writer_new(NULL, err);
     gqa_config config = {.architecture = "llama", .dim = CHAIN_DIM, .n_layers = 1, .n_heads = 1,
                          .n_kv_heads = 1, .head_dim = CHAIN_DIM, .ffn_dim = CHAIN_DIM,
                          .vocab_size = n, .context_length = CHAIN_CONTEXT, .rope_dim = CHAIN_DIM,
                          .rope_theta = 10000, .norm_eps = 1e-5f};
     gguf_put_config(w, &config);
     chain_put_tokens(w, tokens, n);
+    if (banned >= 0) gguf_put_array(w, "tokenizer.ggml.suppress_tokens", GGUF_I32, &banned, 1);
     chain_put_weights(w, next, n);
-    if (gguf_finish_memory(w, &c.image, &size, &err) == 0)
-        c.model = gqa_model_from_memory(c.image, size, NULL, &err);
+    if (gguf_finish_memory(w, &c.image, &size, err) == 0)
+        c.model = gqa_model_from_memory(c.image, size, NULL, err);
+    return c;
+}
+
+static chain chain_open(const chain_token *tokens, const int *next, int n) {
+    gqa_error err = {0};
+    chain c = chain_make(tokens, next, n, -1, &err);
     if (!c.model) {
         CHECK(0, "%s", err.message);
         exit(test_end());

@@ -277,6 +277,37 @@ static void check_template_tokens(void) {
     }
 }
 
+static int note_llo(void *user, const int32_t *tokens, int n_tokens, float *logits, int n) {
+    (void)tokens;
+    (void)n_tokens;
+    (void)n;
+    *(float *)user = logits[LLO];
+    return 0;
+}
+
+static void check_banned(void) {
+    gqa_error err = {0};
+    chain c = chain_make(vocabulary, circle, TOKENS, LLO, &err);
+    gqa_session *s = c.model ? gqa_session_new(c.model, NULL, &err) : NULL;
+    gqa_sampler *greedy = gqa_sampler_new(NULL, NULL);
+    gqa_generate_options o = {.max_tokens = 2};
+    heard h = {.text = ""};
+    float noted = 0;
+    CHECK(s && !gqa_generate(s, greedy, "", &o, hear, &h, NULL, &err), "%s", err.message);
+    CHECK(!strcmp(h.text, "<unk><unk>"), "heard \"%s\"", h.text);
+    o.on_logits = note_llo;
+    gqa_session_rewind(s, 0, NULL);
+    CHECK(!gqa_generate(s, greedy, "", &o, NULL, &noted, NULL, &err), "%s", err.message);
+    CHECK(isinf(noted) && noted < 0, "on_logits is shown %g", (double)noted);
+    gqa_sampler_free(greedy);
+    gqa_session_free(s);
+    chain_close(&c);
+    c = chain_make(vocabulary, circle, TOKENS, TOKENS, &err);
+    CHECK(!c.model, "opened");
+    CHECK_HAS(err.message, "suppress_tokens: token 16, expected 0 to 15");
+    chain_close(&c);
+}
+
 static void check_caller(void) {
     chain c = chain_open(vocabulary, hello, TOKENS);
     gqa_session *s = gqa_session_new(c.model, NULL, NULL);
@@ -327,5 +358,6 @@ int main(int argc, char **argv) {
     check_ends();
     check_caller();
     check_template_tokens();
+    TEST("tokens that the file bans") check_banned();
     return test_end();
 }

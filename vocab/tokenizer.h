@@ -41,6 +41,9 @@ int32_t gqa_vocab_bos(const gqa_vocab *v);
 int32_t gqa_vocab_eos(const gqa_vocab *v);
 int gqa_vocab_is_end(const gqa_vocab *v, int32_t token);
 int gqa_vocab_is_control(const gqa_vocab *v, int32_t token);
+/* Gives tokens that the file forbids minus infinity among logits[n] (NULL: none are changed).
+ * Returns whether it names any. v may be NULL. */
+int gqa_vocab_suppress(const gqa_vocab *v, float *logits, int n);
 int gqa_vocab_adds_bos(const gqa_vocab *v);
 /* Whether encoding puts a space before the text (SentencePiece). */
 int gqa_vocab_adds_space_prefix(const gqa_vocab *v);

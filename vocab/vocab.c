@@ -1,6 +1,7 @@
 /* vocab.c: a vocabulary in memory: the bytes of each token, lookup by bytes, tokens with a role. */
 #include "vocab.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -294,6 +295,14 @@ int gqa_vocab_is_end(const gqa_vocab *v, int32_t token) {
 }
 int gqa_vocab_is_control(const gqa_vocab *v, int32_t token) {
     return has_token(v, token) && v->types[token] == TOKEN_CONTROL;
+}
+int gqa_vocab_suppress(const gqa_vocab *v, float *logits, int n) {
+    if (!v || !v->suppressed) return 0;
+    for (uint64_t i = 0; logits && i < v->suppressed->count; i++) {
+        int id = (int)gguf_array_number(v->suppressed, i);
+        if (id < n) logits[id] = -HUGE_VALF;
+    }
+    return 1;
 }
 int gqa_vocab_adds_bos(const gqa_vocab *v) { return v->add_bos; }
 int gqa_vocab_adds_space_prefix(const gqa_vocab *v) { return v->add_space; }

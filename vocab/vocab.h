@@ -51,6 +51,7 @@ struct gqa_vocab {
     char *chat_template;
     char warning[200];
     const gqa_checkpoint *file; /* NULL: not from a GGUF */
+    const gguf_entry *suppressed; /* ids that are never generated; NULL: none */
 };
 
 /* U+2581 stands for a space in SentencePiece vocabularies. */

@@ -95,6 +95,18 @@ static void read_flags(gqa_vocab *v, gguf_meta *m) {
     if (eom >= 0) v->ends[eom] = 1;
 }
 
+/* Tokens that a model must not say: gemma4's, which end an image or a sound. */
+static void read_suppressed(gqa_vocab *v, gguf_meta *m) {
+    const char *key = "tokenizer.ggml.suppress_tokens";
+    v->suppressed = meta_array(m, key, 0, 0);
+    for (uint64_t i = 0; v->suppressed && i < v->suppressed->count && !m->status; i++) {
+        double id = gguf_array_number(v->suppressed, i);
+        if (!(id >= 0 && id < v->n))
+            gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s: token %g, expected 0 to %d", key, id,
+                           v->n - 1);
+    }
+}
+
 /* Names, scores and types of all tokens. */
 static void read_tokens(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) {
     const gguf_entry *scores = meta_array(m, "tokenizer.ggml.scores", 0, tokens->count);
@@ -240,6 +252,7 @@ static int fill_from_gguf(gqa_vocab *v, gguf_meta *m, const gguf_entry *tokens) 
         vocab_name_bytes(v);
     }
     read_flags(v, m);
+    read_suppressed(v, m);
     if (!m->status) m->status = vocab_finish(v, m->c->path, m->err);
     if (!m->status && v->ranked) read_rules(v, m);
     return m->status;
