@@ -64,17 +64,36 @@ static int layer_of(const char *name) {
     return sscanf(name, "blk.%d.", &l) == 1 ? l : 0;
 }
 
+/* Matrices of V in the layers before `end` (gemma4: not every layer has one). */
+static int values_before(const job *j, int end) {
+    int n = 0;
+    for (int i = 0; i < j->c->n_tensors; i++) {
+        const gqa_tensor *t = &j->c->tensors[i];
+        n += t->n_dims == 2 && kind_of(t->name) == VALUE && layer_of(t->name) < end;
+    }
+    return n;
+}
+
+/* Llama's and Qwen's of 70 B, whose V is small beside Q. */
+static int is_70b(const gqa_config *c) {
+    int is_llama = !strcmp(c->architecture, "llama") && c->n_kv_heads < c->n_heads;
+    return c->n_layers == 80 && (is_llama || !strcmp(c->architecture, "qwen2"));
+}
+
 /* The type of a matrix in q4_k_m: wider for the classifier, and for V and the FFN's output in the
- * first and last eighth of the layers and in every third between. */
+ * first and last eighth of the layers (of those with a V) and in every third between. */
 static int mixture_type(const job *j, const gqa_tensor *t) {
-    const int n = j->c->config.n_layers, l = layer_of(t->name);
+    const int is_value = kind_of(t->name) == VALUE, n_layers = j->c->config.n_layers;
+    const int n = is_value ? values_before(j, n_layers) : n_layers;
+    const int l = is_value ? values_before(j, layer_of(t->name)) : layer_of(t->name);
     const int is_wide = l < n / 8 || l >= 7 * n / 8 || (l - n / 8) % 3 == 2;
     const int is_tied = !gqa_checkpoint_tensor(j->c, "output.weight");
-    if (!strcmp(t->name, is_tied ? "token_embd.weight" : "output.weight")) return GQA_TYPE_Q6_K;
+    const int is_embedding = strstr(t->name, "token_embd.weight") != NULL; /* or of all layers */
+    if (is_tied ? is_embedding : !strcmp(t->name, "output.weight")) return GQA_TYPE_Q6_K;
+    if (!strcmp(t->name, "per_layer_model_proj.weight")) return t->type;
     if (strstr(t->name, ".attn_qkv.weight")) return GQA_TYPE_Q5_K;
-    if (is_wide && (kind_of(t->name) == VALUE || strstr(t->name, ".ffn_down.weight")))
-        return GQA_TYPE_Q6_K;
-    return GQA_TYPE_Q4_K;
+    if (is_wide && (is_value || strstr(t->name, ".ffn_down.weight"))) return GQA_TYPE_Q6_K;
+    return is_value && is_70b(&j->config) ? GQA_TYPE_Q5_K : GQA_TYPE_Q4_K;
 }
 
 /* The type of a tensor in the result. Rows that are no whole blocks of the wanted type get a wider

@@ -330,6 +330,43 @@ static void check_converted(const char *name, spec s) {
     }
 }
 
+/* gemma4's types as q4_k_m, where rows are whole blocks of 32 only: what llama_model_quantize of
+ * llama.cpp makes of such a model. V is counted among the layers that have one. */
+static void check_mixture(void) {
+    static const struct {
+        const char *name;
+        int type;
+    } wanted[] = {
+        {"token_embd.weight", GQA_TYPE_Q8_0}, {"per_layer_token_embd.weight", GQA_TYPE_Q8_0},
+        {"per_layer_model_proj.weight", GQA_TYPE_F32}, {"blk.1.attn_v.weight", GQA_TYPE_Q5_0},
+        {"blk.2.attn_v.weight", GQA_TYPE_Q8_0}, {"blk.3.attn_v.weight", GQA_TYPE_Q8_0},
+        {"blk.3.ffn_down.weight", GQA_TYPE_Q5_0}, {"blk.5.ffn_down.weight", GQA_TYPE_Q8_0},
+        {"blk.6.inp_gate.weight", GQA_TYPE_Q5_0}, {"blk.6.proj.weight", GQA_TYPE_Q5_0},
+    };
+    spec s = SPEC(.arch = "gemma4", GEMMA4, .shared = 3, .per_layer = 32, .dim = 64, .ffn = 64,
+                  .layers = LAYERS, .seed = 79);
+    complete(&s);
+    twin *t = make_twin(&s);
+    gqa_error err = {0};
+    gqa_checkpoint c = {0}, out = {0};
+    gqa_convert_options o = {.type = GQA_TYPE_Q4_K, .is_mixture = 1};
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int status = gqa_checkpoint_read(&c, t->image, t->size, "twin", &err);
+    if (!status) status = gqa_convert(&c, &o, NULL, &data, &size, &err);
+    if (!status) status = gqa_checkpoint_read(&out, data, size, "q4_k_m", &err);
+    CHECK(status == 0, "%s", err.message);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && !status; i++) {
+        int type = gqa_checkpoint_tensor(&out, wanted[i].name)->type;
+        CHECK(type == wanted[i].type, "%s: %s, expected %s", wanted[i].name, gqa_type_name(type),
+              gqa_type_name(wanted[i].type));
+    }
+    gqa_checkpoint_free(&c);
+    gqa_checkpoint_free(&out);
+    free(data);
+    free_twin(t);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_gemmas();
@@ -340,5 +377,6 @@ int main(int argc, char **argv) {
                     SPEC(.vary = 1, .window = 30, .pattern = 3, .pattern_key = 2));
     check_converted("converted: fused matrices", SPEC(.arch = "phi3"));
     check_converted("converted: norms of whole rows", SPEC(.arch = "olmo2"));
+    TEST("gemma4 as q4_k_m") check_mixture();
     return test_end();
 }

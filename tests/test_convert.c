@@ -20,7 +20,7 @@ typedef struct tensor_shape {
 } tensor_shape;
 
 typedef struct shape_list {
-    tensor_shape items[300];
+    tensor_shape items[1000];
     int n;
 } shape_list;
 
@@ -401,10 +401,10 @@ static void test_types(void) {
 }
 
 /* The type of each tensor of a model of so many layers as q4_k_m: q6_k for the embedding, which is
- * the classifier too, and for V and the FFN's output of the layers `wide` (ending with -1), q4_k
- * for other matrices. */
-static void test_mixture(int dim, int layers, const int *wide) {
-    image m = shaped_model("llama", (gqa_config){
+ * the classifier too, and for V and the FFN's output of the layers `wide` (ending with -1),
+ * other_v for V of the others, q4_k for other matrices. */
+static void test_mixture(const char *arch, int dim, int layers, const int *wide, int other_v) {
+    image m = shaped_model(arch, (gqa_config){
         .dim = dim, .n_layers = layers, .n_heads = 8, .n_kv_heads = 1, .head_dim = 32,
         .ffn_dim = 256, .vocab_size = VOCAB, .context_length = 64, .rope_dim = 32,
         .rope_theta = 10000, .norm_eps = 1e-5f,
@@ -418,8 +418,9 @@ static void test_mixture(int dim, int layers, const int *wide) {
         for (const int *w = wide; *w >= 0; w++) is_wide |= *w == layer;
         is_wide &= strstr(t->name, "attn_v") || strstr(t->name, "ffn_down");
         is_wide |= !strcmp(t->name, "token_embd.weight");
-        int want = is_wide ? GQA_TYPE_Q6_K : GQA_TYPE_Q4_K;
-        if (!is_whole) want = is_wide ? GQA_TYPE_Q8_0 : GQA_TYPE_Q5_0;
+        int want = strstr(t->name, "attn_v") ? other_v : GQA_TYPE_Q4_K;
+        if (!is_whole) want = want == GQA_TYPE_Q5_K ? GQA_TYPE_Q5_1 : GQA_TYPE_Q5_0;
+        if (is_wide) want = is_whole ? GQA_TYPE_Q6_K : GQA_TYPE_Q8_0;
         if (t->n_dims == 1) want = GQA_TYPE_F32;
         CHECK(t->type == want, "%d layers, %s: %s, expected %s", layers, t->name,
               gqa_type_name(t->type), gqa_type_name(want));
@@ -431,12 +432,20 @@ static void test_mixture(int dim, int layers, const int *wide) {
 /* What llama_model_quantize of llama.cpp (ftype 15, node-llama-cpp's libllama) makes of models of
  * these shapes. */
 static void test_mixtures(void) {
-    test_mixture(256, 4, (const int[]){2, 3, -1});
-    test_mixture(256, 8, (const int[]){0, 3, 6, 7, -1});
-    test_mixture(256, 22, (const int[]){0, 1, 4, 7, 10, 13, 16, 19, 20, 21, -1});
-    test_mixture(256, 32, (const int[]){0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31,
-                                        -1});
-    test_mixture(96, 8, (const int[]){0, 3, 6, 7, -1});
+    static const int of_4[] = {2, 3, -1}, of_8[] = {0, 3, 6, 7, -1};
+    static const int of_22[] = {0, 1, 4, 7, 10, 13, 16, 19, 20, 21, -1};
+    static const int of_32[] = {0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31, -1};
+    static const int of_80[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  12, 15, 18, 21,
+                                24, 27, 30, 33, 36, 39, 42, 45, 48, 51, 54, 57, 60, 63,
+                                66, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, -1};
+    test_mixture("llama", 256, 4, of_4, GQA_TYPE_Q4_K);
+    test_mixture("llama", 256, 8, of_8, GQA_TYPE_Q4_K);
+    test_mixture("llama", 256, 22, of_22, GQA_TYPE_Q4_K);
+    test_mixture("llama", 256, 32, of_32, GQA_TYPE_Q4_K);
+    test_mixture("llama", 96, 8, of_8, GQA_TYPE_Q4_K);
+    test_mixture("llama", 32, 80, of_80, GQA_TYPE_Q5_K); /* taken for one of 70 B */
+    test_mixture("qwen2", 32, 80, of_80, GQA_TYPE_Q5_K);
+    test_mixture("smollm3", 32, 80, of_80, GQA_TYPE_Q4_K);
 }
 
 /* A tensor whose type stays is copied: its bytes are the same, whatever wrote them. */
