@@ -37,9 +37,9 @@ lint: $(BUILD)/run
 	python3 scripts/make-usage.py --check $(BUILD)/run
 	python3 scripts/check-lines.py
 	$(CC) $(STD) -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
-	cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
+	cppcheck --quiet -j 2 --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
 	    $(SUPPRESS:%=--suppress=%) $(LINTED)
-	clang-tidy --quiet $(LINTED) -- $(STD)
+	printf '%s\n' $(LINTED) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(STD)' sh
 
 # make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \

@@ -11,6 +11,7 @@ enum { VOCAB = 101 };
 
 typedef struct model_shape {
     gqa_type type;        /* f32 */
+    int layers;           /* 3 */
     int kv_heads;         /* 2, of 4 heads */
     int window;           /* none */
     uint64_t seed;
@@ -19,7 +20,7 @@ typedef struct model_shape {
 __attribute__((unused)) static gqa_model *new_model(model_shape shape) {
     gqa_config c = {
         .dim = 64,
-        .n_layers = 3,
+        .n_layers = shape.layers ? shape.layers : 3,
         .n_heads = 4,
         .n_kv_heads = shape.kv_heads ? shape.kv_heads : 2,
         .head_dim = 32,
