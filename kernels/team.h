@@ -10,11 +10,10 @@
  * Every unit is given to exactly one thread, which gets its units in ascending order, and the loop
  * ends, for all threads, when all units are done. There is no barrier: a phase does not wait for
  * threads. One that was descheduled while it held no unit finds, when it comes back, that phases
- * have passed without it; their loops are empty for it until it has caught up. (With a barrier, a
- * small model beside another two-thread program on two cores decoded 41 tok/s; without, 585.) So
- * code between the loops must not depend on the phase that others are in: it may only read what no
- * unit changes. A thread may also return early; when the calling one (id 0) does, threads that have
- * not begun yet never do.
+ * have passed without it; their loops are empty for it until it has caught up.
+ * (docs/performance.md, "A busy machine", has the numbers.) So code between the loops must not
+ * depend on the phase that others are in: it may only read what no unit changes. A thread may also
+ * return early; when the calling one (id 0) does, threads that have not begun yet never do.
  *
  * Units, not threads, decide which sums are formed, so results do not depend on the number of
  * threads, nor on whether they run at the same time. */

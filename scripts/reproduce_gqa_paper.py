@@ -222,22 +222,22 @@ def introduction(lab, docs, command):
     p = lab.plan
     parents = [lab.parent(seed)[1] for seed in p["seeds"]]
     yield from ["# The GQA paper on a laptop", ""]
-    yield (f"Ainslie et al. 2023 (arXiv 2305.13245) pooled the KV heads of T5 and trained on for a "
-           f"share α of the original steps. Here the same is done to MHA models of `{p['shape']}`, "
-           f"vocabulary {p['vocab']}, trained for {p['steps']} steps of {p['batch']} sequences; "
-           f"quality is validation loss in bits a byte (lower is better), mean ± standard "
-           f"deviation over {len(p['seeds'])} seeds (parent and uptraining both differ). "
-           f"Made by `{command}`.")
-    yield from ["", f"The MHA parents: **{summary(parents)}** bits a byte.", ""]
+    yield (f"Ainslie et al. 2023 (arXiv 2305.13245) pooled the KV heads of T5 and continued "
+           f"training for a share α of the original steps. Here the same is done with MHA models "
+           f"of `{p['shape']}`, vocabulary {p['vocab']}, trained for {p['steps']} steps of "
+           f"{p['batch']} sequences; quality is validation loss in bits per byte (lower is "
+           f"better), mean ± standard deviation over {len(p['seeds'])} seeds (of the parent and of "
+           f"uptraining). Made by `{command}`.")
+    yield from ["", f"The MHA parents: **{summary(parents)}** bits per byte.", ""]
 
 
 def pooling(lab, docs, command):
     p = lab.plan
     yield from ["## Pooling (the paper's figure 4)", ""]
     yield ("The paper: mean above first above random, at α = 0.05 and to one head. `renorm` is the "
-           "mean scaled to the mean norm of its members; `aligned` rotates the heads onto each "
-           "other first, which changes no output of the parent, groups those that agree, "
-           "then does the same.")
+           "mean scaled to the mean norm of its members; `aligned` first rotates the heads to "
+           "agree with each other, which changes no output of the parent, groups those that agree, "
+           "then pools as `renorm` does.")
     yield ""
     for groups in p["groups"]:
         rows = [[name_of(groups)] + column_names(lab)]
@@ -265,11 +265,11 @@ def uptraining(lab, docs, command):
     Chart("Uptraining after mean pooling", "α", LOSS_LABEL, series,
           [(a, str(a)) for a in p["alphas"]]).write(os.path.join(docs, "gqa-paper-uptraining.svg"))
     yield from ["![uptraining](gqa-paper-uptraining.svg)", ""]
-    yield ("The MHA line is the control the paper does not show: the parent itself, trained on for "
-           "the same share.")
+    yield ("The MHA line is a control that the paper does not show: the parent itself, trained "
+           "for the same share of further steps.")
     yield from ["", "## Does the aligned start keep its lead?", ""]
-    yield ("Bits a byte that `aligned` is better by than `mean`, seed by seed (mean ± standard "
-           "deviation):")
+    yield ("By how many bits per byte `aligned` is better than `mean`, seed by seed (mean ± "
+           "standard deviation):")
     yield ""
     rows = [[""] + column_names(lab)]
     for g in p["groups"]:
@@ -281,19 +281,19 @@ def time(lab, docs, command):
     shape, depth = lab.plan["time"]
     times, threads = lab.times()
     yield from ["## Time against groups (figure 6)", ""]
-    yield (f"Time a token at depth {depth}, random weights of shape `{shape}`, f16 cache, "
-           f"{threads} threads. The paper's seconds a sample for 64, 32, 16, 8, 4 and 1 groups "
+    yield (f"Time per token at depth {depth}, random weights of shape `{shape}`, f16 cache, "
+           f"{threads} threads. The paper's seconds per sample for 64, 32, 16, 8, 4 and 1 groups "
            f"of T5-XXL: 2.54, 0.80, 0.59, 0.51, 0.47, 0.49.")
     yield ""
     yield table([["KV heads"] + [str(k) for k in times],
-                 ["ms a token"] + [f"{t:.1f}" for t in times.values()]])
+                 ["ms per token"] + [f"{t:.1f}" for t in times.values()]])
     heads = sorted(times)
     Chart(f"Time a token at depth {depth}", "KV heads of 32", "ms",
           {"q8_0, f16 cache": [(k, [times[k]]) for k in heads]}, [(k, str(k)) for k in heads],
           from_zero=True).write(os.path.join(docs, "gqa-paper-time.svg"))
     yield from ["![time](gqa-paper-time.svg)", ""]
-    yield ("The fall is the paper's; it is flatter at the start because one sequence on a CPU "
-           "reads all weights for every token, and those do not shrink.")
+    yield ("Time falls as in the paper, but less at the start: one sequence on a CPU reads all "
+           "weights for every token, and those do not shrink.")
     yield ""
 
 
@@ -301,12 +301,12 @@ def quality_and_time(lab, docs, command):
     p = lab.plan
     last = p["alphas"][-1]
     times, _ = lab.times()
-    yield from ["## Quality against time (table 1, in small)", ""]
+    yield from ["## Quality against time (table 1, at small scale)", ""]
     yield ("The paper: MHA-XXL 1.51 s and 47.2, MQA-XXL 0.24 s and 46.6, GQA-8-XXL 0.28 s and "
            "47.1.")
     yield ""
-    rows = [["model", "KV heads of 32 at the large shape", "ms a token",
-             f"bits a byte, α = {last}, aligned, distilled"]]
+    rows = [["model", "KV heads of 32 at the large shape", "ms per token",
+             f"bits per byte, α = {last}, aligned, distilled"]]
     cells = [("MHA", 32, [lab.parent(seed)[1] for seed in p["seeds"]]),
              ("MHA, trained on", 32, lab.cell(HEADS, "mean", last))]
     for g in p["groups"]:
@@ -320,10 +320,10 @@ def quality_and_time(lab, docs, command):
 def limits(lab, docs, command):
     head_dim = "16" if "head_dim=16" in lab.plan["shape"] else "32"
     yield from ["## Limits", ""]
-    yield (f"Models of a million weights on a text of a few million words for children are not T5; "
-           f"heads of {head_dim} dimensions may align better or worse than heads of 128. "
-           f"Uptraining restarts warm-up and cosine at the parent's peak rate, which a "
-           f"converged parent first suffers from: read every figure beside the MHA control.")
+    yield (f"Models of a million weights, trained on a few million words of children's stories, "
+           f"are not T5; heads of {head_dim} dimensions may align better or worse than heads of "
+           f"128. Uptraining restarts warm-up and cosine at the parent's peak rate, which at "
+           f"first makes a converged parent worse: compare every figure with the MHA control.")
     yield ""
 
 
