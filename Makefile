@@ -68,6 +68,10 @@ $(BUILD)/libgqa.a: $(LIB_OBJ)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
+SCORE_OBJ = $(patsubst %,$(BUILD)/%.o,tests/test_score commands/score commands/common)
+$(BUILD)/tests/test_score: $(SCORE_OBJ) $(BUILD)/libgqa.a
+	$(call say,LD)
+	$(LINK)
 FUZZ_LIB = $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o
 $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/libgqa.a
 	$(call say,LD)

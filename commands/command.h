@@ -104,7 +104,10 @@ gqa_model *open_model(const char *path, const gqa_model_options *options);
 /* ---- figures -------------------------------------------------------------------------------- */
 
 double seconds_now(void);              /* monotonic */
-double median(double *values, int n);  /* sorts values[n]; NaN of none */
+/* Sorts values[n]; share 0 to 1 of them are below, between two of them by a straight line; NaN of
+ * none. */
+double quantile(double *values, int n, double share);
+double median(double *values, int n);  /* the same of 0.5 */
 
 /* A figure measured several times. */
 enum { MAX_ROUNDS = 50 };

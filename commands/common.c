@@ -439,11 +439,15 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double median(double *values, int n) {
+double quantile(double *values, int n, double share) {
     if (n == 0) return (double)NAN;
     qsort(values, (size_t)n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+    double at = share * (n - 1);
+    int i = (int)at, next = i + 1 < n ? i + 1 : i;
+    return values[i] + (at - i) * (values[next] - values[i]);
 }
+
+double median(double *values, int n) { return quantile(values, n, 0.5); }
 
 void sample_add(sample *s, double v) {
     if (s->n < MAX_ROUNDS) s->values[s->n++] = v;

@@ -163,25 +163,39 @@ static int measure(comparison *c) {
     return code;
 }
 
-/* Scores a variant with every cache, each beside an f32 cache. */
-static int score_variant(const comparison *c, variant *v) {
+/* Scores a variant with every cache, each compared with a reference with an f32 cache. */
+static int score_variant(const comparison *c, const gqa_model *reference, const gqa_model *model,
+                         score scores[MAX_CACHES + 1]) {
     gqa_error err = {0};
     gqa_session *sessions[MAX_CACHES + 1] = {NULL};
-    score scores[MAX_CACHES + 1];
     int n = c->n_caches + 1, n_chunks = 0, chunk = c->text.chunk;
-    int32_t *tokens = score_tokens(v->model, &c->text, &n_chunks);
+    int32_t *tokens = score_tokens(model, &c->text, &n_chunks);
     int code = tokens ? EXIT_SUCCESS : EXIT_FAILURE;
     for (int k = 0; k < n && !code; k++) {
         const char *kv = k ? c->caches[k - 1].name : "f32";
         gqa_session_options so = {.context = chunk, .kv = kv, .n_threads = c->threads};
-        sessions[k] = gqa_session_new(v->model, &so, &err);
+        sessions[k] = gqa_session_new(k ? model : reference, &so, &err);
         if (!sessions[k]) code = fail("%s", err.message);
     }
     const char *progress = c->quiet ? NULL : "perplexity: ";
     if (!code) code = score_chunks(sessions, n, tokens, n_chunks, chunk, scores, progress);
-    for (int k = 0; k < c->n_caches && !code; k++) v->scores[k] = scores[k + 1];
     for (int k = 0; k < n; k++) gqa_session_free(sessions[k]);
     gqa_free(tokens);
+    return code;
+}
+
+static int score_variants(comparison *c) {
+    score own[MAX_CACHES + 1], first[MAX_CACHES + 1];
+    int code = EXIT_SUCCESS;
+    for (int i = 0; i < c->n_variants && !code; i++) {
+        variant *v = &c->variants[i];
+        code = score_variant(c, v->model, v->model, own);
+        if (!code && i) code = score_variant(c, c->variants[0].model, v->model, first);
+        for (int k = 0; k < c->n_caches && !code; k++) {
+            v->scores[k] = own[k + 1];
+            v->to_first[k] = (i ? first : own)[k + 1].from_first;
+        }
+    }
     return code;
 }
 
@@ -249,8 +263,7 @@ static int compare(comparison *c) {
         if (c->text.file) score_choose_chunk(&c->text, c->config, c->quiet);
         code = measure(c);
     }
-    for (int i = 0; i < c->n_variants && c->text.file && !code; i++)
-        code = score_variant(c, &c->variants[i]);
+    if (c->text.file && !code) code = score_variants(c);
     c->has_scores = c->text.file != NULL;
     if (!code) code = show(c);
     for (int i = 0; i < c->n_variants; i++) {

@@ -15,7 +15,8 @@ typedef struct variant {
     const gqa_model_stats *stats;
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
-    score scores[MAX_CACHES];
+    score scores[MAX_CACHES];            /* each compared with an f32 cache, */
+    divergence to_first[MAX_CACHES];     /* and with the first variant's */
 } variant;
 
 typedef struct comparison {

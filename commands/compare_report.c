@@ -117,18 +117,22 @@ static void show_memory(const comparison *c) {
     printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
 }
 
+/* Each KL is from an f32 cache: the variant's own, and the first variant's. */
 static void show_quality(const comparison *c) {
-    char name[16];
-    printf("\n%-8s %5s %12s %10s %14s %10s\n", "", "cache", "perplexity", "+/-", "KL to f32",
+    char name[16], from[24];
+    snprintf(from, sizeof from, "KL to %s", variant_name(&c->variants[0], name));
+    printf("\n%-8s %5s %12s %10s %14s %10s", "", "cache", "perplexity", "+/-", "KL to f32",
            "same top");
+    printf(" %14s\n", c->n_variants > 1 ? from : "");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
-            double divergence = score_divergence(s), same_top = (double)s->same_top / (double)s->n;
+            const divergence *d = &s->from_first;
             printf("%-8s %5s", variant_name(v, name), c->caches[k].name);
             printf(" %12.4f %10.4f", score_perplexity(s), score_error(s));
-            printf(" %14.6f %9.2f%%%s\n", divergence, 100 * same_top,
-                   divergence > 0.1 ? "  <- ruined" : "");
+            printf(" %14.6f %9.2f%%", d->mean, d->same_top);
+            if (c->n_variants > 1) printf(" %14.6f", v->to_first[k].mean);
+            printf("%s\n", d->mean > 0.1 ? "  <- ruined" : "");
         }
 }
 
@@ -149,13 +153,16 @@ static void csv_row(const comparison *c, const variant *v, int cache, int depth)
     printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
     printf("%.3f,", decode_speed(v, cache, depth));
     printf("%.4f,%.4g,", speed_ratio(c, v, cache, depth), decode_bytes(c, v, cache, depth));
-    if (c->has_scores) printf("%.5f,%.6f\n", score_perplexity(s), score_divergence(s));
-    else printf(",\n");
+    if (c->has_scores)
+        printf("%.5f,%.6f,%.6f\n", score_perplexity(s), s->from_first.mean,
+               v->to_first[cache].mean);
+    else printf(",,\n");
 }
 
 void compare_csv(const comparison *c) {
     printf("variant,kv_heads,kv_type,depth,kv_bytes_per_position,prefill_tokens_per_second,"
-           "decode_tokens_per_second,ratio_to_first,bytes_per_second,perplexity,kl_to_f32\n");
+           "decode_tokens_per_second,ratio_to_first,bytes_per_second,perplexity,kl_to_f32,"
+           "kl_to_first\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++)
             for (int d = 0; d < c->n_depths; d++) csv_row(c, v, k, d);
@@ -189,7 +196,9 @@ static void json_variant(json_writer *j, const comparison *c, const variant *v) 
         json_int(j, "bytes_per_position", (int64_t)kv_bytes(c, v, k));
         if (c->has_scores) {
             json_double(j, "perplexity", score_perplexity(&v->scores[k]));
-            json_double(j, "kl_to_f32", score_divergence(&v->scores[k]));
+            json_double(j, "kl_to_f32", v->scores[k].from_first.mean);
+            json_double(j, "same_top_percent", v->scores[k].from_first.same_top);
+            json_double(j, "kl_to_first", v->to_first[k].mean);
         }
         json_decoding(j, c, v, k);
         json_end(j, '}');

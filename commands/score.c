@@ -9,11 +9,42 @@
 #include "../weights/model_internal.h"
 
 double score_perplexity(const score *s) { return exp(s->loss / (double)s->n); }
-double score_divergence(const score *s) { return s->divergence / (double)s->n; }
+
+/* The standard error of a mean of n values, from their sum and the sum of their squares. */
+static double error_of_mean(double sum, double squares, double n) {
+    double mean = sum / n, variance = squares / n - mean * mean;
+    return n > 1 && variance > 0 ? sqrt(variance / (n - 1)) : 0;
+}
 
 double score_error(const score *s) {
-    double n = (double)s->n, mean = s->loss / n, variance = s->squares / n - mean * mean;
-    return s->n > 1 && variance > 0 ? sqrt(variance / (n - 1)) * score_perplexity(s) : 0;
+    return error_of_mean(s->loss, s->squares, (double)s->n) * score_perplexity(s);
+}
+
+double score_kl(const float *p, const float *q, int n) {
+    double p_lse = gqa_log_sum_exp(p, n), q_lse = gqa_log_sum_exp(q, n), sum = 0;
+    for (int i = 0; i < n; i++) {
+        double log_p = (double)p[i] - p_lse;
+        sum += exp(log_p) * (log_p - ((double)q[i] - q_lse));
+    }
+    return fmax(sum, 0); /* rounding may leave -1e-17 */
+}
+
+divergence score_divergence(double *kl, int n, int same_top) {
+    double sum = 0, squares = 0, same = same_top;
+    for (int i = 0; i < n; i++) {
+        sum += kl[i];
+        squares += kl[i] * kl[i];
+    }
+    double p99 = quantile(kl, n, 0.99);
+    return (divergence){
+        .mean = sum / n,
+        .error = error_of_mean(sum, squares, n),
+        .p99 = p99,
+        .largest = kl[n - 1],
+        .same_top = 100 * same / n,
+        .same_top_error = 100 * error_of_mean(same, same, n),
+        .n = n,
+    };
 }
 
 static int argmax(const float *z, int n) {
@@ -23,60 +54,87 @@ static int argmax(const float *z, int n) {
     return top;
 }
 
-/* Adds a token with logits z[n]; base: those of the first session. */
-static void add_token(score *s, const float *base, const float *z, int n, int32_t token) {
-    double lse = gqa_log_sum_exp(z, n), loss = lse - (double)z[token];
+static void add_token(score *s, const float *z, int n, int32_t token) {
+    double loss = gqa_log_sum_exp(z, n) - (double)z[token];
     s->loss += loss;
     s->squares += loss * loss;
     s->n++;
-    if (base == z) return;
-    double base_lse = gqa_log_sum_exp(base, n);
-    for (int i = 0; i < n; i++) {
-        double log_p = (double)base[i] - base_lse;
-        s->divergence += exp(log_p) * (log_p - ((double)z[i] - lse));
-    }
-    s->same_top += argmax(z, n) == argmax(base, n);
 }
 
-/* One chunk of n tokens in one session, whose logits of the second half go to logits. */
-static int score_chunk(gqa_session *session, const int32_t *tokens, int n, const float *base,
-                       float *logits, score *s, gqa_error *err) {
-    int vocab = gqa_model_config(gqa_session_model(session))->vocab_size, half = n / 2;
-    gqa_session_rewind(session, 0, NULL);
-    int status = gqa_session_eval(session, tokens, half, err);
-    if (!status) status = gqa_session_eval_all(session, tokens + half, n - half, logits, err);
-    if (status) return status;
-    for (int i = half + 1; i < n; i++) {
-        add_token(s, base, logits, vocab, tokens[i]);
-        base += vocab;
-        logits += vocab;
+/* What score_chunks works on. */
+typedef struct scoring {
+    gqa_session **sessions;
+    score *scores;          /* [n] */
+    int n, chunk, vocab;
+    int max_rows;           /* logits held at once, of two sessions */
+    float *base, *logits;   /* [max_rows, vocab]: of the first session, of another */
+    double *kl;             /* [n, n_positions]; the first row is not used */
+    int n_positions, at;    /* of all chunks; done so far */
+} scoring;
+
+/* Evaluates rows tokens of a chunk, from its token number `from` on, in each session. */
+static int score_rows(scoring *s, const int32_t *tokens, int from, int rows, gqa_error *err) {
+    for (int i = 0; i < s->n; i++) {
+        float *z = i ? s->logits : s->base;
+        int status = gqa_session_eval_all(s->sessions[i], tokens + from, rows, z, err);
+        if (status) return status;
+        const float *base = s->base;
+        double *kl = s->kl + (size_t)i * (size_t)s->n_positions + s->at;
+        for (int next = from + 1; next <= from + rows; next++) {
+            if (next > s->chunk / 2 && next < s->chunk)
+                add_token(&s->scores[i], z, s->vocab, tokens[next]);
+            if (i) {
+                kl[next - from - 1] = score_kl(base, z, s->vocab);
+                s->scores[i].same_top += argmax(base, s->vocab) == argmax(z, s->vocab);
+            }
+            base += s->vocab;
+            z += s->vocab;
+        }
     }
+    s->at += rows;
     return 0;
 }
 
-int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, int chunk,
+/* Without others to compare with, the first half needs no logits. */
+static int score_chunk(scoring *s, const int32_t *tokens, gqa_error *err) {
+    int half = s->chunk / 2, from = s->n > 1 ? 0 : half, status = 0, rows;
+    for (int i = 0; i < s->n; i++) gqa_session_rewind(s->sessions[i], 0, NULL);
+    if (from) status = gqa_session_eval(s->sessions[0], tokens, from, err);
+    for (; from < s->chunk && !status; from += rows) {
+        rows = min_int(s->max_rows, (from < half ? half : s->chunk) - from);
+        status = score_rows(s, tokens, from, rows, err);
+    }
+    return status;
+}
+
+int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chunks, int chunk,
                  score *scores, const char *progress) {
-    const gqa_model *model = gqa_session_model(sessions[0]);
+    enum { LOGITS = 16 << 20 }; /* held of a session, or those of 16 rows */
+    int vocab = gqa_model_config(gqa_session_model(sessions[0]))->vocab_size;
+    int max_rows = min_int(chunk - chunk / 2, max_int(16, LOGITS / vocab));
+    int status = 0, show = progress && isatty(STDERR_FILENO);
+    size_t row = (size_t)vocab * sizeof(float);
     gqa_error err = {0};
-    size_t vocab = (size_t)gqa_model_config(model)->vocab_size;
-    int half = chunk - chunk / 2, status = 0, show = progress && isatty(STDERR_FILENO);
-    float *base = calloc(vocab * sizeof *base, (size_t)half);
-    float *logits = n > 1 ? calloc(vocab * sizeof *logits, (size_t)half) : base;
-    for (int i = 0; i < n; i++) scores[i] = (score){.loss = 0};
-    if (!base || !logits) status = fail("out of memory for the logits of %d tokens", half);
+    scoring s = {sessions, scores, n, chunk, vocab, max_rows, .n_positions = n_chunks * chunk};
+    s.base = calloc(row, (size_t)max_rows);
+    s.logits = n > 1 ? calloc(row, (size_t)max_rows) : s.base;
+    s.kl = calloc((size_t)s.n_positions * sizeof *s.kl, (size_t)n);
+    memset(scores, 0, (size_t)n * sizeof *scores);
+    if (!s.base || !s.logits || !s.kl)
+        status = fail("out of memory for the logits of %d tokens", max_rows);
     for (int c = 0; c < n_chunks && !status; c++) {
-        if (gqa_model_adds_bos(model)) tokens[0] = gqa_token_bos(model);
-        for (int i = 0; i < n && !status; i++)
-            status = score_chunk(sessions[i], tokens, chunk, base, i ? logits : base,
-                                 &scores[i], &err);
-        tokens += chunk;
+        status = score_chunk(&s, tokens + (size_t)c * (size_t)chunk, &err);
         if (show && !status)
             fprintf(stderr, "\r%s%d of %d chunks: %.4f ", progress, c + 1, n_chunks,
-                    score_perplexity(&scores[0]));
+                    score_perplexity(&scores[n - 1]));
     }
     if (show) fprintf(stderr, "\r%60s\r", "");
-    if (logits != base) free(logits);
-    free(base);
+    for (int i = 1; i < n && !status; i++)
+        scores[i].from_first = score_divergence(s.kl + (size_t)i * (size_t)s.n_positions,
+                                                s.n_positions, scores[i].same_top);
+    if (s.logits != s.base) free(s.logits);
+    free(s.base);
+    free(s.kl);
     return err.code ? fail("%s", err.message) : status;
 }
 
@@ -157,6 +215,8 @@ int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks
     }
     *n_chunks = n < 0 ? 0 : n / t->chunk;
     if (t->max_chunks > 0) *n_chunks = min_int(*n_chunks, t->max_chunks);
+    for (int c = 0; c < *n_chunks && gqa_model_adds_bos(model); c++)
+        tokens[(size_t)c * (size_t)t->chunk] = gqa_token_bos(model);
     if (*n_chunks > 0) return tokens;
     if (n < 0) fail("%s", err.message);
     else fail("the text has %d tokens, expected at least one chunk of %d", n, t->chunk);

@@ -1,26 +1,39 @@
 /* score.h: how well models predict a text, by the protocol of llama.cpp: the text is cut into
  * chunks of N tokens, the first token of each is replaced by BOS; a chunk is evaluated with an
- * empty cache, and the tokens of its second half are scored. */
+ * empty cache, and the tokens of its second half are scored. Models are compared at every position
+ * of a chunk. */
 #ifndef GQA_SCORE_H
 #define GQA_SCORE_H
 
 #include "command.h"
 
-/* Sums over the tokens scored, natural logarithm. */
+/* How far a model's next-token distributions are from a reference's, over n positions. The errors
+ * are standard errors of a mean, as if positions were independent. */
+typedef struct divergence {
+    double mean, error;     /* of KL(reference || model), in nats */
+    double p99, largest;    /* its 99th percentile, its maximum */
+    double same_top, same_top_error; /* percent of positions where both have the same likeliest */
+    int n;
+} divergence;
+/* KL(p || q) of the distributions that logits p[n] and q[n] stand for, at least 0. */
+double score_kl(const float *p, const float *q, int n);
+/* Of kl[n], which it sorts; same_top: positions with the same likeliest token. */
+divergence score_divergence(double *kl, int n, int same_top);
+
+/* loss and squares are sums over the tokens scored, natural logarithm. */
 typedef struct score {
     double loss, squares;   /* of negative log-likelihoods */
-    double divergence;      /* KL(first session || this session) of the next token's distribution */
-    long same_top;          /* tokens for which both have the same likeliest token */
     long n;
+    int same_top;           /* positions whose likeliest token is the first session's */
+    divergence from_first;  /* at every position of the chunks; of the first session 0 */
 } score;
 double score_perplexity(const score *s);
 double score_error(const score *s);       /* standard error of the perplexity */
-double score_divergence(const score *s);  /* mean */
 
 /* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. Sessions
  * after the first are compared with it. progress: begins the progress line on stderr; NULL: none.
  * 0, or an exit code after printing an error. */
-int score_chunks(gqa_session **sessions, int n, int32_t *tokens, int n_chunks, int chunk,
+int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chunks, int chunk,
                  score *scores, const char *progress);
 
 /* A text to score, and how it is read: as llama.cpp reads it, unless an option says otherwise. */
@@ -45,8 +58,9 @@ typedef struct score_text {
 int score_read(score_text *t, int quiet);
 /* Sets t->chunk if the user has not; warns of one above the context trained for, unless quiet. */
 void score_choose_chunk(score_text *t, const gqa_config *config, int quiet);
-/* The tokens of a text, for score_chunks: at least n_chunks of them whole, for gqa_free(). No more
- * of the text is tokenized than they need. NULL after printing an error. */
+/* The tokens of a text, for score_chunks: at least n_chunks of them whole, each with BOS first if
+ * the model wants it; for gqa_free(). No more of the text is tokenized than they need. NULL after
+ * printing an error. */
 int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks);
 
 #endif

@@ -15,7 +15,7 @@ _gqa_run() {
             options="--messages --tools --think --no-think --no-prompt --date --bos --eos --template --ids --help"
             values="--date --bos --eos --template" ;;
         perplexity)
-            options="-f -c --chunks --documents --special --kv -j -z --no-repack --json --help"
+            options="-f -c --chunks --documents --special --kl --kv -j -z --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
         bench)
             options="--shape -p -n --depths --batch -r -j --kv --no-repack -z -s --json --csv --help"

@@ -1,11 +1,17 @@
 #!/bin/sh
 # test_cli_perplexity.sh RUN: how perplexity and compare read a text: as letters, as documents, with
-# special tokens; what chunks need of it.
+# special tokens; what chunks need of it; how far models are from each other.
 run=$1
 . tests/checks.sh
 make_model
 ppl() { sed -n 's/^PPL = \([0-9.]*\) .*/\1/p' "$tmp/out"; }
-near() { awk -v p="$1" -v q="$2" 'BEGIN {exit !(p > q * 0.9995 && p < q * 1.0005)}'; }
+near() { # a figure and what is expected, or as many of each
+    awk -v found="$1" -v expected="$2" 'BEGIN {
+        n = split(found, p)
+        if (n == 0 || n != split(expected, q)) exit 1
+        for (i = 1; i <= n; i++) if (p[i] < q[i] * 0.9995 || p[i] > q[i] * 1.0005) exit 1
+    }'
+}
 measure() { expect 0 "" perplexity "$m" -c 32 "$@"; }
 
 test_case "markers are letters, of which a warning tells once"
@@ -44,6 +50,68 @@ found=$(sed -n 's/.*"perplexity": \([0-9.]*\).*/\1/p' "$tmp/out" | head -n 1)
 expect 0 "" perplexity "$m" -f "$tmp/corpus.txt" --chunks 20 --documents
 check "$found as perplexity says, with a chunk of the context, 32" near "$found" "$(ppl)"
 check "which is the default there too" grep -q "20 chunks of 32 tokens" "$tmp/out"
+
+member() { sed -n "s/.*\"$1\": \([0-9.e-]*\).*/\1/p" "$tmp/out" | head -n "${2:-1}" | tail -n 1; }
+options="-f $tmp/corpus.txt --documents -c 32 --chunks 10 --json"
+test_case "--kl: a model beside itself"
+expect 0 "" perplexity "$m" $options
+plain=$(member perplexity)
+for option in "--kl . --kv f32" "--kl $m,kv=bf16 --kv bf16"; do
+    expect 0 "" perplexity "$m" $options $option
+    check "$option: 0" test "$(member mean) $(member p99) $(member largest)" = "0 0 0"
+    check "$option: the same likeliest tokens" test "$(member same_top_percent)" = 100
+    check "$option: every position" test "$(member positions)" = 320
+done
+expect 0 "" perplexity "$m" $options --kl .,kv=bf16
+check "the perplexity is the model's" test "$(member perplexity)" = "$plain"
+check "its f16 cache is not bf16" test "$(member mean)" != 0
+have python3 "--json" && check "--json" python3 -m json.tool "$tmp/out"
+
+test_case "--kl: from the reference to the model, as compare has it"
+expect 0 "" convert "$m" "$tmp/mqa.gguf" --kv-heads 1
+expect 0 "" perplexity "$tmp/mqa.gguf" $options --kl "$m" --kv f32
+to_parent=$(member mean)
+expect 0 "" perplexity "$tmp/mqa.gguf" $options --kl . --kv bf16
+to_f32=$(member mean)
+expect 0 "" perplexity "$m" $options --kl "$tmp/mqa.gguf" --kv f32
+check "the reverse is another" not near "$to_parent" "$(member mean)"
+expect 0 "" compare "$m" --kv-heads 2,1 --depths 0 -n 2 --prompt 4 --reps 1 --kv f32,bf16 $options
+tr '{' '\n' <"$tmp/out" >"$tmp/lines" && mv "$tmp/lines" "$tmp/out"
+check "the parent's own" test "$(member kl_to_first 1) $(member kl_to_f32 1)" = "0 0"
+check "to the parent" near "$(member kl_to_first 3)" "$to_parent"
+check "to its own f32 cache" near "$(member kl_to_f32 4)" "$to_f32"
+
+# By llama.cpp's logits of both models (f32 weights, f32 cache), and Python.
+test_case "--kl: as llama.cpp's logits have it"
+for name in gqa mha; do
+    expect 0 "" convert models/stories-$name.gguf "$tmp/$name.gguf" --type f32
+done
+tr '\n' ' ' >"$tmp/story.txt" <<'END'
+Once upon a time there was a small dog who lived near a river. One day the dog saw a big red ball in
+the water. "Can I have it?" said the dog. A girl came and took the ball out. She gave it to the dog,
+and they played all day. Then the sun went down and they were very tired.
+END
+story="-f $tmp/story.txt -c 64 --chunks 1 --kv f32"
+expect 0 "" perplexity "$tmp/gqa.gguf" $story --kl "$tmp/mha.gguf" --json
+found="$(member mean) $(member error) $(member p99) $(member largest)"
+check "KL(MHA || GQA): $found" near "$found" "0.2350350 0.0396565 1.523050 1.674316"
+found="$(member same_top_percent) $(member same_top_error)"
+check "same likeliest token: $found" near "$found" "82.8125 4.75329"
+expect 0 "" perplexity "$tmp/mha.gguf" $story --kl "$tmp/gqa.gguf"
+check "the other way" grep -q '^KL  = 0.22266[67] +/- 0.03454' "$tmp/out"
+check "the reference is named" grep -q "reference: $tmp/gqa.gguf, f32 cache" "$tmp/out"
+
+test_case "--kl: what cannot be compared"
+sed 's/dog/fox/g; s/cat/owl/g' "$tmp/corpus.txt" >"$tmp/foxes.txt"
+expect 0 "" train "$tmp/foxes.gguf" -f "$tmp/foxes.txt" $small --steps 1 --quiet
+expect 1 "$tmp/foxes.gguf: token" perplexity "$m" $options --kl "$tmp/foxes.gguf"
+check "names both" grep -qF "$m" "$tmp/err"
+shipped=models/stories-gqa.gguf
+expect 1 "$shipped: a vocabulary of" perplexity "$m" $options --kl $shipped
+check "names both" grep -qF "$m" "$tmp/err"
+expect 2 'unknown word "exactly"' perplexity "$m" $options --kl .,kv=f16,exactly
+expect 1 'cache type "q9"' perplexity "$m" $options --kl .,kv=q9
+expect 1 "$tmp/none: cannot open" perplexity "$m" $options --kl "$tmp/none"
 
 test_case "a chunk above the context trained for"
 expect 0 "-c 64: the model was trained for 32 positions" perplexity "$m" -f "$tmp/corpus.txt" \
