@@ -44,6 +44,26 @@ sh scripts/speed-floor.sh 0.000001 --run "$run" -r 1 \
     --test "q8_0 0 dim=64,layers=1,heads=2,ffn=64,vocab=64" >"$tmp/out" 2>"$tmp/err"
 check "exit code 0, a share of pp256" grep -q "^[0-9.]*  pp256 q8_0" "$tmp/out"
 
+test_case "quality-table.sh"
+model=models/stories-gqa.gguf table="sh scripts/quality-table.sh"
+echo "stories-gqa.gguf weights q4_0 | 0.5 | 60% |" >"$tmp/beside.txt"
+$table $model -f README.md --run "$run" -c 32 --caches "q4_0 q9" --weights "f16 q4_0" \
+    --beside "$tmp/beside.txt" >"$tmp/out" 2>"$tmp/err"
+check "exit code 0" test $? -eq 0
+check "the header and rows, but what run refuses" test "$(wc -l <"$tmp/out")" -eq 5
+check "which run says" grep -q q9 "$tmp/err"
+check "without a figure beside" grep -q '^| cache q4_0 | 4.5 | 0.*% ± .* | | |$' "$tmp/out"
+check "with one" grep -q '^| weights q4_0 | 4.5 | 0.*% ± .* | 0.5 | 60% |$' "$tmp/out"
+figures=$(sed -n 's/^| cache q4_0 | 4.5 | \([^|]*\) |.*/\1/p' "$tmp/out" | tr -d '±')
+expect 0 "" convert $model "$tmp/f32.gguf" --type f32
+expect 0 "" perplexity "$tmp/f32.gguf" -f README.md -c 32 --chunks 1 --kl . --kv q4_0
+mean=$(sed -n 's/^KL  = \([0-9.]*\) +\/- \([0-9.]*\).*/\1  \2/p' "$tmp/out")
+check "the figures of perplexity, $mean" test "$figures" = "$mean"
+for options in "$tmp/none -f README.md" "$model" "$model -f README.md -x" "$model -f"; do
+    $table $options >"$tmp/out" 2>"$tmp/err"
+    check "$options: an error" test $? -eq 2
+done
+
 test_case "compare-commits.sh"
 strict="-std=c11 -Wall -Wextra -Werror"
 check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c
