@@ -1,6 +1,6 @@
 /* session_file.c: a session as a file or in memory: the tokens, their keys and values, the logits.
  *
- *   0  "gqaSESS2"              8 bytes
+ *   0  "gqaSESS3"              8 bytes: 3 is the version (in 2, no keys were rotated)
  *   8  hash                    u64 of the model (weights/fingerprint.c)
  *  16  kv type, ring           2 x u32: positions of a ring of tiles, 0 when all positions are kept
  *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow, 4: rotated by the
@@ -28,7 +28,7 @@
 #include "base/hash.h"
 #include "session/session_internal.h"
 
-static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '2'};
+static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '3'};
 
 typedef struct session_header {
     char magic[8];
@@ -197,9 +197,12 @@ static void read_part(session_stream *stream, void *data, size_t size) {
 static int check_header(const gqa_session *s, const session_header *h,
                         const session_stream *stream, const char *path, gqa_error *err) {
     gqa_fingerprint model = {h->hash, h->file};
-    if (stream->failed || memcmp(h->magic, session_magic, sizeof h->magic))
-        return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved session of this version (no "
-                        "\"gqaSESS2\" at its start)", path);
+    if (stream->failed || memcmp(h->magic, session_magic, sizeof h->magic - 1))
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: not a saved session (no \"gqaSESS\" at its "
+                        "start)", path);
+    if (h->magic[7] != session_magic[7])
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved session of version %d, expected %d", path,
+                        h->magic[7] - '0', session_magic[7] - '0');
     if (!gqa_same_source(&model, s->model) && h->hash != gqa_model_fingerprint(s->model).hash)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved from another model", path);
     if (h->kv_type != (uint32_t)s->kv[0].type) {

@@ -16,6 +16,8 @@
  *            q4_0: u8 [32][head_dim / 2] (in each 32 dimensions: low nibble i, high nibble
  *                  i + 16), then the scales
  *
+ * In q8_0 and q4_0 the vectors are rotated (below): the largest of 32 values sets their scale.
+ *
  * All query rows that read the same KV head (the group, times the positions of a prefill tile) go
  * through a tile together: it comes from memory once, and is then multiplied from the first-level
  * cache with eight rows at a time. Meanwhile the next tile is fetched, line by line. */
@@ -33,18 +35,60 @@ static inline uint8_t *v_tile(const gqa_kv *kv, int kv_head, int tile) {
     return kv->v + tile_index(kv, kv_head, tile) * kv->v_tile_bytes;
 }
 
+/* ---- rotation ------------------------------------------------------------------------------- */
+
+static inline int is_rotated(int type) { return type == GQA_TYPE_Q8_0 || type == GQA_TYPE_Q4_0; }
+
+/* x [4][4] = H x / 2, H_ij = (-1)^popcount(i & j). */
+static inline void hadamard_4(float *x) {
+    const vf4 half = {0.5f, 0.5f, 0.5f, 0.5f};
+    vf4 a = vf4_load(x), b = vf4_load(x + 4), c = vf4_load(x + 8), d = vf4_load(x + 12);
+    vf4 ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
+    vf4_store(x, half * (ab + cd));
+    vf4_store(x + 4, half * (a_b + c_d));
+    vf4_store(x + 8, half * (ab - cd));
+    vf4_store(x + 12, half * (a_b - c_d));
+}
+
+/* Multiplies each n of x [count] by an orthonormal Walsh-Hadamard matrix, n being the largest power
+ * of two that divides head_dim (at least 32): y_i = sum_j (-1)^popcount(i & j) x_j / sqrt(n), with
+ * bits 0, 1 and 2, 3 of i exchanged. The matrix R is its own inverse, so (R q)(R k) = q k and
+ * R sum(p R v) = sum(p v): attention is the same, but a channel with large values is spread over
+ * n, and coarse scales of blocks cost less (QuaRot, Ashkboos et al. 2024, 2404.00456). */
+static void hadamard(float *x, size_t count, size_t head_dim) {
+    const size_t n = head_dim & (~head_dim + 1);
+    const vf scale = vf_set1(0.70710678f); /* 1 / sqrt(2) */
+    for (size_t i = 0; i < count; i += 16) {
+        hadamard_4(x + i);
+        transpose_4x4(x + i, 4, x + i, 4);
+        hadamard_4(x + i);
+    }
+    for (size_t half = 16; half < n; half *= 2)
+        for (float *at = x; at < x + count; at += 2 * half)
+            for (size_t i = 0; i < half; i += VF_LANES) {
+                vf a = vf_load(at + i), b = vf_load(at + half + i);
+                vf_store(at + i, vf_mul(scale, vf_add(a, b)));
+                vf_store(at + half + i, vf_mul(scale, vf_sub(a, b)));
+            }
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 /* The codes of a block of q8_0 (32 bytes) and q4_0 (16: low nibble i, high nibble i + 16) as in a
  * file: gqa_quantize makes them. */
 static void append_quantized(const gqa_kv *kv, uint8_t *kt, uint8_t *vt, int lane, const float *k,
                              const float *v) {
+    float rotated_k[GQA_MAX_HEAD_DIM], rotated_v[GQA_MAX_HEAD_DIM];
     const size_t d = kv->head_dim, codes = kv->type == GQA_TYPE_Q4_0 ? 16 : 32;
     const size_t blocks = d / 32, bytes = 2 + codes;
     uint8_t k_blocks[GQA_MAX_HEAD_DIM / 32 * 34], v_blocks[GQA_MAX_HEAD_DIM / 32 * 34];
     uint8_t *v_scales = vt + GQA_KV_TILE * blocks * codes;
-    gqa_quantize(kv->type, k, k_blocks, d);
-    gqa_quantize(kv->type, v, v_blocks, d);
+    memcpy(rotated_k, k, sizeof(float) * d);
+    memcpy(rotated_v, v, sizeof(float) * d);
+    hadamard(rotated_k, d, d);
+    hadamard(rotated_v, d, d);
+    gqa_quantize(kv->type, rotated_k, k_blocks, d);
+    gqa_quantize(kv->type, rotated_v, v_blocks, d);
     for (size_t b = 0; b < blocks; b++) {
         const uint8_t *k_block = k_blocks + b * bytes, *v_block = v_blocks + b * bytes;
         uint8_t *at = kt + b * (64 + codes * GQA_KV_TILE);
@@ -331,6 +375,7 @@ static void rows_through_tile(rows_state *s, const tile_kernels *kernels, const 
  * sees nothing. A quantised tile is widened first where several passes of rows share that work, one
  * in q4_0 always. */
 static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int tile0, int tile1) {
+    if (is_rotated(kv->type)) hadamard(s->q, s->n * s->d, s->d);
     for (int tile = tile0; tile < tile1; tile++) {
         const uint8_t *k = k_tile(kv, kv_head, tile), *v = v_tile(kv, kv_head, tile);
         const int first = tile * GQA_KV_TILE;
@@ -346,6 +391,7 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         }
         rows_through_tile(s, tile_kernels_of(type), k, v, begin, end, first);
     }
+    if (is_rotated(kv->type)) hadamard(s->o, s->n * s->d, s->d);
 }
 
 static rows_state rows_in(void *scratch, int n, int d) {

@@ -183,13 +183,33 @@ static void round_to_int4(double *x) {
         x[i] = d == 0 ? 0 : fmin(7, floor(x[i] / d + 8.5) - 8) * stored;
 }
 
+/* Multiplies each n of x [count] by the Walsh-Hadamard matrix of n, the largest power of two that
+ * divides count, over sqrt(n). */
+static void hadamard(double *x, int count) {
+    int n = count & -count;
+    double *from = doubles((size_t)count);
+    memcpy(from, x, sizeof *x * (size_t)count);
+    for (int i = 0; i < count; i++) {
+        x[i] = 0;
+        for (int j = 0; j < n; j++) {
+            double value = from[i - i % n + j] / sqrt(n);
+            x[i] += __builtin_parity((unsigned)(i % n & j)) ? -value : value;
+        }
+    }
+    free(from);
+}
+
+/* A head of n values to the cache's type and back; in blocks, it is rotated for that. */
 static void round_cached(ref_cache type, double *x, int n) {
+    int is_rotated = type == REF_Q8_0 || type == REF_Q4_0;
+    if (is_rotated) hadamard(x, n);
     for (int i = 0; i < n; i++) {
         if (type == REF_F16) x[i] = round_f16(x[i]);
         if (type == REF_BF16) x[i] = round_bf16(x[i]);
         if (type == REF_Q8_0 && i % 32 == 0) round_to_int8(x + i, 32, 1);
         if (type == REF_Q4_0 && i % 32 == 0) round_to_int4(x + i);
     }
+    if (is_rotated) hadamard(x, n);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */

@@ -89,6 +89,10 @@ static void check_saved(const char *kv, int window) {
     check_refused(m, path, "a cache type", (gqa_session_options){.kv = other, .context = CONTEXT});
     check_refused(stranger, path, "another model", usual);
     check_damaged(b, path, file, size);
+    file[7]--;
+    CHECK(load_bytes(b, path, file, size, &err) == GQA_ERR_FORMAT, "an old version");
+    CHECK_HAS(err.message, "version 2, expected 3");
+    file[7]++;
     CHECK(load_bytes(b, path, file, size, &err) == 0, "the whole one again: %s", err.message);
     CHECK(gqa_session_position(b) == N, "position %d", gqa_session_position(b));
     unlink(path);

@@ -35,6 +35,7 @@ typedef struct spec {
     float theta, eps;
     float factor, attn_factor, beta_fast, beta_slow;
     int orig_context;
+    float outlier;           /* qwen2: of a channel of every KV head, in K's bias; 0: none */
     const char *kv;          /* cache type */
     ref_cache cache;         /* the same for the reference; 0: exact */
     int tokens;
@@ -190,6 +191,8 @@ static const float *tensor(twin *t, const char *name, int type, int n_dims, cons
     size_t n = (size_t)(dims[0] * dims[1]);
     float *values = malloc(sizeof(float) * n);
     for (size_t i = 0; i < n; i++) values[i] = middle + range * test_random(&t->seed);
+    if (t->s.outlier && strstr(name, "attn_k.bias"))
+        for (size_t i = 5; i < n; i += (size_t)t->s.head_dim) values[i] = t->s.outlier;
     store(t, type, values, n, range);
     t->floats[t->n_floats++] = values;
     return values;
