@@ -68,7 +68,7 @@
 #define kernel_geglu ISA_NAME(kernel_geglu)
 #define cap_scores ISA_NAME(cap_scores)
 #define kernel_add ISA_NAME(kernel_add)
-/* matmul_impl.h */
+/* matmul_int8_impl.h */
 #define quantize_block ISA_NAME(quantize_block)
 #define kernel_quantize_acts ISA_NAME(kernel_quantize_acts)
 #define bits_of ISA_NAME(bits_of)
@@ -102,6 +102,7 @@
 #define unpack_ints ISA_NAME(unpack_ints)
 #define multiply_unpacked ISA_NAME(multiply_unpacked)
 #define tile_of_ints ISA_NAME(tile_of_ints)
+/* matmul_impl.h */
 #define load_weights ISA_NAME(load_weights)
 #define multiply_column ISA_NAME(multiply_column)
 #define decode_floats ISA_NAME(decode_floats)

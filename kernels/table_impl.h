@@ -5,6 +5,7 @@
 
 #include "tile_impl.h"
 #include "ops_impl.h"
+#include "matmul_int8_impl.h"
 #include "matmul_impl.h"
 #include "sgemm_impl.h"
 #include "attention_impl.h"
