@@ -1,103 +1,307 @@
-/* jinja_functions.c: calls of functions that are written in C, the global ones, and methods of
- * dicts and lists. */
+/* jinja_functions.c: the table of filters, methods, tests and global functions, and those that
+ * work on numbers, lists and dicts; jinja_text.c has those of texts. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "jinja_internal.h"
 
-/* ---- arguments ------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
-/* Whether name is the parameter that begins at p and ends at a comma or "?". */
-static int is_parameter(const char *p, jinja_text name) {
-    size_t len = strcspn(p, ",?");
-    return len == name.len && memcmp(p, name.bytes, len) == 0;
-}
-
-/* Positional and named arguments to a->bound, in the order of f->parameters. */
-static void bind_arguments(jinja *j, const jinja_function *f, jinja_arguments *a) {
-    size_t n = 0, used = 0;
-    memset(a->bound, 0, sizeof a->bound); /* JINJA_MISSING */
-    for (const char *p = f->parameters; *p; n++) {
-        size_t len = strcspn(p, ",?");
-        int optional = p[len] == '?';
-        for (size_t i = 0; i < a->named.n; i++) {
-            if (!is_parameter(p, a->named.pairs[i].key.text)) continue;
-            a->bound[n] = a->named.pairs[i].value;
-            used++;
-        }
-        if (n < a->values.n) a->bound[n] = a->values.items[n];
-        if (a->bound[n].kind == JINJA_MISSING && !optional) {
-            jinja_fail(j, "%s: the argument %.*s is missing", f->name, (int)len, p);
-            return;
-        }
-        p += len + (size_t)optional;
-        p += *p == ',';
+/* A text as Python's int() or float() reads it, with space around it. 0, or -1. */
+static int read_number(jinja_text text, jinja_value *out) {
+    static const char digits[] = "0123456789";
+    char copy[64];
+    text = jinja_trim(text, NULL, JINJA_LEFT | JINJA_RIGHT);
+    if (text.len >= sizeof copy) return -1;
+    memcpy(copy, text.bytes, text.len);
+    copy[text.len] = 0;
+    const char *p = copy + (*copy == '+' || *copy == '-');
+    size_t whole = strspn(p, digits), fraction = 0;
+    p += whole;
+    int is_int = !*p && whole < 19;
+    if (*p == '.') {
+        fraction = strspn(++p, digits);
+        p += fraction;
     }
-    if (used < a->named.n || a->values.n > n)
-        jinja_fail(j, "%s: expected the arguments (%s), got others", f->name, f->parameters);
+    if (whole + fraction && (*p | 32) == 'e') {
+        p += p[1] == '+' || p[1] == '-' ? 2 : 1;
+        size_t exponent = strspn(p, digits);
+        if (!exponent) return -1;
+        p += exponent;
+    }
+    if (whole + fraction == 0 || *p || strlen(copy) != text.len) return -1;
+    *out = is_int ? jinja_int(strtoll(copy, NULL, 10)) : jinja_float(gqa_parse_double(copy));
+    return 0;
 }
 
-jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_value self, jinja_arguments *a) {
-    if (f->parameters) bind_arguments(j, f, a);
-    return j->status ? jinja_none() : f->run(j, self, a);
+static jinja_value filter_int(jinja *j, const jinja_call *call) {
+    jinja_value v = call->self;
+    jinja_value otherwise = call->bound[0].kind == JINJA_MISSING ? jinja_int(0) : call->bound[0];
+    if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
+    if (v.kind == JINJA_STRING && read_number(v.text, &v)) return otherwise;
+    if (v.kind == JINJA_FLOAT && fabs(v.number) < 9e18) return jinja_int((int64_t)v.number);
+    return jinja_is_number(v) && v.kind != JINJA_FLOAT ? jinja_int(v.integer) : otherwise;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static jinja_value filter_length(jinja *j, const jinja_call *call) {
+    return jinja_int(jinja_length(j, call->self));
+}
+
+static jinja_value filter_list(jinja *j, const jinja_call *call) {
+    return (jinja_value){.kind = JINJA_LIST, .list = jinja_iterate(j, call->self)};
+}
+
+enum { FIRST, LAST };
+static jinja_value filter_first(jinja *j, const jinja_call *call) {
+    if (call->self.kind == JINJA_GENERATOR && call->mode == LAST)
+        return jinja_fail(j, "'generator' object is not reversible");
+    if (call->self.kind == JINJA_GENERATOR && call->self.list->n) { /* the others stay in it */
+        call->self.list->n--;
+        return *call->self.list->items++;
+    }
+    const jinja_list *list = jinja_iterate(j, call->self);
+    if (list && list->n) return list->items[call->mode == FIRST ? 0 : list->n - 1];
+    return jinja_undefined(j, "the sequence is empty");
+}
+
+enum { MIN, MAX };
+static jinja_value filter_min(jinja *j, const jinja_call *call) {
+    const jinja_op op = call->mode == MIN ? JINJA_LT : JINJA_GT;
+    const jinja_list *list = jinja_iterate(j, call->self);
+    jinja_value found = jinja_undefined(j, "the sequence is empty");
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_value item = list->items[i];
+        if (!jinja_is_number(item)) return jinja_unsupported(j, "min and max of what is no number");
+        if (i == 0 || jinja_truth(jinja_operate(j, op, item, found))) found = item;
+    }
+    return found;
+}
+
+static jinja_value filter_reverse(jinja *j, const jinja_call *call) {
+    const jinja_value whole[3] = {jinja_none(), jinja_none(), jinja_int(-1)};
+    int is_text = call->self.kind == JINJA_STRING;
+    jinja_value reversed = jinja_slice(j, is_text ? call->self : filter_list(j, call), whole);
+    if (!is_text) reversed.kind = JINJA_GENERATOR;
+    return reversed;
+}
+
+/* An attribute of an item: "name", "a.b", "list.0", or a number. */
+static jinja_value attribute_of(jinja *j, jinja_value v, jinja_value path) {
+    if (path.kind != JINJA_STRING) return jinja_item(j, v, path);
+    for (size_t at = 0; at <= path.text.len && !j->status;) {
+        jinja_text part = jinja_part(path.text, at, path.text.len - at);
+        const char *dot = memchr(part.bytes, '.', part.len);
+        if (dot) part.len = (size_t)(dot - part.bytes);
+        jinja_value key = jinja_string(part);
+        read_number(part, &key);
+        v = jinja_item(j, v, key);
+        at += part.len + 1;
+    }
+    return v;
+}
+
+/* The filter joins any values, the method of a separator only texts. */
+enum { JOIN_FILTER, JOIN_METHOD };
+static jinja_value join(jinja *j, const jinja_call *call) {
+    int is_method = call->mode == JOIN_METHOD;
+    jinja_value between = is_method ? call->self : call->bound[0], attribute = call->bound[1];
+    const jinja_list *list = jinja_iterate(j, is_method ? call->bound[0] : call->self);
+    jinja_text separator = jinja_literal("");
+    jinja_builder b = {0};
+    if (between.kind != JINJA_MISSING) separator = jinja_str(j, between);
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_value item = list->items[i];
+        if (is_method && item.kind != JINJA_STRING)
+            return jinja_fail(j, "join: expected str, got %s", jinja_type(item));
+        if (attribute.kind != JINJA_MISSING) item = attribute_of(j, item, attribute);
+        if (i) jinja_put(j, &b, separator);
+        jinja_put_str(j, &b, item);
+    }
+    return jinja_built(&b);
+}
+
+static void drop_first(jinja_list *list) {
+    list->items++;
+    list->n--;
+}
+
+/* What map, select, ... iterate over: nothing where Python has it for false, also none and 0. */
+static const jinja_list *iterate_or_nothing(jinja *j, jinja_value v) {
+    return jinja_truth(v) ? jinja_iterate(j, v) : jinja_new(j, JINJA_LIST).list;
+}
+
+/* map(attribute="a", default=d), map("filter", ...) */
+static jinja_value filter_map(jinja *j, const jinja_call *call) {
+    const jinja_value *attribute = jinja_find_name(j, &call->named, "attribute");
+    const jinja_value *otherwise = jinja_find_name(j, &call->named, "default");
+    const jinja_list *list = iterate_or_nothing(j, call->self);
+    jinja_value mapped = jinja_new(j, JINJA_GENERATOR);
+    jinja_call inner = *call;
+    if (attribute && (call->values.n || call->named.n > 2u + 2 * (otherwise != NULL)))
+        return jinja_fail(j, "map: expected attribute and default, got others");
+    if (!attribute && (!call->values.n || call->values.items[0].kind != JINJA_STRING))
+        return jinja_fail(j, "map: expected an attribute or the name of a filter");
+    if (!attribute) drop_first(&inner.values);
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_value item = inner.self = list->items[i];
+        if (attribute) item = attribute_of(j, item, *attribute);
+        else item = jinja_filter(j, call->values.items[0].text, &inner);
+        if (attribute && item.kind == JINJA_UNDEFINED && otherwise) item = *otherwise;
+        jinja_append(j, mapped.list, item);
+    }
+    return mapped;
+}
+
+/* The items that pass a test (or are true), or that do not; by attribute: what is tested is one of
+ * theirs. */
+enum { SELECT = 0, REJECT = 1, BY_ATTRIBUTE = 2 };
+static jinja_value filter_select(jinja *j, const jinja_call *call) {
+    int by_attribute = call->mode & BY_ATTRIBUTE, is_wanted = !(call->mode & REJECT);
+    const jinja_list *list = iterate_or_nothing(j, call->self);
+    jinja_value selected = jinja_new(j, JINJA_GENERATOR);
+    jinja_call inner = *call;
+    if (by_attribute && call->values.n == 0)
+        return jinja_fail(j, "expected the name of an attribute");
+    if (by_attribute) drop_first(&inner.values);
+    const jinja_value *test = inner.values.n ? inner.values.items : NULL;
+    if (test && test->kind != JINJA_STRING) return jinja_fail(j, "expected the name of a test");
+    if (test) drop_first(&inner.values);
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_value item = list->items[i];
+        if (by_attribute) item = attribute_of(j, item, call->values.items[0]);
+        inner.self = item;
+        if (test) item = jinja_test(j, test->text, &inner);
+        if (jinja_truth(item) == is_wanted) jinja_append(j, selected.list, list->items[i]);
+    }
+    return selected;
+}
+
+/* ---- dicts ----------------------------------------------------------------------------------- */
+
+enum { KEYS, VALUES, ITEMS };
+static jinja_value dict_view(jinja *j, const jinja_list *dict, int part) {
+    jinja_value view = jinja_new(j, JINJA_LIST);
+    for (size_t i = 0; !j->status && i < dict->n; i += 2) {
+        jinja_value item = dict->items[i + (part == VALUES)];
+        if (part == ITEMS) {
+            item = jinja_new(j, JINJA_TUPLE);
+            jinja_append(j, item.list, dict->items[i]);
+            jinja_append(j, item.list, dict->items[i + 1]);
+        }
+        jinja_append(j, view.list, item);
+    }
+    view.is_view = 1;
+    return view;
+}
+static jinja_value method_view(jinja *j, const jinja_call *call) {
+    return dict_view(j, call->self.list, call->mode);
+}
+
+enum { IN_ORDER, SORTED };
+static jinja_value filter_items(jinja *j, const jinja_call *call) {
+    jinja_value v = call->self;
+    if (v.kind == JINJA_UNDEFINED && call->mode == IN_ORDER) return jinja_new(j, JINJA_GENERATOR);
+    if (v.kind != JINJA_DICT) return jinja_fail(j, "expected a dict, got %s", jinja_type(v));
+    if (call->mode == SORTED) v.list = jinja_sort_dict(j, v.list, 1);
+    jinja_value pairs = dict_view(j, v.list, ITEMS);
+    pairs.is_view = 0;
+    if (call->mode == IN_ORDER) pairs.kind = JINJA_GENERATOR;
+    return pairs;
+}
+
+static jinja_value method_get(jinja *j, const jinja_call *call) {
+    const jinja_value *found = jinja_find(j, call->self.list, call->bound[0]);
+    if (found) return *found;
+    return call->bound[1].kind == JINJA_MISSING ? jinja_none() : call->bound[1];
+}
+
+/* dict() and namespace(): of a dict or of pairs, and of named arguments. */
+static jinja_value global_dict(jinja *j, const jinja_call *call) {
+    jinja_value made = jinja_new(j, (jinja_kind)call->mode), from = {.kind = JINJA_UNDEFINED};
+    if (call->values.n > 1) return jinja_fail(j, "dict: expected at most 1 argument");
+    if (call->values.n) from = call->values.items[0];
+    if (from.kind == JINJA_DICT) from = dict_view(j, from.list, ITEMS);
+    const jinja_list *pairs = jinja_iterate(j, from);
+    for (size_t i = 0; !j->status && i < pairs->n; i++) {
+        const jinja_list *pair = jinja_iterate(j, pairs->items[i]);
+        if (pair && pair->n == 2) jinja_set(j, made.list, pair->items[0], pair->items[1]);
+        else jinja_fail(j, "dict: expected pairs");
+    }
+    for (size_t i = 0; i < call->named.n && !j->status; i += 2)
+        jinja_set(j, made.list, call->named.items[i], call->named.items[i + 1]);
+    return made;
+}
+
+/* ---- any value ------------------------------------------------------------------------------- */
+
+enum { PLAIN, MARKUP };
+static jinja_value filter_string(jinja *j, const jinja_call *call) {
+    jinja_value v = call->self;
+    v = jinja_string(jinja_str(j, v));
+    v.is_markup = call->mode == MARKUP;
+    return v;
+}
+
+/* default(default_value="", boolean=False) */
+static jinja_value filter_default(jinja *j, const jinja_call *call) {
+    (void)j;
+    jinja_value v = call->self;
+    int is_missing = v.kind == JINJA_UNDEFINED || (jinja_truth(call->bound[1]) && !jinja_truth(v));
+    if (!is_missing) return v;
+    return call->bound[0].kind == JINJA_MISSING ? jinja_string(jinja_literal("")) : call->bound[0];
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+/* Whether a value is of one of the kinds, of which mode has the bits. */
+static jinja_value test_kind(jinja *j, const jinja_call *call) {
+    (void)j;
+    jinja_kind kind = call->self.is_view ? JINJA_GENERATOR : call->self.kind;
+    return jinja_bool(call->mode >> kind & 1);
+}
+
+static jinja_value test_op(jinja *j, const jinja_call *call) {
+    return jinja_operate(j, (jinja_op)call->mode, call->self, call->bound[0]);
+}
+
+static jinja_value test_truth(jinja *j, const jinja_call *call) {
+    (void)j;
+    return jinja_bool(call->self.kind == JINJA_BOOL && call->self.integer == call->mode);
+}
+
+static jinja_value test_parity(jinja *j, const jinja_call *call) {
+    jinja_value rest = jinja_operate(j, JINJA_MOD, call->self, jinja_int(2));
+    return jinja_operate(j, JINJA_EQ, rest, jinja_int(call->mode));
 }
 
 /* ---- global functions ------------------------------------------------------------------------ */
 
-static jinja_value global_range(jinja *j, jinja_value self, const jinja_arguments *a) {
+static jinja_value global_range(jinja *j, const jinja_call *call) {
     int64_t bounds[3] = {0, 0, 1}, n = 0;
-    (void)self;
-    for (size_t i = 0; i < 3 && a->bound[i].kind != JINJA_MISSING; i++) {
-        if (a->bound[i].kind != JINJA_INT)
-            return jinja_fail(j, "range: expected int, got %s", jinja_type(a->bound[i]));
-        bounds[i] = a->bound[i].integer;
+    for (size_t i = 0; i < 3 && call->bound[i].kind != JINJA_MISSING; i++) {
+        if (call->bound[i].kind != JINJA_INT)
+            return jinja_fail(j, "range: expected int, got %s", jinja_type(call->bound[i]));
+        bounds[i] = call->bound[i].integer;
     }
-    if (a->bound[1].kind == JINJA_MISSING) {
-        bounds[1] = bounds[0];
-        bounds[0] = 0;
-    }
-    if (bounds[2] == 0) return jinja_fail(j, "range() arg 3 must not be zero");
-    jinja_value list = jinja_new_list(j, JINJA_RANGE);
-    for (int64_t i = bounds[0]; !j->status && (bounds[2] > 0 ? i < bounds[1] : i > bounds[1]);) {
+    int has_start = call->bound[1].kind != JINJA_MISSING;
+    int64_t i = has_start ? bounds[0] : 0, end = bounds[has_start], step = bounds[2];
+    jinja_value list = jinja_new(j, JINJA_LIST);
+    list.is_view = 1;
+    if (step == 0) return jinja_fail(j, "range() arg 3 must not be zero");
+    while (!j->status && (step > 0 ? i < end : i > end)) {
         if (n++ == JINJA_MAX_RANGE)
             return jinja_fail(j, "range: more than %d numbers", JINJA_MAX_RANGE);
         jinja_append(j, list.list, jinja_int(i));
-        if (__builtin_add_overflow(i, bounds[2], &i)) break;
+        if (__builtin_add_overflow(i, step, &i)) break;
     }
     return list;
 }
 
-/* dict() and namespace(): of a dict or of pairs, and of named arguments. */
-static jinja_value make_dict(jinja *j, const jinja_arguments *a, jinja_kind kind) {
-    jinja_value made = jinja_new_dict(j, kind);
-    if (a->values.n > 1) return jinja_fail(j, "dict: expected at most 1 argument");
-    if (a->values.n && a->values.items[0].kind == JINJA_DICT) {
-        const jinja_dict *from = a->values.items[0].dict;
-        for (size_t i = 0; i < from->n && !j->status; i++)
-            jinja_set(j, made.dict, from->pairs[i].key, from->pairs[i].value);
-    } else if (a->values.n) {
-        const jinja_list *pairs = jinja_iterate(j, a->values.items[0]);
-        for (size_t i = 0; pairs && i < pairs->n && !j->status; i++) {
-            const jinja_list *pair = jinja_iterate(j, pairs->items[i]);
-            if (pair && pair->n == 2) jinja_set(j, made.dict, pair->items[0], pair->items[1]);
-            else jinja_fail(j, "dict: expected pairs");
-        }
-    }
-    for (size_t i = 0; i < a->named.n && !j->status; i++)
-        jinja_set(j, made.dict, a->named.pairs[i].key, a->named.pairs[i].value);
-    return made;
-}
-static jinja_value global_dict(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)self;
-    return make_dict(j, a, JINJA_DICT);
-}
-static jinja_value global_namespace(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)self;
-    return make_dict(j, a, JINJA_NAMESPACE);
-}
-
-static jinja_value global_raise(jinja *j, jinja_value self, const jinja_arguments *a) {
-    jinja_text message = jinja_str(j, a->bound[0]);
-    (void)self;
+static jinja_value global_raise(jinja *j, const jinja_call *call) {
+    jinja_text message = jinja_str(j, call->bound[0]);
     if (message.len == 0) message = jinja_literal("the template raised an exception");
     if (!j->status)
         j->status = gqa_fail(j->err, GQA_ERR_ARGUMENT, "%.*s", (int)min_size(message.len, 500),
@@ -117,131 +321,174 @@ int jinja_parse_date(const char *text, struct tm *tm) {
     return tm->tm_mon == month - 1 && tm->tm_mday == day ? 0 : -1;
 }
 
-/* One conversion of strftime; -1: not known here. without_zero: "%-d". */
-static int format_date(char out[24], char conversion, int without_zero, const struct tm *tm) {
+/* One conversion of strftime; "%-d" has no zero before its only digit. */
+static void put_date(jinja *j, jinja_builder *b, char conversion, int without_zero,
+                     const struct tm *tm) {
     const char format[] = {'%', conversion, 0};
-    if (!conversion || !strchr("YymdejBbAawFHMSIpT%", conversion)) return -1;
-    int n = (int)strftime(out, 24, format, tm);
-    if (without_zero && n == 2 && out[0] == '0') {
-        out[0] = out[1];
-        out[n = 1] = 0;
+    char out[24];
+    if (!conversion || !strchr("YymdejBbAawFHMSIpT%", conversion)) {
+        jinja_unsupported(j, "strftime_now: %%%c is not known", conversion);
+        return;
     }
-    return n;
+    size_t n = strftime(out, sizeof out, format, tm);
+    jinja_put_literal(j, b, out + (without_zero && n == 2 && out[0] == '0'));
 }
 
-static jinja_value global_strftime(jinja *j, jinja_value self, const jinja_arguments *a) {
+static jinja_value global_strftime(jinja *j, const jinja_call *call) {
     struct tm date;
-    jinja_text format = a->bound[0].text;
+    jinja_text format = call->bound[0].text;
     jinja_builder b = {0};
-    (void)self;
-    if (a->bound[0].kind != JINJA_STRING) return jinja_fail(j, "strftime_now: expected a format");
+    if (call->bound[0].kind != JINJA_STRING)
+        return jinja_fail(j, "strftime_now: expected a format");
     if (jinja_parse_date(j->date, &date))
         return jinja_fail(j, "strftime_now: expected a date as YYYY-MM-DD, got %.40s",
                           j->date ? j->date : "none");
     for (size_t i = 0; i < format.len && !j->status; i++) {
-        char out[24];
         if (format.bytes[i] != '%') {
             jinja_put(j, &b, jinja_part(format, i, 1));
             continue;
         }
-        int pad = i + 1 < format.len && format.bytes[i + 1] == '-';
-        i += 1 + (size_t)pad;
-        char conversion = i < format.len ? format.bytes[i] : ' ';
-        if (format_date(out, conversion, pad, &date) < 0)
-            return jinja_unsupported(j, "strftime_now: %%%c is not known", conversion);
-        jinja_put_literal(j, &b, out);
+        int without_zero = i + 1 < format.len && format.bytes[i + 1] == '-';
+        i += without_zero ? 2 : 1;
+        put_date(j, &b, i < format.len ? format.bytes[i] : ' ', without_zero, &date);
     }
     return jinja_built(&b);
 }
 
-jinja_value jinja_global(jinja *j, jinja_text name) {
-    static const jinja_function functions[] = {
-        {"range", "start,stop?,step?", global_range},
-        {"dict", NULL, global_dict},
-        {"namespace", NULL, global_namespace},
-        {"raise_exception", "message", global_raise},
-        {"strftime_now", "format", global_strftime},
-    };
-    static const char *const unknown[] = {"lipsum", "cycler", "joiner", "self", "super", "varargs",
-                                          "kwargs"};
-    for (size_t i = 0; i < array_length(functions); i++) {
-        if (!jinja_text_is(name, functions[i].name)) continue;
-        jinja_method *method = jinja_alloc(j, sizeof *method);
-        if (method) method->function = &functions[i];
-        return (jinja_value){.kind = JINJA_FUNCTION, .method = method};
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static const jinja_function functions[] = {
+    {"trim", JINJA_STR_FILTER, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
+    {"strip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
+    {"lstrip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT},
+    {"rstrip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_RIGHT},
+    {"upper", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_UPPER},
+    {"lower", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_LOWER},
+    {"capitalize", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_CAPITALIZE},
+    {"title", JINJA_STR_FILTER, "", jinja_case, JINJA_TITLE_FILTER},
+    {"title", JINJA_STR_METHOD, "", jinja_case, JINJA_TITLE},
+    {"replace", JINJA_STR_FILTER | JINJA_STR_METHOD, "old,new,count?", jinja_replace, 0},
+    {"split", JINJA_STR_METHOD, "sep?,maxsplit?", jinja_split, 0},
+    {"format", JINJA_STR_METHOD, NULL, jinja_format, 0},
+    {"startswith", JINJA_STR_METHOD, "prefix", jinja_has_end, JINJA_LEFT},
+    {"endswith", JINJA_STR_METHOD, "suffix", jinja_has_end, JINJA_RIGHT},
+    {"indent", JINJA_FILTER, "width?,first?,blank?", jinja_indent, 0},
+    {"join", JINJA_FILTER, "d?,attribute?", join, JOIN_FILTER},
+    {"join", JINJA_STR_METHOD, "iterable", join, JOIN_METHOD},
+    {"string", JINJA_FILTER, "", filter_string, PLAIN},
+    {"safe", JINJA_FILTER, "", filter_string, MARKUP},
+    {"tojson", JINJA_FILTER, "ensure_ascii?,indent?,separators?,sort_keys?", jinja_tojson, 0},
+    {"default", JINJA_FILTER, "default_value?,boolean?", filter_default, 0},
+    {"d", JINJA_FILTER, "default_value?,boolean?", filter_default, 0},
+    {"int", JINJA_FILTER, "default?", filter_int, 0},
+    {"length", JINJA_FILTER, "", filter_length, 0},
+    {"count", JINJA_FILTER, "", filter_length, 0},
+    {"list", JINJA_FILTER, "", filter_list, 0},
+    {"first", JINJA_FILTER, "", filter_first, FIRST},
+    {"last", JINJA_FILTER, "", filter_first, LAST},
+    {"min", JINJA_FILTER, "", filter_min, MIN},
+    {"max", JINJA_FILTER, "", filter_min, MAX},
+    {"reverse", JINJA_FILTER, "", filter_reverse, 0},
+    {"map", JINJA_FILTER, NULL, filter_map, 0},
+    {"select", JINJA_FILTER, NULL, filter_select, SELECT},
+    {"reject", JINJA_FILTER, NULL, filter_select, REJECT},
+    {"selectattr", JINJA_FILTER, NULL, filter_select, SELECT | BY_ATTRIBUTE},
+    {"rejectattr", JINJA_FILTER, NULL, filter_select, REJECT | BY_ATTRIBUTE},
+    {"items", JINJA_FILTER, "", filter_items, IN_ORDER},
+    {"dictsort", JINJA_FILTER, "", filter_items, SORTED},
+    {"keys", JINJA_DICT_METHOD, "", method_view, KEYS},
+    {"values", JINJA_DICT_METHOD, "", method_view, VALUES},
+    {"items", JINJA_DICT_METHOD, "", method_view, ITEMS},
+    {"get", JINJA_DICT_METHOD, "key,default?", method_get, 0},
+    {"dict", JINJA_GLOBAL, NULL, global_dict, JINJA_DICT},
+    {"namespace", JINJA_GLOBAL, NULL, global_dict, JINJA_NAMESPACE},
+    {"range", JINJA_GLOBAL, "start,stop?,step?", global_range, 0},
+    {"raise_exception", JINJA_GLOBAL, "message", global_raise, 0},
+    {"strftime_now", JINJA_GLOBAL, "format", global_strftime, 0},
+};
+
+enum {
+    UNDEFINED = 1 << JINJA_UNDEFINED, NUMBER = 1 << JINJA_BOOL | 1 << JINJA_INT | 1 << JINJA_FLOAT,
+    SEQUENCE = 1 << JINJA_STRING | 1 << JINJA_LIST | 1 << JINJA_TUPLE | 1 << JINJA_DICT
+};
+static const jinja_function tests[] = {
+    {"defined", JINJA_TEST, "", test_kind, ~UNDEFINED},
+    {"undefined", JINJA_TEST, "", test_kind, UNDEFINED},
+    {"none", JINJA_TEST, "", test_kind, 1 << JINJA_NONE},
+    {"boolean", JINJA_TEST, "", test_kind, 1 << JINJA_BOOL},
+    {"integer", JINJA_TEST, "", test_kind, 1 << JINJA_INT},
+    {"float", JINJA_TEST, "", test_kind, 1 << JINJA_FLOAT},
+    {"number", JINJA_TEST, "", test_kind, NUMBER},
+    {"string", JINJA_TEST, "", test_kind, 1 << JINJA_STRING},
+    {"mapping", JINJA_TEST, "", test_kind, 1 << JINJA_DICT},
+    {"sequence", JINJA_TEST, "", test_kind, SEQUENCE},
+    {"iterable", JINJA_TEST, "", test_kind, SEQUENCE | UNDEFINED | 1 << JINJA_GENERATOR},
+    {"true", JINJA_TEST, "", test_truth, 1},
+    {"false", JINJA_TEST, "", test_truth, 0},
+    {"even", JINJA_TEST, "", test_parity, 0},
+    {"odd", JINJA_TEST, "", test_parity, 1},
+    {"in", JINJA_TEST, "seq", test_op, JINJA_IN},
+    {"eq", JINJA_TEST, "other", test_op, JINJA_EQ},
+    {"equalto", JINJA_TEST, "other", test_op, JINJA_EQ},
+    {"==", JINJA_TEST, "other", test_op, JINJA_EQ},
+    {"ne", JINJA_TEST, "other", test_op, JINJA_NE},
+    {"!=", JINJA_TEST, "other", test_op, JINJA_NE},
+    {"lt", JINJA_TEST, "other", test_op, JINJA_LT},
+    {"<", JINJA_TEST, "other", test_op, JINJA_LT},
+    {"le", JINJA_TEST, "other", test_op, JINJA_LE},
+    {"<=", JINJA_TEST, "other", test_op, JINJA_LE},
+    {"gt", JINJA_TEST, "other", test_op, JINJA_GT},
+    {">", JINJA_TEST, "other", test_op, JINJA_GT},
+    {"ge", JINJA_TEST, "other", test_op, JINJA_GE},
+    {">=", JINJA_TEST, "other", test_op, JINJA_GE},
+};
+
+const jinja_function *jinja_function_named(jinja_text name, int role) {
+    const jinja_function *table = role == JINJA_TEST ? tests : functions;
+    size_t n = role == JINJA_TEST ? array_length(tests) : array_length(functions);
+    for (size_t i = 0; i < n; i++)
+        if (table[i].roles & role && jinja_text_is(name, table[i].name)) return &table[i];
+    return NULL;
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+/* Positional and named arguments to call->bound, in the order of f->parameters. */
+static void bind_arguments(jinja *j, const jinja_function *f, jinja_call *call) {
+    size_t n = 0, used = 0;
+    memset(call->bound, 0, sizeof call->bound); /* JINJA_MISSING */
+    for (const char *p = f->parameters; *p; n++) {
+        size_t len = strcspn(p, ",?");
+        int is_optional = p[len] == '?';
+        const jinja_value name = jinja_string((jinja_text){p, NULL, len});
+        const jinja_value *named = jinja_find(j, &call->named, name);
+        if (n < call->values.n) call->bound[n] = call->values.items[n];
+        else if (named) call->bound[n] = *named;
+        else if (!is_optional)
+            jinja_fail(j, "%s: the argument %.*s is missing", f->name, (int)len, p);
+        used += named ? 2 : 0;
+        p += len + (size_t)is_optional;
+        p += *p == ',';
     }
-    for (size_t i = 0; i < array_length(unknown); i++)
-        if (jinja_text_is(name, unknown[i])) return jinja_unsupported(j, "%s is not known",
-                                                                      unknown[i]);
-    return (jinja_value){.kind = JINJA_MISSING};
+    if (used < call->named.n || call->values.n > n)
+        jinja_fail(j, "%s: expected the arguments (%s), got others", f->name, f->parameters);
 }
 
-/* ---- methods of dicts and lists -------------------------------------------------------------- */
-
-typedef enum dict_part { DICT_KEYS, DICT_VALUES, DICT_ITEMS } dict_part;
-
-static jinja_value dict_view(jinja *j, const jinja_dict *dict, dict_part part) {
-    jinja_value view = jinja_new_list(j, JINJA_VIEW);
-    for (size_t i = 0; i < dict->n && !j->status; i++) {
-        const jinja_pair *pair = &dict->pairs[i];
-        jinja_value tuple = part == DICT_ITEMS ? jinja_new_list(j, JINJA_TUPLE) : jinja_none();
-        if (part == DICT_ITEMS) {
-            jinja_append(j, tuple.list, pair->key);
-            jinja_append(j, tuple.list, pair->value);
-        }
-        jinja_append(j, view.list, part == DICT_KEYS ? pair->key
-                                   : part == DICT_VALUES ? pair->value : tuple);
-    }
-    return view;
-}
-static jinja_value method_keys(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return dict_view(j, self.dict, DICT_KEYS);
-}
-static jinja_value method_values(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return dict_view(j, self.dict, DICT_VALUES);
-}
-static jinja_value method_items(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return dict_view(j, self.dict, DICT_ITEMS);
-}
-static jinja_value method_get(jinja *j, jinja_value self, const jinja_arguments *a) {
-    const jinja_value *found = jinja_find(j, self.dict, a->bound[0]);
-    if (found) return *found;
-    return a->bound[1].kind == JINJA_MISSING ? jinja_none() : a->bound[1];
+jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_call *call) {
+    if (f->parameters) bind_arguments(j, f, call);
+    call->mode = f->mode;
+    return j->status ? jinja_none() : f->run(j, call);
 }
 
-const jinja_function *jinja_method_named(jinja *j, jinja_kind kind, jinja_text name) {
-    static const jinja_function dict_methods[] = {
-        {"keys", "", method_keys},
-        {"values", "", method_values},
-        {"items", "", method_items},
-        {"get", "key,default?", method_get},
-    };
-    static const char string_unknown[] =
-        " casefold center encode expandtabs format_map index isalnum isalpha isascii "
-        "isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
-        "ljust maketrans partition rfind rindex rjust rpartition rsplit swapcase translate zfill ";
-    static const char list_unknown[] =
-        " append clear copy count extend index insert pop remove reverse sort ";
-    static const char dict_unknown[] = " clear copy fromkeys pop popitem setdefault update ";
-    const char *unknown = "";
-    const jinja_function *method = NULL;
-    char word[20];
-    if (kind == JINJA_STRING) {
-        unknown = string_unknown;
-        method = jinja_string_method(name);
-    } else if (kind == JINJA_LIST || kind == JINJA_TUPLE) {
-        unknown = list_unknown;
-    } else if (kind == JINJA_DICT) {
-        unknown = dict_unknown;
-        for (size_t i = 0; i < array_length(dict_methods); i++)
-            if (jinja_text_is(name, dict_methods[i].name)) method = &dict_methods[i];
-    }
-    snprintf(word, sizeof word, " %.*s ", (int)min_size(name.len, 15), name.bytes);
-    if (!method && name.len < 15 && strstr(unknown, word))
-        jinja_unsupported(j, "the method%sof %s is not supported", word,
-                          jinja_type((jinja_value){.kind = kind}));
-    return method;
+jinja_value jinja_filter(jinja *j, jinja_text name, jinja_call *call) {
+    const jinja_function *f = jinja_function_named(name, JINJA_FILTER | JINJA_STR_FILTER);
+    if (!f) return jinja_unsupported(j, "the filter \"%s\" is not known", jinja_shown(j, name));
+    if (f->roles & JINJA_STR_FILTER) call->self = jinja_string(jinja_str(j, call->self));
+    return jinja_run(j, f, call);
+}
+
+jinja_value jinja_test(jinja *j, jinja_text name, jinja_call *call) {
+    const jinja_function *f = jinja_function_named(name, JINJA_TEST);
+    if (!f) return jinja_unsupported(j, "the test \"%s\" is not known", jinja_shown(j, name));
+    return jinja_run(j, f, call);
 }

@@ -24,13 +24,10 @@ typedef struct jinja jinja;
 typedef enum jinja_kind {
     JINJA_MISSING,             /* an argument that was not given */
     JINJA_UNDEFINED, JINJA_NONE, JINJA_BOOL, JINJA_INT, JINJA_FLOAT, JINJA_STRING,
-    JINJA_LIST, JINJA_TUPLE, JINJA_RANGE,
-    JINJA_VIEW,                /* of a dict: its keys(), values() or items() */
+    JINJA_LIST, JINJA_TUPLE,
     JINJA_GENERATOR,           /* what map, select, ... give: can be iterated over once */
     JINJA_DICT, JINJA_NAMESPACE,
-    JINJA_LOOP, JINJA_MACRO,   /* these and the next can be called */
-    JINJA_FUNCTION,            /* a global one, or a method with its object */
-    JINJA_N_KINDS
+    JINJA_LOOP, JINJA_MACRO, JINJA_FUNCTION /* these can be called */
 } jinja_kind;
 
 /* Bytes of valid UTF-8, and for each whether it is content; is_content NULL: none is. */
@@ -42,13 +39,14 @@ typedef struct jinja_text {
 
 typedef struct jinja_value {
     jinja_kind kind;
-    int is_markup;             /* a string from the filter safe: + escapes what is added to it */
+    unsigned char is_markup;   /* a string from the filter safe: + escapes what is added to it */
+    unsigned char is_view;     /* a list that Python does not write as one: a range, items(), ... */
     union {
         int64_t integer;       /* and JINJA_BOOL: 0 or 1 */
         double number;
-        jinja_text text;       /* JINJA_UNDEFINED: what to say of it: "'x' is undefined" */
-        struct jinja_list *list;
-        struct jinja_dict *dict;
+        jinja_text text;
+        const char *why;       /* JINJA_UNDEFINED: what to say of it: "'x' is undefined" */
+        struct jinja_list *list; /* JINJA_DICT, JINJA_NAMESPACE: keys and values in turn */
         struct jinja_loop *loop;
         struct jinja_macro *macro;
         struct jinja_method *method;
@@ -60,26 +58,26 @@ typedef struct jinja_list {
     size_t n, capacity;
 } jinja_list;
 
-typedef struct jinja_pair {
-    jinja_value key, value;
-} jinja_pair;
-typedef struct jinja_dict {    /* in the order of insertion, searched from its beginning */
-    jinja_pair *pairs;
-    size_t n, capacity;
-} jinja_dict;
+/* ---- functions, methods, filters and tests --------------------------------------------------- */
 
-/* ---- functions, filters and tests ------------------------------------------------------------ */
+typedef struct jinja_call {
+    jinja_value self;          /* the object of a method, the input of a filter or test */
+    int mode;                  /* tells apart functions that share their code */
+    jinja_list values;         /* positional arguments */
+    jinja_list named;          /* a dict */
+    jinja_value bound[4];      /* both, by the names in jinja_function.parameters */
+} jinja_call;
 
-typedef struct jinja_arguments {
-    jinja_list values;         /* positional */
-    jinja_dict named;
-    jinja_value bound[5];      /* both, by the names in jinja_function.parameters */
-} jinja_arguments;
+/* Of a JINJA_STR_FILTER the input becomes a str. */
+enum { JINJA_FILTER = 1, JINJA_STR_FILTER = 2, JINJA_STR_METHOD = 4, JINJA_DICT_METHOD = 8,
+       JINJA_TEST = 16, JINJA_GLOBAL = 32 };
 
 typedef struct jinja_function {
     const char *name;
+    int roles;                 /* JINJA_FILTER, ..., of which it has any number */
     const char *parameters;    /* "a,b?": b may be JINJA_MISSING; NULL: not bound, any number */
-    jinja_value (*run)(jinja *j, jinja_value self, const jinja_arguments *arguments);
+    jinja_value (*run)(jinja *j, const jinja_call *call);
+    int mode;
 } jinja_function;
 
 typedef struct jinja_method {
@@ -89,71 +87,58 @@ typedef struct jinja_method {
 
 /* ---- the syntax tree ------------------------------------------------------------------------- */
 
+typedef enum jinja_op {
+    JINJA_OR, JINJA_AND, JINJA_EQ, JINJA_NE, JINJA_LE, JINJA_GE, JINJA_LT, JINJA_GT, JINJA_IN,
+    JINJA_NOT_IN, JINJA_ADD, JINJA_SUB, JINJA_CONCAT, JINJA_MUL, JINJA_DIV, JINJA_FLOOR, JINJA_MOD,
+    JINJA_POW, JINJA_N_OPS
+} jinja_op;
+
 typedef enum jinja_node_kind {
     NODE_CONSTANT,             /* value */
     NODE_NAME,                 /* value: the name, as in the nodes below that have one */
-    NODE_LIST, NODE_TUPLE,     /* a: elements */
-    NODE_DICT,                 /* a: keys and values in turn */
+    NODE_COLLECTION,           /* value.kind: list, tuple or dict; a: elements, keys and values */
     NODE_ATTRIBUTE,            /* a.name */
     NODE_ITEM,                 /* a[b] */
     NODE_SLICE,                /* a[b:c:d] */
-    NODE_CALL,                 /* a(b: arguments) */
+    NODE_CALL,                 /* a(b: arguments); c: NODE_MACRO of {% call %}, or NULL */
     NODE_FILTER,               /* a|name(b: arguments) */
     NODE_TEST,                 /* a is name(b: arguments) */
-    NODE_NOT, NODE_NEGATIVE, NODE_POSITIVE,          /* of a */
-    NODE_AND, NODE_OR,         /* a, b */
+    NODE_NOT,                  /* not a */
+    NODE_SIGN,                 /* op a: -1 or 1 */
     NODE_BINARY,               /* a op b */
-    NODE_COMPARE,              /* a, then b: a list of NODE_OPERAND */
-    NODE_OPERAND,              /* op a */
     NODE_CONDITION,            /* a if b else c */
-    NODE_ARGUMENT,             /* a; name; op '*': a list of them, JINJA_OP_POWER: a dict of them */
-    NODE_CAPTURED,             /* the text of the block around it, for {% filter %} */
+    NODE_ARGUMENT,             /* a; name; op: how many stars stand before it */
+    NODE_CAPTURE,              /* the text that body a writes, with variables of its own */
     /* statements */
-    NODE_TEXT,                 /* value */
     NODE_PRINT,                /* a */
     NODE_IF,                   /* if a: b, else c */
-    NODE_FOR,                  /* for a in b if c: d, else other; op: recursive */
+    NODE_FOR,                  /* for a in b if c: d, else e; op: recursive */
     NODE_SET,                  /* a = b */
-    NODE_SET_BLOCK,            /* a = filters b of body c */
-    NODE_FILTER_BLOCK,         /* filters b of body c */
     NODE_MACRO,                /* name, a: parameters (NODE_ARGUMENT with defaults), b: body */
-    NODE_CALL_BLOCK,           /* a: NODE_CALL, b: NODE_MACRO that is its caller */
-    NODE_SCOPE,                /* a: body with variables of its own */
     NODE_BREAK, NODE_CONTINUE
 } jinja_node_kind;
 
 typedef struct jinja_node {
     jinja_node_kind kind;
-    int line, op;              /* op: a character, or one of these: */
+    int line, op;
     jinja_value value;
-    struct jinja_node *a, *b, *c, *d, *other;
+    struct jinja_node *a, *b, *c, *d, *e;
     struct jinja_node *next;   /* of the list that it stands in */
 } jinja_node;
 
-enum { JINJA_OP_POWER = 256, JINJA_OP_FLOOR, JINJA_OP_EQ, JINJA_OP_NE, JINJA_OP_LE, JINJA_OP_GE,
-       JINJA_OP_IN, JINJA_OP_NOT_IN };
-
-typedef enum jinja_token_kind {
-    TOKEN_TEXT, TOKEN_NAME, TOKEN_STRING, TOKEN_INT, TOKEN_FLOAT, TOKEN_OP,
-    TOKEN_BLOCK, TOKEN_BLOCK_END, TOKEN_PRINT, TOKEN_PRINT_END, TOKEN_END
-} jinja_token_kind;
-
 typedef struct jinja_token {
-    jinja_token_kind kind;
-    int line, op;
+    enum { TOKEN_TEXT, TOKEN_STRING, TOKEN_NUMBER, TOKEN_NAME,
+           TOKEN_SIGN,         /* an operator, a bracket, "{{", "%}", ... */
+           TOKEN_END } kind;
+    int line;
     jinja_text text;
 } jinja_token;
 
 /* ---- the state of a rendering ---------------------------------------------------------------- */
 
-typedef struct jinja_binding {
-    jinja_text name;
-    jinja_value value;
-    struct jinja_binding *next;
-} jinja_binding;
 typedef struct jinja_scope {
     struct jinja_scope *parent;
-    jinja_binding *bindings;
+    jinja_list variables;      /* a dict */
 } jinja_scope;
 
 typedef struct jinja_macro {
@@ -169,7 +154,6 @@ typedef struct jinja_loop {
     jinja_list items;          /* of those, what the loop's filter let through */
     size_t index;
     int depth;
-    jinja_value changed;
 } jinja_loop;
 
 typedef struct jinja_builder { /* a text that grows */
@@ -189,7 +173,6 @@ struct jinja {
     const char *date;
     jinja_scope *scope;
     jinja_builder *out;
-    jinja_text captured;       /* NODE_CAPTURED */
     enum { JINJA_GOES_ON, JINJA_BREAKS, JINJA_CONTINUES } flow;
 };
 
@@ -206,17 +189,17 @@ int jinja_spend(jinja *j, size_t n);
 int jinja_enter(jinja *j);
 void jinja_leave(jinja *j);
 
-void *jinja_alloc(jinja *j, size_t size); /* zeroed; NULL after setting the status */
+void *jinja_alloc(jinja *j, size_t size);        /* zeroed; NULL after setting the status */
 void jinja_free_all(jinja *j);
 
 jinja_text jinja_literal(const char *text);      /* of the template */
 jinja_text jinja_part(jinja_text text, size_t from, size_t len);
 int jinja_text_is(jinja_text text, const char *word);
-int jinja_same_text(jinja_text a, jinja_text b);
+const char *jinja_shown(jinja *j, jinja_text text); /* its beginning, for a message */
 
 void jinja_put(jinja *j, jinja_builder *b, jinja_text text);
 void jinja_put_literal(jinja *j, jinja_builder *b, const char *text);
-void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, int is_content);
+void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, unsigned char is_content);
 jinja_value jinja_built(const jinja_builder *b);
 
 jinja_value jinja_none(void);
@@ -224,29 +207,32 @@ jinja_value jinja_bool(int value);
 jinja_value jinja_int(int64_t value);
 jinja_value jinja_float(double value);
 jinja_value jinja_string(jinja_text text);
-jinja_value jinja_new_list(jinja *j, jinja_kind kind); /* list is NULL after an error */
-void jinja_append(jinja *j, jinja_list *list, jinja_value value);
-jinja_value jinja_new_dict(jinja *j, jinja_kind kind);
-jinja_value *jinja_find(jinja *j, const jinja_dict *dict, jinja_value key);
-void jinja_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value value);
-jinja_value jinja_from_json(jinja *j, const gqa_json_node *node);
 GQA_PRINTF(2, 3)
 jinja_value jinja_undefined(jinja *j, const char *format, ...);
+jinja_value jinja_new(jinja *j, jinja_kind kind); /* an empty list or dict; NULL after an error */
+void jinja_append(jinja *j, jinja_list *list, jinja_value value);
+jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key);
+jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, const char *name);
+void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value);
+jinja_value jinja_from_json(jinja *j, const gqa_json_node *node);
 
 /* ---- jinja_types.c: what Python's types do --------------------------------------------------- */
 
+extern const struct jinja_operator {
+    const char *sign;
+    int level;                 /* 0 binds least */
+} jinja_operators[JINJA_N_OPS];
+
 const char *jinja_type(jinja_value v);           /* "str", "NoneType", ... */
 int jinja_truth(jinja_value v);
-int jinja_is_sequence(jinja_value v);            /* list, tuple or range */
+int jinja_is_sequence(jinja_value v);            /* list or tuple */
 int jinja_is_number(jinja_value v);              /* also a bool, as in Python */
-double jinja_number(jinja_value v);
 int jinja_equal(jinja *j, jinja_value a, jinja_value b);
-int jinja_compare(jinja *j, jinja_value a, jinja_value b); /* negative, 0, positive; or an error */
-int jinja_contains(jinja *j, jinja_value whole, jinja_value part);
 /* The items of what can be iterated over; NULL after an error. */
 jinja_list *jinja_iterate(jinja *j, jinja_value v);
 int64_t jinja_length(jinja *j, jinja_value v);
-jinja_value jinja_arithmetic(jinja *j, int op, jinja_value a, jinja_value b);
+jinja_list *jinja_sort_dict(jinja *j, const jinja_list *dict, int ignores_case);
+jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b);
 jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name);
 jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key);
 jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]);
@@ -255,37 +241,37 @@ jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]);
 
 void jinja_put_str(jinja *j, jinja_builder *b, jinja_value v);
 jinja_text jinja_str(jinja *j, jinja_value v);   /* as Python's str() */
-jinja_value jinja_tojson(jinja *j, jinja_value v, const jinja_arguments *a);
+jinja_value jinja_tojson(jinja *j, const jinja_call *call);
 
-/* ---- jinja_text.c: characters, and the methods of strings ------------------------------------ */
+/* ---- jinja_text.c: characters, and what filters and methods do with texts -------------------- */
 
 int jinja_next(jinja_text text, size_t *at, uint32_t *c); /* 0 at the end */
-size_t jinja_count(jinja_text text);             /* characters */
 int jinja_is_space(uint32_t c);
 int jinja_is_printable(uint32_t c);
 size_t jinja_search(jinja *j, jinja_text text, jinja_text part, size_t from); /* SIZE_MAX: none */
-jinja_text jinja_trim(jinja_text text, const jinja_text *set, int left, int right);
-jinja_value jinja_split_lines(jinja *j, jinja_text text);
-jinja_value jinja_replace(jinja *j, jinja_text text, const jinja_value arguments[3]);
-typedef enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE, JINJA_TITLE_FILTER,
-                          JINJA_CAPITALIZE } jinja_case;
-jinja_value jinja_with_case(jinja *j, jinja_text text, jinja_case mode);
-const jinja_function *jinja_string_method(jinja_text name);
+enum { JINJA_LEFT = 1, JINJA_RIGHT = 2 };
+jinja_text jinja_trim(jinja_text text, const jinja_text *set, int sides); /* NULL: of space */
+jinja_text jinja_spaces(jinja *j, int64_t n);
 
-/* ---- jinja_functions.c, jinja_filters.c ------------------------------------------------------ */
+enum { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE, JINJA_TITLE_FILTER, JINJA_CAPITALIZE };
+jinja_value jinja_with_case(jinja *j, jinja_text text, int mode);
+jinja_value jinja_case(jinja *j, const jinja_call *call);
+jinja_value jinja_strip(jinja *j, const jinja_call *call); /* mode: the sides */
+jinja_value jinja_split(jinja *j, const jinja_call *call);
+jinja_value jinja_replace(jinja *j, const jinja_call *call);
+jinja_value jinja_format(jinja *j, const jinja_call *call);
+jinja_value jinja_has_end(jinja *j, const jinja_call *call); /* mode: the side */
+jinja_value jinja_indent(jinja *j, const jinja_call *call);
 
-/* A method of any type, or NULL; an error where Python has one that is not known here. */
-const jinja_function *jinja_method_named(jinja *j, jinja_kind kind, jinja_text name);
-jinja_value jinja_global(jinja *j, jinja_text name);        /* JINJA_MISSING: none */
-jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_value self, jinja_arguments *a);
-jinja_value jinja_filter(jinja *j, jinja_text name, jinja_value v, jinja_arguments *a);
-int jinja_test(jinja *j, jinja_text name, jinja_value v, jinja_arguments *a);
+/* ---- the others ------------------------------------------------------------------------------ */
 
-/* ---- jinja_lex.c, jinja_parse.c, jinja_eval.c ------------------------------------------------ */
+/* NULL: there is none. */
+const jinja_function *jinja_function_named(jinja_text name, int role);
+jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_call *call);
+jinja_value jinja_filter(jinja *j, jinja_text name, jinja_call *call);
+jinja_value jinja_test(jinja *j, jinja_text name, jinja_call *call);
 
 jinja_token *jinja_tokens(jinja *j, const char *source, size_t len);
 jinja_node *jinja_parse(jinja *j, const jinja_token *tokens);
-void jinja_define(jinja *j, jinja_text name, jinja_value value);
-jinja_value jinja_loop_attribute(jinja *j, jinja_loop *loop, jinja_text name);
 
 #endif

@@ -34,34 +34,46 @@ static void lex_skip_spaces(jinja_lexer *x) {
         lex_skip(x, at - x->at);
 }
 
-static jinja_token *lex_add(jinja_lexer *x, jinja_token_kind kind, jinja_text text) {
+static void lex_unclosed(jinja_lexer *x, int line, const char *what, const char *end) {
+    x->j->line = line;
+    jinja_fail(x->j, "%s without its closing %s", what, end);
+}
+
+static void lex_add(jinja_lexer *x, int kind, jinja_text text) {
     if (x->n == x->capacity) {
         size_t capacity = x->capacity ? x->capacity * 2 : 256;
         jinja_token *grown = jinja_alloc(x->j, capacity * sizeof *grown);
-        if (!grown) return NULL;
+        if (!grown) return;
         if (x->n) memcpy(grown, x->tokens, x->n * sizeof *grown);
         x->tokens = grown;
         x->capacity = capacity;
     }
-    x->tokens[x->n] = (jinja_token){.kind = kind, .line = x->line, .text = text};
-    return &x->tokens[x->n++];
+    x->tokens[x->n++] = (jinja_token){kind, x->line, text};
+}
+
+/* A token of the next len bytes, and goes behind it. */
+static void lex_take(jinja_lexer *x, int kind, size_t len) {
+    lex_add(x, kind, jinja_part(x->source, x->at, len));
+    lex_skip(x, len);
 }
 
 /* ---- inside tags ----------------------------------------------------------------------------- */
 
-/* The number of n digits in base 16 or 8 at x->at, which goes behind it; UINT32_MAX: none. */
-static uint32_t lex_digits(jinja_lexer *x, int n, uint32_t base) {
+/* The character of a \x, \u or \U escape of n digits. */
+static void lex_code_point(jinja_lexer *x, jinja_builder *b, int n) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     uint32_t value = 0;
     for (int i = 0; i < n; i++) {
         char c = lex_char(x, 0);
         const char *found = c ? strchr(digits, c) : NULL;
-        uint32_t digit = found ? (uint32_t)(found - digits) % 16 : 16;
-        if (digit >= base) return base == 8 && i > 0 ? value : UINT32_MAX;
-        value = value * base + digit;
+        value = found ? value << 4 | (uint32_t)(found - digits) % 16 : UINT32_MAX;
+        if (!found) break;
         lex_skip(x, 1);
     }
-    return value;
+    if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+        jinja_fail(x->j, "a string with a wrong escape of %d digits", n);
+    else
+        jinja_put_char(x->j, b, value, 0);
 }
 
 /* What follows a backslash, as Python has it; an unknown escape stays as it is. */
@@ -69,24 +81,12 @@ static void lex_escape(jinja_lexer *x, jinja_builder *b) {
     static const char letters[] = "\\'\"abfnrtv", meant[] = "\\'\"\a\b\f\n\r\t\v";
     char c = lex_char(x, 0);
     const char *found = c ? strchr(letters, c) : NULL;
-    if (c >= '0' && c <= '7') {
-        jinja_put_char(x->j, b, lex_digits(x, 3, 8), 0);
-        return;
-    }
-    if (c == 'x' || c == 'u' || c == 'U') {
+    if ((c >= '0' && c <= '7') || c == 'N') {
+        jinja_unsupported(x->j, "the escape \\%c is not supported", c);
+    } else if (c == 'x' || c == 'u' || c == 'U') {
         lex_skip(x, 1);
-        uint32_t value = lex_digits(x, c == 'x' ? 2 : c == 'u' ? 4 : 8, 16);
-        if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
-            jinja_fail(x->j, "a string with a wrong \\%c escape", c);
-        else
-            jinja_put_char(x->j, b, value, 0);
-        return;
-    }
-    if (c == 'N') {
-        jinja_unsupported(x->j, "a \\N escape is not supported");
-        return;
-    }
-    if (found) {
+        lex_code_point(x, b, c == 'x' ? 2 : c == 'u' ? 4 : 8);
+    } else if (found) {
         jinja_put_char(x->j, b, (uint32_t)meant[found - letters], 0);
         lex_skip(x, 1);
     } else if (c == '\n') {
@@ -97,32 +97,29 @@ static void lex_escape(jinja_lexer *x, jinja_builder *b) {
 }
 
 static void lex_string(jinja_lexer *x) {
-    char quote = lex_char(x, 0);
+    const char quote[] = {lex_char(x, 0), 0};
     jinja_builder b = {0};
     int line = x->line;
     lex_skip(x, 1);
-    while (!x->j->status && x->at < x->source.len && lex_char(x, 0) != quote) {
+    while (!x->j->status && !lex_is(x, quote) && x->at < x->source.len) {
         size_t from = x->at;
-        while (x->at < x->source.len && lex_char(x, 0) != quote && lex_char(x, 0) != '\\')
-            lex_skip(x, 1);
+        while (x->at < x->source.len && !lex_is(x, quote) && !lex_is(x, "\\")) lex_skip(x, 1);
         jinja_put(x->j, &b, jinja_part(x->source, from, x->at - from));
-        if (lex_char(x, 0) == '\\') {
-            lex_skip(x, 1);
-            lex_escape(x, &b);
-        }
+        if (!lex_is(x, "\\")) continue;
+        lex_skip(x, 1);
+        lex_escape(x, &b);
     }
-    if (x->at == x->source.len) {
-        x->j->line = line;
-        jinja_fail(x->j, "a string without its closing %c", quote);
+    if (!lex_is(x, quote)) {
+        lex_unclosed(x, line, "a string", quote);
         return;
     }
-    lex_skip(x, 1);
     jinja_text text = jinja_built(&b).text;
     text.is_content = NULL;
     lex_add(x, TOKEN_STRING, text);
+    lex_skip(x, 1);
 }
 
-static size_t lex_count_digits(const jinja_lexer *x, size_t from) {
+static size_t lex_digits(const jinja_lexer *x, size_t from) {
     size_t n = 0;
     while (lex_char(x, from + n) >= '0' && lex_char(x, from + n) <= '9') n++;
     return n;
@@ -135,78 +132,78 @@ static int lex_is_name(char c) {
 
 /* A number; after a dot ("list.0.name") one without a fraction. */
 static void lex_number(jinja_lexer *x) {
-    size_t n = lex_count_digits(x, 0), fraction = 0, exponent = 0;
-    int after_dot = x->at > 0 && x->source.bytes[x->at - 1] == '.';
-    if (lex_char(x, n) == '.' && !after_dot) fraction = lex_count_digits(x, n + 1);
-    size_t len = n + (fraction ? fraction + 1 : 0);
-    if ((lex_char(x, len) | 32) == 'e' && !after_dot) {
+    size_t n = lex_digits(x, 0), len = n;
+    if (x->source.bytes[x->at - 1] != '.') {
+        size_t fraction = lex_char(x, n) == '.' ? lex_digits(x, n + 1) : 0;
+        if (fraction) len += 1 + fraction;
         size_t sign = lex_char(x, len + 1) == '-' || lex_char(x, len + 1) == '+';
-        exponent = lex_count_digits(x, len + 1 + sign);
+        size_t exponent = (lex_char(x, len) | 32) == 'e' ? lex_digits(x, len + 1 + sign) : 0;
         if (exponent) len += 1 + sign + exponent;
     }
-    int is_float = fraction || exponent;
-    jinja_text text = jinja_part(x->source, x->at, len);
-    int leading_zero = !is_float && n > 1 && lex_char(x, 0) == '0';
+    int leading_zero = len == n && n > 1 && lex_char(x, 0) == '0';
     if (lex_is_name(lex_char(x, len)) || leading_zero || len > GQA_JSON_MAX_NUMBER) {
-        jinja_unsupported(x->j, "the number %.*s%c is not supported", (int)min_size(len, 40),
-                          text.bytes, lex_char(x, len));
+        jinja_text text = jinja_part(x->source, x->at, len);
+        jinja_unsupported(x->j, "the number %s%c is not supported", jinja_shown(x->j, text),
+                          lex_char(x, len));
         return;
     }
-    lex_add(x, is_float ? TOKEN_FLOAT : TOKEN_INT, text);
-    lex_skip(x, len);
+    lex_take(x, TOKEN_NUMBER, len);
 }
 
-static void lex_operator(jinja_lexer *x) {
-    static const struct {
-        char text[3];
-        int op;
-    } two[] = {{"**", JINJA_OP_POWER}, {"//", JINJA_OP_FLOOR}, {"==", JINJA_OP_EQ},
-               {"!=", JINJA_OP_NE}, {"<=", JINJA_OP_LE}, {">=", JINJA_OP_GE}};
+static void lex_sign(jinja_lexer *x) {
+    static const char *const pairs[] = {"**", "//", "==", "!=", "<=", ">="};
     char c = lex_char(x, 0);
-    int op = c && strchr("+-*/%~<>=()[]{},.:|", c) ? c : 0;
-    size_t len = 1;
-    for (size_t i = 0; i < array_length(two); i++) {
-        if (!lex_is(x, two[i].text)) continue;
-        op = two[i].op;
-        len = 2;
-    }
-    jinja_token *t = op ? lex_add(x, TOKEN_OP, jinja_part(x->source, x->at, len)) : NULL;
-    if (!op) jinja_fail(x->j, "unexpected character '%c'", c);
-    if (t) t->op = op;
-    lex_skip(x, len);
+    size_t len = c && strchr("+-*/%~<>=()[]{},.:|", c) ? 1 : 0;
+    for (size_t i = 0; i < array_length(pairs); i++)
+        if (lex_is(x, pairs[i])) len = 2;
+    if (len) lex_take(x, TOKEN_SIGN, len);
+    else jinja_fail(x->j, "unexpected character '%c'", c);
 }
 
-/* The tokens up to the end of a tag, "%}" or "}}". Brackets that are open hold it up. */
-static void lex_tag(jinja_lexer *x, jinja_token_kind end_kind) {
-    const char *end = end_kind == TOKEN_BLOCK_END ? "%}" : "}}";
-    int brackets = 0, line = x->line;
+/* The length of a tag's end, with its sign, if it is here; else 0. */
+static size_t lex_end(const jinja_lexer *x, const char *end) {
+    jinja_lexer y = *x;
+    if (lex_is(x, end)) return 2;
+    if (!lex_is(x, "-") && (!lex_is(x, "+") || *end == '}')) return 0;
+    y.at++;
+    return lex_is(&y, end) ? 3 : 0;
+}
+
+/* Goes behind a tag's end of len bytes, and behind the space that it removes: all after "-",
+ * without a sign one newline (trim_blocks). */
+static void lex_close(jinja_lexer *x, size_t len, int trims_newline) {
+    int is_minus = len == 3 && lex_is(x, "-");
+    lex_skip(x, len);
+    if (is_minus) lex_skip_spaces(x);
+    else if (trims_newline && len == 2 && lex_is(x, "\n")) lex_skip(x, 1);
+}
+
+/* The tokens from "{{" or "{%" to the end of the tag, which brackets that are open hold up. */
+static void lex_tag(jinja_lexer *x) {
+    int brackets = 0, line = x->line, is_block = lex_is(x, "{%");
+    const char *end = is_block ? "%}" : "}}";
+    lex_take(x, TOKEN_SIGN, 2);
+    if (lex_is(x, "-") || lex_is(x, "+")) lex_skip(x, 1);
     while (!x->j->status) {
         lex_skip_spaces(x);
         char c = lex_char(x, 0);
+        size_t n = brackets ? 0 : lex_end(x, end);
         if (x->at == x->source.len) {
-            x->j->line = line;
-            jinja_fail(x->j, "a tag without its closing %s", end);
+            lex_unclosed(x, line, "a tag", end);
+        } else if (n) {
+            lex_add(x, TOKEN_SIGN, jinja_literal(end));
+            lex_close(x, n, is_block);
             return;
-        }
-        char sign = (c == '-' || (c == '+' && *end == '%')) && lex_char(x, 1) == end[0] &&
-                    lex_char(x, 2) == end[1] ? c : 0;
-        if (brackets == 0 && (sign || lex_is(x, end))) {
-            lex_add(x, end_kind, jinja_literal(end));
-            lex_skip(x, sign ? 3 : 2);
-            if (sign == '-') lex_skip_spaces(x);
-            else if (!sign && *end == '%' && lex_char(x, 0) == '\n') lex_skip(x, 1);
-            return;
-        }
-        if (c == '"' || c == '\'') lex_string(x);
-        else if (c >= '0' && c <= '9') lex_number(x);
-        else if (lex_is_name(c)) {
-            size_t n = 1;
+        } else if (c == '"' || c == '\'') {
+            lex_string(x);
+        } else if (c >= '0' && c <= '9') {
+            lex_number(x);
+        } else if (lex_is_name(c)) {
             while (lex_is_name(lex_char(x, n))) n++;
-            lex_add(x, TOKEN_NAME, jinja_part(x->source, x->at, n));
-            lex_skip(x, n);
+            lex_take(x, TOKEN_NAME, n);
         } else {
             brackets += (c == '(' || c == '[' || c == '{') - (c == ')' || c == ']' || c == '}');
-            lex_operator(x);
+            lex_sign(x);
         }
     }
 }
@@ -216,100 +213,75 @@ static void lex_tag(jinja_lexer *x, jinja_token_kind end_kind) {
 /* Text before a tag that begins with "{{", "{%" or "{#" and a sign: "-" removes the space before
  * it; a tag that writes nothing removes the blanks before it on its line (lstrip_blocks). */
 static void lex_text(jinja_lexer *x, jinja_text text, int is_print, char sign) {
-    jinja_text kept = text;
     if (sign == '-') {
-        kept = jinja_trim(text, NULL, 0, 1);
+        text = jinja_trim(text, NULL, JINJA_RIGHT);
     } else if (sign != '+' && !is_print) {
         size_t from = text.len;
         while (from > 0 && text.bytes[from - 1] != '\n') from--;
         jinja_text line = jinja_part(text, from, text.len - from);
-        if ((from > 0 || x->starts_line) && jinja_trim(line, NULL, 1, 0).len == 0) kept.len = from;
+        int is_blank = jinja_trim(line, NULL, JINJA_LEFT).len == 0;
+        if ((from > 0 || x->starts_line) && is_blank) text.len = from;
     }
-    if (kept.len) lex_add(x, TOKEN_TEXT, kept);
+    if (text.len) lex_add(x, TOKEN_TEXT, text);
 }
 
-/* Whether x->at is at a tag of this one word, "{% raw %}"; *len is the tag's length. */
-static int lex_word_tag(const jinja_lexer *x, const char *word, size_t *len) {
+/* Goes behind a tag of this one word, "{% raw %}", where it is one. */
+static int lex_word_tag(jinja_lexer *x, const char *word, int trims_newline) {
     jinja_lexer y = *x;
     if (!lex_is(&y, "{%")) return 0;
     lex_skip(&y, 2);
-    if (lex_char(&y, 0) == '-' || lex_char(&y, 0) == '+') lex_skip(&y, 1);
+    if (lex_is(&y, "-") || lex_is(&y, "+")) lex_skip(&y, 1);
     lex_skip_spaces(&y);
-    int found = lex_is(&y, word);
-    if (found) lex_skip(&y, strlen(word));
+    if (!lex_is(&y, word)) return 0;
+    lex_skip(&y, strlen(word));
     lex_skip_spaces(&y);
-    size_t sign = lex_char(&y, 0) == '-' || lex_char(&y, 0) == '+';
-    y.at += min_size(sign, y.source.len - y.at);
-    *len = y.at + 2 - x->at;
-    return found && lex_is(&y, "%}");
+    size_t len = lex_end(&y, "%}");
+    if (!len) return 0;
+    lex_close(&y, len, trims_newline);
+    *x = y;
+    return 1;
 }
 
-/* Goes behind a tag of len bytes, and behind the space that it removes. */
-static void lex_end_tag(jinja_lexer *x, size_t len, int trims_newline) {
-    lex_skip(x, len);
-    char sign = x->source.bytes[x->at - 3];
-    if (sign == '-') lex_skip_spaces(x);
-    else if (sign != '+' && trims_newline && lex_char(x, 0) == '\n') lex_skip(x, 1);
-}
-
-/* Text between {% raw %}, of len bytes, and {% endraw %}. */
-static void lex_raw(jinja_lexer *x, size_t len) {
+/* Text behind {% raw %} up to {% endraw %}. */
+static void lex_raw(jinja_lexer *x) {
     int line = x->line;
-    lex_end_tag(x, len, 0);
-    x->starts_line = x->source.bytes[x->at - 1] == '\n';
     size_t from = x->at;
-    while (x->at < x->source.len && !lex_word_tag(x, "endraw", &len)) lex_skip(x, 1);
-    if (x->at == x->source.len) {
-        x->j->line = line;
-        jinja_fail(x->j, "{%% raw %%} without {%% endraw %%}");
+    x->starts_line = x->source.bytes[x->at - 1] == '\n';
+    for (; x->at < x->source.len; lex_skip(x, 1)) {
+        jinja_text text = jinja_part(x->source, from, x->at - from);
+        char sign = lex_char(x, 2);
+        if (!lex_word_tag(x, "endraw", 1)) continue;
+        lex_text(x, text, 0, sign);
         return;
     }
-    lex_text(x, jinja_part(x->source, from, x->at - from), 0, lex_char(x, 2));
-    lex_end_tag(x, len, 1);
+    lex_unclosed(x, line, "{% raw %}", "{% endraw %}");
 }
 
 static void lex_comment(jinja_lexer *x) {
     int line = x->line;
-    lex_skip(x, lex_char(x, 2) == '-' || lex_char(x, 2) == '+' ? 3 : 2);
-    size_t from = x->at;
-    while (x->at < x->source.len && !lex_is(x, "#}")) lex_skip(x, 1);
-    if (x->at == x->source.len) {
-        x->j->line = line;
-        jinja_fail(x->j, "a comment without its closing #}");
-        return;
-    }
-    if (x->at == from) { /* "{#-#}": the sign is the beginning's */
-        lex_skip(x, 2);
-        if (lex_char(x, 0) == '\n') lex_skip(x, 1);
-        return;
-    }
-    lex_end_tag(x, 2, 1);
-}
-
-static int lex_at_tag(const jinja_lexer *x) {
-    return lex_is(x, "{{") || lex_is(x, "{%") || lex_is(x, "{#");
+    size_t len;
+    lex_skip(x, 2);
+    if (lex_is(x, "-") || lex_is(x, "+")) lex_skip(x, 1);
+    while (!(len = lex_end(x, "#}")) && x->at < x->source.len) lex_skip(x, 1);
+    if (len) lex_close(x, len, 1);
+    else lex_unclosed(x, line, "a comment", "#}");
 }
 
 static void lex_template(jinja_lexer *x) {
     while (!x->j->status && x->at < x->source.len) {
-        size_t from = x->at, len;
-        while (x->at < x->source.len && !lex_at_tag(x)) lex_skip(x, 1);
+        size_t from = x->at;
+        while (x->at < x->source.len && !lex_is(x, "{{") && !lex_is(x, "{%") && !lex_is(x, "{#"))
+            lex_skip(x, 1);
         char kind = lex_char(x, 1), sign = lex_char(x, 2);
         jinja_text text = jinja_part(x->source, from, x->at - from);
         if (x->at == x->source.len) {
             if (text.len) lex_add(x, TOKEN_TEXT, text);
-            break;
+            return;
         }
         lex_text(x, text, kind == '{', sign);
-        if (kind == '#') {
-            lex_comment(x);
-        } else if (lex_word_tag(x, "raw", &len)) {
-            lex_raw(x, len);
-        } else {
-            lex_add(x, kind == '%' ? TOKEN_BLOCK : TOKEN_PRINT, jinja_part(x->source, x->at, 2));
-            lex_skip(x, sign == '-' || sign == '+' ? 3 : 2);
-            lex_tag(x, kind == '%' ? TOKEN_BLOCK_END : TOKEN_PRINT_END);
-        }
+        if (kind == '#') lex_comment(x);
+        else if (lex_word_tag(x, "raw", 0)) lex_raw(x);
+        else lex_tag(x);
         x->starts_line = x->source.bytes[x->at - 1] == '\n';
     }
 }

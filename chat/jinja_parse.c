@@ -1,5 +1,4 @@
 /* jinja_parse.c: from tokens to the syntax tree, as Jinja's grammar has it. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "jinja_internal.h"
@@ -13,29 +12,22 @@ typedef struct jinja_parser {
 static jinja_node *parse_expression(jinja_parser *p);
 static jinja_node *parse_body(jinja_parser *p, const char *const *ends);
 
-static jinja_node *parse_node(jinja_parser *p, jinja_node_kind kind) {
+/* A node at the line of its first part, or of the next token. NULL after an error. */
+static jinja_node *parse_node(jinja_parser *p, jinja_node_kind kind, jinja_node *a,
+                              jinja_node *b) {
     jinja_node *node = jinja_alloc(p->j, sizeof *node);
-    if (node) *node = (jinja_node){.kind = kind, .line = p->at->line};
-    return node;
-}
-
-/* A node of one or two parts; the first one tells the line. */
-static jinja_node *parse_join(jinja_parser *p, jinja_node_kind kind, jinja_node *a, jinja_node *b) {
-    jinja_node *node = parse_node(p, kind);
-    if (!node) return NULL;
-    if (a) node->line = a->line;
-    node->a = a;
-    node->b = b;
+    int line = a ? a->line : p->at->line;
+    if (node) *node = (jinja_node){.kind = kind, .line = line, .a = a, .b = b};
     return node;
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
 static jinja_node *parse_error(jinja_parser *p, const char *expected) {
-    jinja_text got = p->at->text;
+    const char *quote = p->at->kind == TOKEN_END ? "" : "\"";
     p->j->line = p->at->line;
-    jinja_fail(p->j, "expected %s, got %s%.*s%s", expected, p->at->kind == TOKEN_END ? "" : "\"",
-               (int)min_size(got.len, 60), got.bytes, p->at->kind == TOKEN_END ? "" : "\"");
+    jinja_fail(p->j, "expected %s, got %s%s%s", expected, quote,
+               jinja_shown(p->j, p->at->text), quote);
     return NULL;
 }
 
@@ -44,32 +36,28 @@ static void parse_advance(jinja_parser *p) {
     p->j->line = p->at->line;
 }
 
-static int parse_is_op(const jinja_parser *p, int op) {
-    return p->at->kind == TOKEN_OP && p->at->op == op;
+static int token_is(const jinja_token *token, const char *word) {
+    return (token->kind == TOKEN_NAME || token->kind == TOKEN_SIGN) &&
+           jinja_text_is(token->text, word);
 }
-static int parse_is_name(const jinja_parser *p, const char *name) {
-    return p->at->kind == TOKEN_NAME && jinja_text_is(p->at->text, name);
-}
-/* Each goes behind the token if it is there. */
-static int parse_op(jinja_parser *p, int op) {
-    int found = parse_is_op(p, op);
+static int parse_is(const jinja_parser *p, const char *word) { return token_is(p->at, word); }
+/* Goes behind the token if it is this one. */
+static int parse_take(jinja_parser *p, const char *word) {
+    int found = parse_is(p, word);
     if (found) parse_advance(p);
     return found;
 }
-static int parse_name(jinja_parser *p, const char *name) {
-    int found = parse_is_name(p, name);
-    if (found) parse_advance(p);
-    return found;
+static void parse_expect(jinja_parser *p, const char *word) {
+    char expected[16];
+    snprintf(expected, sizeof expected, "\"%s\"", word);
+    if (!parse_take(p, word)) parse_error(p, expected);
 }
-static void parse_expect_op(jinja_parser *p, int op) {
-    char expected[] = {'"', (char)op, '"', 0};
-    if (!parse_op(p, op)) parse_error(p, expected);
-}
-static jinja_text parse_identifier(jinja_parser *p, const char *what) {
-    jinja_text text = p->at->text;
+
+static jinja_value parse_name(jinja_parser *p, const char *what) {
+    jinja_value name = jinja_string(p->at->text);
     if (p->at->kind != TOKEN_NAME) parse_error(p, what);
     else parse_advance(p);
-    return text;
+    return name;
 }
 
 /* Whether one more level may be opened; p->nesting-- where it ends. */
@@ -81,45 +69,35 @@ static int parse_nest(jinja_parser *p) {
 
 /* ---- primary expressions --------------------------------------------------------------------- */
 
-/* Expressions separated by commas up to a bracket, which it takes. */
-static jinja_node *parse_elements(jinja_parser *p, int close) {
-    jinja_node *first = NULL, **end = &first;
-    while (!p->j->status && !parse_is_op(p, close)) {
-        *end = parse_expression(p);
-        if (!*end) break;
-        end = &(*end)->next;
-        if (!parse_is_op(p, close)) parse_expect_op(p, ',');
-    }
-    parse_expect_op(p, close);
-    return first;
-}
-
-static jinja_node *parse_dict(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_DICT), **end = node ? &node->a : NULL;
+/* Expressions up to a bracket, which it takes: separated by commas, in a dict by colons too. */
+static jinja_node *parse_collection(jinja_parser *p, jinja_kind kind, const char *close) {
+    jinja_node *node = parse_node(p, NODE_COLLECTION, NULL, NULL), **end = node ? &node->a : NULL;
     parse_advance(p);
-    while (!p->j->status && !parse_is_op(p, '}')) {
-        jinja_node *key = parse_expression(p);
-        parse_expect_op(p, ':');
-        jinja_node *value = parse_expression(p);
-        if (p->j->status) return NULL;
-        *end = key;
-        key->next = value;
-        end = &value->next;
-        if (!parse_is_op(p, '}')) parse_expect_op(p, ',');
+    while (!p->j->status && !parse_is(p, close)) {
+        *end = parse_expression(p);
+        if (*end) end = &(*end)->next;
+        if (kind == JINJA_DICT) {
+            parse_expect(p, ":");
+            *end = parse_expression(p);
+            if (*end) end = &(*end)->next;
+        }
+        if (!parse_is(p, close)) parse_expect(p, ",");
     }
-    parse_expect_op(p, '}');
+    parse_expect(p, close);
+    if (node) node->value.kind = kind;
     return node;
 }
 
 /* "a, b": a tuple; "a": itself. parse_part parses one element. */
 static jinja_node *parse_tuple(jinja_parser *p, jinja_node *(*parse_part)(jinja_parser *)) {
     jinja_node *first = parse_part(p), *last = first;
-    if (!first || !parse_is_op(p, ',')) return first;
-    jinja_node *tuple = parse_join(p, NODE_TUPLE, first, NULL);
-    while (!p->j->status && parse_op(p, ',')) {
-        if (p->at->kind > TOKEN_OP || parse_is_op(p, ')') || parse_is_op(p, '=') ||
-            parse_is_name(p, "in") || parse_is_name(p, "if"))
-            break;
+    if (!first || !parse_is(p, ",")) return first;
+    jinja_node *tuple = parse_node(p, NODE_COLLECTION, first, NULL);
+    if (tuple) tuple->value.kind = JINJA_TUPLE;
+    while (last && parse_take(p, ",")) {
+        static const char *const ends[] = {")", "=", "in", "if", "%}", "}}"};
+        for (size_t i = 0; i < array_length(ends); i++)
+            if (parse_is(p, ends[i])) return tuple;
         last->next = parse_part(p);
         last = last->next;
     }
@@ -128,33 +106,29 @@ static jinja_node *parse_tuple(jinja_parser *p, jinja_node *(*parse_part)(jinja_
 
 static jinja_node *parse_parentheses(jinja_parser *p) {
     jinja_node *node;
+    if (token_is(&p->at[1], ")")) return parse_collection(p, JINJA_TUPLE, ")");
     parse_advance(p);
-    if (parse_is_op(p, ')')) node = parse_node(p, NODE_TUPLE);
-    else node = parse_tuple(p, parse_expression);
-    parse_expect_op(p, ')');
+    node = parse_tuple(p, parse_expression);
+    parse_expect(p, ")");
     return node;
 }
 
-static jinja_node *parse_number(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_CONSTANT);
+static jinja_value parse_number(jinja_parser *p) {
     char text[GQA_JSON_MAX_NUMBER + 1] = "";
-    memcpy(text, p->at->text.bytes, p->at->text.len);
     gqa_json_node number = {GQA_JSON_NUMBER, text, p->at->text.len, 1};
-    if (node) node->value = jinja_from_json(p->j, &number);
+    memcpy(text, p->at->text.bytes, p->at->text.len);
     parse_advance(p);
-    return node;
+    return jinja_from_json(p->j, &number);
 }
 
 /* Strings that stand side by side are one. */
-static jinja_node *parse_string(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_CONSTANT);
+static jinja_value parse_string(jinja_parser *p) {
     jinja_builder b = {0};
     for (; p->at->kind == TOKEN_STRING; parse_advance(p)) jinja_put(p->j, &b, p->at->text);
-    if (node) node->value = jinja_built(&b);
-    return node;
+    return jinja_built(&b);
 }
 
-static jinja_node *parse_name_or_constant(jinja_parser *p) {
+static void parse_name_or_constant(jinja_parser *p, jinja_node *node) {
     static const struct {
         const char *name;
         jinja_value value;
@@ -163,34 +137,24 @@ static jinja_node *parse_name_or_constant(jinja_parser *p) {
         {"false", {.kind = JINJA_BOOL}}, {"False", {.kind = JINJA_BOOL}},
         {"none", {.kind = JINJA_NONE}}, {"None", {.kind = JINJA_NONE}},
     };
-    jinja_node *node = parse_node(p, NODE_NAME);
-    jinja_text name = p->at->text;
+    node->value = jinja_string(p->at->text);
+    for (size_t i = 0; i < array_length(constants); i++)
+        if (parse_is(p, constants[i].name)) node->value = constants[i].value;
+    node->kind = node->value.kind == JINJA_STRING ? NODE_NAME : NODE_CONSTANT;
     parse_advance(p);
-    if (!node) return NULL;
-    node->value = jinja_string(name);
-    for (size_t i = 0; i < array_length(constants); i++) {
-        if (!jinja_text_is(name, constants[i].name)) continue;
-        node->kind = NODE_CONSTANT;
-        node->value = constants[i].value;
-    }
-    return node;
 }
 
 static jinja_node *parse_primary(jinja_parser *p) {
-    switch (p->at->kind) {
-    case TOKEN_NAME: return parse_name_or_constant(p);
-    case TOKEN_STRING: return parse_string(p);
-    case TOKEN_INT:
-    case TOKEN_FLOAT: return parse_number(p);
-    default: break;
-    }
-    if (parse_is_op(p, '(')) return parse_parentheses(p);
-    if (parse_is_op(p, '{')) return parse_dict(p);
-    if (!parse_is_op(p, '[')) return parse_error(p, "an expression");
-    jinja_node *list = parse_node(p, NODE_LIST);
-    parse_advance(p);
-    if (list) list->a = parse_elements(p, ']');
-    return list;
+    if (parse_is(p, "(")) return parse_parentheses(p);
+    if (parse_is(p, "[")) return parse_collection(p, JINJA_LIST, "]");
+    if (parse_is(p, "{")) return parse_collection(p, JINJA_DICT, "}");
+    jinja_node *node = parse_node(p, NODE_CONSTANT, NULL, NULL);
+    if (!node) return NULL;
+    if (p->at->kind == TOKEN_NAME) parse_name_or_constant(p, node);
+    else if (p->at->kind == TOKEN_STRING) node->value = parse_string(p);
+    else if (p->at->kind == TOKEN_NUMBER) node->value = parse_number(p);
+    else return parse_error(p, "an expression");
+    return node;
 }
 
 /* ---- what follows a primary expression ------------------------------------------------------- */
@@ -198,23 +162,23 @@ static jinja_node *parse_primary(jinja_parser *p) {
 /* "(a, b=c, *d, **e)" */
 static jinja_node *parse_arguments(jinja_parser *p) {
     jinja_node *first = NULL, **end = &first;
-    parse_expect_op(p, '(');
-    while (!p->j->status && !parse_is_op(p, ')')) {
-        jinja_node *argument = parse_node(p, NODE_ARGUMENT);
+    parse_expect(p, "(");
+    while (!p->j->status && !parse_is(p, ")")) {
+        jinja_node *argument = parse_node(p, NODE_ARGUMENT, NULL, NULL);
         if (!argument) break;
-        if (parse_op(p, '*')) argument->op = '*';
-        else if (parse_op(p, JINJA_OP_POWER)) argument->op = JINJA_OP_POWER;
-        else if (p->at->kind == TOKEN_NAME && p->at[1].kind == TOKEN_OP && p->at[1].op == '=') {
-            argument->value = jinja_string(p->at->text);
+        argument->op = parse_is(p, "*") ? 1 : parse_is(p, "**") ? 2 : 0;
+        if (argument->op) {
             parse_advance(p);
+        } else if (p->at->kind == TOKEN_NAME && token_is(&p->at[1], "=")) {
+            argument->value = parse_name(p, "");
             parse_advance(p);
         }
         argument->a = parse_expression(p);
         *end = argument;
         end = &argument->next;
-        if (!parse_is_op(p, ')')) parse_expect_op(p, ',');
+        if (!parse_is(p, ")")) parse_expect(p, ",");
     }
-    parse_expect_op(p, ')');
+    parse_expect(p, ")");
     return first;
 }
 
@@ -222,15 +186,13 @@ static jinja_node *parse_arguments(jinja_parser *p) {
 static jinja_node *parse_subscript(jinja_parser *p, jinja_node *object) {
     jinja_node *parts[3] = {NULL, NULL, NULL};
     int n = 0;
-    parse_advance(p);
-    for (;;) {
-        if (!parse_is_op(p, ':') && !parse_is_op(p, ']')) parts[n] = parse_expression(p);
-        if (n == 2 || !parse_op(p, ':')) break;
-        n++;
-    }
+    do {
+        parse_advance(p); /* over the bracket, a colon */
+        if (!parse_is(p, ":") && !parse_is(p, "]")) parts[n] = parse_expression(p);
+    } while (parse_is(p, ":") && ++n < 3);
     if (n == 0 && !parts[0]) return parse_error(p, "an index");
-    parse_expect_op(p, ']');
-    jinja_node *node = parse_join(p, n ? NODE_SLICE : NODE_ITEM, object, parts[0]);
+    parse_expect(p, "]");
+    jinja_node *node = parse_node(p, n ? NODE_SLICE : NODE_ITEM, object, parts[0]);
     if (!node) return NULL;
     node->c = parts[1];
     node->d = parts[2];
@@ -239,62 +201,53 @@ static jinja_node *parse_subscript(jinja_parser *p, jinja_node *object) {
 
 static jinja_node *parse_dot(jinja_parser *p, jinja_node *object) {
     parse_advance(p);
-    if (p->at->kind == TOKEN_INT) return parse_join(p, NODE_ITEM, object, parse_number(p));
-    jinja_node *node = parse_join(p, NODE_ATTRIBUTE, object, NULL);
-    jinja_text name = parse_identifier(p, "a name after the dot");
-    if (node) node->value = jinja_string(name);
+    if (p->at->kind == TOKEN_NUMBER) return parse_node(p, NODE_ITEM, object, parse_primary(p));
+    jinja_node *node = parse_node(p, NODE_ATTRIBUTE, object, NULL);
+    if (node) node->value = parse_name(p, "a name after the dot");
     return node;
 }
 
-static jinja_node *parse_call(jinja_parser *p, jinja_node *callee) {
-    jinja_node *node = parse_join(p, NODE_CALL, callee, NULL);
-    if (node) node->b = parse_arguments(p);
+static jinja_node *parse_filter(jinja_parser *p, jinja_node *input) {
+    jinja_node *node = parse_node(p, NODE_FILTER, input, NULL);
+    if (!node) return NULL;
+    node->value = parse_name(p, "the name of a filter");
+    if (parse_is(p, "(")) node->b = parse_arguments(p);
     return node;
 }
 
 static jinja_node *parse_postfix(jinja_parser *p, jinja_node *node) {
     while (!p->j->status) {
-        if (parse_is_op(p, '.')) node = parse_dot(p, node);
-        else if (parse_is_op(p, '[')) node = parse_subscript(p, node);
-        else if (parse_is_op(p, '(')) node = parse_call(p, node);
+        if (parse_is(p, ".")) node = parse_dot(p, node);
+        else if (parse_is(p, "[")) node = parse_subscript(p, node);
+        else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
         else return node;
     }
     return NULL;
 }
 
-static jinja_node *parse_filter(jinja_parser *p, jinja_node *input) {
-    jinja_node *node = parse_join(p, NODE_FILTER, input, NULL);
-    jinja_text name = parse_identifier(p, "the name of a filter");
-    if (!node) return NULL;
-    node->value = jinja_string(name);
-    if (parse_is_op(p, '(')) node->b = parse_arguments(p);
-    return node;
-}
-
 /* "is [not] name", with arguments in parentheses, or one without. */
 static jinja_node *parse_test(jinja_parser *p, jinja_node *input) {
-    jinja_node *node = parse_join(p, NODE_TEST, input, NULL);
-    int negated = parse_name(p, "not");
-    jinja_text name = parse_identifier(p, "the name of a test");
+    jinja_node *node = parse_node(p, NODE_TEST, input, NULL);
+    int negated = parse_take(p, "not");
     if (!node) return NULL;
-    node->value = jinja_string(name);
-    int ends = parse_is_name(p, "else") || parse_is_name(p, "or") || parse_is_name(p, "and");
-    int starts = p->at->kind <= TOKEN_FLOAT || parse_is_op(p, '[') || parse_is_op(p, '{');
-    if (parse_is_op(p, '(')) {
+    node->value = parse_name(p, "the name of a test");
+    int ends = parse_is(p, "else") || parse_is(p, "or") || parse_is(p, "and");
+    int starts = (p->at->kind >= TOKEN_STRING && p->at->kind <= TOKEN_NAME) || parse_is(p, "[") ||
+                 parse_is(p, "{");
+    if (parse_is(p, "(")) {
         node->b = parse_arguments(p);
     } else if (starts && !ends) {
-        node->b = parse_node(p, NODE_ARGUMENT);
         jinja_node *argument = parse_postfix(p, parse_primary(p));
-        if (node->b) node->b->a = argument;
+        node->b = parse_node(p, NODE_ARGUMENT, argument, NULL);
     }
-    return negated ? parse_join(p, NODE_NOT, node, NULL) : node;
+    return negated ? parse_node(p, NODE_NOT, node, NULL) : node;
 }
 
 static jinja_node *parse_filters(jinja_parser *p, jinja_node *node) {
     while (!p->j->status) {
-        if (parse_op(p, '|')) node = parse_filter(p, node);
-        else if (parse_name(p, "is")) node = parse_test(p, node);
-        else if (parse_is_op(p, '(')) node = parse_call(p, node);
+        if (parse_take(p, "|")) node = parse_filter(p, node);
+        else if (parse_take(p, "is")) node = parse_test(p, node);
+        else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
         else return node;
     }
     return NULL;
@@ -305,11 +258,14 @@ static jinja_node *parse_filters(jinja_parser *p, jinja_node *node) {
 static jinja_node *parse_unary(jinja_parser *p, int with_filters) {
     jinja_node *node = NULL;
     if (!parse_nest(p)) return NULL;
-    if (parse_is_op(p, '-') || parse_is_op(p, '+')) {
-        node = parse_node(p, parse_is_op(p, '-') ? NODE_NEGATIVE : NODE_POSITIVE);
+    if (parse_is(p, "-") || parse_is(p, "+")) {
+        node = parse_node(p, NODE_SIGN, NULL, NULL);
+        int op = parse_is(p, "-") ? -1 : 1;
         parse_advance(p);
-        jinja_node *of = parse_unary(p, 0);
-        if (node) node->a = of;
+        jinja_node *operand = parse_unary(p, 0);
+        if (!node) return NULL;
+        node->op = op;
+        node->a = operand;
     } else {
         node = parse_primary(p);
     }
@@ -319,81 +275,59 @@ static jinja_node *parse_unary(jinja_parser *p, int with_filters) {
     return node;
 }
 
-/* From the operators that bind least to those that bind most. */
-static const int parse_levels[][4] = {
-    {'+', '-'}, {'~'}, {'*', '/', JINJA_OP_FLOOR, '%'}, {JINJA_OP_POWER},
-};
-
-static jinja_node *parse_binary(jinja_parser *p, size_t level) {
-    if (level == array_length(parse_levels)) return parse_unary(p, 1);
-    jinja_node *left = parse_binary(p, level + 1);
-    for (size_t i = 0; i < 4 && !p->j->status; i++) {
-        int op = parse_levels[level][i];
-        if (!op || !parse_op(p, op)) continue;
-        left = parse_join(p, NODE_BINARY, left, parse_binary(p, level + 1));
-        if (left) left->op = op;
-        i = (size_t)-1; /* and again from the first operator */
+/* The operator of a level that is next, which it takes; JINJA_N_OPS: none. */
+static jinja_op parse_operator(jinja_parser *p, int level) {
+    jinja_op op = JINJA_OR;
+    if (level == jinja_operators[JINJA_IN].level && parse_is(p, "not") &&
+        token_is(&p->at[1], "in")) {
+        parse_advance(p);
+        parse_advance(p);
+        return JINJA_NOT_IN;
     }
-    return left;
+    while (op < JINJA_N_OPS && !(jinja_operators[op].level == level &&
+                                 parse_take(p, jinja_operators[op].sign)))
+        op++;
+    return op;
 }
 
-static int parse_comparison(jinja_parser *p) {
-    static const int ops[] = {JINJA_OP_EQ, JINJA_OP_NE, JINJA_OP_LE, JINJA_OP_GE, '<', '>'};
-    for (size_t i = 0; i < array_length(ops); i++)
-        if (parse_op(p, ops[i])) return ops[i];
-    if (parse_name(p, "in")) return JINJA_OP_IN;
-    if (!parse_is_name(p, "not") || p->at[1].kind != TOKEN_NAME) return 0;
-    if (!jinja_text_is(p->at[1].text, "in")) return 0;
-    parse_advance(p);
-    parse_advance(p);
-    return JINJA_OP_NOT_IN;
-}
-
-static jinja_node *parse_compare(jinja_parser *p) {
-    jinja_node *first = parse_binary(p, 0), *node = NULL, **end = NULL;
-    for (int op; !p->j->status && (op = parse_comparison(p)) != 0;) {
-        jinja_node *operand = parse_join(p, NODE_OPERAND, parse_binary(p, 0), NULL);
-        if (!node) {
-            node = parse_join(p, NODE_COMPARE, first, NULL);
-            end = node ? &node->b : NULL;
-        }
-        if (!operand || !end) return NULL;
-        operand->op = op;
-        *end = operand;
-        end = &operand->next;
-    }
-    return node ? node : first;
-}
-
-static jinja_node *parse_not(jinja_parser *p) {
-    if (!parse_is_name(p, "not")) return parse_compare(p);
-    if (!parse_nest(p)) return NULL;
-    parse_advance(p);
-    jinja_node *node = parse_join(p, NODE_NOT, parse_not(p), NULL);
-    p->nesting--;
+static jinja_node *parse_operation(jinja_parser *p, jinja_op op, jinja_node *a, jinja_node *b) {
+    jinja_node *node = parse_node(p, NODE_BINARY, a, b);
+    if (node) node->op = (int)op;
     return node;
 }
 
-static jinja_node *parse_and(jinja_parser *p) {
-    jinja_node *left = parse_not(p);
-    while (!p->j->status && parse_name(p, "and"))
-        left = parse_join(p, NODE_AND, left, parse_not(p));
-    return left;
+static jinja_node *parse_binary(jinja_parser *p, int level) {
+    const int comparison = jinja_operators[JINJA_EQ].level;
+    if (level > jinja_operators[JINJA_POW].level) return parse_unary(p, 1);
+    if (level == comparison && parse_is(p, "not")) {
+        if (!parse_nest(p)) return NULL;
+        parse_advance(p);
+        jinja_node *node = parse_node(p, NODE_NOT, parse_binary(p, level), NULL);
+        p->nesting--;
+        return node;
+    }
+    jinja_node *left = parse_binary(p, level + 1), *whole = left;
+    for (jinja_op op; !p->j->status && (op = parse_operator(p, level)) != JINJA_N_OPS;) {
+        jinja_node *right = parse_binary(p, level + 1);
+        if (level != comparison) {
+            whole = parse_operation(p, op, whole, right);
+            continue;
+        }
+        jinja_node *compared = parse_operation(p, op, left, right); /* a < b < c: and b < c */
+        whole = whole == left ? compared : parse_operation(p, JINJA_AND, whole, compared);
+        left = right;
+    }
+    return whole;
 }
 
-static jinja_node *parse_or(jinja_parser *p) {
-    jinja_node *left = parse_and(p);
-    while (!p->j->status && parse_name(p, "or"))
-        left = parse_join(p, NODE_OR, left, parse_and(p));
-    return left;
-}
+static jinja_node *parse_or(jinja_parser *p) { return parse_binary(p, 0); }
 
 /* "a if b else c" */
 static jinja_node *parse_expression(jinja_parser *p) {
     jinja_node *node = parse_or(p);
-    while (!p->j->status && parse_name(p, "if")) {
-        node = parse_join(p, NODE_CONDITION, node, parse_or(p));
-        if (!parse_name(p, "else") || !parse_nest(p)) continue;
+    while (!p->j->status && parse_take(p, "if")) {
+        node = parse_node(p, NODE_CONDITION, node, parse_or(p));
+        if (!parse_take(p, "else") || !parse_nest(p)) continue;
         jinja_node *otherwise = parse_expression(p);
         p->nesting--;
         if (node) node->c = otherwise;
@@ -405,7 +339,7 @@ static jinja_node *parse_expression(jinja_parser *p) {
 
 /* The end of a tag, then a body up to a tag of one of the names `ends`, which is at p->at. */
 static jinja_node *parse_block(jinja_parser *p, const char *const *ends) {
-    if (p->at->kind != TOKEN_BLOCK_END) return parse_error(p, "%}");
+    if (!parse_is(p, "%}")) return parse_error(p, "%}");
     parse_advance(p);
     return parse_body(p, ends);
 }
@@ -413,7 +347,7 @@ static jinja_node *parse_block(jinja_parser *p, const char *const *ends) {
 static jinja_node *parse_block_to(jinja_parser *p, const char *end) {
     const char *const ends[] = {end, NULL};
     jinja_node *body = parse_block(p, ends);
-    parse_name(p, end);
+    parse_take(p, end);
     return body;
 }
 
@@ -421,68 +355,68 @@ static jinja_node *parse_if(jinja_parser *p) {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
     jinja_node *first = NULL, **end = &first;
     do {
-        jinja_node *node = parse_node(p, NODE_IF);
+        jinja_node *node = parse_node(p, NODE_IF, NULL, NULL);
         if (!node) return NULL;
         node->a = parse_tuple(p, parse_or);
         node->b = parse_block(p, ends);
         *end = node;
         end = &node->c;
-    } while (!p->j->status && parse_name(p, "elif"));
-    if (parse_name(p, "else")) *end = parse_block_to(p, "endif");
-    else parse_name(p, "endif");
+    } while (!p->j->status && parse_take(p, "elif"));
+    if (parse_take(p, "else")) *end = parse_block_to(p, "endif");
+    else parse_take(p, "endif");
     return first;
 }
 
 /* A name, or several to unpack to. */
-static jinja_node *parse_target_part(jinja_parser *p) {
-    if (parse_op(p, '(')) {
-        jinja_node *inner = parse_nest(p) ? parse_tuple(p, parse_target_part) : NULL;
+static jinja_node *parse_target(jinja_parser *p) {
+    if (parse_take(p, "(")) {
+        jinja_node *inner = parse_nest(p) ? parse_tuple(p, parse_target) : NULL;
         p->nesting--;
-        parse_expect_op(p, ')');
+        parse_expect(p, ")");
         return inner;
     }
-    jinja_node *node = parse_node(p, NODE_NAME);
-    jinja_text name = parse_identifier(p, "a name to assign to");
-    if (node) node->value = jinja_string(name);
+    jinja_node *node = parse_node(p, NODE_NAME, NULL, NULL);
+    if (node) node->value = parse_name(p, "a name to assign to");
     return node;
 }
 
 static jinja_node *parse_for(jinja_parser *p) {
     static const char *const ends[] = {"else", "endfor", NULL};
-    jinja_node *node = parse_node(p, NODE_FOR);
+    jinja_node *node = parse_node(p, NODE_FOR, NULL, NULL);
     if (!node) return NULL;
-    node->a = parse_tuple(p, parse_target_part);
-    if (!parse_name(p, "in")) return parse_error(p, "\"in\"");
+    node->a = parse_tuple(p, parse_target);
+    parse_expect(p, "in");
     node->b = parse_tuple(p, parse_or);
-    if (parse_name(p, "if")) node->c = parse_expression(p);
-    node->op = parse_name(p, "recursive");
+    if (parse_take(p, "if")) node->c = parse_expression(p);
+    node->op = parse_take(p, "recursive");
     node->d = parse_block(p, ends);
-    if (parse_name(p, "else")) node->other = parse_block_to(p, "endfor");
-    else parse_name(p, "endfor");
+    if (parse_take(p, "else")) node->e = parse_block_to(p, "endfor");
+    else parse_take(p, "endfor");
     return node;
+}
+
+/* What a body up to the tag `end` writes, through the filters that stand before it. */
+static jinja_node *parse_capture(jinja_parser *p, const char *end, int begins_with_filter) {
+    jinja_node *capture = parse_node(p, NODE_CAPTURE, NULL, NULL), *filtered = capture;
+    if (begins_with_filter) filtered = parse_filter(p, capture);
+    filtered = parse_filters(p, filtered);
+    jinja_node *body = parse_block_to(p, end);
+    if (capture) capture->a = body;
+    return filtered;
 }
 
 static jinja_node *parse_set(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_SET);
-    if (!node) return NULL;
-    node->a = parse_tuple(p, parse_target_part);
-    if (node->a && parse_is_op(p, '.')) node->a = parse_dot(p, node->a);
-    if (parse_op(p, '=')) {
-        node->b = parse_tuple(p, parse_expression);
-        return node;
-    }
-    node->kind = NODE_SET_BLOCK;
-    node->b = parse_filters(p, parse_node(p, NODE_CAPTURED));
-    node->c = parse_block_to(p, "endset");
-    return node;
+    jinja_node *target = parse_tuple(p, parse_target);
+    if (target && parse_is(p, ".")) target = parse_dot(p, target);
+    jinja_node *value = parse_take(p, "=") ? parse_tuple(p, parse_expression)
+                                           : parse_capture(p, "endset", 0);
+    return parse_node(p, NODE_SET, target, value);
 }
-
 static jinja_node *parse_filter_block(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_FILTER_BLOCK);
-    if (!node) return NULL;
-    node->b = parse_filters(p, parse_filter(p, parse_node(p, NODE_CAPTURED)));
-    node->c = parse_block_to(p, "endfilter");
-    return node;
+    return parse_node(p, NODE_PRINT, parse_capture(p, "endfilter", 1), NULL);
+}
+static jinja_node *parse_generation(jinja_parser *p) {
+    return parse_node(p, NODE_PRINT, parse_capture(p, "endgeneration", 0), NULL);
 }
 
 /* "(a, b=1)" */
@@ -498,34 +432,30 @@ static jinja_node *parse_parameters(jinja_parser *p) {
 }
 
 static jinja_node *parse_macro(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_MACRO);
-    jinja_text name = parse_identifier(p, "the name of a macro");
+    jinja_node *node = parse_node(p, NODE_MACRO, NULL, NULL);
     if (!node) return NULL;
-    node->value = jinja_string(name);
+    node->value = parse_name(p, "the name of a macro");
     node->a = parse_parameters(p);
     node->b = parse_block_to(p, "endmacro");
     return node;
 }
 
 static jinja_node *parse_call_block(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_CALL_BLOCK), *caller = parse_node(p, NODE_MACRO);
+    jinja_node *caller = parse_node(p, NODE_MACRO, NULL, NULL);
     if (!caller) return NULL;
     caller->value = jinja_string(jinja_literal("caller"));
-    if (parse_is_op(p, '(')) caller->a = parse_parameters(p);
-    node->a = parse_expression(p);
-    if (node->a && node->a->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
+    if (parse_is(p, "(")) caller->a = parse_parameters(p);
+    jinja_node *called = parse_expression(p);
+    if (!called || called->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
     caller->b = parse_block_to(p, "endcall");
-    node->b = caller;
-    return node;
+    called->c = caller;
+    return parse_node(p, NODE_PRINT, called, NULL);
 }
 
-static jinja_node *parse_generation(jinja_parser *p) {
-    jinja_node *node = parse_node(p, NODE_SCOPE);
-    if (node) node->a = parse_block_to(p, "endgeneration");
-    return node;
+static jinja_node *parse_break(jinja_parser *p) { return parse_node(p, NODE_BREAK, NULL, NULL); }
+static jinja_node *parse_continue(jinja_parser *p) {
+    return parse_node(p, NODE_CONTINUE, NULL, NULL);
 }
-static jinja_node *parse_break(jinja_parser *p) { return parse_node(p, NODE_BREAK); }
-static jinja_node *parse_continue(jinja_parser *p) { return parse_node(p, NODE_CONTINUE); }
 
 /* A tag, from its name to its last "%}". */
 static jinja_node *parse_tag(jinja_parser *p) {
@@ -537,40 +467,37 @@ static jinja_node *parse_tag(jinja_parser *p) {
         {"call", parse_call_block}, {"filter", parse_filter_block},
         {"generation", parse_generation}, {"break", parse_break}, {"continue", parse_continue},
     };
-    jinja_text name = parse_identifier(p, "the name of a tag");
+    jinja_text name = parse_name(p, "the name of a tag").text;
     for (size_t i = 0; i < array_length(tags); i++) {
         if (!jinja_text_is(name, tags[i].name)) continue;
         jinja_node *node = tags[i].parse(p);
-        if (!p->j->status && p->at->kind != TOKEN_BLOCK_END) return parse_error(p, "%}");
+        if (!p->j->status && !parse_is(p, "%}")) return parse_error(p, "%}");
         parse_advance(p);
         return node;
     }
-    jinja_unsupported(p->j, "the tag \"%.*s\" is not known", (int)min_size(name.len, 60),
-                      name.bytes);
+    jinja_unsupported(p->j, "the tag \"%s\" is not known", jinja_shown(p->j, name));
     return NULL;
-}
-
-static int parse_at_end(const jinja_parser *p, const char *const *ends) {
-    for (; p->at[0].kind == TOKEN_BLOCK && *ends; ends++)
-        if (p->at[1].kind == TOKEN_NAME && jinja_text_is(p->at[1].text, *ends)) return 1;
-    return 0;
 }
 
 static jinja_node *parse_statement(jinja_parser *p) {
     jinja_node *node;
+    if (parse_take(p, "{%")) return parse_tag(p);
     if (p->at->kind == TOKEN_TEXT) {
-        node = parse_node(p, NODE_TEXT);
-        if (node) node->value = jinja_string(p->at->text);
-    } else if (p->at->kind == TOKEN_PRINT) {
-        parse_advance(p);
-        node = parse_join(p, NODE_PRINT, parse_tuple(p, parse_expression), NULL);
-        if (!p->j->status && p->at->kind != TOKEN_PRINT_END) return parse_error(p, "}}");
+        node = parse_node(p, NODE_PRINT, parse_node(p, NODE_CONSTANT, NULL, NULL), NULL);
+        if (node) node->a->value = jinja_string(p->at->text);
     } else {
         parse_advance(p);
-        return parse_tag(p);
+        node = parse_node(p, NODE_PRINT, parse_tuple(p, parse_expression), NULL);
+        if (!p->j->status && !parse_is(p, "}}")) return parse_error(p, "}}");
     }
     parse_advance(p);
     return node;
+}
+
+static int parse_at_end(const jinja_parser *p, const char *const *ends) {
+    if (!parse_is(p, "{%")) return 0;
+    while (*ends && !token_is(&p->at[1], *ends)) ends++;
+    return *ends != NULL;
 }
 
 /* Statements up to a tag that ends them, the name of which is then at p->at; without `ends`, up to
@@ -583,13 +510,14 @@ static jinja_node *parse_body(jinja_parser *p, const char *const *ends) {
         *end = parse_statement(p);
         if (*end) end = &(*end)->next;
     }
-    if (!p->j->status && ends && p->at->kind == TOKEN_END) {
+    p->nesting--;
+    if (!ends) return first;
+    if (p->at->kind == TOKEN_END) {
         while (ends[1]) ends++;
         p->j->line = line;
         jinja_fail(p->j, "a block without its {%% %s %%}", *ends);
     }
-    p->nesting--;
-    if (ends) parse_advance(p);
+    parse_advance(p);
     return first;
 }
 

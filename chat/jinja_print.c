@@ -1,114 +1,130 @@
 /* jinja_print.c: values as text: Python's str() and repr(), and json.dumps(). */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "jinja_internal.h"
 
+typedef struct print_style {
+    int is_json, is_ascii, is_sorted;
+    const jinja_text *indent;  /* NULL: all on one line */
+    jinja_text between, after_key;
+} print_style;
+
 /* The shortest digits that give the same double, in Python's way of writing them. */
-static const char *format_double(double v, char out[40]) {
+static const char *format_double(double v, int is_json, char out[40]) {
     char digits[32];
     int precision = 1;
-    if (isnan(v)) return "nan";
-    if (isinf(v)) return v < 0 ? "-inf" : "inf";
+    if (isnan(v)) return is_json ? "NaN" : "nan";
+    if (isinf(v)) return &(is_json ? "-Infinity" : "-inf")[v > 0];
     do snprintf(digits, sizeof digits, "%.*e", precision - 1, v);
     while (strtod(digits, NULL) != v && precision++ < 17);
-    int exponent = atoi(strchr(digits, 'e') + 1);
-    if (exponent >= -4 && exponent < 16) {
-        int decimals = precision - 1 - exponent;
-        snprintf(out, 40, "%.*f", decimals < 1 ? 1 : decimals, v);
-    } else {
-        snprintf(out, 40, "%.*e", precision - 1, v);
-    }
+    int exponent = atoi(strchr(digits, 'e') + 1), decimals = precision - 1 - exponent;
+    if (exponent >= -4 && exponent < 16) snprintf(out, 40, "%.*f", decimals < 1 ? 1 : decimals, v);
+    else snprintf(out, 40, "%.*e", precision - 1, v);
     for (char *p = out; *p; p++) /* the locale's decimal point */
         if (!strchr("-+e0123456789", *p)) *p = '.';
     return out;
 }
 
-static void put_int(jinja *j, jinja_builder *b, int64_t v) {
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)v);
-    jinja_put_literal(j, b, text);
+/* ---- quoted texts ---------------------------------------------------------------------------- */
+
+/* How a character is written between quotation marks; returns its length, 0: as it is. */
+static int escape(char out[16], uint32_t c, const print_style *s, char quote) {
+    static const char special[] = "\n\r\t\\\b\f", letters[] = "nrt\\bf";
+    const char *found = c && c < 128 ? strchr(special, (int)c) : NULL;
+    if (c == (uint32_t)quote) return snprintf(out, 16, "\\%c", quote);
+    if (found && (s->is_json || found < special + 4))
+        return snprintf(out, 16, "\\%c", letters[found - special]);
+    if (s->is_json ? c >= 32 && (c < 127 || !s->is_ascii) : jinja_is_printable(c)) return 0;
+    if (!s->is_json && c < 0x100) return snprintf(out, 16, "\\x%02x", (unsigned)c);
+    if (c < 0x10000) return snprintf(out, 16, "\\u%04x", (unsigned)c);
+    if (!s->is_json) return snprintf(out, 16, "\\U%08x", (unsigned)c);
+    return snprintf(out, 16, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((c - 0x10000) >> 10)),
+                    (unsigned)(0xDC00 + (c & 0x3FF)));
 }
 
-/* A character as "\x1f", "\u2028" or "\U000e0001". */
-static void put_escape(jinja *j, jinja_builder *b, uint32_t c, int is_content) {
-    char text[12];
-    unsigned char origin[12];
-    int n = snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x",
-                     (unsigned)c);
-    memset(origin, is_content, sizeof origin);
-    jinja_put(j, b, (jinja_text){text, origin, (size_t)n});
-}
-
-/* ---- str and repr ---------------------------------------------------------------------------- */
-
-static void put_repr_text(jinja *j, jinja_builder *b, jinja_text text) {
-    static const char special[] = "\n\r\t\\'", letters[] = "nrt\\'";
+static void put_quoted(jinja *j, jinja_builder *b, jinja_text text, const print_style *s) {
     int has_single = memchr(text.bytes, '\'', text.len) != NULL;
     int has_double = memchr(text.bytes, '"', text.len) != NULL;
-    const char *quote = has_single && !has_double ? "\"" : "'";
+    const char *quote = s->is_json || (has_single && !has_double) ? "\"" : "'";
     uint32_t c;
     jinja_put_literal(j, b, quote);
     for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
-        int is_content = text.is_content && text.is_content[from];
-        const char *found = c && c < 128 ? strchr(special, (int)c) : NULL;
-        if (c == '\'' && *quote == '"') found = NULL;
-        if (found) {
-            char pair[2] = {'\\', letters[found - special]};
-            unsigned char origin[2] = {(unsigned char)is_content, (unsigned char)is_content};
-            jinja_put(j, b, (jinja_text){pair, origin, 2});
-        } else if (jinja_is_printable(c)) {
-            jinja_put(j, b, jinja_part(text, from, at - from));
-        } else {
-            put_escape(j, b, c, is_content);
-        }
+        char escaped[16];
+        unsigned char origin[16];
+        int n = escape(escaped, c, s, *quote);
+        memset(origin, text.is_content ? text.is_content[from] : 0, sizeof origin);
+        if (n) jinja_put(j, b, (jinja_text){escaped, origin, (size_t)n});
+        else jinja_put(j, b, jinja_part(text, from, at - from));
     }
     jinja_put_literal(j, b, quote);
 }
 
-static void put_repr(jinja *j, jinja_builder *b, jinja_value v);
+/* ---- values ---------------------------------------------------------------------------------- */
 
-static void put_repr_list(jinja *j, jinja_builder *b, jinja_value v) {
-    int is_tuple = v.kind == JINJA_TUPLE;
-    jinja_put_literal(j, b, is_tuple ? "(" : "[");
-    for (size_t i = 0; i < v.list->n && !j->status; i++) {
-        if (i) jinja_put_literal(j, b, ", ");
-        put_repr(j, b, v.list->items[i]);
-    }
-    jinja_put_literal(j, b, is_tuple && v.list->n == 1 ? ",)" : is_tuple ? ")" : "]");
+static void put_line(jinja *j, jinja_builder *b, const print_style *s, int depth) {
+    if (!s->indent) return;
+    jinja_put_literal(j, b, "\n");
+    for (int i = 0; i < depth; i++) jinja_put(j, b, *s->indent);
 }
 
-static void put_repr_dict(jinja *j, jinja_builder *b, jinja_value v) {
-    jinja_put_literal(j, b, "{");
-    for (size_t i = 0; i < v.dict->n && !j->status; i++) {
-        if (i) jinja_put_literal(j, b, ", ");
-        put_repr(j, b, v.dict->pairs[i].key);
-        jinja_put_literal(j, b, ": ");
-        put_repr(j, b, v.dict->pairs[i].value);
+static void put_value(jinja *j, jinja_builder *b, jinja_value v, const print_style *s, int depth);
+
+static void put_container(jinja *j, jinja_builder *b, jinja_value v, const print_style *s,
+                          int depth) {
+    int is_dict = v.kind == JINJA_DICT, is_tuple = v.kind == JINJA_TUPLE && !s->is_json;
+    const char *brackets = is_dict ? "{}" : is_tuple ? "()" : "[]";
+    const jinja_list *list = is_dict && s->is_sorted ? jinja_sort_dict(j, v.list, 0) : v.list;
+    jinja_put(j, b, jinja_part(jinja_literal(brackets), 0, 1));
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        if (i) jinja_put(j, b, s->between);
+        put_line(j, b, s, depth + 1);
+        if (is_dict && s->is_json && list->items[i].kind != JINJA_STRING)
+            jinja_unsupported(j, "tojson: a key that is not str but %s",
+                              jinja_type(list->items[i]));
+        put_value(j, b, list->items[i], s, depth + 1);
+        if (!is_dict) continue;
+        jinja_put(j, b, s->after_key);
+        put_value(j, b, list->items[++i], s, depth + 1);
     }
-    jinja_put_literal(j, b, "}");
+    if (v.list->n) put_line(j, b, s, depth);
+    if (is_tuple && v.list->n == 1) jinja_put_literal(j, b, ",");
+    jinja_put_literal(j, b, brackets + 1);
 }
 
-static void put_repr(jinja *j, jinja_builder *b, jinja_value v) {
+static void put_value(jinja *j, jinja_builder *b, jinja_value v, const print_style *s, int depth) {
     char text[40];
     if (jinja_enter(j)) return;
-    if (v.kind == JINJA_STRING) put_repr_text(j, b, v.text);
-    else if (v.kind == JINJA_LIST || v.kind == JINJA_TUPLE) put_repr_list(j, b, v);
-    else if (v.kind == JINJA_DICT) put_repr_dict(j, b, v);
-    else if (v.kind == JINJA_INT) put_int(j, b, v.integer);
-    else if (v.kind == JINJA_FLOAT) jinja_put_literal(j, b, format_double(v.number, text));
-    else if (v.kind == JINJA_BOOL) jinja_put_literal(j, b, v.integer ? "True" : "False");
-    else if (v.kind == JINJA_NONE) jinja_put_literal(j, b, "None");
-    else if (v.kind == JINJA_UNDEFINED) jinja_put_literal(j, b, "Undefined");
-    else jinja_unsupported(j, "writing a %s as text is not supported", jinja_type(v));
+    if (v.kind == JINJA_STRING) {
+        put_quoted(j, b, v.text, s);
+    } else if (!v.is_view && (jinja_is_sequence(v) || v.kind == JINJA_DICT)) {
+        put_container(j, b, v, s, depth);
+    } else if (v.kind == JINJA_INT) {
+        snprintf(text, sizeof text, "%lld", (long long)v.integer);
+        jinja_put_literal(j, b, text);
+    } else if (v.kind == JINJA_FLOAT) {
+        jinja_put_literal(j, b, format_double(v.number, s->is_json, text));
+    } else if (v.kind == JINJA_BOOL) {
+        const char *words[] = {"False", "True", "false", "true"};
+        jinja_put_literal(j, b, words[2 * s->is_json + (int)v.integer]);
+    } else if (v.kind == JINJA_NONE) {
+        jinja_put_literal(j, b, s->is_json ? "null" : "None");
+    } else if (v.kind == JINJA_UNDEFINED && !s->is_json) {
+        jinja_put_literal(j, b, "Undefined");
+    } else if (s->is_json) {
+        jinja_fail(j, "tojson: a %s cannot be written", jinja_type(v));
+    } else {
+        jinja_unsupported(j, "writing a %s as text is not supported",
+                          v.is_view ? "range or dict view" : jinja_type(v));
+    }
     jinja_leave(j);
 }
 
 void jinja_put_str(jinja *j, jinja_builder *b, jinja_value v) {
+    const print_style style = {.between = jinja_literal(", "), .after_key = jinja_literal(": ")};
     if (v.kind == JINJA_STRING) jinja_put(j, b, v.text);
-    else if (v.kind != JINJA_UNDEFINED) put_repr(j, b, v);
+    else if (v.kind != JINJA_UNDEFINED) put_value(j, b, v, &style, 0);
 }
 
 jinja_text jinja_str(jinja *j, jinja_value v) {
@@ -118,129 +134,26 @@ jinja_text jinja_str(jinja *j, jinja_value v) {
     return jinja_built(&b).text;
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-typedef struct json_style {
-    int ensure_ascii, sort_keys;
-    const jinja_text *indent;  /* NULL: all on one line */
-    jinja_text between, after_key;
-} json_style;
-
-static void put_json(jinja *j, jinja_builder *b, jinja_value v, const json_style *s, int depth);
-
-static void put_json_text(jinja *j, jinja_builder *b, jinja_text text, const json_style *s) {
-    static const char special[] = "\"\\\n\r\t\b\f", letters[] = "\"\\nrtbf";
-    uint32_t c;
-    jinja_put_literal(j, b, "\"");
-    for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
-        char escape[16];
-        unsigned char origin[16];
-        const char *found = c && c < 128 ? strchr(special, (int)c) : NULL;
-        int n = 0;
-        if (found) n = snprintf(escape, sizeof escape, "\\%c", letters[found - special]);
-        else if (c >= 0x10000 && s->ensure_ascii)
-            n = snprintf(escape, sizeof escape, "\\u%04x\\u%04x",
-                         (unsigned)(0xD800 + ((c - 0x10000) >> 10)),
-                         (unsigned)(0xDC00 + (c & 0x3FF)));
-        else if (c < 32 || (c > 126 && s->ensure_ascii && c < 0x10000))
-            n = snprintf(escape, sizeof escape, "\\u%04x", (unsigned)c);
-        memset(origin, text.is_content ? text.is_content[from] : 0, sizeof origin);
-        if (n) jinja_put(j, b, (jinja_text){escape, origin, (size_t)n});
-        else jinja_put(j, b, jinja_part(text, from, at - from));
-    }
-    jinja_put_literal(j, b, "\"");
-}
-
-static void put_json_line(jinja *j, jinja_builder *b, const json_style *s, int depth) {
-    if (!s->indent) return;
-    jinja_put_literal(j, b, "\n");
-    for (int i = 0; i < depth; i++) jinja_put(j, b, *s->indent);
-}
-
-static void put_json_key(jinja *j, jinja_builder *b, jinja_value key, const json_style *s) {
-    jinja_builder text = {0};
-    if (key.kind != JINJA_STRING && key.kind != JINJA_NONE && !jinja_is_number(key)) {
-        jinja_fail(j, "keys must be str, int, float, bool or None, not %s", jinja_type(key));
-        return;
-    }
-    if (key.kind != JINJA_STRING) {
-        put_json(j, &text, key, s, 0);
-        key = jinja_built(&text);
-    }
-    put_json_text(j, b, key.text, s);
-    jinja_put(j, b, s->after_key);
-}
-
-/* The pairs in order of their keys. */
-static jinja_dict *sort_pairs(jinja *j, const jinja_dict *dict) {
-    jinja_dict *sorted = jinja_new_dict(j, JINJA_DICT).dict;
-    for (size_t i = 0; i < dict->n && !j->status; i++) {
-        jinja_set(j, sorted, dict->pairs[i].key, dict->pairs[i].value);
-        for (size_t k = i; k > 0 && !jinja_spend(j, 1); k--) {
-            jinja_pair *pair = &sorted->pairs[k], moved = *pair;
-            if (jinja_compare(j, pair[-1].key, pair->key) <= 0) break;
-            pair[0] = pair[-1];
-            pair[-1] = moved;
-        }
-    }
-    return sorted;
-}
-
-static void put_json_list(jinja *j, jinja_builder *b, jinja_value v, const json_style *s,
-                          int depth) {
-    int is_dict = v.kind == JINJA_DICT;
-    const jinja_dict *dict = is_dict && s->sort_keys ? sort_pairs(j, v.dict) : v.dict;
-    if (j->status) return;
-    size_t n = is_dict ? dict->n : v.list->n;
-    jinja_put_literal(j, b, is_dict ? "{" : "[");
-    for (size_t i = 0; i < n && !j->status; i++) {
-        if (i) jinja_put(j, b, s->between);
-        put_json_line(j, b, s, depth + 1);
-        if (is_dict) put_json_key(j, b, dict->pairs[i].key, s);
-        put_json(j, b, is_dict ? dict->pairs[i].value : v.list->items[i], s, depth + 1);
-    }
-    if (n) put_json_line(j, b, s, depth);
-    jinja_put_literal(j, b, is_dict ? "}" : "]");
-}
-
-static void put_json(jinja *j, jinja_builder *b, jinja_value v, const json_style *s, int depth) {
-    if (jinja_enter(j)) return;
-    if (v.kind == JINJA_STRING) put_json_text(j, b, v.text, s);
-    else if (v.kind == JINJA_NONE) jinja_put_literal(j, b, "null");
-    else if (v.kind == JINJA_BOOL) jinja_put_literal(j, b, v.integer ? "true" : "false");
-    else if (v.kind == JINJA_FLOAT && isnan(v.number)) jinja_put_literal(j, b, "NaN");
-    else if (v.kind == JINJA_FLOAT && isinf(v.number))
-        jinja_put_literal(j, b, v.number < 0 ? "-Infinity" : "Infinity");
-    else if (jinja_is_number(v)) jinja_put_str(j, b, v);
-    else if (v.kind == JINJA_LIST || v.kind == JINJA_TUPLE || v.kind == JINJA_DICT)
-        put_json_list(j, b, v, s, depth);
-    else jinja_fail(j, "Object of type %s is not JSON serializable", jinja_type(v));
-    jinja_leave(j);
-}
-
-/* tojson(ensure_ascii, indent, separators, sort_keys) */
-jinja_value jinja_tojson(jinja *j, jinja_value v, const jinja_arguments *a) {
-    jinja_value indent = a->bound[1], separators = a->bound[2];
-    jinja_builder b = {0}, spaces = {0};
-    json_style s = {.ensure_ascii = jinja_truth(a->bound[0]), .sort_keys = jinja_truth(a->bound[3]),
-                    .between = jinja_literal(", "), .after_key = jinja_literal(": ")};
-    jinja_text indent_text = {0};
-    if (indent.kind == JINJA_STRING) indent_text = indent.text;
-    if (indent.kind == JINJA_INT || indent.kind == JINJA_BOOL) {
-        for (int64_t i = 0; i < indent.integer && !jinja_spend(j, 1); i++)
-            jinja_put_literal(j, &spaces, " ");
-        indent_text = jinja_built(&spaces).text;
-    }
-    if (indent.kind != JINJA_MISSING && indent.kind != JINJA_NONE) {
-        s.indent = &indent_text;
+/* tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
+jinja_value jinja_tojson(jinja *j, const jinja_call *call) {
+    jinja_value indent = call->bound[1], separators = call->bound[2];
+    jinja_builder b = {0};
+    print_style s = {.is_json = 1, .is_ascii = jinja_truth(call->bound[0]),
+                     .is_sorted = jinja_truth(call->bound[3]), .between = jinja_literal(", "),
+                     .after_key = jinja_literal(": ")};
+    if (indent.kind == JINJA_INT) indent.text = jinja_spaces(j, indent.integer);
+    if (indent.kind == JINJA_INT || indent.kind == JINJA_STRING) {
+        s.indent = &indent.text;
         s.between = jinja_literal(",");
+    } else if (jinja_truth(indent)) {
+        return jinja_fail(j, "tojson: indent must be an int or a str");
     }
     if (jinja_is_sequence(separators) && separators.list->n == 2) {
         s.between = jinja_str(j, separators.list->items[0]);
         s.after_key = jinja_str(j, separators.list->items[1]);
-    } else if (separators.kind != JINJA_MISSING && separators.kind != JINJA_NONE) {
+    } else if (jinja_truth(separators)) {
         return jinja_fail(j, "tojson: separators must be two texts");
     }
-    put_json(j, &b, v, &s, 0);
+    put_value(j, &b, call->self, &s, 0);
     return jinja_built(&b);
 }

@@ -1,5 +1,5 @@
-/* jinja_text.c: characters, and what Python's str does. Positions are counted in characters, texts
- * are valid UTF-8 throughout. */
+/* jinja_text.c: characters, and what filters and methods do with texts. Positions are counted in
+ * characters, texts are valid UTF-8 throughout. */
 #include <string.h>
 
 #include "../base/utf8.h"
@@ -24,12 +24,6 @@ static int text_previous(jinja_text text, size_t *at, uint32_t *c) {
     return jinja_next(text, &end, c);
 }
 
-size_t jinja_count(jinja_text text) {
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++) n += ((unsigned char)text.bytes[i] & 0xC0) != 0x80;
-    return n;
-}
-
 int jinja_is_space(uint32_t c) {
     return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
            c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
@@ -49,6 +43,8 @@ int jinja_is_printable(uint32_t c) {
            in_ranges(c, gqa_unicode_symbols, gqa_unicode_symbols_count);
 }
 
+/* ---- upper and lower case -------------------------------------------------------------------- */
+
 /* Letters of two cases: Latin, Greek, Cyrillic and Armenian; a letter of other alphabets stays as
  * it is. `lower` is so far from each capital in first to last; step 2: every second one is. */
 static const struct {
@@ -61,17 +57,40 @@ static const struct {
     {0x531, 0x556, 1, 48}, {0x1E00, 0x1E94, 2, 1}, {0x1EA0, 0x1EFE, 2, 1},
 };
 
-static uint32_t text_change_case(uint32_t c, int to_upper) {
+static uint32_t text_with_case(uint32_t c, int is_upper) {
     for (size_t i = 0; i < array_length(text_capitals); i++) {
         uint32_t first = text_capitals[i].first, lower = text_capitals[i].lower;
-        uint32_t from = to_upper ? first + lower : first;
+        uint32_t from = is_upper ? first + lower : first;
         if (c < from || c > text_capitals[i].last - first + from) continue;
-        if ((c - from) % text_capitals[i].step == 0) return to_upper ? c - lower : c + lower;
+        if ((c - from) % text_capitals[i].step == 0) return is_upper ? c - lower : c + lower;
     }
     return c;
 }
 
-/* ---- search ---------------------------------------------------------------------------------- */
+/* The filter `title` begins a word after blanks and opening brackets, Python's method after
+ * everything that is no letter. */
+static int text_is_upper(int mode, uint32_t previous) {
+    if (mode == JINJA_UPPER || mode == JINJA_LOWER) return mode == JINJA_UPPER;
+    if (mode == JINJA_CAPITALIZE) return previous == 0;
+    if (mode == JINJA_TITLE) return !text_is_letter(previous);
+    return jinja_is_space(previous) || (previous < 128 && strchr("-({[<", (int)previous));
+}
+
+jinja_value jinja_with_case(jinja *j, jinja_text text, int mode) {
+    jinja_builder b = {0};
+    uint32_t c, previous = 0;
+    for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
+        unsigned char is_content = text.is_content ? text.is_content[from] : 0;
+        jinja_put_char(j, &b, text_with_case(c, text_is_upper(mode, previous)), is_content);
+        previous = c;
+    }
+    return jinja_built(&b);
+}
+jinja_value jinja_case(jinja *j, const jinja_call *call) {
+    return jinja_with_case(j, call->self.text, call->mode);
+}
+
+/* ---- parts of texts -------------------------------------------------------------------------- */
 
 size_t jinja_search(jinja *j, jinja_text text, jinja_text part, size_t from) {
     if (part.len > text.len || from > text.len - part.len) return SIZE_MAX;
@@ -96,17 +115,16 @@ static int text_in_set(const jinja_text *set, uint32_t c) {
     return 0;
 }
 
-jinja_text jinja_trim(jinja_text text, const jinja_text *set, int left, int right) {
-    size_t from = 0, end = text.len;
+jinja_text jinja_trim(jinja_text text, const jinja_text *set, int sides) {
+    size_t from = 0, end = text.len, at = 0;
     uint32_t c;
-    size_t at = 0;
-    while (left && jinja_next(text, &at, &c) && text_in_set(set, c)) from = at;
+    while (sides & JINJA_LEFT && jinja_next(text, &at, &c) && text_in_set(set, c)) from = at;
     at = end;
-    while (right && text_previous(text, &at, &c) && at >= from && text_in_set(set, c)) end = at;
+    while (sides & JINJA_RIGHT && text_previous(text, &at, &c) && at >= from &&
+           text_in_set(set, c))
+        end = at;
     return jinja_part(text, from, end - from);
 }
-
-/* ---- methods --------------------------------------------------------------------------------- */
 
 /* An argument as a text, or NULL where it is missing or none. */
 static const jinja_text *text_argument(jinja *j, const jinja_value *v) {
@@ -116,257 +134,129 @@ static const jinja_text *text_argument(jinja *j, const jinja_value *v) {
     return NULL;
 }
 
-static jinja_value text_strip(jinja *j, jinja_value self, const jinja_arguments *a, int left,
-                              int right) {
-    const jinja_text *set = text_argument(j, &a->bound[0]);
-    if (j->status || (set && jinja_spend(j, self.text.len * set->len / 16))) return jinja_none();
-    return jinja_string(jinja_trim(self.text, set, left, right));
-}
-static jinja_value method_strip(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return text_strip(j, self, a, 1, 1);
-}
-static jinja_value method_lstrip(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return text_strip(j, self, a, 1, 0);
-}
-static jinja_value method_rstrip(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return text_strip(j, self, a, 0, 1);
+jinja_value jinja_strip(jinja *j, const jinja_call *call) {
+    const jinja_text *set = text_argument(j, &call->bound[0]);
+    jinja_text text = call->self.text;
+    if (j->status || (set && jinja_spend(j, text.len * set->len / 16))) return jinja_none();
+    return jinja_string(jinja_trim(text, set, call->mode));
 }
 
-/* Words between space. After `limit` of them (negative: no limit) the rest is one. */
-static void text_split_words(jinja *j, jinja_text text, int64_t limit, jinja_list *list) {
-    text = jinja_trim(text, NULL, 1, 0);
-    for (int64_t n = 0; text.len && !j->status; n++) {
-        size_t at = 0, end = 0;
-        uint32_t c;
-        while (n != limit && jinja_next(text, &at, &c) && !jinja_is_space(c)) end = at;
-        if (n == limit) end = text.len;
-        jinja_append(j, list, jinja_string(jinja_part(text, 0, end)));
-        text = jinja_trim(jinja_part(text, end, text.len - end), NULL, 1, 0);
-    }
-}
-
-static jinja_value method_split(jinja *j, jinja_value self, const jinja_arguments *a) {
-    const jinja_text *separator = text_argument(j, &a->bound[0]);
-    int64_t limit = a->bound[1].kind == JINJA_INT ? a->bound[1].integer : -1;
-    jinja_text text = self.text;
-    jinja_value list = jinja_new_list(j, JINJA_LIST);
-    if (separator && separator->len == 0) return jinja_fail(j, "empty separator");
-    if (!separator) {
-        if (!j->status) text_split_words(j, text, limit, list.list);
-        return list;
-    }
-    size_t from = 0, at;
-    for (int64_t n = 0; n != limit && !j->status; n++) {
-        at = jinja_search(j, text, *separator, from);
-        if (at == SIZE_MAX) break;
-        jinja_append(j, list.list, jinja_string(jinja_part(text, from, at - from)));
-        from = at + separator->len;
-    }
-    jinja_append(j, list.list, jinja_string(jinja_part(text, from, text.len - from)));
-    return list;
-}
-
-static int text_is_line_end(uint32_t c) {
-    return (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
-           c == 0x2029;
-}
-
-jinja_value jinja_split_lines(jinja *j, jinja_text text) {
-    jinja_value list = jinja_new_list(j, JINJA_LIST);
-    size_t from = 0, at = 0, end;
+/* The end of the first word of a text that begins with none of the space between words. */
+static size_t text_word(jinja_text text) {
+    size_t at = 0, end = 0;
     uint32_t c;
-    while (end = at, !j->status && jinja_next(text, &at, &c)) {
-        if (!text_is_line_end(c)) continue;
-        if (c == '\r' && at < text.len && text.bytes[at] == '\n') at++;
-        jinja_append(j, list.list, jinja_string(jinja_part(text, from, end - from)));
-        from = at;
-    }
-    if (from < text.len)
-        jinja_append(j, list.list, jinja_string(jinja_part(text, from, text.len - from)));
-    return list;
-}
-static jinja_value method_splitlines(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return jinja_split_lines(j, self.text);
+    while (jinja_next(text, &at, &c) && !jinja_is_space(c)) end = at;
+    return end;
 }
 
-jinja_value jinja_replace(jinja *j, jinja_text text, const jinja_value arguments[3]) {
-    const jinja_text *old = text_argument(j, &arguments[0]);
-    const jinja_text *new = text_argument(j, &arguments[1]);
-    int64_t limit = arguments[2].kind == JINJA_INT ? arguments[2].integer : -1;
+/* split(sep=None, maxsplit=-1): without a separator, words between space. */
+jinja_value jinja_split(jinja *j, const jinja_call *call) {
+    const jinja_text *separator = text_argument(j, &call->bound[0]);
+    int64_t limit = call->bound[1].kind == JINJA_INT ? call->bound[1].integer : -1;
+    jinja_value list = jinja_new(j, JINJA_LIST);
+    jinja_text rest = separator ? call->self.text : jinja_trim(call->self.text, NULL, JINJA_LEFT);
+    if (separator && separator->len == 0) return jinja_fail(j, "empty separator");
+    for (int64_t n = 0; n != limit && !j->status; n++) {
+        size_t end = separator ? jinja_search(j, rest, *separator, 0) : text_word(rest);
+        if (end == SIZE_MAX || (!separator && end == rest.len)) break;
+        jinja_append(j, list.list, jinja_string(jinja_part(rest, 0, end)));
+        end += separator ? separator->len : 0;
+        rest = jinja_part(rest, end, rest.len - end);
+        if (!separator) rest = jinja_trim(rest, NULL, JINJA_LEFT);
+    }
+    if (separator || rest.len) jinja_append(j, list.list, jinja_string(rest));
+    return list;
+}
+
+jinja_value jinja_replace(jinja *j, const jinja_call *call) {
+    const jinja_text *old = text_argument(j, &call->bound[0]);
+    const jinja_text *new = text_argument(j, &call->bound[1]);
+    int64_t limit = call->bound[2].kind == JINJA_INT ? call->bound[2].integer : -1;
+    jinja_text text = call->self.text;
     jinja_builder b = {0};
-    if (!old || !new) return jinja_fail(j, "replace: expected two texts");
     size_t from = 0, at = 0;
+    uint32_t c;
+    if (!old || !new) return jinja_fail(j, "replace: expected two texts");
     for (int64_t n = 0; n != limit && !j->status; n++) {
         at = jinja_search(j, text, *old, at);
         if (at == SIZE_MAX) break;
         jinja_put(j, &b, jinja_part(text, from, at - from));
         jinja_put(j, &b, *new);
-        from = at + old->len;
-        at = from;
-        uint32_t c;
+        at += old->len;
+        from = at;
         if (old->len == 0 && !jinja_next(text, &at, &c)) break;
     }
     jinja_put(j, &b, jinja_part(text, from, text.len - from));
     return jinja_built(&b);
 }
-static jinja_value method_replace(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return jinja_replace(j, self.text, a->bound);
-}
 
-/* Whether a text begins or ends with one of the prefixes: a str or a tuple of them. */
-static int text_has_end(jinja *j, jinja_text text, jinja_value affix, int at_end) {
-    if (affix.kind == JINJA_TUPLE) {
-        int found = 0;
-        for (size_t i = 0; i < affix.list->n && !found && !jinja_enter(j); i++) {
-            found = text_has_end(j, text, affix.list->items[i], at_end);
-            jinja_leave(j);
-        }
-        return found;
-    }
-    const jinja_text *part = text_argument(j, &affix);
-    if (!part && !j->status) jinja_fail(j, "expected str, got %s", jinja_type(affix));
-    if (!part || part->len > text.len) return 0;
-    size_t from = at_end ? text.len - part->len : 0;
-    return memcmp(text.bytes + from, part->bytes, part->len) == 0;
-}
-static jinja_value method_startswith(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return jinja_bool(text_has_end(j, self.text, a->bound[0], 0));
-}
-static jinja_value method_endswith(jinja *j, jinja_value self, const jinja_arguments *a) {
-    return jinja_bool(text_has_end(j, self.text, a->bound[0], 1));
-}
-static jinja_value method_removeprefix(jinja *j, jinja_value self, const jinja_arguments *a) {
-    if (!text_has_end(j, self.text, a->bound[0], 0)) return self;
-    size_t len = a->bound[0].text.len;
-    return jinja_string(jinja_part(self.text, len, self.text.len - len));
-}
-static jinja_value method_removesuffix(jinja *j, jinja_value self, const jinja_arguments *a) {
-    if (!text_has_end(j, self.text, a->bound[0], 1)) return self;
-    return jinja_string(jinja_part(self.text, 0, self.text.len - a->bound[0].text.len));
-}
-
-static jinja_value method_find(jinja *j, jinja_value self, const jinja_arguments *a) {
-    const jinja_text *part = text_argument(j, &a->bound[0]);
-    size_t at = part ? jinja_search(j, self.text, *part, 0) : SIZE_MAX;
-    return jinja_int(at == SIZE_MAX ? -1 : (int64_t)jinja_count(jinja_part(self.text, 0, at)));
-}
-
-static jinja_value method_count(jinja *j, jinja_value self, const jinja_arguments *a) {
-    const jinja_text *part = text_argument(j, &a->bound[0]);
-    int64_t n = 0;
-    if (!part) return jinja_fail(j, "count: expected str, got %s", jinja_type(a->bound[0]));
-    if (part->len == 0) return jinja_int((int64_t)jinja_count(self.text) + 1);
-    for (size_t at = 0; (at = jinja_search(j, self.text, *part, at)) != SIZE_MAX; at += part->len)
-        n++;
-    return jinja_int(n);
-}
-
-/* The filter `title` begins a word after blanks and opening brackets, Python's method after
- * everything that is no letter. */
-static int text_begins_word(jinja_case mode, uint32_t previous) {
-    if (mode == JINJA_CAPITALIZE) return previous == 0;
-    if (mode == JINJA_TITLE) return !text_is_letter(previous);
-    return jinja_is_space(previous) || (previous < 128 && strchr("-({[<", (int)previous));
-}
-
-jinja_value jinja_with_case(jinja *j, jinja_text text, jinja_case mode) {
+/* "{} and {}".format(a, b) */
+jinja_value jinja_format(jinja *j, const jinja_call *call) {
+    jinja_text text = call->self.text;
     jinja_builder b = {0};
-    uint32_t c, previous = 0;
-    for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
-        int upper = mode == JINJA_UPPER;
-        if (!upper && mode != JINJA_LOWER) upper = text_begins_word(mode, previous);
-        int is_content = text.is_content && text.is_content[from];
-        previous = c;
-        jinja_put_char(j, &b, text_change_case(c, upper), is_content);
-    }
-    return jinja_built(&b);
-}
-static jinja_value method_upper(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return jinja_with_case(j, self.text, JINJA_UPPER);
-}
-static jinja_value method_lower(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return jinja_with_case(j, self.text, JINJA_LOWER);
-}
-static jinja_value method_title(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return jinja_with_case(j, self.text, JINJA_TITLE);
-}
-static jinja_value method_capitalize(jinja *j, jinja_value self, const jinja_arguments *a) {
-    (void)a;
-    return jinja_with_case(j, self.text, JINJA_CAPITALIZE);
-}
-
-static jinja_value method_join(jinja *j, jinja_value self, const jinja_arguments *a) {
-    jinja_list *list = jinja_iterate(j, a->bound[0]);
-    jinja_builder b = {0};
-    for (size_t i = 0; list && i < list->n && !j->status; i++) {
-        if (list->items[i].kind != JINJA_STRING)
-            return jinja_fail(j, "join: expected str, got %s", jinja_type(list->items[i]));
-        if (i) jinja_put(j, &b, self.text);
-        jinja_put(j, &b, list->items[i].text);
-    }
-    return jinja_built(&b);
-}
-
-/* What stands for "{}", "{0}" or "{name}" in a format; *next counts the first kind. */
-static jinja_value format_field(jinja *j, jinja_text field, const jinja_arguments *a,
-                                size_t *next) {
-    const jinja_value *named = jinja_find(j, &a->named, jinja_string(field));
-    size_t index = field.len == 0 ? (*next)++ : SIZE_MAX;
-    if (field.len == 1 && field.bytes[0] >= '0' && field.bytes[0] <= '9')
-        index = (size_t)(field.bytes[0] - '0');
-    if (named) return *named;
-    if (index < a->values.n) return a->values.items[index];
-    return jinja_unsupported(j, "format: the field {%.*s} is not known or has no argument",
-                             (int)min_size(field.len, 60), field.bytes);
-}
-
-static jinja_value method_format(jinja *j, jinja_value self, const jinja_arguments *a) {
-    jinja_text text = self.text;
-    jinja_builder b = {0};
-    size_t next = 0;
+    size_t n = 0;
     for (size_t i = 0; i < text.len && !j->status; i++) {
-        char c = text.bytes[i];
-        int is_brace = c == '{' || c == '}', is_double = i + 1 < text.len && text.bytes[i + 1] == c;
-        if (!is_brace || is_double) {
+        int is_brace = text.bytes[i] == '{' || text.bytes[i] == '}';
+        if (!is_brace) {
             jinja_put(j, &b, jinja_part(text, i, 1));
-            i += (size_t)is_brace;
-            continue;
+        } else if (!jinja_text_is(jinja_part(text, i, min_size(2, text.len - i)), "{}") ||
+                   n == call->values.n) {
+            return jinja_unsupported(j, "format: only {} is known, with an argument for each");
+        } else {
+            jinja_put_str(j, &b, call->values.items[n++]);
+            i++;
         }
-        const char *end = memchr(text.bytes + i, '}', text.len - i);
-        if (c == '}' || !end) return jinja_fail(j, "format: a single '%c'", c);
-        size_t len = (size_t)(end - text.bytes) - i - 1;
-        jinja_put_str(j, &b, format_field(j, jinja_part(text, i + 1, len), a, &next));
-        i += len + 1;
     }
     return jinja_built(&b);
 }
 
-const jinja_function *jinja_string_method(jinja_text name) {
-    static const jinja_function methods[] = {
-        {"strip", "chars?", method_strip},
-        {"lstrip", "chars?", method_lstrip},
-        {"rstrip", "chars?", method_rstrip},
-        {"split", "sep?,maxsplit?", method_split},
-        {"splitlines", "", method_splitlines},
-        {"replace", "old,new,count?", method_replace},
-        {"startswith", "prefix", method_startswith},
-        {"endswith", "suffix", method_endswith},
-        {"removeprefix", "prefix", method_removeprefix},
-        {"removesuffix", "suffix", method_removesuffix},
-        {"find", "sub", method_find},
-        {"count", "sub", method_count},
-        {"upper", "", method_upper},
-        {"lower", "", method_lower},
-        {"title", "", method_title},
-        {"capitalize", "", method_capitalize},
-        {"join", "iterable", method_join},
-        {"format", NULL, method_format},
-    };
-    for (size_t i = 0; i < array_length(methods); i++)
-        if (jinja_text_is(name, methods[i].name)) return &methods[i];
-    return NULL;
+/* startswith and endswith: of a str or of one of a tuple of them. */
+jinja_value jinja_has_end(jinja *j, const jinja_call *call) {
+    jinja_value v = call->self;
+    jinja_list one = {(jinja_value[]){call->bound[0]}, 1, 1};
+    const jinja_list *parts = call->bound[0].kind == JINJA_TUPLE ? call->bound[0].list : &one;
+    for (size_t i = 0; i < parts->n && !jinja_spend(j, 1); i++) {
+        const jinja_text *part = text_argument(j, &parts->items[i]);
+        if (!part) return jinja_fail(j, "expected str, got %s", jinja_type(parts->items[i]));
+        if (part->len > v.text.len) continue;
+        size_t from = call->mode == JINJA_RIGHT ? v.text.len - part->len : 0;
+        if (memcmp(v.text.bytes + from, part->bytes, part->len) == 0) return jinja_bool(1);
+    }
+    return jinja_bool(0);
+}
+
+/* ---- lines ----------------------------------------------------------------------------------- */
+
+jinja_text jinja_spaces(jinja *j, int64_t n) {
+    jinja_builder b = {0};
+    for (int64_t i = 0; i < n && !jinja_spend(j, 1); i++) jinja_put_literal(j, &b, " ");
+    return jinja_built(&b).text;
+}
+
+static int text_ends_line(uint32_t c) {
+    return (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
+           c == 0x2029;
+}
+
+/* indent(width=4, first=False, blank=False) */
+jinja_value jinja_indent(jinja *j, const jinja_call *call) {
+    jinja_value width = call->bound[0];
+    jinja_text text = call->self.text, space;
+    if (call->self.kind != JINJA_STRING)
+        return jinja_fail(j, "indent: expected str, got %s", jinja_type(call->self));
+    jinja_builder b = {0};
+    if (width.kind == JINJA_STRING) space = width.text;
+    else space = jinja_spaces(j, width.kind == JINJA_INT ? width.integer : 4);
+    for (size_t at = 0, from = 0, end = 0; from <= text.len && !j->status; from = at) {
+        uint32_t c = 0;
+        while (end = at, jinja_next(text, &at, &c) && !text_ends_line(c)) c = 0;
+        if (c == '\r' && at < text.len && text.bytes[at] == '\n') at++;
+        int is_wanted = from == 0 ? jinja_truth(call->bound[1])
+                                  : end > from || jinja_truth(call->bound[2]);
+        if (is_wanted) jinja_put(j, &b, space);
+        jinja_put(j, &b, jinja_part(text, from, end - from));
+        if (c == 0) break;
+        jinja_put_literal(j, &b, "\n");
+    }
+    return jinja_built(&b);
 }

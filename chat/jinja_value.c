@@ -7,30 +7,28 @@
 
 /* ---- errors and limits ----------------------------------------------------------------------- */
 
-jinja_value jinja_none(void) { return (jinja_value){.kind = JINJA_NONE}; }
-
 GQA_PRINTF(3, 0)
-static void jinja_vfail(jinja *j, gqa_status code, const char *format, va_list args) {
+static jinja_value jinja_vfail(jinja *j, gqa_status code, const char *format, va_list args) {
     char where[64];
-    if (j->status) return;
     snprintf(where, sizeof where, "chat template, line %d", j->line);
-    j->status = gqa_vfail(where, j->err, code, format, args);
+    if (!j->status) j->status = gqa_vfail(where, j->err, code, format, args);
+    return jinja_none();
 }
 
 jinja_value jinja_fail(jinja *j, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    jinja_vfail(j, GQA_ERR_FORMAT, format, args);
+    jinja_value none = jinja_vfail(j, GQA_ERR_FORMAT, format, args);
     va_end(args);
-    return jinja_none();
+    return none;
 }
 
 jinja_value jinja_unsupported(jinja *j, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    jinja_vfail(j, GQA_ERR_UNSUPPORTED, format, args);
+    jinja_value none = jinja_vfail(j, GQA_ERR_UNSUPPORTED, format, args);
     va_end(args);
-    return jinja_none();
+    return none;
 }
 
 int jinja_spend(jinja *j, size_t n) {
@@ -65,17 +63,19 @@ void *jinja_alloc(jinja *j, size_t size) {
     if (j->status) return NULL;
     size = round_up(size, sizeof(max_align_t));
     if (!block || block->size - block->used < size) {
-        size_t room = max_size(size, BLOCK - sizeof *block);
-        if (room > JINJA_MAX_MEMORY - j->memory)
-            return jinja_unsupported(j, "more than %d bytes of memory", JINJA_MAX_MEMORY), NULL;
-        block = calloc(1, sizeof *block + room);
+        size_t capacity = max_size(size, BLOCK - sizeof *block);
+        if (capacity > JINJA_MAX_MEMORY - j->memory) {
+            jinja_unsupported(j, "more than %d bytes of memory", JINJA_MAX_MEMORY);
+            return NULL;
+        }
+        block = calloc(1, sizeof *block + capacity);
         if (!block) {
             j->status = gqa_fail(j->err, GQA_ERR_MEMORY, "chat template: out of memory");
             return NULL;
         }
-        *block = (jinja_block){.next = j->blocks, .size = room};
+        *block = (jinja_block){.next = j->blocks, .size = capacity};
         j->blocks = block;
-        j->memory += room;
+        j->memory += capacity;
     }
     void *p = (char *)block->data + block->used;
     block->used += size;
@@ -90,16 +90,6 @@ void jinja_free_all(jinja *j) {
     }
 }
 
-/* A copy of n elements in twice the space, or NULL. */
-static void *jinja_grow(jinja *j, const void *old, size_t n, size_t *capacity, size_t size) {
-    size_t grown = *capacity ? *capacity * 2 : 4;
-    void *p = jinja_alloc(j, grown * size);
-    if (!p) return NULL;
-    if (n) memcpy(p, old, n * size);
-    *capacity = grown;
-    return p;
-}
-
 /* ---- texts ----------------------------------------------------------------------------------- */
 
 jinja_text jinja_literal(const char *text) { return (jinja_text){text, NULL, strlen(text)}; }
@@ -109,12 +99,14 @@ jinja_text jinja_part(jinja_text text, size_t from, size_t len) {
     return (jinja_text){text.bytes + from, is_content, len};
 }
 
-int jinja_same_text(jinja_text a, jinja_text b) {
-    return a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0;
+int jinja_text_is(jinja_text text, const char *word) {
+    return text.len == strlen(word) && memcmp(text.bytes, word, text.len) == 0;
 }
 
-int jinja_text_is(jinja_text text, const char *word) {
-    return jinja_same_text(text, jinja_literal(word));
+const char *jinja_shown(jinja *j, jinja_text text) {
+    size_t len = min_size(text.len, 80);
+    char *copy = jinja_alloc(j, len + 1);
+    return copy ? memcpy(copy, text.bytes, len) : "";
 }
 
 /* Makes room for n more bytes. 0, or nonzero after an error. */
@@ -150,10 +142,9 @@ void jinja_put_literal(jinja *j, jinja_builder *b, const char *text) {
     jinja_put(j, b, jinja_literal(text));
 }
 
-void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, int is_content) {
+void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, unsigned char is_content) {
     char bytes[4];
-    unsigned char origin[4];
-    memset(origin, is_content, sizeof origin);
+    unsigned char origin[4] = {is_content, is_content, is_content, is_content};
     jinja_put(j, b, (jinja_text){bytes, origin, (size_t)utf8_encode(bytes, c)});
 }
 
@@ -163,6 +154,7 @@ jinja_value jinja_built(const jinja_builder *b) {
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+jinja_value jinja_none(void) { return (jinja_value){.kind = JINJA_NONE}; }
 jinja_value jinja_bool(int value) {
     return (jinja_value){.kind = JINJA_BOOL, .integer = value != 0};
 }
@@ -177,54 +169,52 @@ jinja_value jinja_string(jinja_text text) {
 }
 
 jinja_value jinja_undefined(jinja *j, const char *format, ...) {
-    char text[200];
+    enum { SIZE = 200 };
+    char *why = jinja_alloc(j, SIZE);
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    if (why) vsnprintf(why, SIZE, format, args);
     va_end(args);
-    char *copy = jinja_alloc(j, strlen(text) + 1);
-    if (copy) strcpy(copy, text);
-    return (jinja_value){.kind = JINJA_UNDEFINED, .text = jinja_literal(copy ? copy : "")};
+    return (jinja_value){.kind = JINJA_UNDEFINED, .why = why ? why : ""};
 }
 
-jinja_value jinja_new_list(jinja *j, jinja_kind kind) {
+jinja_value jinja_new(jinja *j, jinja_kind kind) {
     return (jinja_value){.kind = kind, .list = jinja_alloc(j, sizeof(jinja_list))};
 }
 
 void jinja_append(jinja *j, jinja_list *list, jinja_value value) {
     if (!list || jinja_spend(j, 1)) return;
     if (list->n == list->capacity) {
-        void *grown = jinja_grow(j, list->items, list->n, &list->capacity, sizeof value);
-        if (!grown) return;
-        list->items = grown;
+        size_t capacity = list->capacity ? list->capacity * 2 : 4;
+        jinja_value *items = jinja_alloc(j, capacity * sizeof *items);
+        if (!items) return;
+        if (list->n) memcpy(items, list->items, list->n * sizeof *items);
+        list->items = items;
+        list->capacity = capacity;
     }
     list->items[list->n++] = value;
 }
 
-jinja_value jinja_new_dict(jinja *j, jinja_kind kind) {
-    return (jinja_value){.kind = kind, .dict = jinja_alloc(j, sizeof(jinja_dict))};
-}
-
-jinja_value *jinja_find(jinja *j, const jinja_dict *dict, jinja_value key) {
-    if (!dict || jinja_spend(j, dict->n)) return NULL;
-    for (size_t i = 0; i < dict->n; i++)
-        if (jinja_equal(j, dict->pairs[i].key, key)) return &dict->pairs[i].value;
+/* A dict is searched from its beginning. */
+jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key) {
+    if (!dict || jinja_spend(j, dict->n / 32)) return NULL;
+    for (size_t i = 0; i < dict->n; i += 2)
+        if (jinja_equal(j, dict->items[i], key)) return &dict->items[i + 1];
     return NULL;
 }
 
-void jinja_set(jinja *j, jinja_dict *dict, jinja_value key, jinja_value value) {
+jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, const char *name) {
+    return jinja_find(j, dict, jinja_string(jinja_literal(name)));
+}
+
+void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value) {
     jinja_value *old = jinja_find(j, dict, key);
-    if (j->status) return;
     if (old) {
         *old = value;
         return;
     }
-    if (dict->n == dict->capacity) {
-        void *grown = jinja_grow(j, dict->pairs, dict->n, &dict->capacity, sizeof *dict->pairs);
-        if (!grown) return;
-        dict->pairs = grown;
-    }
-    dict->pairs[dict->n++] = (jinja_pair){key, value};
+    jinja_append(j, dict, key);
+    jinja_append(j, dict, value);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -242,19 +232,17 @@ static jinja_value jinja_json_number(jinja *j, const gqa_json_node *node) {
     return jinja_int(value);
 }
 
-static jinja_value jinja_json_array(jinja *j, const gqa_json_node *node) {
-    jinja_value v = jinja_new_list(j, JINJA_LIST);
-    for (const gqa_json_node *at = node + 1; at < node + node->size && !j->status; at += at->size)
-        jinja_append(j, v.list, jinja_from_json(j, at));
-    return v;
-}
-
-static jinja_value jinja_json_object(jinja *j, const gqa_json_node *node) {
-    jinja_value v = jinja_new_dict(j, JINJA_DICT);
-    const gqa_json_node *at = node + 1;
-    for (; at < node + node->size && !j->status; at += 1 + at[1].size) {
-        jinja_value key = jinja_from_json(j, at);
-        jinja_set(j, v.dict, key, jinja_from_json(j, at + 1));
+static jinja_value jinja_json_container(jinja *j, const gqa_json_node *node, jinja_kind kind) {
+    jinja_value v = jinja_new(j, kind);
+    const gqa_json_node *end = node + node->size;
+    for (const gqa_json_node *at = node + 1; at < end && !j->status; at += at->size) {
+        jinja_value item = jinja_from_json(j, at);
+        if (kind == JINJA_LIST) {
+            jinja_append(j, v.list, item);
+        } else {
+            at++; /* from the key to its value */
+            jinja_set(j, v.list, item, jinja_from_json(j, at));
+        }
     }
     return v;
 }
@@ -265,8 +253,8 @@ jinja_value jinja_from_json(jinja *j, const gqa_json_node *node) {
     case GQA_JSON_TRUE: return jinja_bool(node->kind == GQA_JSON_TRUE);
     case GQA_JSON_NUMBER: return jinja_json_number(j, node);
     case GQA_JSON_STRING: return jinja_string((jinja_text){node->text, j->marks, node->len});
-    case GQA_JSON_ARRAY: return jinja_json_array(j, node);
-    case GQA_JSON_OBJECT: return jinja_json_object(j, node);
+    case GQA_JSON_ARRAY: return jinja_json_container(j, node, JINJA_LIST);
+    case GQA_JSON_OBJECT: return jinja_json_container(j, node, JINJA_DICT);
     default: return jinja_none();
     }
 }
