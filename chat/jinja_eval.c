@@ -76,19 +76,11 @@ static jinja_value capture(jinja *j, jinja_scope *scope, const jinja_node *body,
 static void eval_arguments(jinja *j, const jinja_node *node, jinja_call *call) {
     for (; node && !j->status; node = node->next) {
         jinja_value v = evaluate(j, node->a);
-        if (node->op == 1) {
-            const jinja_list *list = jinja_iterate(j, v);
-            for (size_t i = 0; list && i < list->n; i++)
-                jinja_append(j, &call->values, list->items[i]);
-        } else if (node->op == 2) {
-            if (v.kind != JINJA_DICT) jinja_fail(j, "expected a dict after **");
-            for (size_t i = 0; !j->status && i < v.list->n; i += 2)
-                jinja_set(j, &call->named, v.list->items[i], v.list->items[i + 1]);
-        } else if (node->value.kind == JINJA_STRING) {
-            jinja_set(j, &call->named, node->value, v);
-        } else {
-            jinja_append(j, &call->values, v);
-        }
+        if (node->value.kind == JINJA_STRING) jinja_set(j, &call->named, node->value, v);
+        else if (!node->op) jinja_append(j, &call->values, v);
+        const jinja_list *list = node->op ? jinja_iterate(j, v) : NULL;
+        for (size_t i = 0; list && i < list->n; i++)
+            jinja_append(j, &call->values, list->items[i]);
     }
 }
 
@@ -233,13 +225,9 @@ static void run_loop(jinja *j, const jinja_node *node, jinja_value items, int de
 static jinja_value eval_collection(jinja *j, const jinja_node *node) {
     jinja_value made = jinja_new(j, node->value.kind);
     for (const jinja_node *item = node->a; item && !j->status; item = item->next) {
-        jinja_value v = evaluate(j, item);
-        if (made.kind == JINJA_DICT) {
-            item = item->next; /* from the key to its value */
-            jinja_set(j, made.list, v, evaluate(j, item));
-        } else {
-            jinja_append(j, made.list, v);
-        }
+        jinja_value v = evaluate(j, made.kind == JINJA_DICT ? item->a : item);
+        if (made.kind == JINJA_DICT) jinja_set(j, made.list, v, evaluate(j, item->b));
+        else jinja_append(j, made.list, v);
     }
     return made;
 }
@@ -378,6 +366,11 @@ static void define_variables(jinja *j, const gqa_jinja_variable *variables, int 
         if (v->json) value = content(j, v->json);
         else if (v->text) value = jinja_string(jinja_literal(v->text));
         define(j, v->name, value);
+    }
+    for (int i = 0; i < 2; i++) {
+        define(j, i ? "True" : "true", jinja_bool(1));
+        define(j, i ? "False" : "false", jinja_bool(0));
+        define(j, i ? "None" : "none", jinja_none());
     }
 }
 

@@ -8,30 +8,19 @@
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
-/* A text as Python's int() or float() reads it, with space around it. 0, or -1. */
+/* The number that a text is, perhaps with space around it. 0, or -1. */
 static int read_number(jinja_text text, jinja_value *out) {
     static const char digits[] = "0123456789";
-    char copy[64];
+    char copy[20] = "";
     text = jinja_trim(text, NULL, JINJA_LEFT | JINJA_RIGHT);
     if (text.len >= sizeof copy) return -1;
     memcpy(copy, text.bytes, text.len);
-    copy[text.len] = 0;
     const char *p = copy + (*copy == '+' || *copy == '-');
-    size_t whole = strspn(p, digits), fraction = 0;
-    p += whole;
-    int is_int = !*p && whole < 19;
-    if (*p == '.') {
-        fraction = strspn(++p, digits);
-        p += fraction;
-    }
-    if (whole + fraction && (*p | 32) == 'e') {
-        p += p[1] == '+' || p[1] == '-' ? 2 : 1;
-        size_t exponent = strspn(p, digits);
-        if (!exponent) return -1;
-        p += exponent;
-    }
-    if (whole + fraction == 0 || *p || strlen(copy) != text.len) return -1;
-    *out = is_int ? jinja_int(strtoll(copy, NULL, 10)) : jinja_float(gqa_parse_double(copy));
+    size_t whole = strspn(p, digits), n = whole;
+    if (p[n] == '.') n += 1 + strspn(p + n + 1, digits);
+    if ((p[n] | 32) == 'e') n += strspn(p + n, "eE+-0123456789");
+    if (whole == 0 || p + n != copy + text.len) return -1;
+    *out = n == whole ? jinja_int(strtoll(copy, NULL, 10)) : jinja_float(gqa_parse_double(copy));
     return 0;
 }
 
@@ -218,20 +207,17 @@ static jinja_value method_get(jinja *j, const jinja_call *call) {
     return call->bound[1].kind == JINJA_MISSING ? jinja_none() : call->bound[1];
 }
 
-/* dict() and namespace(): of a dict or of pairs, and of named arguments. */
+/* dict() and namespace(): of a dict and of named arguments. */
 static jinja_value global_dict(jinja *j, const jinja_call *call) {
-    jinja_value made = jinja_new(j, (jinja_kind)call->mode), from = {.kind = JINJA_UNDEFINED};
-    if (call->values.n > 1) return jinja_fail(j, "dict: expected at most 1 argument");
-    if (call->values.n) from = call->values.items[0];
-    if (from.kind == JINJA_DICT) from = dict_view(j, from.list, ITEMS);
-    const jinja_list *pairs = jinja_iterate(j, from);
-    for (size_t i = 0; !j->status && i < pairs->n; i++) {
-        const jinja_list *pair = jinja_iterate(j, pairs->items[i]);
-        if (pair && pair->n == 2) jinja_set(j, made.list, pair->items[0], pair->items[1]);
-        else jinja_fail(j, "dict: expected pairs");
+    jinja_value made = jinja_new(j, (jinja_kind)call->mode);
+    for (size_t k = 0; k <= call->values.n && !j->status; k++) {
+        const jinja_list *from = &call->named;
+        if (k < call->values.n && call->values.items[k].kind != JINJA_DICT)
+            return jinja_fail(j, "expected a dict, got %s", jinja_type(call->values.items[k]));
+        if (k < call->values.n) from = call->values.items[k].list;
+        for (size_t i = 0; i < from->n && !j->status; i += 2)
+            jinja_set(j, made.list, from->items[i], from->items[i + 1]);
     }
-    for (size_t i = 0; i < call->named.n && !j->status; i += 2)
-        jinja_set(j, made.list, call->named.items[i], call->named.items[i + 1]);
     return made;
 }
 

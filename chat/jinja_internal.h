@@ -90,13 +90,13 @@ typedef struct jinja_method {
 typedef enum jinja_op {
     JINJA_OR, JINJA_AND, JINJA_EQ, JINJA_NE, JINJA_LE, JINJA_GE, JINJA_LT, JINJA_GT, JINJA_IN,
     JINJA_NOT_IN, JINJA_ADD, JINJA_SUB, JINJA_CONCAT, JINJA_MUL, JINJA_DIV, JINJA_FLOOR, JINJA_MOD,
-    JINJA_POW, JINJA_N_OPS
+    JINJA_N_OPS
 } jinja_op;
 
 typedef enum jinja_node_kind {
     NODE_CONSTANT,             /* value */
     NODE_NAME,                 /* value: the name, as in the nodes below that have one */
-    NODE_COLLECTION,           /* value.kind: list, tuple or dict; a: elements, keys and values */
+    NODE_COLLECTION,           /* value.kind: list, tuple or dict; a: its items */
     NODE_ATTRIBUTE,            /* a.name */
     NODE_ITEM,                 /* a[b] */
     NODE_SLICE,                /* a[b:c:d] */
@@ -107,7 +107,7 @@ typedef enum jinja_node_kind {
     NODE_SIGN,                 /* op a: -1 or 1 */
     NODE_BINARY,               /* a op b */
     NODE_CONDITION,            /* a if b else c */
-    NODE_ARGUMENT,             /* a; name; op: how many stars stand before it */
+    NODE_ARGUMENT,             /* a, name = a, or *a where op is 1; in a dict a: b */
     NODE_CAPTURE,              /* the text that body a writes, with variables of its own */
     /* statements */
     NODE_PRINT,                /* a */
@@ -126,12 +126,17 @@ typedef struct jinja_node {
     struct jinja_node *next;   /* of the list that it stands in */
 } jinja_node;
 
+typedef enum jinja_token_kind {
+    TOKEN_TEXT, TOKEN_STRING, TOKEN_NUMBER, TOKEN_NAME,
+    TOKEN_SIGN,                /* an operator, a bracket, "{{", "%}", ... */
+    TOKEN_END
+} jinja_token_kind;
+
 typedef struct jinja_token {
-    enum { TOKEN_TEXT, TOKEN_STRING, TOKEN_NUMBER, TOKEN_NAME,
-           TOKEN_SIGN,         /* an operator, a bracket, "{{", "%}", ... */
-           TOKEN_END } kind;
+    jinja_token_kind kind;
     int line;
     jinja_text text;
+    struct jinja_token *next;
 } jinja_token;
 
 /* ---- the state of a rendering ---------------------------------------------------------------- */

@@ -10,8 +10,7 @@ typedef struct jinja_lexer {
     size_t at;
     int line;
     int starts_line;           /* the last tag took the newline behind it */
-    jinja_token *tokens;
-    size_t n, capacity;
+    jinja_token **end;         /* of the list of tokens */
 } jinja_lexer;
 
 static char lex_char(const jinja_lexer *x, size_t offset) {
@@ -39,20 +38,16 @@ static void lex_unclosed(jinja_lexer *x, int line, const char *what, const char 
     jinja_fail(x->j, "%s without its closing %s", what, end);
 }
 
-static void lex_add(jinja_lexer *x, int kind, jinja_text text) {
-    if (x->n == x->capacity) {
-        size_t capacity = x->capacity ? x->capacity * 2 : 256;
-        jinja_token *grown = jinja_alloc(x->j, capacity * sizeof *grown);
-        if (!grown) return;
-        if (x->n) memcpy(grown, x->tokens, x->n * sizeof *grown);
-        x->tokens = grown;
-        x->capacity = capacity;
-    }
-    x->tokens[x->n++] = (jinja_token){kind, x->line, text};
+static void lex_add(jinja_lexer *x, jinja_token_kind kind, jinja_text text) {
+    jinja_token *token = jinja_alloc(x->j, sizeof *token);
+    if (!token) return;
+    *token = (jinja_token){kind, x->line, text, NULL};
+    *x->end = token;
+    x->end = &token->next;
 }
 
 /* A token of the next len bytes, and goes behind it. */
-static void lex_take(jinja_lexer *x, int kind, size_t len) {
+static void lex_take(jinja_lexer *x, jinja_token_kind kind, size_t len) {
     lex_add(x, kind, jinja_part(x->source, x->at, len));
     lex_skip(x, len);
 }
@@ -151,7 +146,7 @@ static void lex_number(jinja_lexer *x) {
 }
 
 static void lex_sign(jinja_lexer *x) {
-    static const char *const pairs[] = {"**", "//", "==", "!=", "<=", ">="};
+    static const char *const pairs[] = {"//", "==", "!=", "<=", ">="};
     char c = lex_char(x, 0);
     size_t len = c && strchr("+-*/%~<>=()[]{},.:|", c) ? 1 : 0;
     for (size_t i = 0; i < array_length(pairs); i++)
@@ -306,7 +301,8 @@ static jinja_text lex_lines(jinja *j, const char *source, size_t len) {
 }
 
 jinja_token *jinja_tokens(jinja *j, const char *source, size_t len) {
-    jinja_lexer x = {.j = j, .line = 1, .starts_line = 1};
+    jinja_token *tokens = NULL;
+    jinja_lexer x = {.j = j, .line = 1, .starts_line = 1, .end = &tokens};
     j->line = 1;
     if (len > JINJA_MAX_SOURCE) {
         jinja_unsupported(j, "%zu bytes, at most %d are read", len, JINJA_MAX_SOURCE);
@@ -315,5 +311,5 @@ jinja_token *jinja_tokens(jinja *j, const char *source, size_t len) {
     x.source = lex_lines(j, source, len);
     lex_template(&x);
     lex_add(&x, TOKEN_END, jinja_literal("the end"));
-    return j->status ? NULL : x.tokens;
+    return j->status ? NULL : tokens;
 }

@@ -10,7 +10,7 @@ typedef struct jinja_parser {
 } jinja_parser;
 
 static jinja_node *parse_expression(jinja_parser *p);
-static jinja_node *parse_body(jinja_parser *p, const char *const *ends);
+static jinja_node *parse_body(jinja_parser *p, const char *const *ends, int line);
 
 /* A node at the line of its first part, or of the next token. NULL after an error. */
 static jinja_node *parse_node(jinja_parser *p, jinja_node_kind kind, jinja_node *a,
@@ -32,7 +32,7 @@ static jinja_node *parse_error(jinja_parser *p, const char *expected) {
 }
 
 static void parse_advance(jinja_parser *p) {
-    if (p->at->kind != TOKEN_END) p->at++;
+    if (p->at->next) p->at = p->at->next;
     p->j->line = p->at->line;
 }
 
@@ -69,46 +69,67 @@ static int parse_nest(jinja_parser *p) {
 
 /* ---- primary expressions --------------------------------------------------------------------- */
 
-/* Expressions up to a bracket, which it takes: separated by commas, in a dict by colons too. */
-static jinja_node *parse_collection(jinja_parser *p, jinja_kind kind, const char *close) {
-    jinja_node *node = parse_node(p, NODE_COLLECTION, NULL, NULL), **end = node ? &node->a : NULL;
+/* Items separated by commas, from the bracket that opens them to behind the one that closes. */
+static jinja_node *parse_list(jinja_parser *p, const char *close,
+                              jinja_node *(*parse_item)(jinja_parser *)) {
+    jinja_node *first = NULL, **end = &first;
     parse_advance(p);
     while (!p->j->status && !parse_is(p, close)) {
-        *end = parse_expression(p);
+        *end = parse_item(p);
         if (*end) end = &(*end)->next;
-        if (kind == JINJA_DICT) {
-            parse_expect(p, ":");
-            *end = parse_expression(p);
-            if (*end) end = &(*end)->next;
-        }
         if (!parse_is(p, close)) parse_expect(p, ",");
     }
     parse_expect(p, close);
+    return first;
+}
+
+/* "key: value" */
+static jinja_node *parse_pair(jinja_parser *p) {
+    jinja_node *key = parse_expression(p);
+    parse_expect(p, ":");
+    return parse_node(p, NODE_ARGUMENT, key, parse_expression(p));
+}
+
+/* "value", "name=value" or "*list" */
+static jinja_node *parse_argument(jinja_parser *p) {
+    jinja_value name = {.kind = JINJA_MISSING};
+    int has_star = parse_take(p, "*");
+    if (p->at->kind == TOKEN_NAME && token_is(p->at->next, "=")) {
+        name = parse_name(p, "");
+        parse_advance(p);
+    }
+    jinja_node *node = parse_node(p, NODE_ARGUMENT, parse_expression(p), NULL);
+    if (!node) return NULL;
+    node->value = name;
+    node->op = has_star;
+    return node;
+}
+
+static jinja_node *parse_collection(jinja_parser *p, jinja_kind kind, jinja_node *items) {
+    jinja_node *node = parse_node(p, NODE_COLLECTION, items, NULL);
     if (node) node->value.kind = kind;
     return node;
 }
 
 /* "a, b": a tuple; "a": itself. parse_part parses one element. */
 static jinja_node *parse_tuple(jinja_parser *p, jinja_node *(*parse_part)(jinja_parser *)) {
+    static const char *const ends[] = {")", "=", "in", "if", "%}", "}}"};
     jinja_node *first = parse_part(p), *last = first;
     if (!first || !parse_is(p, ",")) return first;
-    jinja_node *tuple = parse_node(p, NODE_COLLECTION, first, NULL);
-    if (tuple) tuple->value.kind = JINJA_TUPLE;
     while (last && parse_take(p, ",")) {
-        static const char *const ends[] = {")", "=", "in", "if", "%}", "}}"};
-        for (size_t i = 0; i < array_length(ends); i++)
-            if (parse_is(p, ends[i])) return tuple;
+        size_t i = 0;
+        while (i < array_length(ends) && !parse_is(p, ends[i])) i++;
+        if (i < array_length(ends)) break;
         last->next = parse_part(p);
         last = last->next;
     }
-    return tuple;
+    return parse_collection(p, JINJA_TUPLE, first);
 }
 
 static jinja_node *parse_parentheses(jinja_parser *p) {
-    jinja_node *node;
-    if (token_is(&p->at[1], ")")) return parse_collection(p, JINJA_TUPLE, ")");
     parse_advance(p);
-    node = parse_tuple(p, parse_expression);
+    jinja_node *node = parse_is(p, ")") ? parse_collection(p, JINJA_TUPLE, NULL)
+                                        : parse_tuple(p, parse_expression);
     parse_expect(p, ")");
     return node;
 }
@@ -128,58 +149,25 @@ static jinja_value parse_string(jinja_parser *p) {
     return jinja_built(&b);
 }
 
-static void parse_name_or_constant(jinja_parser *p, jinja_node *node) {
-    static const struct {
-        const char *name;
-        jinja_value value;
-    } constants[] = {
-        {"true", {.kind = JINJA_BOOL, .integer = 1}}, {"True", {.kind = JINJA_BOOL, .integer = 1}},
-        {"false", {.kind = JINJA_BOOL}}, {"False", {.kind = JINJA_BOOL}},
-        {"none", {.kind = JINJA_NONE}}, {"None", {.kind = JINJA_NONE}},
-    };
-    node->value = jinja_string(p->at->text);
-    for (size_t i = 0; i < array_length(constants); i++)
-        if (parse_is(p, constants[i].name)) node->value = constants[i].value;
-    node->kind = node->value.kind == JINJA_STRING ? NODE_NAME : NODE_CONSTANT;
-    parse_advance(p);
-}
-
 static jinja_node *parse_primary(jinja_parser *p) {
+    jinja_token_kind kind = p->at->kind;
     if (parse_is(p, "(")) return parse_parentheses(p);
-    if (parse_is(p, "[")) return parse_collection(p, JINJA_LIST, "]");
-    if (parse_is(p, "{")) return parse_collection(p, JINJA_DICT, "}");
-    jinja_node *node = parse_node(p, NODE_CONSTANT, NULL, NULL);
+    if (parse_is(p, "["))
+        return parse_collection(p, JINJA_LIST, parse_list(p, "]", parse_expression));
+    if (parse_is(p, "{")) return parse_collection(p, JINJA_DICT, parse_list(p, "}", parse_pair));
+    jinja_node *node = parse_node(p, kind == TOKEN_NAME ? NODE_NAME : NODE_CONSTANT, NULL, NULL);
     if (!node) return NULL;
-    if (p->at->kind == TOKEN_NAME) parse_name_or_constant(p, node);
-    else if (p->at->kind == TOKEN_STRING) node->value = parse_string(p);
-    else if (p->at->kind == TOKEN_NUMBER) node->value = parse_number(p);
+    if (kind == TOKEN_NAME) node->value = parse_name(p, "");
+    else if (kind == TOKEN_STRING) node->value = parse_string(p);
+    else if (kind == TOKEN_NUMBER) node->value = parse_number(p);
     else return parse_error(p, "an expression");
     return node;
 }
 
 /* ---- what follows a primary expression ------------------------------------------------------- */
 
-/* "(a, b=c, *d, **e)" */
 static jinja_node *parse_arguments(jinja_parser *p) {
-    jinja_node *first = NULL, **end = &first;
-    parse_expect(p, "(");
-    while (!p->j->status && !parse_is(p, ")")) {
-        jinja_node *argument = parse_node(p, NODE_ARGUMENT, NULL, NULL);
-        if (!argument) break;
-        argument->op = parse_is(p, "*") ? 1 : parse_is(p, "**") ? 2 : 0;
-        if (argument->op) {
-            parse_advance(p);
-        } else if (p->at->kind == TOKEN_NAME && token_is(&p->at[1], "=")) {
-            argument->value = parse_name(p, "");
-            parse_advance(p);
-        }
-        argument->a = parse_expression(p);
-        *end = argument;
-        end = &argument->next;
-        if (!parse_is(p, ")")) parse_expect(p, ",");
-    }
-    parse_expect(p, ")");
-    return first;
+    return parse_list(p, ")", parse_argument);
 }
 
 /* "[index]" or "[from:to:step]" */
@@ -279,7 +267,7 @@ static jinja_node *parse_unary(jinja_parser *p, int with_filters) {
 static jinja_op parse_operator(jinja_parser *p, int level) {
     jinja_op op = JINJA_OR;
     if (level == jinja_operators[JINJA_IN].level && parse_is(p, "not") &&
-        token_is(&p->at[1], "in")) {
+        token_is(p->at->next, "in")) {
         parse_advance(p);
         parse_advance(p);
         return JINJA_NOT_IN;
@@ -298,7 +286,7 @@ static jinja_node *parse_operation(jinja_parser *p, jinja_op op, jinja_node *a, 
 
 static jinja_node *parse_binary(jinja_parser *p, int level) {
     const int comparison = jinja_operators[JINJA_EQ].level;
-    if (level > jinja_operators[JINJA_POW].level) return parse_unary(p, 1);
+    if (level > jinja_operators[JINJA_MUL].level) return parse_unary(p, 1);
     if (level == comparison && parse_is(p, "not")) {
         if (!parse_nest(p)) return NULL;
         parse_advance(p);
@@ -339,9 +327,10 @@ static jinja_node *parse_expression(jinja_parser *p) {
 
 /* The end of a tag, then a body up to a tag of one of the names `ends`, which is at p->at. */
 static jinja_node *parse_block(jinja_parser *p, const char *const *ends) {
+    int line = p->at->line;
     if (!parse_is(p, "%}")) return parse_error(p, "%}");
     parse_advance(p);
-    return parse_body(p, ends);
+    return parse_body(p, ends, line);
 }
 
 static jinja_node *parse_block_to(jinja_parser *p, const char *end) {
@@ -419,23 +408,21 @@ static jinja_node *parse_generation(jinja_parser *p) {
     return parse_node(p, NODE_PRINT, parse_capture(p, "endgeneration", 0), NULL);
 }
 
-/* "(a, b=1)" */
-static jinja_node *parse_parameters(jinja_parser *p) {
-    jinja_node *first = parse_arguments(p);
-    for (jinja_node *node = first; node && !p->j->status; node = node->next) {
-        if (node->value.kind == JINJA_STRING) continue;
-        if (node->op || node->a->kind != NODE_NAME) return parse_error(p, "names of parameters");
-        node->value = node->a->value;
-        node->a = NULL;
-    }
-    return first;
+/* "name" or "name=value" */
+static jinja_node *parse_parameter(jinja_parser *p) {
+    jinja_node *node = parse_node(p, NODE_ARGUMENT, NULL, NULL);
+    if (!node) return NULL;
+    node->value = parse_name(p, "the name of a parameter");
+    if (parse_take(p, "=")) node->a = parse_expression(p);
+    return node;
 }
 
 static jinja_node *parse_macro(jinja_parser *p) {
     jinja_node *node = parse_node(p, NODE_MACRO, NULL, NULL);
     if (!node) return NULL;
     node->value = parse_name(p, "the name of a macro");
-    node->a = parse_parameters(p);
+    if (!parse_is(p, "(")) return parse_error(p, "\"(\"");
+    node->a = parse_list(p, ")", parse_parameter);
     node->b = parse_block_to(p, "endmacro");
     return node;
 }
@@ -444,7 +431,7 @@ static jinja_node *parse_call_block(jinja_parser *p) {
     jinja_node *caller = parse_node(p, NODE_MACRO, NULL, NULL);
     if (!caller) return NULL;
     caller->value = jinja_string(jinja_literal("caller"));
-    if (parse_is(p, "(")) caller->a = parse_parameters(p);
+    if (parse_is(p, "(")) caller->a = parse_list(p, ")", parse_parameter);
     jinja_node *called = parse_expression(p);
     if (!called || called->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
     caller->b = parse_block_to(p, "endcall");
@@ -496,15 +483,14 @@ static jinja_node *parse_statement(jinja_parser *p) {
 
 static int parse_at_end(const jinja_parser *p, const char *const *ends) {
     if (!parse_is(p, "{%")) return 0;
-    while (*ends && !token_is(&p->at[1], *ends)) ends++;
+    while (*ends && !token_is(p->at->next, *ends)) ends++;
     return *ends != NULL;
 }
 
-/* Statements up to a tag that ends them, the name of which is then at p->at; without `ends`, up to
- * the end. */
-static jinja_node *parse_body(jinja_parser *p, const char *const *ends) {
+/* Statements of the block of a line up to a tag that ends it, the name of which is then at p->at;
+ * without `ends`, up to the end. */
+static jinja_node *parse_body(jinja_parser *p, const char *const *ends, int line) {
     jinja_node *first = NULL, **end = &first;
-    const int line = ends ? p->at[-1].line : 1;
     if (!parse_nest(p)) return NULL;
     while (!p->j->status && p->at->kind != TOKEN_END && !(ends && parse_at_end(p, ends))) {
         *end = parse_statement(p);
@@ -523,6 +509,6 @@ static jinja_node *parse_body(jinja_parser *p, const char *const *ends) {
 
 jinja_node *jinja_parse(jinja *j, const jinja_token *tokens) {
     jinja_parser p = {.j = j, .at = tokens};
-    jinja_node *body = parse_body(&p, NULL);
+    jinja_node *body = parse_body(&p, NULL, 1);
     return j->status ? NULL : body;
 }

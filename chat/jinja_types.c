@@ -7,7 +7,7 @@
 const struct jinja_operator jinja_operators[JINJA_N_OPS] = {
     {"or", 0}, {"and", 1}, {"==", 2}, {"!=", 2}, {"<=", 2}, {">=", 2}, {"<", 2}, {">", 2},
     {"in", 2}, {"not in", 2}, {"+", 3}, {"-", 3}, {"~", 4}, {"*", 5}, {"/", 5}, {"//", 5},
-    {"%", 5}, {"**", 6},
+    {"%", 5},
 };
 
 const char *jinja_type(jinja_value v) {
@@ -175,18 +175,6 @@ int64_t jinja_length(jinja *j, jinja_value v) {
 
 /* ---- arithmetic ------------------------------------------------------------------------------ */
 
-/* x ** n in integers, n >= 0. */
-static int integer_power(int64_t x, int64_t n, int64_t *result) {
-    int overflow = 0;
-    *result = 1;
-    while (n > 0 && !overflow) {
-        if (n & 1) overflow |= __builtin_mul_overflow(*result, x, result);
-        n >>= 1;
-        if (n) overflow |= __builtin_mul_overflow(x, x, &x);
-    }
-    return overflow;
-}
-
 static jinja_value integer_arithmetic(jinja *j, jinja_op op, int64_t x, int64_t y) {
     int64_t result = 0;
     int overflow = 0;
@@ -194,7 +182,6 @@ static jinja_value integer_arithmetic(jinja *j, jinja_op op, int64_t x, int64_t 
     if (op == JINJA_ADD) overflow = __builtin_add_overflow(x, y, &result);
     else if (op == JINJA_SUB) overflow = __builtin_sub_overflow(x, y, &result);
     else if (op == JINJA_MUL) overflow = __builtin_mul_overflow(x, y, &result);
-    else if (op == JINJA_POW) overflow = integer_power(x, y, &result);
     else if (y == -1) overflow = __builtin_sub_overflow(0, op == JINJA_MOD ? 0 : x, &result);
     else {
         int64_t remainder = x % y;
@@ -213,23 +200,17 @@ static jinja_value float_arithmetic(jinja *j, jinja_op op, double x, double y) {
     case JINJA_SUB: return jinja_float(x - y);
     case JINJA_MUL: return jinja_float(x * y);
     case JINJA_DIV: return jinja_float(x / y);
-    case JINJA_POW: return jinja_float(pow(x, y));
     case JINJA_FLOOR: return jinja_float(floor(x / y));
     default: return jinja_float(x - y * floor(x / y));
     }
 }
 
-static jinja_value repeat(jinja *j, jinja_value v, int64_t n) {
+static jinja_value repeat(jinja *j, jinja_text text, int64_t n) {
     jinja_builder b = {0};
-    jinja_value list = jinja_new(j, v.kind);
-    size_t len = v.kind == JINJA_STRING ? v.text.len : v.list->n;
-    if (n > 0 && len > 0 && n > (int64_t)(JINJA_MAX_TEXT / len))
+    if (n > 0 && text.len && n > (int64_t)(JINJA_MAX_TEXT / text.len))
         return jinja_unsupported(j, "a text of more than %d bytes", JINJA_MAX_TEXT);
-    for (int64_t i = 0; len > 0 && i < n && !jinja_spend(j, 1); i++) {
-        if (v.kind == JINJA_STRING) jinja_put(j, &b, v.text);
-        else for (size_t k = 0; k < len; k++) jinja_append(j, list.list, v.list->items[k]);
-    }
-    return v.kind == JINJA_STRING ? jinja_built(&b) : list;
+    for (int64_t i = 0; text.len && i < n && !jinja_spend(j, 1); i++) jinja_put(j, &b, text);
+    return jinja_built(&b);
 }
 
 static jinja_value escape_html(jinja *j, jinja_text text) {
@@ -268,16 +249,13 @@ static int is_text_or_sequence(jinja_value v) {
 
 static jinja_value arithmetic(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
     if (jinja_is_number(a) && jinja_is_number(b)) {
-        int is_float = a.kind == JINJA_FLOAT || b.kind == JINJA_FLOAT || op == JINJA_DIV ||
-                       (op == JINJA_POW && number_of(b) < 0);
+        int is_float = a.kind == JINJA_FLOAT || b.kind == JINJA_FLOAT || op == JINJA_DIV;
         if (is_float) return float_arithmetic(j, op, number_of(a), number_of(b));
         return integer_arithmetic(j, op, a.integer, b.integer);
     }
     if (op == JINJA_ADD && a.kind == b.kind && is_text_or_sequence(a)) return concatenate(j, a, b);
-    if (op == JINJA_MUL && is_text_or_sequence(a) && is_integer(b)) return repeat(j, a, b.integer);
-    if (op == JINJA_MUL && is_text_or_sequence(b) && is_integer(a)) return repeat(j, b, a.integer);
-    if (op == JINJA_MOD && a.kind == JINJA_STRING)
-        return jinja_unsupported(j, "%% with a str on its left is not supported");
+    if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b))
+        return repeat(j, a.text, b.integer);
     return operands_error(j, op, a, b);
 }
 
