@@ -123,9 +123,11 @@ double sample_spread(const sample *s); /* (largest - smallest) / 2, as a share o
 const char *human_bytes(double bytes, char buf[32]);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */
 const char *attention_name(const gqa_config *config, char buf[16]);
-/* Bytes of KV cache a position would take under MLA, in f16: 4.5 head_dim elements a layer
- * (DeepSeek-V2, arXiv 2405.04434, table 1). */
-double mla_bytes(const gqa_config *config);
+/* Bytes of an f16 cache of n positions, had each of the model's layers so many KV heads, of its own
+ * head_dim and within its window. Under MLA a layer caches 4.5 head_dim elements, as much as
+ * MLA_KV_HEADS (DeepSeek-V2, arXiv 2405.04434, table 1). */
+#define MLA_KV_HEADS 2.25
+double cache_of_heads(const gqa_model *m, double kv_heads, int n);
 
 /* ---- the subcommands ------------------------------------------------------------------------ */
 

@@ -487,4 +487,12 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
     return buf;
 }
 
-double mla_bytes(const gqa_config *c) { return 4.5 * c->head_dim * c->n_layers * 2; }
+double cache_of_heads(const gqa_model *m, double kv_heads, int n) {
+    double values = 0;
+    for (int l = 0; l < gqa_model_config(m)->n_layers; l++) {
+        const gqa_layer_config *of = gqa_model_layer(m, l);
+        if (of->kv_layer == l)
+            values += 2 * kv_heads * of->head_dim * (of->window && of->window < n ? of->window : n);
+    }
+    return 2 * values;
+}

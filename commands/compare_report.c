@@ -30,7 +30,7 @@ static double speed_ratio(const comparison *c, const variant *v, int cache, int 
 
 /* Bytes of a cache of that many positions; v NULL: of MLA. */
 static double cache_at(const comparison *c, const variant *v, int cache, int positions) {
-    if (!v) return mla_bytes(c->config) * positions;
+    if (!v) return cache_of_heads(c->variants->model, MLA_KV_HEADS, positions);
     return (double)gqa_model_kv_bytes(v->model, c->caches[cache].type, positions);
 }
 
@@ -91,7 +91,7 @@ static void show_speed(const comparison *c, int cache) {
 /* A row of the table of memory, without its newline. */
 static void show_memory_row(const comparison *c, const char *name, const variant *v, int cache) {
     char buf[32];
-    double position = v ? (double)kv_bytes(c, v, cache) : mla_bytes(c->config);
+    double position = cache_at(c, v, cache, 1);
     const char *type = v ? c->caches[cache].name : "f16";
     printf("%-8s %5s %14s", name, type, human_bytes(position, buf));
     for (int d = 0; d < c->n_depths; d++) {
@@ -217,7 +217,7 @@ void compare_json(const comparison *c) {
     json_int(&j, "threads", c->limits.n_threads);
     json_int(&j, "rounds", c->rounds);
     json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
-    json_double(&j, "mla_bytes_per_position", mla_bytes(g));
+    json_double(&j, "mla_bytes_per_position", cache_at(c, NULL, 0, 1));
     json_begin(&j, "variants", '[');
     for (int i = 0; i < c->n_variants; i++) json_variant(&j, c, &c->variants[i]);
     json_end(&j, ']');

@@ -25,20 +25,28 @@ static void show_attention(const gqa_config *c) {
 }
 
 /* A row of the table of kinds of attention. */
-static void show_kind(const char *name, double bytes, const gqa_config *c, const char *note) {
+static void show_kind(const gqa_model *m, const char *name, double kv_heads, const char *note) {
     char position[32], context[32];
-    printf("  %-18s %12s %12s%s\n", name, human_bytes(bytes, position),
-           human_bytes(bytes * c->context_length, context), note);
+    double full = cache_of_heads(m, kv_heads, gqa_model_config(m)->context_length);
+    printf("  %-18s %12s %12s%s\n", name, human_bytes(cache_of_heads(m, kv_heads, 1), position),
+           human_bytes(full, context), note);
 }
 
-static void show_cache(const gqa_config *c) {
+static void show_cache(const gqa_model *m) {
+    const gqa_config *c = gqa_model_config(m);
     char buf[32];
-    printf("\nKV cache a position, 2 x %d layers x %d KV heads x %d:\n ", c->n_layers,
-           c->n_kv_heads, c->head_dim);
+    int min_dim = c->head_dim;
+    uint64_t own = gqa_model_kv_bytes(m, GQA_TYPE_F16, 1);
+    for (int l = 0; l < c->n_layers; l++)
+        min_dim = min_int(min_dim, gqa_model_layer(m, l)->head_dim);
+    if (own == gqa_kv_bytes_per_position(c, GQA_TYPE_F16))
+        printf("\nKV cache a position, 2 x %d layers x %d KV heads x %d:\n ", c->n_layers,
+               c->n_kv_heads, c->head_dim);
+    else printf("\nKV cache a position, of the layers that have one, each of its own heads:\n ");
     for (int i = 0; i < N_KV_TYPES; i++) {
         int in_blocks = kv_types[i] == GQA_TYPE_Q8_0 || kv_types[i] == GQA_TYPE_Q4_0;
-        if (in_blocks && c->head_dim % 32) continue;
-        double bytes = (double)gqa_kv_bytes_per_position(c, kv_types[i]);
+        if (in_blocks && min_dim % 32) continue;
+        double bytes = (double)gqa_model_kv_bytes(m, kv_types[i], 1);
         printf(" %s %s ", gqa_type_name((int)kv_types[i]), human_bytes(bytes, buf));
     }
     printf("\nThe same shape in f16, at a position and at the full context of %d:\n",
@@ -47,11 +55,10 @@ static void show_cache(const gqa_config *c) {
     for (int heads = c->n_heads; heads >= 1; heads /= 2) {
         if (c->n_heads % heads) continue;
         other.n_kv_heads = heads;
-        double bytes = (double)gqa_kv_bytes_per_position(&other, GQA_TYPE_F16);
-        const char *note = heads == c->n_kv_heads ? "   <- this model" : "";
-        show_kind(attention_name(&other, buf), bytes, c, note);
+        int is_own = cache_of_heads(m, heads, 1) == (double)own;
+        show_kind(m, attention_name(&other, buf), heads, is_own ? "   <- this model" : "");
     }
-    show_kind("MLA", mla_bytes(c), c, "   (4.5 head_dim elements a layer, DeepSeek-V2)");
+    show_kind(m, "MLA", MLA_KV_HEADS, "   (4.5 head_dim elements a layer, DeepSeek-V2)");
 }
 
 static int windowed_layers(const gqa_model *m) {
@@ -119,7 +126,7 @@ static void show_text(const gqa_model *m) {
     printf("parameters     %.4g million in %d tensors\n", n_params / 1e6, s->n_tensors);
     printf("weights        %s, %s, %.2f bits a weight\n", s->type_name, human_bytes(bytes, size),
            8 * bytes / n_params);
-    show_cache(c);
+    show_cache(m);
     show_windowed_cache(m);
 }
 

@@ -12,6 +12,13 @@ expect 0 "" info "$m" --json
 check "--json" grep -q '"attention": "GQA-2"' "$tmp/out"
 expect 2 "no model given" info
 
+test_case "info of layers that differ: two with a cache, of heads of 4 (a window of 2) and 8"
+expect 0 "" info tests/fuzz/seeds/model/gemma4-layers
+check "its own cache" grep -q "^  f32 96 bytes  f16 48 bytes  bf16 48 bytes $" "$tmp/out"
+check "MHA" grep -q "^  MHA  *96 bytes  *16.1 KiB$" "$tmp/out"
+check "MQA" grep -q "^  MQA  *48 bytes  *8.03 KiB   <- this model$" "$tmp/out"
+check "MLA" grep -q "^  MLA  *108 bytes  *18.1 KiB  " "$tmp/out"
+
 test_case "info --verify"
 cp "$m" "$tmp/v.gguf"
 chmod u+w "$tmp/v.gguf"
