@@ -10,8 +10,11 @@
 /* ---- text to ids ------------------------------------------------------------------------- */
 
 /* A text without special tokens. SentencePiece: a space is put before it if the vocabulary asks
- * for one, and every space becomes U+2581. */
-static void encode_plain(const gqa_vocab *v, const char *text, size_t len, id_list *out) {
+ * for one, and every space becomes U+2581. After a control token, the space that the text begins
+ * with is that one: "[INST] Hi" is [INST], " Hi" (as Mistral trained; llama.cpp makes two). */
+static void encode_plain(const gqa_vocab *v, const char *text, size_t len, int after_control,
+                         id_list *out) {
+    const int add_space = v->add_space && !(after_control && text[0] == ' ');
     if (v->byte_level) {
         encode_ranked(v, text, len, out);
         return;
@@ -23,10 +26,10 @@ static void encode_plain(const gqa_vocab *v, const char *text, size_t len, id_li
     }
     size_t n = 0;
     if (v->escape_space) {
-        if (v->add_space) n = vocab_mark_spaces(" ", 1, copy);
+        if (add_space) n = vocab_mark_spaces(" ", 1, copy);
         n += vocab_mark_spaces(text, len, copy + n);
     } else {
-        if (v->add_space) copy[n++] = ' ';
+        if (add_space) copy[n++] = ' ';
         memcpy(copy + n, text, len);
         n += len;
     }
@@ -54,18 +57,20 @@ int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, const unsigned char
     int adds_bos = (flags & GQA_TOKENIZE_BOS) && v->add_bos && v->bos >= 0;
     if (adds_bos) id_add(&list, v->bos);
     size_t begin = 0, at = 0; /* of the text between special tokens */
+    int after_control = 0;
     while (at < len) {
         const special_token *s = special_at(v, text, at, len, is_content, flags);
         if (!s) {
             at++;
             continue;
         }
-        if (at > begin) encode_plain(v, text + begin, at - begin, &list);
+        if (at > begin) encode_plain(v, text + begin, at - begin, after_control, &list);
         int second_bos = s->id == v->bos && at == 0 && adds_bos;
         if (!second_bos) id_add(&list, s->id); /* a prompt that brings its own BOS */
+        after_control = v->types[s->id] == TOKEN_CONTROL;
         begin = at += s->name.size;
     }
-    if (len > begin) encode_plain(v, text + begin, len - begin, &list);
+    if (len > begin) encode_plain(v, text + begin, len - begin, after_control, &list);
     if ((flags & GQA_TOKENIZE_EOS) && v->add_eos && v->eos >= 0) id_add(&list, v->eos);
     if (!list.no_memory) return list.n;
     return gqa_fail(err, GQA_ERR_MEMORY, "no memory to tokenize %zu bytes", len);

@@ -314,6 +314,7 @@ typedef struct file_vocab {
     const file_token *tokens;
     const char *merges[8];
     int n, bos, unk, add_bos;          /* ids + 1; 0: the key is absent */
+    int add_space;
 } file_vocab;
 
 /* Tokens have falling scores. */
@@ -339,7 +340,7 @@ static gqa_model *open_file_vocab(const file_vocab *f, uint8_t **image) {
     gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, (uint64_t)f->n);
     gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, (uint64_t)f->n);
     gguf_put_strings(w, "tokenizer.ggml.merges", merges, n_merges);
-    gguf_put_int(w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, 0);
+    gguf_put_int(w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, f->add_space);
     if (f->bos) gguf_put_int(w, "tokenizer.ggml.bos_token_id", GGUF_U32, f->bos - 1);
     if (f->unk) gguf_put_int(w, "tokenizer.ggml.unknown_token_id", GGUF_U32, f->unk - 1);
     if (f->add_bos) gguf_put_int(w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, 1);
@@ -364,6 +365,24 @@ static const file_token bpe_tokens[] = {
     {"<|bos|>", 3}, {"a", 1}, {"b", 1}, {"c", 1}, {"aa", 1}, {"ab", 1}, {"bc", 1}, {"abc", 1},
     {"<|im_end|>", 4}, {"<|x|>", 1}, {"<think>", 4}, {"<|xy|>", 4}, {"<|", 4},
 };
+
+static const file_token scored_tokens[] = {
+    {"[INST]", 3}, {"<u>", 4}, {"\xe2\x96\x81", 1}, {"H", 1}, {"\xe2\x96\x81H", 1},
+};
+
+/* mistral-common: "[INST] Hi" is [INST] and the tokens of " Hi", with one blank. */
+static void test_space_prefix(void) {
+    file_vocab f = {.model = "llama", .tokens = scored_tokens, .n = 5, .add_space = 1};
+    TEST("a space after a control token is the prefix itself") {
+        FILE_IDS(&f, "[INST] H", GQA_TOKENIZE_SPECIAL, 2, 0, 4);
+        FILE_IDS(&f, "[INST]H", GQA_TOKENIZE_SPECIAL, 2, 0, 4);
+        FILE_IDS(&f, "[INST]  H", GQA_TOKENIZE_SPECIAL, 3, 0, 2, 4);
+    }
+    TEST("elsewhere one is added") {
+        FILE_IDS(&f, " H", GQA_TOKENIZE_SPECIAL, 2, 2, 4);
+        FILE_IDS(&f, "<u> H", 0, 3, 1, 2, 4);
+    }
+}
 
 static void test_merging(void) {
     file_vocab f = {.model = "gpt2", .pre = "gpt-2", .tokens = bpe_tokens, .n = 13, .bos = 1,
@@ -498,6 +517,7 @@ int main(int argc, char **argv) {
     TEST("long runs") test_long_runs();
     TEST("many special tokens") test_many_special();
     test_merging();
+    test_space_prefix();
     test_gemma4();
     with_vocab("vocab/llama2-spm.gguf", test_llama2);
     with_vocab("vocab/llama3-bpe.gguf", test_llama3);
