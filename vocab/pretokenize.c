@@ -292,7 +292,8 @@ static const struct pass {
     [SPLIT_DEFAULT] = {
         {match_signs, 0}, {match_gpt2, 0}, {match_run, RUN(CHAR_NUMBER, 0)}, {match_three, 0},
     },
-    [SPLIT_DEEPSEEK_LLM] = {
+    [SPLIT_DEEPSEEK_LLM] = { /* numbers as in llama.cpp; DeepSeek's tokenizer.json cuts them into
+                              * digits. The ids are the same: no merge joins digits. */
         {match_run, RUN(CHAR_NEWLINE, 1)}, {match_spaced_set, SET_LETTERS},
         {match_spaced_set, SET_SIGNS}, {match_last_spaces, 0}, {match_set, SET_HAN},
         {match_run, RUN(CHAR_NUMBER, 0)},
