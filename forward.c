@@ -237,6 +237,7 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int l, int row, int 
     int d = layer->config.head_dim, position = position_of(p, row);
     size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * kv_dim_of(layer) + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
+    if (!layer->wv.rows) memcpy(v, k, sizeof *v * (size_t)d); /* gemma4: V is K */
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
@@ -523,7 +524,7 @@ static void forward(gqa_worker *me, void *arg) {
     for (int l = 0; l < p->config->n_layers; l++) {
         const gqa_layer *layer = &p->model->layers[l];
         int kv_layer = layer->config.kv_layer;                   /* gemma4: may be an earlier one */
-        int n_qkv = kv_layer == l ? 3 : 1;
+        int n_qkv = kv_layer != l ? 1 : layer->wv.rows ? 3 : 2;  /* gemma4: V may be K */
         size_t kv_dim = kv_dim_of(layer);
         const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, kv_dim},
                                {&layer->wv, s->v, kv_dim}};

@@ -163,6 +163,8 @@ static void check_gemma4(void) {
               "layers 4 and 5 share those of 2 and 3");
         CHECK(gqa_model_layer(m, 4)->head_dim == 8 && gqa_model_layer(m, 5)->head_dim == 16,
               "heads of two sizes");
+        uint64_t products = gqa_model_get_stats(m)->matmul_params;
+        CHECK(products == 39744, "%d weights: each once, layer 1's K also for V", (int)products);
         uint64_t bytes = gqa_model_kv_bytes(m, GQA_TYPE_F16, 5);
         CHECK(bytes == 5 * 2 * 2 * 2 * (8 + 16 + 8 + 16), "%d bytes of cache", (int)bytes);
     }

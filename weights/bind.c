@@ -227,8 +227,6 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
         m->max_group = max_int(m->max_group, m->config.n_heads / m->layers[l].config.n_kv_heads);
         layer_slots(&m->file, &m->layers[l], l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
-        int owns_kv = m->layers[l].config.kv_layer == l;
-        if (owns_kv && !m->layers[l].wv.raw) m->layers[l].wv = m->layers[l].wk; /* gemma4: V is K */
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
 }

@@ -13,7 +13,8 @@
 typedef struct gqa_layer {
     gqa_layer_config config;
     const float *attn_norm;          /* [dim] */
-    gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim] */
+    gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim]; gemma4: no wv
+                                      * (rows 0) where V is K, neither where both are shared */
     const float *bq, *bk, *bv;       /* [q_dim], [kv_dim], [kv_dim] */
     const float *q_norm, *k_norm;    /* [head_dim], shared by all heads; or [q_dim], [kv_dim] */
     gqa_matrix wo;                   /* [dim, q_dim] */
