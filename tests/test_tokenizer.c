@@ -5,6 +5,7 @@
 #include "../formats/gguf.h"
 #include "../model.h"
 #include "../vocab/vocab.h"
+#include "../weights/model_internal.h"
 
 static gqa_model *open_vocab(const char *name, const char *tokenizer) {
     gqa_error err = {0};
@@ -422,7 +423,58 @@ static void test_gemma4(void) {
     TEST("gemma4: bytes of a character that is no token") FILE_IDS(&f, "\u00e9", 0, 2, 6, 7);
 }
 
-/* The pieces that llama.cpp cuts, with bars between them. */
+/* Pieces of a text, with bars between them. */
+static void check_pieces(splitter kind, const char *expected, const char *what) {
+    char text[100] = "", pieces[200];
+    uint8_t cuts[100];
+    size_t n = 0, used = 0;
+    for (const char *p = expected; *p; p++)
+        if (*p != '|') text[n++] = *p;
+    pretokenize(kind, text, n, cuts);
+    for (size_t at = 0; at < n; at++) {
+        if (at && cuts[at]) pieces[used++] = '|';
+        pieces[used++] = text[at];
+    }
+    pieces[used] = 0;
+    CHECK(!strcmp(pieces, expected), "%s: %s, expected %s", what, pieces, expected);
+}
+
+/* What node-llama-cpp 3.22.1 makes of one text under every name that is known: of a vocabulary with
+ * all stretches of the text, so that each piece is a token. */
+static void test_names(void) {
+    static const struct {
+        const char *names, *pieces;
+    } known[] = {
+        {"default", "don|'|t| I|'|LLx| |123|45| |+=(|y|)|\n\n| zQuM|_"},
+        {"llama-bpe llama3 llama-v3 falcon3 lfm2 dbrx smaug-bpe",
+         "don|'t| I|'LL|x| |123|45| +=(|y|)\n\n| zQuM|_"},
+        {"qwen2 deepseek-r1-qwen hunyuan stablelm2",
+         "don|'t| I|'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_"},
+        {"smollm refact starcoder exaone",
+         "don|'t| I|'|LLx| |1|2|3|4|5| +=(|y|)|\n\n| zQuM|_"},
+        {"gpt-2 olmo exaone4 granite-docling mpt",
+         "don|'t| I|'|LLx| 12345| +=(|y|)|\n\n| zQuM|_"},
+        {"tekken", "don|'t| I|'LLx| |1|2|3|4|5| +=(|y|)\n\n| z|Qu|M|_"},
+        {"gpt-4o llama4", "don't| I'LL|x| |123|45| +=(|y|)\n\n| z|Qu|M|_"},
+        {"deepseek-llm", "don|'|t| I|'|LLx| |12345| +=(|y|)|\n|\n| zQuM|_"},
+        {"deepseek-coder", "don|'|t| I|'|LLx| |1|2|3|4|5| +=|(|y|)|\n|\n| zQuM|_"},
+        {"deepseek-v3 hunyuan-dense", "don|'t| I|'LLx| |123|45| +=(|y|)\n\n| zQuM|_"},
+    };
+    for (size_t i = 0; i < array_length(known); i++) {
+        char name[32];
+        int n;
+        for (const char *at = known[i].names; sscanf(at, "%31s%n", name, &n) == 1; at += n) {
+            uint8_t *image = NULL;
+            gqa_model *m = open_byte_level(name, &image);
+            CHECK(!gqa_model_warning(m), "%s is not known", name);
+            check_pieces(m->vocab->split, known[i].pieces, name);
+            gqa_model_close(m);
+            free(image);
+        }
+    }
+}
+
+/* The pieces that llama.cpp cuts. */
 static void test_splitters(void) {
     static const struct {
         splitter kind;
@@ -439,20 +491,8 @@ static void test_splitters(void) {
         {SPLIT_DEEPSEEK3, "123|45|\u4e2d\u6587|.abc| e\u0301|!?\n| x"},
         {SPLIT_LINES, "foo_bar ==|\n\n|12"},
     };
-    for (size_t i = 0; i < array_length(cases); i++) {
-        char text[100], pieces[200];
-        uint8_t cuts[100];
-        size_t n = 0, used = 0;
-        for (const char *p = cases[i].pieces; *p; p++)
-            if (*p != '|') text[n++] = *p;
-        pretokenize(cases[i].kind, text, n, cuts);
-        for (size_t at = 0; at < n; at++) {
-            if (at && cuts[at]) pieces[used++] = '|';
-            pieces[used++] = text[at];
-        }
-        pieces[used] = 0;
-        CHECK(!strcmp(pieces, cases[i].pieces), "%s, expected %s", pieces, cases[i].pieces);
-    }
+    for (size_t i = 0; i < array_length(cases); i++)
+        check_pieces(cases[i].kind, cases[i].pieces, "pieces");
 }
 
 /* Every splitter on a text of one kind of character: quadratic time would be minutes. */
@@ -514,6 +554,7 @@ int main(int argc, char **argv) {
     TEST("a vocabulary by scores") test_own();
     TEST("llama2.c: no BOS to add") test_small_llama2c();
     TEST("pieces of text") test_splitters();
+    TEST("every pre-tokenizer's pieces, by its name") test_names();
     TEST("long runs") test_long_runs();
     TEST("many special tokens") test_many_special();
     test_merging();
