@@ -29,9 +29,7 @@ static jinja_value eval_name(jinja *j, jinja_value name) {
     }
     const jinja_function *function = jinja_function_named(name.text, JINJA_GLOBAL);
     if (!function) return jinja_undefined(j, "'%s' is undefined", jinja_shown(j, name.text));
-    jinja_method *method = jinja_alloc(j, sizeof *method);
-    if (method) method->function = function;
-    return (jinja_value){.kind = JINJA_FUNCTION, .method = method};
+    return jinja_bind(j, function, jinja_none());
 }
 
 /* Assigns to a name, to several, or to an attribute of a namespace. */
@@ -151,8 +149,8 @@ static jinja_value eval_filter_or_test(jinja *j, const jinja_node *node) {
     eval_arguments(j, node->b, &call);
     j->line = node->line;
     if (j->status) return jinja_none();
-    if (node->kind == NODE_TEST) return jinja_test(j, node->value.text, &call);
-    return jinja_filter(j, node->value.text, &call);
+    int role = node->kind == NODE_TEST ? JINJA_TEST : JINJA_FILTER;
+    return jinja_run_named(j, node->value.text, role, &call);
 }
 
 /* ---- loops ----------------------------------------------------------------------------------- */
@@ -304,22 +302,11 @@ static jinja_value evaluate(jinja *j, const jinja_node *node) {
 
 /* ---- statements ------------------------------------------------------------------------------ */
 
-static void execute_if(jinja *j, const jinja_node *node) {
-    while (!j->status && !jinja_truth(evaluate(j, node->a))) {
-        const jinja_node *otherwise = node->c;
-        if (!otherwise || otherwise->kind != NODE_IF || otherwise->next) {
-            execute(j, otherwise);
-            return;
-        }
-        node = otherwise; /* elif */
-    }
-    execute(j, node->b);
-}
-
 static void execute_one(jinja *j, const jinja_node *node) {
     jinja_node_kind kind = node->kind;
     if (kind == NODE_PRINT) jinja_put_str(j, j->out, evaluate(j, node->a));
-    else if (kind == NODE_IF) execute_if(j, node);
+    else if (kind == NODE_IF)
+        execute(j, jinja_truth(evaluate(j, node->a)) ? node->b : node->c);
     else if (kind == NODE_FOR) run_loop(j, node, evaluate(j, node->b), 0);
     else if (kind == NODE_SET) assign(j, node->a, evaluate(j, node->b));
     else if (kind == NODE_MACRO) set_variable(j, node->value, macro_value(j, node));

@@ -137,7 +137,7 @@ static jinja_value filter_map(jinja *j, const jinja_call *call) {
     for (size_t i = 0; !j->status && i < list->n; i++) {
         jinja_value item = inner.self = list->items[i];
         if (attribute) item = attribute_of(j, item, *attribute);
-        else item = jinja_filter(j, call->values.items[0].text, &inner);
+        else item = jinja_run_named(j, call->values.items[0].text, JINJA_FILTER, &inner);
         if (attribute && item.kind == JINJA_UNDEFINED && otherwise) item = *otherwise;
         jinja_append(j, mapped.list, item);
     }
@@ -162,7 +162,7 @@ static jinja_value filter_select(jinja *j, const jinja_call *call) {
         jinja_value item = list->items[i];
         if (by_attribute) item = attribute_of(j, item, call->values.items[0]);
         inner.self = item;
-        if (test) item = jinja_test(j, test->text, &inner);
+        if (test) item = jinja_run_named(j, test->text, JINJA_TEST, &inner);
         if (jinja_truth(item) == is_wanted) jinja_append(j, selected.list, list->items[i]);
     }
     return selected;
@@ -343,17 +343,18 @@ static jinja_value global_strftime(jinja *j, const jinja_call *call) {
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+enum { TEXT_FILTER = JINJA_FILTER | JINJA_OF_STR };
 static const jinja_function functions[] = {
-    {"trim", JINJA_STR_FILTER, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
+    {"trim", TEXT_FILTER, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
     {"strip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
     {"lstrip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT},
     {"rstrip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_RIGHT},
-    {"upper", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_UPPER},
-    {"lower", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_LOWER},
-    {"capitalize", JINJA_STR_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_CAPITALIZE},
-    {"title", JINJA_STR_FILTER, "", jinja_case, JINJA_TITLE_FILTER},
+    {"upper", TEXT_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_UPPER},
+    {"lower", TEXT_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_LOWER},
+    {"capitalize", TEXT_FILTER | JINJA_STR_METHOD, "", jinja_case, JINJA_CAPITALIZE},
+    {"title", TEXT_FILTER, "", jinja_case, JINJA_TITLE_FILTER},
     {"title", JINJA_STR_METHOD, "", jinja_case, JINJA_TITLE},
-    {"replace", JINJA_STR_FILTER | JINJA_STR_METHOD, "old,new,count?", jinja_replace, 0},
+    {"replace", TEXT_FILTER | JINJA_STR_METHOD, "old,new,count?", jinja_replace, 0},
     {"split", JINJA_STR_METHOD, "sep?,maxsplit?", jinja_split, 0},
     {"format", JINJA_STR_METHOD, NULL, jinja_format, 0},
     {"startswith", JINJA_STR_METHOD, "prefix", jinja_has_end, JINJA_LEFT},
@@ -466,15 +467,17 @@ jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_call *call) {
     return j->status ? jinja_none() : f->run(j, call);
 }
 
-jinja_value jinja_filter(jinja *j, jinja_text name, jinja_call *call) {
-    const jinja_function *f = jinja_function_named(name, JINJA_FILTER | JINJA_STR_FILTER);
-    if (!f) return jinja_unsupported(j, "the filter \"%s\" is not known", jinja_shown(j, name));
-    if (f->roles & JINJA_STR_FILTER) call->self = jinja_string(jinja_str(j, call->self));
+jinja_value jinja_run_named(jinja *j, jinja_text name, int role, jinja_call *call) {
+    const char *what = role == JINJA_TEST ? "test" : "filter";
+    const jinja_function *f = jinja_function_named(name, role);
+    if (!f)
+        return jinja_unsupported(j, "the %s \"%s\" is not known", what, jinja_shown(j, name));
+    if (f->roles & JINJA_OF_STR) call->self = jinja_string(jinja_str(j, call->self));
     return jinja_run(j, f, call);
 }
 
-jinja_value jinja_test(jinja *j, jinja_text name, jinja_call *call) {
-    const jinja_function *f = jinja_function_named(name, JINJA_TEST);
-    if (!f) return jinja_unsupported(j, "the test \"%s\" is not known", jinja_shown(j, name));
-    return jinja_run(j, f, call);
+jinja_value jinja_bind(jinja *j, const jinja_function *f, jinja_value self) {
+    jinja_method *method = jinja_alloc(j, sizeof *method);
+    if (method) *method = (jinja_method){f, self};
+    return (jinja_value){.kind = JINJA_FUNCTION, .method = method};
 }

@@ -68,8 +68,8 @@ typedef struct jinja_call {
     jinja_value bound[4];      /* both, by the names in jinja_function.parameters */
 } jinja_call;
 
-/* Of a JINJA_STR_FILTER the input becomes a str. */
-enum { JINJA_FILTER = 1, JINJA_STR_FILTER = 2, JINJA_STR_METHOD = 4, JINJA_DICT_METHOD = 8,
+/* JINJA_OF_STR: a filter, the input of which becomes a str. */
+enum { JINJA_FILTER = 1, JINJA_OF_STR = 2, JINJA_STR_METHOD = 4, JINJA_DICT_METHOD = 8,
        JINJA_TEST = 16, JINJA_GLOBAL = 32 };
 
 typedef struct jinja_function {
@@ -273,8 +273,8 @@ jinja_value jinja_indent(jinja *j, const jinja_call *call);
 /* NULL: there is none. */
 const jinja_function *jinja_function_named(jinja_text name, int role);
 jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_call *call);
-jinja_value jinja_filter(jinja *j, jinja_text name, jinja_call *call);
-jinja_value jinja_test(jinja *j, jinja_text name, jinja_call *call);
+jinja_value jinja_run_named(jinja *j, jinja_text name, int role, jinja_call *call);
+jinja_value jinja_bind(jinja *j, const jinja_function *f, jinja_value self);
 
 jinja_token *jinja_tokens(jinja *j, const char *source, size_t len);
 jinja_node *jinja_parse(jinja *j, const jinja_token *tokens);

@@ -7,17 +7,18 @@ typedef struct jinja_parser {
     jinja *j;
     const jinja_token *at;
     int nesting;
+    jinja_node any;            /* stands for every node after an error, when none is looked at */
 } jinja_parser;
 
 static jinja_node *parse_expression(jinja_parser *p);
 static jinja_node *parse_body(jinja_parser *p, const char *const *ends, int line);
 
-/* A node at the line of its first part, or of the next token. NULL after an error. */
+/* A node at the line of its first part, or of the next token. */
 static jinja_node *parse_node(jinja_parser *p, jinja_node_kind kind, jinja_node *a,
                               jinja_node *b) {
     jinja_node *node = jinja_alloc(p->j, sizeof *node);
-    int line = a ? a->line : p->at->line;
-    if (node) *node = (jinja_node){.kind = kind, .line = line, .a = a, .b = b};
+    if (!node) return &p->any;
+    *node = (jinja_node){.kind = kind, .line = a ? a->line : p->at->line, .a = a, .b = b};
     return node;
 }
 
@@ -28,7 +29,7 @@ static jinja_node *parse_error(jinja_parser *p, const char *expected) {
     p->j->line = p->at->line;
     jinja_fail(p->j, "expected %s, got %s%s%s", expected, quote,
                jinja_shown(p->j, p->at->text), quote);
-    return NULL;
+    return &p->any;
 }
 
 static void parse_advance(jinja_parser *p) {
@@ -76,7 +77,7 @@ static jinja_node *parse_list(jinja_parser *p, const char *close,
     parse_advance(p);
     while (!p->j->status && !parse_is(p, close)) {
         *end = parse_item(p);
-        if (*end) end = &(*end)->next;
+        end = &(*end)->next;
         if (!parse_is(p, close)) parse_expect(p, ",");
     }
     parse_expect(p, close);
@@ -99,7 +100,6 @@ static jinja_node *parse_argument(jinja_parser *p) {
         parse_advance(p);
     }
     jinja_node *node = parse_node(p, NODE_ARGUMENT, parse_expression(p), NULL);
-    if (!node) return NULL;
     node->value = name;
     node->op = has_star;
     return node;
@@ -107,7 +107,7 @@ static jinja_node *parse_argument(jinja_parser *p) {
 
 static jinja_node *parse_collection(jinja_parser *p, jinja_kind kind, jinja_node *items) {
     jinja_node *node = parse_node(p, NODE_COLLECTION, items, NULL);
-    if (node) node->value.kind = kind;
+    node->value.kind = kind;
     return node;
 }
 
@@ -115,8 +115,8 @@ static jinja_node *parse_collection(jinja_parser *p, jinja_kind kind, jinja_node
 static jinja_node *parse_tuple(jinja_parser *p, jinja_node *(*parse_part)(jinja_parser *)) {
     static const char *const ends[] = {")", "=", "in", "if", "%}", "}}"};
     jinja_node *first = parse_part(p), *last = first;
-    if (!first || !parse_is(p, ",")) return first;
-    while (last && parse_take(p, ",")) {
+    if (!parse_is(p, ",")) return first;
+    while (!p->j->status && parse_take(p, ",")) {
         size_t i = 0;
         while (i < array_length(ends) && !parse_is(p, ends[i])) i++;
         if (i < array_length(ends)) break;
@@ -156,7 +156,6 @@ static jinja_node *parse_primary(jinja_parser *p) {
         return parse_collection(p, JINJA_LIST, parse_list(p, "]", parse_expression));
     if (parse_is(p, "{")) return parse_collection(p, JINJA_DICT, parse_list(p, "}", parse_pair));
     jinja_node *node = parse_node(p, kind == TOKEN_NAME ? NODE_NAME : NODE_CONSTANT, NULL, NULL);
-    if (!node) return NULL;
     if (kind == TOKEN_NAME) node->value = parse_name(p, "");
     else if (kind == TOKEN_STRING) node->value = parse_string(p);
     else if (kind == TOKEN_NUMBER) node->value = parse_number(p);
@@ -181,7 +180,6 @@ static jinja_node *parse_subscript(jinja_parser *p, jinja_node *object) {
     if (n == 0 && !parts[0]) return parse_error(p, "an index");
     parse_expect(p, "]");
     jinja_node *node = parse_node(p, n ? NODE_SLICE : NODE_ITEM, object, parts[0]);
-    if (!node) return NULL;
     node->c = parts[1];
     node->d = parts[2];
     return node;
@@ -191,13 +189,12 @@ static jinja_node *parse_dot(jinja_parser *p, jinja_node *object) {
     parse_advance(p);
     if (p->at->kind == TOKEN_NUMBER) return parse_node(p, NODE_ITEM, object, parse_primary(p));
     jinja_node *node = parse_node(p, NODE_ATTRIBUTE, object, NULL);
-    if (node) node->value = parse_name(p, "a name after the dot");
+    node->value = parse_name(p, "a name after the dot");
     return node;
 }
 
 static jinja_node *parse_filter(jinja_parser *p, jinja_node *input) {
     jinja_node *node = parse_node(p, NODE_FILTER, input, NULL);
-    if (!node) return NULL;
     node->value = parse_name(p, "the name of a filter");
     if (parse_is(p, "(")) node->b = parse_arguments(p);
     return node;
@@ -208,16 +205,15 @@ static jinja_node *parse_postfix(jinja_parser *p, jinja_node *node) {
         if (parse_is(p, ".")) node = parse_dot(p, node);
         else if (parse_is(p, "[")) node = parse_subscript(p, node);
         else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
-        else return node;
+        else break;
     }
-    return NULL;
+    return node;
 }
 
 /* "is [not] name", with arguments in parentheses, or one without. */
 static jinja_node *parse_test(jinja_parser *p, jinja_node *input) {
     jinja_node *node = parse_node(p, NODE_TEST, input, NULL);
     int negated = parse_take(p, "not");
-    if (!node) return NULL;
     node->value = parse_name(p, "the name of a test");
     int ends = parse_is(p, "else") || parse_is(p, "or") || parse_is(p, "and");
     int starts = (p->at->kind >= TOKEN_STRING && p->at->kind <= TOKEN_NAME) || parse_is(p, "[") ||
@@ -236,24 +232,21 @@ static jinja_node *parse_filters(jinja_parser *p, jinja_node *node) {
         if (parse_take(p, "|")) node = parse_filter(p, node);
         else if (parse_take(p, "is")) node = parse_test(p, node);
         else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
-        else return node;
+        else break;
     }
-    return NULL;
+    return node;
 }
 
 /* ---- operators ------------------------------------------------------------------------------- */
 
 static jinja_node *parse_unary(jinja_parser *p, int with_filters) {
-    jinja_node *node = NULL;
-    if (!parse_nest(p)) return NULL;
+    jinja_node *node;
+    if (!parse_nest(p)) return &p->any;
     if (parse_is(p, "-") || parse_is(p, "+")) {
         node = parse_node(p, NODE_SIGN, NULL, NULL);
-        int op = parse_is(p, "-") ? -1 : 1;
+        node->op = parse_is(p, "-") ? -1 : 1;
         parse_advance(p);
-        jinja_node *operand = parse_unary(p, 0);
-        if (!node) return NULL;
-        node->op = op;
-        node->a = operand;
+        node->a = parse_unary(p, 0);
     } else {
         node = parse_primary(p);
     }
@@ -280,7 +273,7 @@ static jinja_op parse_operator(jinja_parser *p, int level) {
 
 static jinja_node *parse_operation(jinja_parser *p, jinja_op op, jinja_node *a, jinja_node *b) {
     jinja_node *node = parse_node(p, NODE_BINARY, a, b);
-    if (node) node->op = (int)op;
+    node->op = (int)op;
     return node;
 }
 
@@ -288,7 +281,7 @@ static jinja_node *parse_binary(jinja_parser *p, int level) {
     const int comparison = jinja_operators[JINJA_EQ].level;
     if (level > jinja_operators[JINJA_MUL].level) return parse_unary(p, 1);
     if (level == comparison && parse_is(p, "not")) {
-        if (!parse_nest(p)) return NULL;
+        if (!parse_nest(p)) return &p->any;
         parse_advance(p);
         jinja_node *node = parse_node(p, NODE_NOT, parse_binary(p, level), NULL);
         p->nesting--;
@@ -316,9 +309,8 @@ static jinja_node *parse_expression(jinja_parser *p) {
     while (!p->j->status && parse_take(p, "if")) {
         node = parse_node(p, NODE_CONDITION, node, parse_or(p));
         if (!parse_take(p, "else") || !parse_nest(p)) continue;
-        jinja_node *otherwise = parse_expression(p);
+        node->c = parse_expression(p);
         p->nesting--;
-        if (node) node->c = otherwise;
     }
     return node;
 }
@@ -345,7 +337,6 @@ static jinja_node *parse_if(jinja_parser *p) {
     jinja_node *first = NULL, **end = &first;
     do {
         jinja_node *node = parse_node(p, NODE_IF, NULL, NULL);
-        if (!node) return NULL;
         node->a = parse_tuple(p, parse_or);
         node->b = parse_block(p, ends);
         *end = node;
@@ -359,20 +350,19 @@ static jinja_node *parse_if(jinja_parser *p) {
 /* A name, or several to unpack to. */
 static jinja_node *parse_target(jinja_parser *p) {
     if (parse_take(p, "(")) {
-        jinja_node *inner = parse_nest(p) ? parse_tuple(p, parse_target) : NULL;
+        jinja_node *inner = parse_nest(p) ? parse_tuple(p, parse_target) : &p->any;
         p->nesting--;
         parse_expect(p, ")");
         return inner;
     }
     jinja_node *node = parse_node(p, NODE_NAME, NULL, NULL);
-    if (node) node->value = parse_name(p, "a name to assign to");
+    node->value = parse_name(p, "a name to assign to");
     return node;
 }
 
 static jinja_node *parse_for(jinja_parser *p) {
     static const char *const ends[] = {"else", "endfor", NULL};
     jinja_node *node = parse_node(p, NODE_FOR, NULL, NULL);
-    if (!node) return NULL;
     node->a = parse_tuple(p, parse_target);
     parse_expect(p, "in");
     node->b = parse_tuple(p, parse_or);
@@ -389,14 +379,13 @@ static jinja_node *parse_capture(jinja_parser *p, const char *end, int begins_wi
     jinja_node *capture = parse_node(p, NODE_CAPTURE, NULL, NULL), *filtered = capture;
     if (begins_with_filter) filtered = parse_filter(p, capture);
     filtered = parse_filters(p, filtered);
-    jinja_node *body = parse_block_to(p, end);
-    if (capture) capture->a = body;
+    capture->a = parse_block_to(p, end);
     return filtered;
 }
 
 static jinja_node *parse_set(jinja_parser *p) {
     jinja_node *target = parse_tuple(p, parse_target);
-    if (target && parse_is(p, ".")) target = parse_dot(p, target);
+    if (parse_is(p, ".")) target = parse_dot(p, target);
     jinja_node *value = parse_take(p, "=") ? parse_tuple(p, parse_expression)
                                            : parse_capture(p, "endset", 0);
     return parse_node(p, NODE_SET, target, value);
@@ -411,7 +400,6 @@ static jinja_node *parse_generation(jinja_parser *p) {
 /* "name" or "name=value" */
 static jinja_node *parse_parameter(jinja_parser *p) {
     jinja_node *node = parse_node(p, NODE_ARGUMENT, NULL, NULL);
-    if (!node) return NULL;
     node->value = parse_name(p, "the name of a parameter");
     if (parse_take(p, "=")) node->a = parse_expression(p);
     return node;
@@ -419,7 +407,6 @@ static jinja_node *parse_parameter(jinja_parser *p) {
 
 static jinja_node *parse_macro(jinja_parser *p) {
     jinja_node *node = parse_node(p, NODE_MACRO, NULL, NULL);
-    if (!node) return NULL;
     node->value = parse_name(p, "the name of a macro");
     if (!parse_is(p, "(")) return parse_error(p, "\"(\"");
     node->a = parse_list(p, ")", parse_parameter);
@@ -429,11 +416,10 @@ static jinja_node *parse_macro(jinja_parser *p) {
 
 static jinja_node *parse_call_block(jinja_parser *p) {
     jinja_node *caller = parse_node(p, NODE_MACRO, NULL, NULL);
-    if (!caller) return NULL;
     caller->value = jinja_string(jinja_literal("caller"));
     if (parse_is(p, "(")) caller->a = parse_list(p, ")", parse_parameter);
     jinja_node *called = parse_expression(p);
-    if (!called || called->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
+    if (called->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
     caller->b = parse_block_to(p, "endcall");
     called->c = caller;
     return parse_node(p, NODE_PRINT, called, NULL);
@@ -463,15 +449,16 @@ static jinja_node *parse_tag(jinja_parser *p) {
         return node;
     }
     jinja_unsupported(p->j, "the tag \"%s\" is not known", jinja_shown(p->j, name));
-    return NULL;
+    return &p->any;
 }
 
 static jinja_node *parse_statement(jinja_parser *p) {
     jinja_node *node;
     if (parse_take(p, "{%")) return parse_tag(p);
     if (p->at->kind == TOKEN_TEXT) {
-        node = parse_node(p, NODE_PRINT, parse_node(p, NODE_CONSTANT, NULL, NULL), NULL);
-        if (node) node->a->value = jinja_string(p->at->text);
+        jinja_node *text = parse_node(p, NODE_CONSTANT, NULL, NULL);
+        text->value = jinja_string(p->at->text);
+        node = parse_node(p, NODE_PRINT, text, NULL);
     } else {
         parse_advance(p);
         node = parse_node(p, NODE_PRINT, parse_tuple(p, parse_expression), NULL);
@@ -491,10 +478,10 @@ static int parse_at_end(const jinja_parser *p, const char *const *ends) {
  * without `ends`, up to the end. */
 static jinja_node *parse_body(jinja_parser *p, const char *const *ends, int line) {
     jinja_node *first = NULL, **end = &first;
-    if (!parse_nest(p)) return NULL;
+    if (!parse_nest(p)) return &p->any;
     while (!p->j->status && p->at->kind != TOKEN_END && !(ends && parse_at_end(p, ends))) {
         *end = parse_statement(p);
-        if (*end) end = &(*end)->next;
+        end = &(*end)->next;
     }
     p->nesting--;
     if (!ends) return first;

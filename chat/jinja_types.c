@@ -287,11 +287,7 @@ jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
     if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
     if (v.kind == JINJA_STRING) function = jinja_function_named(name, JINJA_STR_METHOD);
     if (v.kind == JINJA_DICT) function = jinja_function_named(name, JINJA_DICT_METHOD);
-    if (function) {
-        jinja_method *method = jinja_alloc(j, sizeof *method);
-        if (method) *method = (jinja_method){function, v};
-        return (jinja_value){.kind = JINJA_FUNCTION, .method = method};
-    }
+    if (function) return jinja_bind(j, function, v);
     if (v.kind == JINJA_DICT || v.kind == JINJA_NAMESPACE)
         found = jinja_find(j, v.list, jinja_string(name));
     if (found) return *found;
