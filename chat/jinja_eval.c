@@ -324,24 +324,16 @@ static void execute(jinja *j, const jinja_node *list) {
 
 /* ---- a rendering ----------------------------------------------------------------------------- */
 
-/* A value of the caller, whose strings all get that mark. */
-static jinja_value marked(jinja *j, const gqa_json_node *node, unsigned char mark) {
-    size_t longest = 1;
-    for (size_t i = 0; i < node->size; i++) longest = max_size(longest, node[i].len);
-    unsigned char *marks = jinja_alloc(j, longest);
-    if (!marks) return jinja_none();
-    memset(marks, mark, longest);
-    j->marks = marks;
-    return jinja_from_json(j, node);
-}
-
-/* The elements of an array, such as messages, are told apart. */
+/* A value of the caller; the elements of an array, such as messages, are told apart. */
 static jinja_value content(jinja *j, const gqa_json_node *node) {
-    if (node->kind != GQA_JSON_ARRAY) return marked(j, node, 1);
+    j->mark = 1;
+    if (node->kind != GQA_JSON_ARRAY) return jinja_from_json(j, node);
     jinja_value v = jinja_new(j, JINJA_LIST);
     const gqa_json_node *at = node + 1;
-    for (size_t i = 0; at < node + node->size && !j->status; at += at->size, i++)
-        jinja_append(j, v.list, marked(j, at, GQA_JINJA_MARK(i)));
+    for (size_t i = 0; at < node + node->size && !j->status; at += at->size, i++) {
+        j->mark = GQA_JINJA_MARK(i);
+        jinja_append(j, v.list, jinja_from_json(j, at));
+    }
     return v;
 }
 

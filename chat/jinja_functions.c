@@ -266,19 +266,19 @@ static jinja_value test_parity(jinja *j, const jinja_call *call) {
 /* ---- global functions ------------------------------------------------------------------------ */
 
 static jinja_value global_range(jinja *j, const jinja_call *call) {
-    int64_t bounds[3] = {0, 0, 1}, n = 0;
+    int64_t given[3] = {0, 0, 1};
     for (size_t i = 0; i < 3 && call->bound[i].kind != JINJA_MISSING; i++) {
         if (call->bound[i].kind != JINJA_INT)
             return jinja_fail(j, "range: expected int, got %s", jinja_type(call->bound[i]));
-        bounds[i] = call->bound[i].integer;
+        given[i] = call->bound[i].integer;
     }
     int has_start = call->bound[1].kind != JINJA_MISSING;
-    int64_t i = has_start ? bounds[0] : 0, end = bounds[has_start], step = bounds[2];
+    int64_t i = has_start ? given[0] : 0, end = given[has_start], step = given[2];
     jinja_value list = jinja_new(j, JINJA_LIST);
     list.is_view = 1;
     if (step == 0) return jinja_fail(j, "range() arg 3 must not be zero");
     while (!j->status && (step > 0 ? i < end : i > end)) {
-        if (n++ == JINJA_MAX_RANGE)
+        if (list.list->n == JINJA_MAX_RANGE)
             return jinja_fail(j, "range: more than %d numbers", JINJA_MAX_RANGE);
         jinja_append(j, list.list, jinja_int(i));
         if (__builtin_add_overflow(i, step, &i)) break;

@@ -174,7 +174,7 @@ struct jinja {
     int depth, steps;
     struct jinja_block *blocks;
     size_t memory;
-    const unsigned char *marks; /* is_content of the strings of JSON that are read */
+    unsigned char mark;        /* is_content of the strings of JSON that are read */
     const char *date;
     jinja_scope *scope;
     jinja_builder *out;

@@ -1,4 +1,5 @@
 /* jinja_value.c: errors, memory, texts with their origin, and values. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,22 +65,17 @@ void *jinja_alloc(jinja *j, size_t size) {
     size = round_up(size, sizeof(max_align_t));
     if (!block || block->size - block->used < size) {
         size_t capacity = max_size(size, BLOCK - sizeof *block);
-        if (capacity > JINJA_MAX_MEMORY - j->memory) {
+        if (capacity > JINJA_MAX_MEMORY - j->memory)
             jinja_unsupported(j, "more than %d bytes of memory", JINJA_MAX_MEMORY);
-            return NULL;
-        }
-        block = calloc(1, sizeof *block + capacity);
-        if (!block) {
+        else if (!(block = calloc(1, sizeof *block + capacity)))
             j->status = gqa_fail(j->err, GQA_ERR_MEMORY, "chat template: out of memory");
-            return NULL;
-        }
+        if (j->status) return NULL;
         *block = (jinja_block){.next = j->blocks, .size = capacity};
         j->blocks = block;
         j->memory += capacity;
     }
-    void *p = (char *)block->data + block->used;
     block->used += size;
-    return p;
+    return (char *)block->data + block->used - size;
 }
 
 void jinja_free_all(jinja *j) {
@@ -220,16 +216,17 @@ void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value) {
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 static jinja_value jinja_json_number(jinja *j, const gqa_json_node *node) {
-    int64_t value = 0;
-    int negative = node->text[0] == '-';
     if (strpbrk(node->text, ".eE")) return jinja_float(gqa_parse_double(node->text));
-    for (const char *p = node->text + negative; *p; p++) {
-        int digit = negative ? '0' - *p : *p - '0';
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, digit, &value))
-            return jinja_unsupported(j, "the number %.40s does not fit 64 bits", node->text);
-    }
+    errno = 0;
+    long long value = strtoll(node->text, NULL, 10);
+    if (errno) return jinja_unsupported(j, "the number %.40s does not fit 64 bits", node->text);
     return jinja_int(value);
+}
+
+static jinja_value jinja_json_string(jinja *j, const gqa_json_node *node) {
+    unsigned char *is_content = j->mark ? jinja_alloc(j, node->len) : NULL;
+    if (is_content) memset(is_content, j->mark, node->len);
+    return jinja_string((jinja_text){node->text, is_content, node->len});
 }
 
 static jinja_value jinja_json_container(jinja *j, const gqa_json_node *node, jinja_kind kind) {
@@ -252,7 +249,7 @@ jinja_value jinja_from_json(jinja *j, const gqa_json_node *node) {
     case GQA_JSON_FALSE:
     case GQA_JSON_TRUE: return jinja_bool(node->kind == GQA_JSON_TRUE);
     case GQA_JSON_NUMBER: return jinja_json_number(j, node);
-    case GQA_JSON_STRING: return jinja_string((jinja_text){node->text, j->marks, node->len});
+    case GQA_JSON_STRING: return jinja_json_string(j, node);
     case GQA_JSON_ARRAY: return jinja_json_container(j, node, JINJA_LIST);
     case GQA_JSON_OBJECT: return jinja_json_container(j, node, JINJA_DICT);
     default: return jinja_none();
