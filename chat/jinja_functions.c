@@ -129,7 +129,7 @@ static jinja_value filter_map(jinja *j, const jinja_call *call) {
     const jinja_list *list = iterate_or_nothing(j, call->self);
     jinja_value mapped = jinja_new(j, JINJA_GENERATOR);
     jinja_call inner = *call;
-    if (attribute && (call->values.n || call->named.n > 2u + 2 * (otherwise != NULL)))
+    if (attribute && (call->values.n || call->named.n > (otherwise ? 4u : 2u)))
         return jinja_fail(j, "map: expected attribute and default, got others");
     if (!attribute && (!call->values.n || call->values.items[0].kind != JINJA_STRING))
         return jinja_fail(j, "map: expected an attribute or the name of a filter");

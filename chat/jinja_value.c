@@ -193,7 +193,7 @@ void jinja_append(jinja *j, jinja_list *list, jinja_value value) {
 
 /* A dict is searched from its beginning. */
 jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key) {
-    if (!dict || jinja_spend(j, dict->n / 32)) return NULL;
+    if (!dict || jinja_spend(j, dict->n / 8)) return NULL;
     for (size_t i = 0; i < dict->n; i += 2)
         if (jinja_equal(j, dict->items[i], key)) return &dict->items[i + 1];
     return NULL;
