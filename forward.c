@@ -171,7 +171,7 @@ static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, cons
 /* ---- rotary positions and the KV cache ------------------------------------------------------- */
 
 static int rope_table_of(const gqa_layer *layer) {
-    return layer->config.rope == 2 ? GQA_ROPE_LOCAL : GQA_ROPE_MODEL;
+    return layer->config.rope == GQA_LAYER_ROPE_LOCAL ? GQA_ROPE_LOCAL : GQA_ROPE_MODEL;
 }
 
 /* Bias (qwen2), norm (qwen3; after RoPE: hunyuan-dense) and rotation of one head, in place. bias,

@@ -1,9 +1,9 @@
-/* generate.c: prompt in, text out: the joining of tokens into text, and the loop around the session
+/* generate.c: from a prompt to text: joins tokens into text, and runs the loop around the session
  * and the sampler.
  *
- * Tokens end in the middle of characters and of stop strings. Text therefore waits until it is
- * known to be whole characters that cannot be the beginning of a stop string; nothing that arrives
- * is ever dropped. */
+ * Tokens may end in the middle of characters and of stop strings. Text is therefore held back until
+ * it is known to be whole characters that cannot be the beginning of a stop string; nothing is ever
+ * dropped. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,13 +19,13 @@ void gqa_free(void *p) { free(p); }
 
 struct gqa_text {
     const gqa_model *model;
-    int drop_space;          /* of the next token: encoding put it before the text */
+    int drop_space;          /* of the next token: encoding put a space before the text */
     char **stop;             /* [n_stop] */
     size_t *stop_len;        /* [n_stop] */
     int n_stop;
-    char *buf;               /* [capacity]: first `done` bytes handed out, then `len` that wait */
+    char *buf;               /* [capacity]: `done` bytes handed out, then `len` held back */
     size_t done, len, capacity;
-    int stopped;             /* a stop string has come */
+    int stopped;             /* a stop string was found */
 };
 
 static int check_stops(const char *const *stop, int n_stop, gqa_error *err) {
@@ -79,7 +79,7 @@ void gqa_text_free(gqa_text *t) {
     free(t);
 }
 
-/* Where the first stop string begins in what waits, or -1. */
+/* Where the first stop string begins in the bytes held back, or -1. */
 static ptrdiff_t find_stop(const gqa_text *t) {
     for (size_t at = 0; at < t->len; at++)
         for (int i = 0; i < t->n_stop; i++) {
@@ -89,7 +89,7 @@ static ptrdiff_t find_stop(const gqa_text *t) {
     return -1;
 }
 
-/* Whether what waits from `at` on may be the beginning of a stop string. */
+/* Whether the bytes held back from `at` on may be the beginning of a stop string. */
 static int may_become_stop(const gqa_text *t, size_t at) {
     size_t rest = t->len - at;
     for (int i = 0; i < t->n_stop; i++)
@@ -97,7 +97,7 @@ static int may_become_stop(const gqa_text *t, size_t at) {
     return 0;
 }
 
-/* How many of the bytes that wait are complete: whole characters before anything that may become a
+/* How many of the bytes held back are complete: whole characters before anything that may become a
  * stop string. */
 static size_t complete_length(const gqa_text *t) {
     size_t end = 0, at = 0;
@@ -110,7 +110,7 @@ static size_t complete_length(const gqa_text *t) {
     return at;
 }
 
-/* Hands out the first n bytes that wait; they stay where they are until the next call. */
+/* Hands out the first n bytes held back; they stay in place until the next call. */
 static void hand_out(gqa_text *t, size_t n, const char **out, size_t *len) {
     *out = t->buf;
     *len = n;
@@ -124,7 +124,7 @@ static void discard_done(gqa_text *t) {
     t->done = 0;
 }
 
-/* Appends the token's bytes to what waits. */
+/* Appends the token's bytes to those held back. */
 static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
     int n_ids = max_int(gqa_vocab_size(t->model), t->model->config.vocab_size);
     if (token < 0 || token >= n_ids)
@@ -200,7 +200,7 @@ static int vocab_size_of(const generation *g) {
     return gqa_model_config(gqa_session_model(g->session))->vocab_size;
 }
 
-/* What marks the parts of a conversation is not repeated text. */
+/* Control tokens mark turns; the repetition penalty must not count them. */
 static void accept_text(generation *g, int32_t token) {
     if (!gqa_token_is_control(gqa_session_model(g->session), token))
         gqa_sampler_accept(g->sampler, token);
@@ -343,7 +343,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     if (status > 0 && g.text) {
         const char *text;
         size_t len;
-        gqa_text_flush(g.text, &text, &len); /* what waited to become whole goes as it is */
+        gqa_text_flush(g.text, &text, &len); /* an incomplete character is passed on as it is */
         if (show(&g, text, len)) status = GQA_STOP_CALLER;
     }
     atomic_store(&s->cancel, 0); /* one that came too late */

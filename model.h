@@ -16,16 +16,14 @@
  *     gqa_sampler_free(sampler); gqa_session_free(session); gqa_model_close(model);
  *
  * Conventions. A function that can fail returns NULL or a negative gqa_status, and fills *err
- * when err is not NULL; on success *err is left alone. (gqa_token_bytes, gqa_token_name and
- * gqa_sampler_next return the status alone; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A
- * refused call leaves its objects as they were. An options pointer may be NULL, and a zero field
- * in an options struct means its documented default: clear the struct, then set what you need.
- * reserved fields must be zero; a later version may give them a meaning whose zero is what this
- * version does. What the library returns a pointer to is owned by the object it came from, unless
- * the comment says gqa_free; *_free and
- * *_close accept NULL. The library never prints, never exits, and has no global state. Shapes
- * are given as stored, row-major: [rows, cols].
- * */
+ * when err is not NULL; on success *err is not written. (gqa_token_bytes, gqa_token_name and
+ * gqa_sampler_next only return the status; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A
+ * refused call leaves its objects as they were. An options pointer may be NULL, and a zero field in
+ * an options struct means its documented default: clear the struct, then set what you need.
+ * Reserved fields must be zero. A later version may use them; zero will keep today's behaviour. The
+ * object owns what the library returns a pointer to, unless the comment says gqa_free. *_free and
+ * *_close accept NULL. The library never prints, never exits, and has no global state. Shapes are
+ * given as stored, row-major: [rows, cols]. */
 #ifndef GQA_MODEL_H
 #define GQA_MODEL_H
 
@@ -39,11 +37,11 @@ extern "C" {
 #define GQA_VERSION "0.2.0"
 #define GQA_VERSION_NUMBER 200 /* MAJOR * 10000 + MINOR * 100 + PATCH */
 
-/* The version of the library that the program runs with. */
+/* The version of the library at run time. */
 const char *gqa_version(void);
 int gqa_version_number(void);
 
-/* Frees memory that a function handed over; NULL is accepted. */
+/* Frees memory that a function of the library returned for it; accepts NULL. */
 void gqa_free(void *p);
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -107,8 +105,8 @@ typedef enum gqa_qk_norm {
     GQA_QK_NORM_AFTER_ROPE = 3       /* over each head, after RoPE (hunyuan-dense) */
 } gqa_qk_norm;
 
-/* Hyper-parameters, all validated. dim == n_heads * head_dim is never assumed. What differs from
- * layer to layer is here as the largest: gqa_model_layer has a layer's own. */
+/* Hyper-parameters, all validated. dim == n_heads * head_dim is never assumed. Where layers differ,
+ * these are the maxima; gqa_model_layer gives each layer's own values. */
 typedef struct gqa_config {
     char architecture[16];     /* "llama", "qwen3", "gemma3", ... */
     char name[64];             /* the file's own name for the model; may be empty */
@@ -117,7 +115,7 @@ typedef struct gqa_config {
     int n_heads;               /* query heads */
     int n_kv_heads;            /* divides n_heads. n_heads: MHA; 1: MQA; else GQA */
     int head_dim;              /* even */
-    int ffn_dim;               /* hidden width of the SwiGLU block */
+    int ffn_dim;               /* hidden width of the FFN */
     int vocab_size;
     int context_length;        /* positions the model was trained for */
     int window;                /* sliding window: positions a query sees, itself included; 0: all */
@@ -127,7 +125,7 @@ typedef struct gqa_config {
     float norm_eps;            /* added to the mean square, inside the root */
     gqa_rope_scaling rope_scaling;
     float rope_factor;         /* >= 1; 1 without scaling */
-    float rope_attn_factor;    /* YaRN: factor on the logits' scale; 1 without */
+    float rope_attn_factor;    /* factor on cos and sin, so squared in the scores; 1 without */
     float rope_beta_fast, rope_beta_slow; /* YaRN ramp; 32 and 1 unless the file says otherwise */
     int rope_orig_context;     /* YaRN: context before scaling */
     int tied_embeddings;       /* the classifier is the embedding matrix */
@@ -135,38 +133,44 @@ typedef struct gqa_config {
     int qk_norm;               /* a gqa_qk_norm */
     int no_pre_norms;          /* nonzero: no RMSNorm before attention and FFN (olmo2) */
     int post_norms;            /* RMSNorm of their outputs before the addition (gemma2, olmo2) */
-    int gelu;                  /* the FFN's gate passes GELU, by tanh (gemma); 0: SiLU */
+    int gelu;                  /* the FFN's gate is GELU, by tanh (gemma); 0: SiLU */
     float attention_scale;     /* on q.k; 1 / sqrt(head_dim) unless the file says otherwise */
-    float attention_softcap;   /* scores become cap * tanh(score / cap) (gemma2); 0: they do not */
+    float attention_softcap;   /* scores become cap * tanh(score / cap) (gemma2); 0: none */
     float attention_temperature; /* a: q times 1 + a ln(1 + floor(position / rope_orig_context))
                                   * (mistral3); 0 without */
     float embedding_scale;     /* on the embedding of a token (gemma, granite); 1 without */
     float residual_scale;      /* on the output of attention and FFN (granite); 1 without */
     float logit_scale;         /* divides the logits (granite); 1 without */
-    float logit_softcap;       /* logits become cap * tanh(logit / cap) (gemma2); 0: they do not */
+    float logit_softcap;       /* logits become cap * tanh(logit / cap) (gemma2); 0: none */
     float rope_theta_local;    /* base of layers with a window, which then have no scaling (gemma3);
-                                * 0: these are as all layers */
+                                * 0: the same as in other layers */
     float rope_yarn_log_mul;   /* YaRN: M, of the magnitude (1 + 0.1 ln f) / (1 + 0.1 M ln f) */
-    int rope_dim_local;        /* the same of layers with a base of their own; 0: rope_dim */
-    int norm_v;                /* nonzero: V passes RMSNorm without weights (gemma4) */
-    int per_layer_dim;         /* width of a token's further embedding for each layer (gemma4); 0 */
+    int rope_dim_local;        /* rope_dim of layers that use rope_theta_local; 0: rope_dim */
+    int norm_v;                /* nonzero: RMSNorm without weights over V (gemma4) */
+    int per_layer_dim;         /* width of a token's embedding for each layer (gemma4); 0: none */
     uint32_t reserved[15];
 } gqa_config;
 
-/* What a layer has of its own; a later version may add fields at the end. */
+/* How a layer rotates Q and K. */
+typedef enum gqa_layer_rope {
+    GQA_LAYER_ROPE_NONE = 0,   /* not at all (smollm3's every fourth layer) */
+    GQA_LAYER_ROPE_MODEL = 1,  /* by rope_theta, with the model's scaling */
+    GQA_LAYER_ROPE_LOCAL = 2   /* by rope_theta_local */
+} gqa_layer_rope;
+
+/* The values of one layer; a later version may add fields at the end. */
 typedef struct gqa_layer_config {
     int n_kv_heads, ffn_dim;
     int window;                /* positions a query sees, itself included; 0: all */
-    int rope;                  /* 0: none (smollm3's every fourth layer), 1: the model's,
-                                * 2: by rope_theta_local */
+    int rope;                  /* a gqa_layer_rope */
     int head_dim;              /* at most the config's (gemma4: less in layers with a window) */
-    int kv_layer;              /* whose K and V it attends to: its own number, or that of an
-                                * earlier layer (gemma4), and then it has no KV cache */
+    int kv_layer;              /* the layer whose K and V it attends to: itself, or an earlier one
+                                * (gemma4); then it has no KV cache of its own */
 } gqa_layer_config;
 
 /* ---- threads --------------------------------------------------------------------------------- */
 
-/* A thread pool of the program: runs fn(arg, 0) to fn(arg, n - 1), each once, and returns when
+/* The program's own thread pool: runs fn(arg, 0) to fn(arg, n - 1), each once, and returns when
  * all have returned. Fastest when they run at the same time, each on its own thread; correct in
  * any order. */
 typedef void (*gqa_run_parallel)(void *user, int n, void (*fn)(void *arg, int thread), void *arg);
@@ -178,8 +182,8 @@ typedef void (*gqa_run_parallel)(void *user, int n, void (*fn)(void *arg, int th
 typedef int (*gqa_on_progress)(void *user, double done);
 
 typedef struct gqa_model_options {
-    const char *tokenizer_path; /* for llama2.c files; NULL: tokenizer.bin beside it, if there */
-    int n_threads;              /* that repack the weights; 0: one per physical core allowed */
+    const char *tokenizer_path; /* for llama2.c files; NULL: tokenizer.bin next to it, if any */
+    int n_threads;              /* to repack the weights; 0: one per physical core allowed */
     int no_repack;              /* nonzero: no packed copy of the weights: less memory, slower */
     int vocab_only;             /* nonzero: open the vocabulary and ignore the weights */
     const char *isa;            /* scalar, avx2, avx512, neon; NULL: $GQA_ISA, else the best */
@@ -199,14 +203,14 @@ typedef struct gqa_model gqa_model;
 gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_error *err);
 
 /* The same from memory: data[size] must stay valid and unchanged until gqa_model_close; 64-byte
- * alignment is fastest, none is required. tokenizer_path is read if given; no file is looked for
- * beside the model. */
+ * alignment is fastest, none is required. tokenizer_path is read if given; no other file is
+ * opened. */
 gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_options *opt,
                                  gqa_error *err);
 
 /* A model of the given shape with random weights of the given type and no vocabulary: for speed
- * measurements and tests. Reproducible from the seed. Fields of *shape that are 0 get the llama
- * defaults. */
+ * measurements and tests. The seed determines them. Fields of *shape that are 0 get the defaults
+ * of llama. */
 gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t seed,
                             const gqa_model_options *opt, gqa_error *err);
 
@@ -236,14 +240,14 @@ typedef struct gqa_model_stats {
     const char *type_name;   /* of most weights: "q8_0", or a mixture such as "q4_k + q6_k" */
     const char *isa;         /* the instruction set in use */
 } gqa_model_stats;
-/* The model's own; a later version may add fields at the end. */
+/* Owned by the model; a later version may add fields at the end. */
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
-/* Bytes of KV cache one position takes: 2 * n_layers * n_kv_heads * head_dim * (bytes an
- * element), were all layers to keep it. */
+/* Bytes of KV cache per position, if all layers keep it: 2 * n_layers * n_kv_heads * head_dim *
+ * (bytes per element). */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
-/* Bytes of KV cache that a query at the end of n positions attends to: layers with a window keep no
- * more than it, and each layer has its own number of KV heads. 0 without weights. */
+/* Bytes of KV cache that a query at the end of n positions attends to: a layer with a window caches
+ * at most the window, and each layer has its own number of KV heads. 0 without weights. */
 uint64_t gqa_model_kv_bytes(const gqa_model *model, gqa_type kv_type, int n);
 
 /* ---- vocabulary ------------------------------------------------------------------------------ */
@@ -255,10 +259,10 @@ enum { /* flags of gqa_tokenize */
     GQA_TOKENIZE_NONE = 256   /* for gqa_generate_options, where 0 is a default: none of these */
 };
 
-/* Token ids of text[len] (any bytes; need not be UTF-8, nor end in 0). Writes the first cap of
- * them to out[cap] and returns how many there are: if that exceeds cap, call again with a larger
- * array. cap 0 with out NULL only counts. Usually at most len + 3, but not with every
- * vocabulary. Time is O(len log len). Thread-safe. */
+/* Token ids of text[len] (any bytes; neither UTF-8 nor a terminating 0 is needed). Writes the first
+ * cap of them to out[cap] and returns how many there are: if that exceeds cap, call again with a
+ * larger array. cap 0 with out NULL only counts. Usually there are at most len + 3, but not with
+ * every vocabulary. Time is O(len log len). Thread-safe. */
 int gqa_tokenize(const gqa_model *model, const char *text, size_t len, unsigned flags,
                  int32_t *out, int cap, gqa_error *err);
 /* The same into new memory: *out is an array of as many ids as it returns, for gqa_free(); NULL
@@ -269,29 +273,29 @@ int gqa_tokenize_new(const gqa_model *model, const char *text, size_t len, unsig
 /* The bytes of one token's text, without a terminating 0: writes the first cap to out[cap],
  * returns how many there are (0 for control tokens), negative for an id out of range. A
  * character may be split over tokens, and with a SentencePiece vocabulary the first token of a
- * text begins with a space that encoding added: gqa_text takes care of both. */
+ * text begins with a space that encoding added: gqa_text handles both. */
 int gqa_token_bytes(const gqa_model *model, int32_t token, char *out, int cap);
 
 /* The token's name as the model's file spells it ("<|im_end|>", "<0x0A>"), control tokens
  * included; otherwise as gqa_token_bytes. */
 int gqa_token_name(const gqa_model *model, int32_t token, char *out, int cap);
 
-/* The id whose text is exactly text ("<|im_end|>"), or -1. */
+/* The id of the token whose text is exactly that ("<|im_end|>"), or -1. */
 int32_t gqa_token_find(const gqa_model *model, const char *text);
 
-int gqa_vocab_size(const gqa_model *model);                      /* 0: it has no vocabulary */
+int gqa_vocab_size(const gqa_model *model);                      /* 0: no vocabulary */
 int32_t gqa_token_bos(const gqa_model *model);                   /* -1: none */
 int32_t gqa_token_eos(const gqa_model *model);                   /* -1: none */
 int gqa_token_is_end(const gqa_model *model, int32_t token);     /* ends a text: eos, eot, ... */
 int gqa_token_is_control(const gqa_model *model, int32_t token); /* has no text of its own */
 int gqa_model_adds_bos(const gqa_model *model);                  /* the file asks for BOS */
 const char *gqa_model_chat_template(const gqa_model *model);     /* Jinja text; NULL: none */
-const char *gqa_model_warning(const gqa_model *model);           /* on the vocabulary, or NULL */
+const char *gqa_model_warning(const gqa_model *model);           /* about the vocabulary, or NULL */
 
 /* ---- ids to text ----------------------------------------------------------------------------- */
 
-/* Joins the tokens of one text into whole UTF-8 characters, for programs with a loop of their
- * own (gqa_generate uses it). One thread at a time. */
+/* Joins the tokens of one text into whole UTF-8 characters, for programs with their own loop
+ * (gqa_generate uses it). One thread at a time. */
 typedef struct gqa_text gqa_text;
 
 /* at_start: nonzero if the first token begins a text (it follows BOS), and the space that
@@ -302,10 +306,10 @@ gqa_text *gqa_text_new(const gqa_model *model, int at_start, const char *const *
 void gqa_text_free(gqa_text *text);
 /* Adds a token. *out [*len], valid until the next call: the text that is complete now, whole
  * UTF-8 characters (bytes that are not valid UTF-8 are passed on as they are) that cannot be the
- * beginning of a stop string. Returns 0; 1 when a stop string has come: *out is what stood
- * before it, and no more will come; negative on failure. */
+ * beginning of a stop string. Returns 0; 1 once a stop string was found: *out is the text
+ * before it, and nothing follows; negative on failure. */
 int gqa_text_push(gqa_text *text, int32_t token, const char **out, size_t *len, gqa_error *err);
-/* What still waits to become whole, at the end of the text; nothing is kept. */
+/* At the end of the text: the bytes still held back, which are then forgotten. */
 void gqa_text_flush(gqa_text *text, const char **out, size_t *len);
 
 /* ---- session --------------------------------------------------------------------------------- */
@@ -326,8 +330,8 @@ typedef struct gqa_session_options {
     void *reserved[4];
 } gqa_session_options;
 
-/* Allocates all that the session will ever need; pages of the cache are taken from the system as
- * positions fill. With a workspace, n_threads and run_parallel are the workspace's (and must be
+/* Allocates all that the session will need; the system provides pages of the cache as positions
+ * fill. With a workspace, n_threads and run_parallel are the workspace's (and must be
  * 0 here), and context and batch are at most the workspace's. */
 gqa_session *gqa_session_new(const gqa_model *model, const gqa_session_options *opt,
                              gqa_error *err);
@@ -335,17 +339,17 @@ void gqa_session_free(gqa_session *session);
 
 /* Threads and scratch memory that several sessions over one model share, so that each session
  * holds little more than its KV cache. Sized by context, n_threads and batch of *opt, with the
- * defaults of a session; kv is not used. One thread at a time may use the sessions that share a
- * workspace; it must outlive them. */
+ * defaults of a session; kv is ignored. Only one thread at a time may use the sessions that share a
+ * workspace, which must outlive them. */
 gqa_workspace *gqa_workspace_new(const gqa_model *model, const gqa_session_options *opt,
                                  gqa_error *err);
 void gqa_workspace_free(gqa_workspace *workspace);
 uint64_t gqa_workspace_bytes(const gqa_workspace *workspace);  /* memory reserved */
 
 /* Appends tokens[n] to the sequence and computes the logits that follow the last one. A refused
- * call leaves the session as it was; a cancelled one too, but for the logits, which are gone.
- * (With a sliding window, whole batches that were evaluated before the cancel stay:
- * gqa_session_position tells.) GQA_ERR_CONTEXT when the tokens do not fit; GQA_ERR_NUMERIC, with
+ * call leaves the session as it was; a cancelled one too, except that the logits are lost. (With a
+ * sliding window, whole batches that were evaluated before the cancel stay: see
+ * gqa_session_position.) GQA_ERR_CONTEXT when the tokens do not fit; GQA_ERR_NUMERIC, with
  * the layer in the message, when the logits are not all finite. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
@@ -355,22 +359,21 @@ int gqa_session_eval_all(gqa_session *session, const int32_t *tokens, int n, flo
                          gqa_error *err);
 
 /* Batched decoding: one token for each of n different sessions over one model; the weights are
- * read once for up to 64 of them. Logits are then in each session. Either all sessions advance
- * or none does. The workspace of one session is used, the one made for the longest context; a
- * cancel is noticed on sessions[0]. */
+ * read once for up to 64 of them. Each session then has its logits. Either all sessions advance or
+ * none does. Of the sessions' workspaces, the one for the longest context is used; only a cancel of
+ * sessions[0] is noticed. */
 int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err);
 
 /* Makes the session hold exactly tokens[n], n >= 1, with the logits after the last: keeps the
- * longest common beginning, forgets the rest, evaluates what is missing. Returns how many tokens
- * were kept. Where a sliding window has overwritten what would be needed, it begins at 0. A
- * refused call leaves the session as it was; a cancelled one leaves the tokens kept. */
+ * longest common prefix, forgets the rest, evaluates what is missing. Returns how many tokens were
+ * kept. Where a sliding window has overwritten what would be needed, it starts from 0. A refused
+ * call leaves the session as it was; a cancelled one leaves the tokens kept. */
 int gqa_session_sync(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* Makes `to` hold the first n positions of `from`, without computing them; what `to` held is
- * forgotten. The logits come along when n is from's position. Both over one model, with one KV
- * cache type; contexts may differ. Refused when n positions do not fit, or a sliding window has
- * overwritten some that would be needed. `from` may be used by other threads that only read it
- * too. */
+ * forgotten. The logits are copied too when n is the position of `from`. Both must have the same
+ * model and KV cache type; contexts may differ. Refused when n positions do not fit, or a sliding
+ * window has overwritten some that would be needed. Other threads may read `from` meanwhile. */
 int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error *err);
 
 /* Logits after the last token, [vocab_size]; valid until the next call on the session. NULL
@@ -393,13 +396,13 @@ int gqa_session_rewind(gqa_session *session, int position, gqa_error *err);
  * them. */
 int gqa_session_fill_random(gqa_session *session, int n, uint64_t seed, gqa_error *err);
 
-/* Makes a running or the next gqa_session_eval return GQA_ERR_CANCELLED within a layer's time.
- * May be called from another thread or a signal handler. The request is dropped when an eval has
- * obeyed it, and gqa_generate drops one that came before it began or after its last eval. */
+/* Makes the current or the next gqa_session_eval return GQA_ERR_CANCELLED, within the time of a
+ * layer. May be called from another thread or a signal handler. The eval that returns so clears the
+ * request; gqa_generate clears one that came before it began or after its last eval. */
 void gqa_session_cancel(gqa_session *session);
 
 /* Writes tokens, KV cache and logits to a file (atomically: a temporary file, then rename), or
- * to new memory for gqa_free(); reads them back. A saved session is checked like a model file,
+ * to new memory for gqa_free(); and reads them back. A saved session is checked like a model file,
  * and refused if it is damaged or made for another model or cache type. After a failed load the
  * session is empty (position 0). */
 int gqa_session_save(const gqa_session *session, const char *path, gqa_error *err);
@@ -411,11 +414,11 @@ int gqa_session_load_memory(gqa_session *session, const void *data, size_t size,
 
 typedef struct gqa_sampler_options {
     float temperature;    /* 0: greedy (the arg max, lowest id on a tie) */
-    int top_k;            /* keep the k likeliest; 0: all */
+    int top_k;            /* keep the k most likely; 0: all */
     float top_p;          /* keep the smallest set of that probability, in (0, 1]; 0 or 1: all */
-    float min_p;          /* drop tokens below min_p times the likeliest, in [0, 1); 0: none */
+    float min_p;          /* drop tokens below min_p times the best, in [0, 1); 0: none */
     float repeat_penalty; /* divides positive, multiplies negative logits; 0 or 1: off */
-    int repeat_last;      /* how many of the last tokens it is for; 0: 64 */
+    int repeat_last;      /* how many of the last tokens it applies to; 0: 64 */
     uint64_t seed;
     void *reserved[4];
 } gqa_sampler_options;
@@ -429,15 +432,16 @@ void gqa_sampler_free(gqa_sampler *sampler);
 /* Picks a token from logits[n]; NaN counts as minus infinity. Negative (a gqa_status) on
  * failure: GQA_ERR_NUMERIC when all logits are minus infinity, which bans a token. */
 int32_t gqa_sampler_next(gqa_sampler *sampler, const float *logits, int n);
-/* Adds a token to those that the repetition penalty counts (gqa_generate adds prompt and
- * output, without their control tokens). */
+/* Adds a token to those that the repetition penalty applies to (gqa_generate adds those of prompt
+ * and output, without control tokens). */
 void gqa_sampler_accept(gqa_sampler *sampler, int32_t token);
-void gqa_sampler_reset(gqa_sampler *sampler, uint64_t seed);  /* as new, with another seed */
+void gqa_sampler_reset(gqa_sampler *sampler, uint64_t seed);  /* as new, with that seed */
 
 /* log(sum_i exp(logits[i])), summed in double: logits[i] minus it is the natural logarithm of the
- * probability of i. NaN counts as minus infinity, and so does the sum of no logits (n < 1). */
+ * probability of i. NaN counts as minus infinity; n < 1 gives minus infinity. */
 double gqa_log_sum_exp(const float *logits, int n);
-/* All of these logarithms: out[i] = logits[i] - gqa_log_sum_exp(logits, n). out may be logits. */
+/* The logarithms of all probabilities: out[i] = logits[i] - gqa_log_sum_exp(logits, n). out may be
+ * logits. */
 void gqa_log_softmax(const float *logits, int n, float *out);
 
 /* ---- generate -------------------------------------------------------------------------------- */
@@ -445,16 +449,16 @@ void gqa_log_softmax(const float *logits, int n, float *out);
 typedef enum gqa_stop {
     GQA_STOP_LENGTH = 1,  /* max_tokens were generated */
     GQA_STOP_END = 2,     /* the model ended the text */
-    GQA_STOP_STRING = 3,  /* a stop string came */
+    GQA_STOP_STRING = 3,  /* a stop string was generated */
     GQA_STOP_CONTEXT = 4, /* the context is full */
     GQA_STOP_CALLER = 5   /* a callback returned nonzero, or the session was cancelled */
 } gqa_stop;
 
-/* Receives text[len], not terminated by 0: whole UTF-8 characters (bytes that are not valid
+/* Receives text[len], without a terminating 0: whole UTF-8 characters (bytes that are not valid
  * UTF-8 are passed on as they are). A nonzero return stops generation. */
 typedef int (*gqa_on_text)(void *user, const char *text, size_t len);
 
-/* Receives a copy of the logits [n_vocab] before each token is sampled, to change at will: bans,
+/* Receives a copy of the logits [n_vocab] before each token is sampled, which it may change: bans,
  * biases, grammars, choices. Minus infinity bans a token; those that the file bans (the metadata
  * tokenizer.ggml.suppress_tokens) have it already. tokens [n_tokens] is the session's text so far.
  * A nonzero return stops generation. */
@@ -468,7 +472,7 @@ typedef int (*gqa_on_token)(void *user, int32_t token, float log_probability);
 
 typedef struct gqa_generate_options {
     int max_tokens;            /* 0: until the context is full */
-    const char *const *stop;   /* [n_stop] never part of the output; found across token borders */
+    const char *const *stop;   /* [n_stop] never part of the output; also found across tokens */
     int n_stop;
     unsigned tokenize_flags;   /* of the prompt; 0: GQA_TOKENIZE_BOS if the session is empty */
     int ignore_end;            /* nonzero: go on after an end token (or BOS, if a control token) */
@@ -493,9 +497,9 @@ int gqa_generate(gqa_session *session, gqa_sampler *sampler, const char *prompt,
                  gqa_generate_result *result, gqa_error *err);
 
 /* Appends tokens[n] to the session, then samples tokens and passes their text to on_text (NULL:
- * none). n 0 continues from where the session is, which must have logits. result may be NULL.
+ * none). With n 0 it continues from the session, which must have logits. result may be NULL.
  * Returns 0 for every gqa_stop, negative on failure. The session then holds the prompt and all
- * tokens generated, but for the one that ended the text, one that was sampled when the context was
+ * tokens generated, except the one that ended the text, one that was sampled when the context was
  * full, and one whose evaluation was cancelled. */
 int gqa_generate_tokens(gqa_session *session, gqa_sampler *sampler, const int32_t *tokens, int n,
                         const gqa_generate_options *opt, gqa_on_text on_text, void *user,
@@ -506,18 +510,18 @@ int gqa_generate_tokens(gqa_session *session, gqa_sampler *sampler, const int32_
 typedef struct gqa_message {
     const char *role;          /* "system", "user", "assistant", or what else the template knows */
     const char *content;       /* bytes that are not UTF-8 become U+FFFD */
-    const int32_t *tokens;     /* [n_tokens] that content was generated as; NULL: not known */
+    const int32_t *tokens;     /* [n_tokens] that content was generated as; NULL: unknown */
     int n_tokens;
     void *reserved[2];
 } gqa_message;
 
 typedef struct gqa_chat_options {
     const char *template_name; /* llama3, chatml, llama2, mistral, zephyr or plain; NULL: its own */
-    int first;                 /* messages before this one are in the session already */
-    int no_generation_prompt;  /* nonzero: no beginning of an answer after the last message */
+    int first;                 /* messages before this one are already in the session */
+    int no_generation_prompt;  /* nonzero: do not begin an answer after the last message */
     int thinking;              /* 1: enable_thinking is true, -1: false; 0: the template decides */
     const char *date;          /* "YYYY-MM-DD", for templates that write it; NULL: today */
-    const char *tools;         /* JSON array of tools as OpenAI's API has them; NULL: none */
+    const char *tools;         /* JSON array of tools, as in OpenAI's API; NULL: none */
     const char *variables;     /* JSON object: more variables for the template; NULL: none */
     void *reserved[3];
 } gqa_chat_options;
@@ -525,24 +529,24 @@ typedef struct gqa_chat_options {
 /* Token ids of a conversation as the model's chat template writes it, with the beginning of the
  * assistant's answer: *tokens is an array of as many ids as it returns, for gqa_free(); NULL on
  * failure. The template is the one in the model's file, run as transformers does; for a model
- * without one, that of the table which the special tokens of its vocabulary call for, or "plain".
+ * without one, the built-in one that fits the special tokens of its vocabulary, or "plain".
  *
- * Content never becomes a special token, whatever the template does with it. A message's own
- * tokens stand where the template writes its content unchanged, so that gqa_session_sync finds an
- * answer in the session as it was generated. BOS comes first if the template writes it or the
- * model's file asks for it, and never twice.
+ * Content never becomes a special token, whatever the template does with it. Where the template
+ * writes a message's content unchanged, the message's own tokens are used, so that gqa_session_sync
+ * finds an answer in the session as it was generated. BOS comes first if the template writes it or
+ * the model's file asks for it, and never twice.
  *
  * With first > 0 only what belongs to messages[first] and later is written; an answer before them
- * is taken for one that the model generated, and its end is written first.
+ * counts as generated by the model, and its end is written first.
  *
- * Errors: GQA_ERR_ARGUMENT with the template's own words when it refuses the messages, _FORMAT and
- * _UNSUPPORTED with the template's line when it cannot be run. */
+ * Errors: GQA_ERR_ARGUMENT with the template's own message when it refuses the messages, _FORMAT
+ * and _UNSUPPORTED with a line number when it cannot be run. */
 int gqa_chat_format(const gqa_model *model, const gqa_message *messages, int n,
                     const gqa_chat_options *opt, int32_t **tokens, gqa_error *err);
 /* The name of the template that gqa_chat_format uses, "own" for the one in the model's file; NULL:
- * template_name is not one of those known. */
+ * template_name is unknown. */
 const char *gqa_chat_template_name(const gqa_model *model, const gqa_chat_options *opt);
-/* A text that ends an answer where no token does, for gqa_generate_options.stop; NULL: none is
+/* A stop string for gqa_generate_options.stop, where no token ends an answer; NULL: none is
  * needed. */
 const char *gqa_chat_stop(const gqa_model *model, const gqa_chat_options *opt);
 

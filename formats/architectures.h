@@ -1,10 +1,10 @@
-/* architectures.h: the architectures that run, a row each. */
+/* architectures.h: the supported architectures, one row each. */
 #ifndef GQA_ARCHITECTURES_H
 #define GQA_ARCHITECTURES_H
 
 #include "checkpoint.h"
 
-/* Steps that not all architectures take, and keys that not all heed. */
+/* Steps that only some architectures have, and keys that only some architectures read. */
 enum {
     ARCH_ROPE_HALF = 1,          /* RoPE pairs (i, i + rope_dim / 2); else (2i, 2i + 1) */
     ARCH_GELU = 2,
@@ -14,14 +14,14 @@ enum {
     ARCH_FUSED = 32,             /* attn_qkv, and ffn_up that holds the gate's rows first */
     ARCH_SCALES = 64,            /* the keys of granite's four scales */
     ARCH_SOFTCAPS = 128,         /* the keys of both softcaps */
-    ARCH_TEMPERATURE = 256,      /* the key of the queries' growth with the position */
-    ARCH_NO_WINDOW_KEY = 512,    /* the window's key is wrong in its files: all layers see all */
-    ARCH_LOCAL_ROPE = 1024,      /* layers with a window rotate unscaled, by a base of their own */
+    ARCH_TEMPERATURE = 256,      /* the key of the queries' scale by position */
+    ARCH_NO_WINDOW_KEY = 512,    /* its files have a window's key by mistake: all layers see all */
+    ARCH_LOCAL_ROPE = 1024,      /* layers with a window have their own RoPE base, unscaled */
     ARCH_GLOBAL_NO_ROPE = 2048,  /* where some layers have a window, the others have no RoPE */
     ARCH_LOCAL_HEADS = 4096,     /* keys of head_dim and rope_dim of layers with a window */
     ARCH_SHARED_KV = 8192,       /* the key of how many last layers use an earlier one's K and V */
     ARCH_PER_LAYER = 16384,      /* embeddings for each layer; a scale of each layer's output */
-    ARCH_NORM_V = 32768,         /* V passes a norm without weights; without attn_v, V is K */
+    ARCH_NORM_V = 32768,         /* a norm of V without weights; without attn_v, V is K */
     ARCH_SCORES_AS_THEY_ARE = 65536 /* q.k is not scaled */
 };
 
@@ -29,13 +29,13 @@ typedef struct gqa_architecture {
     const char *name;            /* metadata keys begin with it */
     unsigned steps;
     gqa_qk_norm qk_norm;
-    int window_pattern;          /* layers l with (l + 1) % pattern == 0 have no window; 0: all do
-                                  * where the file has one */
+    int window_pattern;          /* layers l with (l + 1) % pattern == 0 have no window; 0: all
+                                  * have the file's, if any */
     int no_rope_pattern;         /* layers l with (l + 1) % pattern == 0 have no RoPE; 0: all do */
-    float attention_softcap, logit_softcap; /* where the file does not say */
+    float attention_softcap, logit_softcap; /* defaults */
 } gqa_architecture;
 
-/* NULL: not one that runs. */
+/* NULL: not supported. */
 const gqa_architecture *gqa_architecture_find(const char *name);
 /* Their names, "llama, qwen2, ...". */
 void gqa_architecture_names(char *out, size_t capacity);

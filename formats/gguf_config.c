@@ -139,9 +139,11 @@ static int has_window(gguf_meta *m, const layer_key *pattern, int l) {
 }
 
 static int read_rope_of_layer(const gguf_meta *m, const gqa_architecture *a, int l, int window) {
-    if (a->no_rope_pattern && (l + 1) % a->no_rope_pattern == 0) return 0;
-    if ((a->steps & ARCH_GLOBAL_NO_ROPE) && m->c->config.window && !window) return 0;
-    return window && m->c->config.rope_theta_local > 0 ? 2 : 1;
+    if (a->no_rope_pattern && (l + 1) % a->no_rope_pattern == 0) return GQA_LAYER_ROPE_NONE;
+    if ((a->steps & ARCH_GLOBAL_NO_ROPE) && m->c->config.window && !window)
+        return GQA_LAYER_ROPE_NONE;
+    int is_local = window && m->c->config.rope_theta_local > 0;
+    return is_local ? GQA_LAYER_ROPE_LOCAL : GQA_LAYER_ROPE_MODEL;
 }
 
 /* The last `shared` layers use the K and V of the last layer before them with the same window. */
@@ -160,7 +162,7 @@ static void share_kv(gguf_meta *m, gqa_layer_config *layers, int shared) {
     }
 }
 
-/* What each layer has of its own; the config gets the largest. */
+/* The values of each layer; the config gets the maxima. */
 static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture *a) {
     gqa_config *g = &c->config;
     char key[128];
@@ -193,7 +195,8 @@ static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture 
         layer->window = has_window(m, &pattern, l) ? g->window : 0;
         layer->head_dim = layer->window ? local_head_dim : g->head_dim;
         layer->kv_layer = l;
-        layer->rope = no_rope ? 0 : read_rope_of_layer(m, a, l, layer->window);
+        layer->rope = no_rope ? GQA_LAYER_ROPE_NONE
+                              : read_rope_of_layer(m, a, l, layer->window);
         g->n_kv_heads = max_int(g->n_kv_heads, layer->n_kv_heads);
         g->ffn_dim = max_int(g->ffn_dim, layer->ffn_dim);
     }
@@ -212,7 +215,7 @@ static int check_layers(const gqa_checkpoint *c, gqa_error *err) {
             return fail_unsupported(c, err, "layer %d has an FFN width of %d", l, ffn_dim);
         int head_dim = c->layers[l].head_dim, rope_dim = c->config.rope_dim_local;
         if (head_dim < 2 || head_dim % 2 || head_dim > c->config.head_dim ||
-            (c->layers[l].rope == 2 && rope_dim > head_dim))
+            (c->layers[l].rope == GQA_LAYER_ROPE_LOCAL && rope_dim > head_dim))
             return fail_unsupported(c, err, "layer %d has a head_dim of %d and a rope_dim of %d, "
                                     "expected even numbers up to %d", l, head_dim, rope_dim,
                                     c->config.head_dim);

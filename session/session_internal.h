@@ -39,15 +39,15 @@ struct gqa_workspace {
 };
 
 /* Receives K and V [head_dim] of a KV head at a position and layer, before biases and RoPE. Called
- * by several threads at once, each for its own rows. In a pass of several sessions only that of
- * gqa_pass.session is asked, for the rows of all. */
+ * by several threads at once, each for its own rows. In a pass of several sessions only the
+ * callback of gqa_pass.session is called, for every row. */
 typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k,
                           const float *v);
 
 /* What an f16 cache needs to hold keys and values beyond 65504: they are stored times a power of
  * two. */
 typedef struct gqa_kv_range {
-    float k_scale, v_scale;  /* 1 unless larger values have come */
+    float k_scale, v_scale;  /* 1 until larger values occur */
     atomic_uint k_max, v_max; /* bits of the largest absolute value that did not fit; 0: none */
 } gqa_kv_range;
 
@@ -56,7 +56,7 @@ struct gqa_session {
     gqa_workspace *workspace;
     int owns_workspace;
     int context, batch;
-    int is_long;             /* more positions than rope_orig_context: by the factors for such */
+    int is_long;             /* context exceeds rope_orig_context: RoPE uses the long factors */
     int position;
     int high_water;          /* one past the highest position written since the session was empty */
     int has_logits;

@@ -246,7 +246,8 @@ static void check_layers(const gqa_model *m) {
     for (int l = 0; l < LAYERS; l++) {
         const gqa_layer_config *layer = gqa_model_layer(m, l);
         int is_global = l % 6 == 5;
-        CHECK(layer->window == (is_global ? 0 : WINDOW) && layer->rope == (is_global ? 1 : 2),
+        int rope = is_global ? GQA_LAYER_ROPE_MODEL : GQA_LAYER_ROPE_LOCAL;
+        CHECK(layer->window == (is_global ? 0 : WINDOW) && layer->rope == rope,
               "layer %d: window %d, RoPE %d", l, layer->window, layer->rope);
         CHECK(layer->n_kv_heads == 1 && layer->ffn_dim == gqa_model_config(m)->ffn_dim,
               "layer %d: %d KV heads, FFN %d", l, layer->n_kv_heads, layer->ffn_dim);

@@ -28,16 +28,16 @@ typedef struct gqa_layer {
     const float *output_scale;       /* [1] */
 } gqa_layer;
 
-/* The rotations of a kind of layers. */
+/* The rotations that some layers share. */
 typedef struct gqa_rope_table {
     int dim;                         /* leading dimensions of a head that it rotates */
-    double *freq;                    /* [dim / 2] radians a position; NULL: none such */
+    double *freq;                    /* [dim / 2] radians per position; NULL: no such layers */
     float magnitude;                 /* factor on cos and sin */
 } gqa_rope_table;
 enum {
-    GQA_ROPE_MODEL,                  /* layers with config.rope 1 */
-    GQA_ROPE_LOCAL,                  /* with config.rope 2 */
-    GQA_ROPE_LONG,                   /* 1, in sessions of more than rope_orig_context positions */
+    GQA_ROPE_MODEL,                  /* layers with GQA_LAYER_ROPE_MODEL */
+    GQA_ROPE_LOCAL,                  /* with GQA_LAYER_ROPE_LOCAL */
+    GQA_ROPE_LONG,                   /* the first, in sessions longer than rope_orig_context */
     GQA_ROPE_TABLES
 };
 
