@@ -1,8 +1,10 @@
 /* chat_commands.c: what is typed after a slash in a conversation (chat.h). */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../base/base.h"
 #include "../base/json.h"
 #include "chat.h"
 #include "json.h"
@@ -120,10 +122,30 @@ static char *messages_path(const char *path) {
     return out;
 }
 
+/* Whether a saved session may be written to FILE, and messages to FILE.json: either none is there,
+ * or an earlier session with its messages. */
+static int may_save(const char *path, const char *beside) {
+    static const char magic[] = "gqaSESS";
+    char start[sizeof magic] = "";
+    int exists = !access(path, F_OK);
+    FILE *f = exists ? fopen(path, "rb") : NULL;
+    if (f) start[fread(start, 1, sizeof magic - 1, f)] = 0;
+    if (f) fclose(f);
+    if (exists && strcmp(start, magic)) {
+        fail("%s: not a saved session; give another name, or remove the file", path);
+        return 0;
+    }
+    if (exists || access(beside, F_OK)) return 1;
+    fail("%s exists, but no saved session %s; give another name, or remove the file", beside, path);
+    return 0;
+}
+
 /* The messages as OpenAI's clients write them. */
-static int save_messages(const conversation *c, const char *path) {
-    json_writer j = {.out = fopen(path, "w")};
-    if (!j.out) return -1;
+static int save_messages(const conversation *c, const char *path, gqa_error *err) {
+    gqa_output out;
+    int status = gqa_output_open(&out, path, err);
+    if (status) return status;
+    json_writer j = {.out = out.file};
     json_begin(&j, NULL, '[');
     for (int i = 0; i < c->n; i++) {
         json_begin(&j, NULL, '{');
@@ -133,22 +155,23 @@ static int save_messages(const conversation *c, const char *path) {
     }
     json_end(&j, ']');
     putc('\n', j.out);
-    int failed = ferror(j.out);
-    return fclose(j.out) || failed ? -1 : 0;
+    if (ferror(j.out)) out.failed = errno;
+    return gqa_output_finish(&out, err);
 }
 
 static int save(conversation *c, const char *path) {
     gqa_error err = {0};
     char *beside = messages_path(path);
     if (!beside) return 0;
-    hold_signals();
-    int status = gqa_session_save(c->run.session, path, &err);
-    int failed = !status && !c->n_held && save_messages(c, beside);
-    if (!status && c->n_held) remove(beside); /* of another conversation */
-    release_signals();
-    if (status) fprintf(stderr, "run: %s\n", err.message);
-    else if (failed) fprintf(stderr, "run: cannot write %s\n", beside);
-    else fprintf(stderr, "(saved)\n");
+    if (may_save(path, beside)) {
+        hold_signals();
+        int status = gqa_session_save(c->run.session, path, &err);
+        if (!status && c->n_held) remove(beside); /* of the session that was there */
+        else if (!status) status = save_messages(c, beside, &err);
+        release_signals();
+        if (status) fail("%s", err.message);
+        else fprintf(stderr, "(saved)\n");
+    }
     free(beside);
     return 0;
 }

@@ -63,6 +63,26 @@ says "400 positions, 2 messages"
 kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
 check "without messages it goes on from the tokens: $kept" test "$kept" -gt 100
 
+test_case "/save replaces nothing but an earlier session and its messages"
+cp "$m" "$tmp/copy.gguf"
+echo mine >"$tmp/mine.json"
+printf '%s\n' "Hello" "/save $tmp/copy.gguf" "/save $tmp/mine" "/load $tmp/j" "/save $tmp/mine" \
+    "/clear" "/save $tmp/twice" "Hello" "/save $tmp/twice" "/load $tmp/j" "/save $tmp/twice" |
+    "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+says "copy.gguf: not a saved session; give another name, or remove the file"
+same "$m" "$tmp/copy.gguf" "the model is as it was"
+check "a foreign FILE.json, twice" test "$(grep -c "mine.json exists, but no saved" "$tmp/err")" -eq 2
+check "it is as it was" test "$(cat "$tmp/mine.json")" = mine
+check "an earlier session is replaced" test "$(grep -c "(saved)" "$tmp/err")" -eq 3
+check "its messages too: they are unknown now" test -e "$tmp/twice" -a ! -e "$tmp/twice.json"
+printf '%s\n' "Hello" "/save $tmp/s" "The dog" |
+    "$run" chat "$m" -n 4 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+ln "$tmp/s.json" "$tmp/before.json"
+printf '%s\n' "The cat" "/save $tmp/s" |
+    "$run" chat "$m" -n 4 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "another file comes in its place" grep -q "Hello" "$tmp/before.json"
+check "whose messages are new" grep -q "The cat" "$tmp/s.json"
+
 test_case "each position is evaluated once in five turns"
 for i in 1 2 3 4 5; do printf '%s\n' "The dog says $i" "/stats"; done |
     "$run" chat "$m" -n 4 -t 0 -c 1000 --template chatml >"$tmp/out" 2>"$tmp/err"
