@@ -47,29 +47,30 @@ void drop_turns(conversation *c, int first, int count) {
 
 int has_system(const conversation *c) { return c->n > 0 && !strcmp(c->turns[0].role, "system"); }
 
-/* The oldest message of the user and what answered it leave. 0: there is only the last one. */
-static int drop_oldest(conversation *c) {
-    int first = has_system(c), end = first + 1;
+/* Where the second message of the user after turn `first` begins: what is before it may leave. 0:
+ * there is only the last one. */
+static int next_user(const conversation *c, int first) {
+    int end = first + 1;
     while (end < c->n && strcmp(c->turns[end].role, "user")) end++;
-    if (c->n_held || end >= c->n) return 0;
-    drop_turns(c, first, end - first);
-    return 1;
+    return c->n_held || end >= c->n ? 0 : end;
 }
 
 /* ---- the prompt ----------------------------------------------------------------------------- */
 
-int format_turns(conversation *c, int32_t **tokens) {
+int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
     gqa_error err = {0};
+    int n_messages = 0, first = has_system(c);
     gqa_message *messages = calloc((size_t)c->n + 1, sizeof *messages);
     *tokens = NULL;
     if (!messages) return fail("out of memory for the conversation"), -1;
     for (int i = 0; i < c->n; i++) {
         const turn *t = &c->turns[i];
-        messages[i] = (gqa_message){.role = t->role, .content = t->content, .tokens = t->tokens,
-                                    .n_tokens = t->n_tokens};
+        if (i >= first && i < first + n_left_out) continue;
+        messages[n_messages++] = (gqa_message){.role = t->role, .content = t->content,
+                                               .tokens = t->tokens, .n_tokens = t->n_tokens};
     }
     c->format.first = c->n_held ? 2 : 0;
-    int n = gqa_chat_format(c->run.model, messages, c->n, &c->format, tokens, &err);
+    int n = gqa_chat_format(c->run.model, messages, n_messages, &c->format, tokens, &err);
     free(messages);
     if (n < 0) fail("%s", err.message);
     if (n < 0 || !c->n_held) return n;
@@ -83,24 +84,29 @@ int format_turns(conversation *c, int32_t **tokens) {
     return all ? c->n_held + n : (fail("out of memory for the conversation"), -1);
 }
 
-/* The tokens of all turns that fit with some space for an answer: the oldest leave. */
-static int make_prompt(conversation *c, int32_t **tokens) {
-    int context = gqa_session_context(c->run.session), n, dropped = 0;
-    int space = c->run.settings->max_tokens;
+/* The tokens of all turns that fit with some space for an answer; *n_left_out: oldest ones that do
+ * not. They leave once the prompt is evaluated. */
+static int make_prompt(conversation *c, int32_t **tokens, int *n_left_out) {
+    int context = gqa_session_context(c->run.session), n;
+    int space = c->run.settings->max_tokens, first = has_system(c), next = first;
     if (space == 0 || space > context / 4) space = context / 4;
-    while ((n = format_turns(c, tokens)) > context - space && drop_oldest(c)) {
+    do {
         gqa_free(*tokens);
-        dropped = 1;
-    }
-    if (dropped && !c->has_dropped)
-        fprintf(stderr, "(context full: from here on, the oldest messages are left out)\n");
-    c->has_dropped |= dropped;
+        *n_left_out = next - first;
+        n = format_turns(c, *n_left_out, tokens);
+    } while (n > context - space && (next = next_user(c, next)));
     if (n < context) return n;
-    fprintf(stderr, "run: context full: the conversation has %d tokens, %d fit; /clear starts "
-                    "over, -c N gives more\n", n, context - 1);
+    fail("context full: the prompt has %d tokens, %d fit; -c N gives more", n, context - 1);
     gqa_free(*tokens);
     *tokens = NULL;
     return -1;
+}
+
+static void leave_out(conversation *c, int count) {
+    drop_turns(c, has_system(c), count);
+    if (count && !c->has_dropped)
+        fprintf(stderr, "(context full: from here on, the oldest messages are left out)\n");
+    c->has_dropped |= count > 0;
 }
 
 /* Whether the prompt ends inside a thought: some templates begin the answer with <think>. */
@@ -233,12 +239,9 @@ static int generate_answer(conversation *c, int is_thinking) {
 }
 
 int answer(conversation *c) {
-    int32_t *tokens;
-    int n = make_prompt(c, &tokens);
-    if (n < 0) {
-        drop_turns(c, c->n - 1, 1);
-        return EXIT_SUCCESS;
-    }
+    int32_t *tokens = NULL;
+    int n_left_out, n = make_prompt(c, &tokens, &n_left_out);
+    if (n < 0) return EXIT_SUCCESS;
     interrupt_clear();
     gqa_sampler_reset(c->run.sampler, (uint64_t)(c->seed + c->n_generated++));
     c->prefill_seconds = 0;
@@ -246,16 +249,22 @@ int answer(conversation *c) {
     int is_thinking = ends_in_thought(c->run.model, tokens, n);
     c->n_evaluated = n - c->n_kept;
     gqa_free(tokens);
-    if (!status) return generate_answer(c, is_thinking);
-    drop_turns(c, c->n - 1, 1);
+    if (!status) {
+        leave_out(c, n_left_out);
+        return generate_answer(c, is_thinking);
+    }
     if (status != GQA_ERR_CANCELLED) return EXIT_FAILURE;
     report_end(c, &(gqa_generate_result){0});
     return EXIT_SUCCESS;
 }
 
+/* A message without an answer is forgotten. */
 static int ask(conversation *c, const char *message) {
     int code = add_turn(c, "user", message, strlen(message));
-    return code ? code : answer(c);
+    if (code) return code;
+    code = answer(c);
+    if (!strcmp(c->turns[c->n - 1].role, "user")) drop_turns(c, c->n - 1, 1);
+    return code;
 }
 
 /* ---- the conversation ----------------------------------------------------------------------- */

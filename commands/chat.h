@@ -32,9 +32,11 @@ int add_turn(conversation *c, const char *role, const char *text, size_t len);
 /* Forgets turns from `first` on. */
 void drop_turns(conversation *c, int first, int count);
 int has_system(const conversation *c);
-/* Token ids of the conversation, for gqa_free(). How many, or negative after printing an error. */
-int format_turns(conversation *c, int32_t **tokens);
-/* Generates the answer to the last turn. 0 unless the program should end. */
+/* Token ids of the conversation without the n_left_out turns after the system prompt, for
+ * gqa_free(). How many, or negative after printing an error. */
+int format_turns(conversation *c, int n_left_out, int32_t **tokens);
+/* Generates the answer to the last turn and adds it; without one (Ctrl-C, a message that does not
+ * fit) the turns stay as they are. 0 unless the program should end. */
 int answer(conversation *c);
 
 /* Whether a line begins with a command, or with what looks like one: "/word", not "/etc/hosts". */

@@ -53,11 +53,19 @@ static int undo(conversation *c, const char *unused) {
 }
 
 static int regenerate(conversation *c, const char *unused) {
+    turn old = {0};
+    int failed = 0;
     (void)unused;
-    if (ends_with(c, "assistant")) drop_turns(c, c->n - 1, 1);
-    if (ends_with(c, "user")) return answer(c) != 0;
-    fprintf(stderr, "run: /regen: there is no message\n");
-    return 0;
+    if (ends_with(c, "assistant")) old = c->turns[--c->n];
+    if (ends_with(c, "user")) failed = answer(c);
+    else fprintf(stderr, "run: /regen: there is no message\n");
+    if (old.content && !ends_with(c, "assistant")) {
+        c->turns[c->n++] = old; /* there is no other answer */
+    } else {
+        free(old.content);
+        free(old.tokens);
+    }
+    return failed != 0;
 }
 
 /* ---- what there is -------------------------------------------------------------------------- */
@@ -88,7 +96,7 @@ static int show_template(conversation *c, const char *unused) {
     const gqa_model *m = c->run.model;
     int32_t *tokens = NULL;
     c->format.no_generation_prompt = ends_with(c, "assistant");
-    int n = c->n ? format_turns(c, &tokens) : 0;
+    int n = c->n ? format_turns(c, 0, &tokens) : 0;
     c->format.no_generation_prompt = 0;
     (void)unused;
     fprintf(stderr, "(%s template)\n", gqa_chat_template_name(m, &c->format));

@@ -71,7 +71,8 @@ printf '%s\n' "Hello" "/save $tmp/copy.gguf" "/save $tmp/mine" "/load $tmp/j" "/
     "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
 says "copy.gguf: not a saved session; give another name, or remove the file"
 same "$m" "$tmp/copy.gguf" "the model is as it was"
-check "a foreign FILE.json, twice" test "$(grep -c "mine.json exists, but no saved" "$tmp/err")" -eq 2
+refused=$(grep -c "mine.json exists, but no saved session" "$tmp/err")
+check "a foreign FILE.json, twice" test "$refused" -eq 2
 check "it is as it was" test "$(cat "$tmp/mine.json")" = mine
 check "an earlier session is replaced" test "$(grep -c "(saved)" "$tmp/err")" -eq 3
 check "its messages too: they are unknown now" test -e "$tmp/twice" -a ! -e "$tmp/twice.json"
@@ -139,6 +140,14 @@ echo "Hello there my friend, how do you do this fine day?" |
     "$run" chat "$m" -c 16 >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 says "context full"
+long=$(printf '%0300d' 0)
+printf '%s\n' "/system Be" "Hello" "The dog" "/context" "$long" "/context" "/system $long" \
+    "/regen" "/context" "/system Be" "/undo" "/context" |
+    "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "two answers" test "$(wc -l <"$tmp/out")" -eq 2
+check "neither it nor /regen changes the conversation" \
+    test "$(grep -c "200 positions, 5 messages" "$tmp/err")" -eq 3
+says "200 positions, 3 messages"
 
 test_case "no template, nothing to say, wrong usage"
 expect 0 "no chat template" chat "$m" -i Hello -n 3
