@@ -213,7 +213,7 @@ sleep 1
 : >"$tmp/cut.gguf"
 wait $pid
 check "exit code" test $? -eq 1
-check "message" grep -q "truncated" "$tmp/err"
+check "message" grep -q "^run: .*/cut.gguf: truncated or unreadable while in use" "$tmp/err"
 
 test_case "--choice"
 for t in 0 1 1.5; do
