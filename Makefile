@@ -76,6 +76,10 @@ FUZZ_LIB = $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o
 $(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
+INTERRUPTS = $(BUILD)/tests/test_interrupts
+$(INTERRUPTS): $(INTERRUPTS).o $(BUILD)/commands/common.o $(BUILD)/libgqa.a
+	$(call say,LD)
+	$(LINK)
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.

@@ -358,6 +358,7 @@ char *read_text(const char *path, size_t *size) {
             text = grown;
         }
         *size += fread(text + *size, 1, capacity - *size - 1, f);
+        if (ferror(f) && errno == EINTR) clearerr(f);
     } while (!feof(f) && !ferror(f));
     int complete = text && feof(f) && !ferror(f);
     if (!complete) fail("%s: %s", name, ferror(f) ? strerror(errno) : "out of memory");
