@@ -61,6 +61,8 @@ static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static inline int ceil_div(int n, int m) { return (n + m - 1) / m; }
 /* n rounded up to a multiple of m, a power of two. */
 static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1); }
+/* The same for sizes in files, and any m > 0. */
+static inline uint64_t align_up(uint64_t n, uint64_t m) { return (n + m - 1) / m * m; }
 
 /* Zeroed memory from the system in whole pages, 64-byte aligned; a page takes memory when it is
  * first written. NULL: not available. huge: ask for huge pages (for memory that is filled

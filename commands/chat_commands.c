@@ -105,7 +105,7 @@ static int show_template(conversation *c, const char *unused) {
         int cap = (int)sizeof text;
         int size = gqa_token_is_control(m, tokens[i]) ? gqa_token_name(m, tokens[i], text, cap)
                                                       : gqa_token_bytes(m, tokens[i], text, cap);
-        if (size > 0) fwrite(text, 1, (size_t)(size < cap ? size : cap), stderr);
+        if (size > 0) fwrite(text, 1, (size_t)min_int(size, cap), stderr);
     }
     if (n > 0) fputc('\n', stderr);
     gqa_free(tokens);

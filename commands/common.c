@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "../base/base.h"
+
 /* ---- messages ------------------------------------------------------------------------------- */
 
 static void print_message(const char *prefix, const char *format, va_list args) {
@@ -206,11 +208,6 @@ static const opt *match_option(const opt *const *tables, const char *word, const
     return o;
 }
 
-static int min3(int a, int b, int c) {
-    int least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
 int typo_distance(const char *typed, const char *word, size_t len) {
     enum { MAX_LEN = 40 };
     int row[MAX_LEN + 1], typed_len = (int)strnlen(typed, MAX_LEN + 1);
@@ -222,7 +219,7 @@ int typo_distance(const char *typed, const char *word, size_t len) {
         for (int j = 1; j <= (int)len; j++) {
             int replaced = diagonal + (typed[i - 1] != word[j - 1]);
             diagonal = row[j];
-            row[j] = min3(replaced, row[j] + 1, row[j - 1] + 1);
+            row[j] = min_int(replaced, min_int(row[j], row[j - 1]) + 1);
         }
     }
     return row[len] <= 2 && row[len] * 2 < typed_len ? row[len] : NO_TYPO;

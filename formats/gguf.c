@@ -199,7 +199,7 @@ static int check_overlap(const gguf_file *f) {
 /* Points each tensor at its data. The cursor is behind the last description. */
 static int locate_tensors(gguf_file *f, const uint64_t *offsets) {
     uint64_t alignment = f->c->alignment, size = f->in.size, end;
-    uint64_t start = (f->in.at + alignment - 1) / alignment * alignment;
+    uint64_t start = align_up(f->in.at, alignment);
     for (int i = 0; i < f->c->n_tensors; i++) {
         gqa_tensor *t = &f->c->tensors[i];
         if (offsets[i] % alignment)

@@ -196,10 +196,6 @@ void gguf_put_config(gguf_writer *w, const gqa_config *c) {
 
 /* ---- tensors ----------------------------------------------------------------------------- */
 
-static uint64_t gguf_align(uint64_t at) {
-    return (at + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
-}
-
 /* Bytes of a tensor of that type and shape; 0: there is no such tensor. */
 static uint64_t tensor_bytes(int type, int n_dims, const uint64_t *dims) {
     const gqa_type_info *info = gqa_type_info_of(type);
@@ -228,7 +224,7 @@ void gguf_declare_tensor(gguf_writer *w, const char *name, int type, int n_dims,
     writer_u32(w, &w->table, (uint32_t)type);
     writer_u64(w, &w->table, w->offset);
     w->ends[w->n_tensors++] = w->offset + size;
-    w->offset = gguf_align(w->offset + size);
+    w->offset = align_up(w->offset + size, GGUF_ALIGNMENT);
 }
 
 static void writer_bytes(gguf_writer *w, const void *data, size_t size) {
@@ -240,7 +236,7 @@ static void writer_bytes(gguf_writer *w, const void *data, size_t size) {
 /* Writes zeros from position `at` up to the alignment. */
 static void writer_padding(gguf_writer *w, uint64_t at) {
     static const uint8_t zeros[GGUF_ALIGNMENT];
-    writer_bytes(w, zeros, gguf_align(at) - at);
+    writer_bytes(w, zeros, align_up(at, GGUF_ALIGNMENT) - at);
 }
 
 static void writer_header(gguf_writer *w) {
@@ -267,7 +263,7 @@ void gguf_write_tensor_data(gguf_writer *w, const void *data, size_t size) {
     w->written += size;
     if (w->written == w->ends[w->current]) {
         writer_padding(w, w->written);
-        w->written = gguf_align(w->written);
+        w->written = align_up(w->written, GGUF_ALIGNMENT);
         w->current++;
     }
 }

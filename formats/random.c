@@ -47,7 +47,7 @@ static void add_tensor(random_builder *b, const char *name, int type, int rows, 
         snprintf(t->name, sizeof t->name, "%s", name);
     }
     b->count++;
-    b->size += (size + 63) / 64 * 64;
+    b->size += align_up(size, 64);
 }
 
 static void add_tensors(random_builder *b, const gqa_config *c, int type) {

@@ -14,7 +14,7 @@ double train_rate(const gqa_train_options *o, int step) {
 }
 
 int train_sum_units(const network *net) {
-    return (int)((net->n_params + SUM_VALUES - 1) / SUM_VALUES);
+    return (int)(round_up(net->n_params, SUM_VALUES) / SUM_VALUES);
 }
 
 /* Sums of squares of SUM_VALUES gradients each, which every thread then adds up in order. */
