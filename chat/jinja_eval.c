@@ -19,7 +19,7 @@ static void set_variable(jinja *j, jinja_value name, jinja_value value) {
     if (!j->status) jinja_set(j, &j->scope->variables, name, value);
 }
 static void define(jinja *j, const char *name, jinja_value value) {
-    set_variable(j, jinja_string(jinja_literal(name)), value);
+    set_variable(j, jinja_string(j, jinja_literal(name)), value);
 }
 
 static jinja_value eval_name(jinja *j, jinja_value name) {
@@ -27,8 +27,8 @@ static jinja_value eval_name(jinja *j, jinja_value name) {
         const jinja_value *found = jinja_find(j, &scope->variables, name);
         if (found) return *found;
     }
-    const jinja_function *function = jinja_function_named(name.text, JINJA_GLOBAL);
-    if (!function) return jinja_undefined(j, "'%s' is undefined", jinja_shown(j, name.text));
+    const jinja_function *function = jinja_function_named(*name.text, JINJA_GLOBAL);
+    if (!function) return jinja_undefined(j, "'%s' is undefined", jinja_shown(j, *name.text));
     return jinja_bind(j, function, jinja_none());
 }
 
@@ -68,7 +68,7 @@ static jinja_value capture(jinja *j, jinja_scope *scope, const jinja_node *body,
     j->out = out;
     j->scope = outer;
     if (j->flow) jinja_fail(j, "break or continue outside of a loop");
-    return jinja_built(&text);
+    return jinja_built(j, &text);
 }
 
 static void eval_arguments(jinja *j, const jinja_node *node, jinja_call *call) {
@@ -84,7 +84,7 @@ static void eval_arguments(jinja *j, const jinja_node *node, jinja_call *call) {
 
 /* Defines the parameters of a macro in j->scope, its own. */
 static void bind_parameters(jinja *j, const jinja_node *macro, const jinja_call *call) {
-    const jinja_value *caller = jinja_find_name(j, &call->named, "caller");
+    const jinja_value *caller = jinja_find_name(j, &call->named, jinja_literal("caller"));
     size_t n = 0, used = caller ? 2 : 0;
     define(j, "caller", caller ? *caller : jinja_undefined(j, "there is no caller"));
     for (const jinja_node *p = macro->a; p && !j->status; p = p->next, n++) {
@@ -95,12 +95,12 @@ static void bind_parameters(jinja *j, const jinja_node *macro, const jinja_call 
         else if (named) v = *named;
         else if (p->a) v = evaluate(j, p->a);
         else v = jinja_undefined(j, "parameter '%s' was not provided",
-                                 jinja_shown(j, p->value.text));
+                                 jinja_shown(j, *p->value.text));
         set_variable(j, p->value, v);
     }
     if (call->values.n > n || used < call->named.n)
         jinja_fail(j, "macro '%s': expected at most %zu arguments of its own names, got others",
-                   jinja_shown(j, macro->value.text), n);
+                   jinja_shown(j, *macro->value.text), n);
 }
 
 static jinja_value call_macro(jinja *j, const jinja_macro *macro, const jinja_call *call) {
@@ -129,8 +129,7 @@ static jinja_value eval_call(jinja *j, const jinja_node *node) {
     jinja_call call = {0};
     jinja_value callee = evaluate(j, node->a);
     eval_arguments(j, node->b, &call);
-    if (node->c)
-        jinja_set(j, &call.named, jinja_string(jinja_literal("caller")), macro_value(j, node->c));
+    if (node->c) jinja_set(j, &call.named, node->c->value, macro_value(j, node->c));
     j->line = node->line;
     if (j->status) return jinja_none();
     switch (callee.kind) {
@@ -150,7 +149,7 @@ static jinja_value eval_filter_or_test(jinja *j, const jinja_node *node) {
     j->line = node->line;
     if (j->status) return jinja_none();
     int role = node->kind == NODE_TEST ? JINJA_TEST : JINJA_FILTER;
-    return jinja_run_named(j, node->value.text, role, &call);
+    return jinja_run_named(j, *node->value.text, role, &call);
 }
 
 /* ---- loops ----------------------------------------------------------------------------------- */
@@ -267,9 +266,9 @@ static jinja_value eval_part(jinja *j, const jinja_node *node) {
     j->line = node->line;
     if (j->status) return jinja_none();
     if (object.kind == JINJA_LOOP && key.kind == JINJA_STRING)
-        return loop_attribute(j, object.loop, key.text);
+        return loop_attribute(j, object.loop, *key.text);
     if (node->kind == NODE_ITEM) return jinja_item(j, object, key);
-    return jinja_attribute(j, object, key.text);
+    return jinja_attribute(j, object, *key.text);
 }
 
 static jinja_value eval_kind(jinja *j, const jinja_node *node) {
@@ -343,7 +342,7 @@ static void define_variables(jinja *j, const gqa_jinja_variable *variables, int 
         const gqa_jinja_variable *v = &variables[i];
         jinja_value value = jinja_bool(v->is_true);
         if (v->json) value = content(j, v->json);
-        else if (v->text) value = jinja_string(jinja_literal(v->text));
+        else if (v->text) value = jinja_string(j, jinja_literal(v->text));
         define(j, v->name, value);
     }
     for (int i = 0; i < 2; i++) {

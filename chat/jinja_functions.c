@@ -28,7 +28,7 @@ static jinja_value filter_int(jinja *j, const jinja_call *call) {
     jinja_value v = call->self;
     jinja_value otherwise = call->bound[0].kind == JINJA_MISSING ? jinja_int(0) : call->bound[0];
     if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
-    if (v.kind == JINJA_STRING && read_number(v.text, &v)) return otherwise;
+    if (v.kind == JINJA_STRING && read_number(*v.text, &v)) return otherwise;
     if (v.kind == JINJA_FLOAT && fabs(v.number) < 9e18) return jinja_int((int64_t)v.number);
     return jinja_is_number(v) && v.kind != JINJA_FLOAT ? jinja_int(v.integer) : otherwise;
 }
@@ -80,11 +80,11 @@ static jinja_value filter_reverse(jinja *j, const jinja_call *call) {
 /* An attribute of an item: "name", "a.b", "list.0", or a number. */
 static jinja_value attribute_of(jinja *j, jinja_value v, jinja_value path) {
     if (path.kind != JINJA_STRING) return jinja_item(j, v, path);
-    for (size_t at = 0; at <= path.text.len && !j->status;) {
-        jinja_text part = jinja_part(path.text, at, path.text.len - at);
+    for (size_t at = 0; at <= path.text->len && !j->status;) {
+        jinja_text part = jinja_part(*path.text, at, path.text->len - at);
         const char *dot = memchr(part.bytes, '.', part.len);
         if (dot) part.len = (size_t)(dot - part.bytes);
-        jinja_value key = jinja_string(part);
+        jinja_value key = jinja_string(j, part);
         read_number(part, &key);
         v = jinja_item(j, v, key);
         at += part.len + 1;
@@ -109,7 +109,7 @@ static jinja_value join(jinja *j, const jinja_call *call) {
         if (i) jinja_put(j, &b, separator);
         jinja_put_str(j, &b, item);
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 static void drop_first(jinja_list *list) {
@@ -124,8 +124,8 @@ static const jinja_list *iterate_or_nothing(jinja *j, jinja_value v) {
 
 /* map(attribute="a", default=d), map("filter", ...) */
 static jinja_value filter_map(jinja *j, const jinja_call *call) {
-    const jinja_value *attribute = jinja_find_name(j, &call->named, "attribute");
-    const jinja_value *otherwise = jinja_find_name(j, &call->named, "default");
+    const jinja_value *attribute = jinja_find_name(j, &call->named, jinja_literal("attribute"));
+    const jinja_value *otherwise = jinja_find_name(j, &call->named, jinja_literal("default"));
     const jinja_list *list = iterate_or_nothing(j, call->self);
     jinja_value mapped = jinja_new(j, JINJA_GENERATOR);
     jinja_call inner = *call;
@@ -137,7 +137,7 @@ static jinja_value filter_map(jinja *j, const jinja_call *call) {
     for (size_t i = 0; !j->status && i < list->n; i++) {
         jinja_value item = inner.self = list->items[i];
         if (attribute) item = attribute_of(j, item, *attribute);
-        else item = jinja_run_named(j, call->values.items[0].text, JINJA_FILTER, &inner);
+        else item = jinja_run_named(j, *call->values.items[0].text, JINJA_FILTER, &inner);
         if (attribute && item.kind == JINJA_UNDEFINED && otherwise) item = *otherwise;
         jinja_append(j, mapped.list, item);
     }
@@ -162,7 +162,7 @@ static jinja_value filter_select(jinja *j, const jinja_call *call) {
         jinja_value item = list->items[i];
         if (by_attribute) item = attribute_of(j, item, call->values.items[0]);
         inner.self = item;
-        if (test) item = jinja_run_named(j, test->text, JINJA_TEST, &inner);
+        if (test) item = jinja_run_named(j, *test->text, JINJA_TEST, &inner);
         if (jinja_truth(item) == is_wanted) jinja_append(j, selected.list, list->items[i]);
     }
     return selected;
@@ -226,18 +226,18 @@ static jinja_value global_dict(jinja *j, const jinja_call *call) {
 enum { PLAIN, MARKUP };
 static jinja_value filter_string(jinja *j, const jinja_call *call) {
     jinja_value v = call->self;
-    v = jinja_string(jinja_str(j, v));
+    v = jinja_string(j, jinja_str(j, v));
     v.is_markup = call->mode == MARKUP;
     return v;
 }
 
 /* default(default_value="", boolean=False) */
 static jinja_value filter_default(jinja *j, const jinja_call *call) {
-    (void)j;
     jinja_value v = call->self;
     int is_missing = v.kind == JINJA_UNDEFINED || (jinja_truth(call->bound[1]) && !jinja_truth(v));
     if (!is_missing) return v;
-    return call->bound[0].kind == JINJA_MISSING ? jinja_string(jinja_literal("")) : call->bound[0];
+    if (call->bound[0].kind != JINJA_MISSING) return call->bound[0];
+    return jinja_string(j, jinja_literal(""));
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -322,10 +322,10 @@ static void put_date(jinja *j, jinja_builder *b, char conversion, int without_ze
 
 static jinja_value global_strftime(jinja *j, const jinja_call *call) {
     struct tm date;
-    jinja_text format = call->bound[0].text;
     jinja_builder b = {0};
     if (call->bound[0].kind != JINJA_STRING)
         return jinja_fail(j, "strftime_now: expected a format");
+    jinja_text format = *call->bound[0].text;
     if (jinja_parse_date(j->date, &date))
         return jinja_fail(j, "strftime_now: expected a date as YYYY-MM-DD, got %.40s",
                           j->date ? j->date : "none");
@@ -338,7 +338,7 @@ static jinja_value global_strftime(jinja *j, const jinja_call *call) {
         i += without_zero ? 2 : 1;
         put_date(j, &b, i < format.len ? format.bytes[i] : ' ', without_zero, &date);
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -447,8 +447,7 @@ static void bind_arguments(jinja *j, const jinja_function *f, jinja_call *call) 
     for (const char *p = f->parameters; *p; n++) {
         size_t len = strcspn(p, ",?");
         int is_optional = p[len] == '?';
-        const jinja_value name = jinja_string((jinja_text){p, NULL, len});
-        const jinja_value *named = jinja_find(j, &call->named, name);
+        const jinja_value *named = jinja_find_name(j, &call->named, (jinja_text){p, NULL, len});
         if (n < call->values.n) call->bound[n] = call->values.items[n];
         else if (named) call->bound[n] = *named;
         else if (!is_optional)
@@ -472,7 +471,7 @@ jinja_value jinja_run_named(jinja *j, jinja_text name, int role, jinja_call *cal
     const jinja_function *f = jinja_function_named(name, role);
     if (!f)
         return jinja_unsupported(j, "the %s \"%s\" is not known", what, jinja_shown(j, name));
-    if (f->roles & JINJA_OF_STR) call->self = jinja_string(jinja_str(j, call->self));
+    if (f->roles & JINJA_OF_STR) call->self = jinja_string(j, jinja_str(j, call->self));
     return jinja_run(j, f, call);
 }
 

@@ -44,7 +44,7 @@ typedef struct jinja_value {
     union {
         int64_t integer;       /* and JINJA_BOOL: 0 or 1 */
         double number;
-        jinja_text text;
+        const jinja_text *text;
         const char *why;       /* JINJA_UNDEFINED: what to say of it: "'x' is undefined" */
         struct jinja_list *list; /* JINJA_DICT, JINJA_NAMESPACE: keys and values in turn */
         struct jinja_loop *loop;
@@ -205,19 +205,19 @@ const char *jinja_shown(jinja *j, jinja_text text); /* its beginning, for a mess
 void jinja_put(jinja *j, jinja_builder *b, jinja_text text);
 void jinja_put_literal(jinja *j, jinja_builder *b, const char *text);
 void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, unsigned char is_content);
-jinja_value jinja_built(const jinja_builder *b);
+jinja_value jinja_built(jinja *j, const jinja_builder *b);
 
 jinja_value jinja_none(void);
 jinja_value jinja_bool(int value);
 jinja_value jinja_int(int64_t value);
 jinja_value jinja_float(double value);
-jinja_value jinja_string(jinja_text text);
+jinja_value jinja_string(jinja *j, jinja_text text);
 GQA_PRINTF(2, 3)
 jinja_value jinja_undefined(jinja *j, const char *format, ...);
 jinja_value jinja_new(jinja *j, jinja_kind kind); /* an empty list or dict; NULL after an error */
 void jinja_append(jinja *j, jinja_list *list, jinja_value value);
 jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key);
-jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, const char *name);
+jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, jinja_text name);
 void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value);
 jinja_value jinja_from_json(jinja *j, const gqa_json_node *node);
 
@@ -256,7 +256,7 @@ int jinja_is_printable(uint32_t c);
 size_t jinja_search(jinja *j, jinja_text text, jinja_text part, size_t from); /* SIZE_MAX: none */
 enum { JINJA_LEFT = 1, JINJA_RIGHT = 2 };
 jinja_text jinja_trim(jinja_text text, const jinja_text *set, int sides); /* NULL: of space */
-jinja_text jinja_spaces(jinja *j, int64_t n);
+jinja_value jinja_spaces(jinja *j, int64_t n);
 
 enum { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE, JINJA_TITLE_FILTER, JINJA_CAPITALIZE };
 jinja_value jinja_with_case(jinja *j, jinja_text text, int mode);

@@ -108,7 +108,7 @@ static void lex_string(jinja_lexer *x) {
         lex_unclosed(x, line, "a string", quote);
         return;
     }
-    jinja_text text = jinja_built(&b).text;
+    jinja_text text = *jinja_built(x->j, &b).text;
     text.is_content = NULL;
     lex_add(x, TOKEN_STRING, text);
     lex_skip(x, 1);

@@ -55,7 +55,7 @@ static void parse_expect(jinja_parser *p, const char *word) {
 }
 
 static jinja_value parse_name(jinja_parser *p, const char *what) {
-    jinja_value name = jinja_string(p->at->text);
+    jinja_value name = jinja_string(p->j, p->at->text);
     if (p->at->kind != TOKEN_NAME) parse_error(p, what);
     else parse_advance(p);
     return name;
@@ -146,7 +146,7 @@ static jinja_value parse_number(jinja_parser *p) {
 static jinja_value parse_string(jinja_parser *p) {
     jinja_builder b = {0};
     for (; p->at->kind == TOKEN_STRING; parse_advance(p)) jinja_put(p->j, &b, p->at->text);
-    return jinja_built(&b);
+    return jinja_built(p->j, &b);
 }
 
 static jinja_node *parse_primary(jinja_parser *p) {
@@ -416,7 +416,7 @@ static jinja_node *parse_macro(jinja_parser *p) {
 
 static jinja_node *parse_call_block(jinja_parser *p) {
     jinja_node *caller = parse_node(p, NODE_MACRO, NULL, NULL);
-    caller->value = jinja_string(jinja_literal("caller"));
+    caller->value = jinja_string(p->j, jinja_literal("caller"));
     if (parse_is(p, "(")) caller->a = parse_list(p, ")", parse_parameter);
     jinja_node *called = parse_expression(p);
     if (called->kind != NODE_CALL) return parse_error(p, "a call in {% call %}");
@@ -440,7 +440,7 @@ static jinja_node *parse_tag(jinja_parser *p) {
         {"call", parse_call_block}, {"filter", parse_filter_block},
         {"generation", parse_generation}, {"break", parse_break}, {"continue", parse_continue},
     };
-    jinja_text name = parse_name(p, "the name of a tag").text;
+    jinja_text name = *parse_name(p, "the name of a tag").text;
     for (size_t i = 0; i < array_length(tags); i++) {
         if (!jinja_text_is(name, tags[i].name)) continue;
         jinja_node *node = tags[i].parse(p);
@@ -457,7 +457,7 @@ static jinja_node *parse_statement(jinja_parser *p) {
     if (parse_take(p, "{%")) return parse_tag(p);
     if (p->at->kind == TOKEN_TEXT) {
         jinja_node *text = parse_node(p, NODE_CONSTANT, NULL, NULL);
-        text->value = jinja_string(p->at->text);
+        text->value = jinja_string(p->j, p->at->text);
         node = parse_node(p, NODE_PRINT, text, NULL);
     } else {
         parse_advance(p);

@@ -97,7 +97,7 @@ static void put_value(jinja *j, jinja_builder *b, jinja_value v, const print_sty
     char text[40];
     if (jinja_enter(j)) return;
     if (v.kind == JINJA_STRING) {
-        put_quoted(j, b, v.text, s);
+        put_quoted(j, b, *v.text, s);
     } else if (!v.is_view && (jinja_is_sequence(v) || v.kind == JINJA_DICT)) {
         put_container(j, b, v, s, depth);
     } else if (v.kind == JINJA_INT) {
@@ -123,15 +123,15 @@ static void put_value(jinja *j, jinja_builder *b, jinja_value v, const print_sty
 
 void jinja_put_str(jinja *j, jinja_builder *b, jinja_value v) {
     const print_style style = {.between = jinja_literal(", "), .after_key = jinja_literal(": ")};
-    if (v.kind == JINJA_STRING) jinja_put(j, b, v.text);
+    if (v.kind == JINJA_STRING) jinja_put(j, b, *v.text);
     else if (v.kind != JINJA_UNDEFINED) put_value(j, b, v, &style, 0);
 }
 
 jinja_text jinja_str(jinja *j, jinja_value v) {
     jinja_builder b = {0};
-    if (v.kind == JINJA_STRING) return v.text;
+    if (v.kind == JINJA_STRING) return *v.text;
     jinja_put_str(j, &b, v);
-    return jinja_built(&b).text;
+    return *jinja_built(j, &b).text;
 }
 
 /* tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
@@ -141,9 +141,9 @@ jinja_value jinja_tojson(jinja *j, const jinja_call *call) {
     print_style s = {.is_json = 1, .is_ascii = jinja_truth(call->bound[0]),
                      .is_sorted = jinja_truth(call->bound[3]), .between = jinja_literal(", "),
                      .after_key = jinja_literal(": ")};
-    if (indent.kind == JINJA_INT) indent.text = jinja_spaces(j, indent.integer);
-    if (indent.kind == JINJA_INT || indent.kind == JINJA_STRING) {
-        s.indent = &indent.text;
+    if (indent.kind == JINJA_INT) indent = jinja_spaces(j, indent.integer);
+    if (indent.kind == JINJA_STRING) {
+        s.indent = indent.text;
         s.between = jinja_literal(",");
     } else if (jinja_truth(indent)) {
         return jinja_fail(j, "tojson: indent must be an int or a str");
@@ -155,5 +155,5 @@ jinja_value jinja_tojson(jinja *j, const jinja_call *call) {
         return jinja_fail(j, "tojson: separators must be two texts");
     }
     put_value(j, &b, call->self, &s, 0);
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }

@@ -84,10 +84,10 @@ jinja_value jinja_with_case(jinja *j, jinja_text text, int mode) {
         jinja_put_char(j, &b, text_with_case(c, text_is_upper(mode, previous)), is_content);
         previous = c;
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 jinja_value jinja_case(jinja *j, const jinja_call *call) {
-    return jinja_with_case(j, call->self.text, call->mode);
+    return jinja_with_case(j, *call->self.text, call->mode);
 }
 
 /* ---- parts of texts -------------------------------------------------------------------------- */
@@ -128,7 +128,7 @@ jinja_text jinja_trim(jinja_text text, const jinja_text *set, int sides) {
 
 /* An argument as a text, or NULL where it is missing or none. */
 static const jinja_text *text_argument(jinja *j, const jinja_value *v) {
-    if (v->kind == JINJA_STRING) return &v->text;
+    if (v->kind == JINJA_STRING) return v->text;
     if (v->kind != JINJA_MISSING && v->kind != JINJA_NONE)
         jinja_fail(j, "expected str, got %s", jinja_type(*v));
     return NULL;
@@ -136,9 +136,9 @@ static const jinja_text *text_argument(jinja *j, const jinja_value *v) {
 
 jinja_value jinja_strip(jinja *j, const jinja_call *call) {
     const jinja_text *set = text_argument(j, &call->bound[0]);
-    jinja_text text = call->self.text;
+    jinja_text text = *call->self.text;
     if (j->status || (set && jinja_spend(j, text.len * set->len / 16))) return jinja_none();
-    return jinja_string(jinja_trim(text, set, call->mode));
+    return jinja_string(j, jinja_trim(text, set, call->mode));
 }
 
 /* The end of the first word of a text that begins with none of the space between words. */
@@ -154,17 +154,17 @@ jinja_value jinja_split(jinja *j, const jinja_call *call) {
     const jinja_text *separator = text_argument(j, &call->bound[0]);
     int64_t limit = call->bound[1].kind == JINJA_INT ? call->bound[1].integer : -1;
     jinja_value list = jinja_new(j, JINJA_LIST);
-    jinja_text rest = separator ? call->self.text : jinja_trim(call->self.text, NULL, JINJA_LEFT);
+    jinja_text rest = separator ? *call->self.text : jinja_trim(*call->self.text, NULL, JINJA_LEFT);
     if (separator && separator->len == 0) return jinja_fail(j, "empty separator");
     for (int64_t n = 0; n != limit && !j->status; n++) {
         size_t end = separator ? jinja_search(j, rest, *separator, 0) : text_word(rest);
         if (end == SIZE_MAX || (!separator && end == rest.len)) break;
-        jinja_append(j, list.list, jinja_string(jinja_part(rest, 0, end)));
+        jinja_append(j, list.list, jinja_string(j, jinja_part(rest, 0, end)));
         end += separator ? separator->len : 0;
         rest = jinja_part(rest, end, rest.len - end);
         if (!separator) rest = jinja_trim(rest, NULL, JINJA_LEFT);
     }
-    if (separator || rest.len) jinja_append(j, list.list, jinja_string(rest));
+    if (separator || rest.len) jinja_append(j, list.list, jinja_string(j, rest));
     return list;
 }
 
@@ -172,7 +172,7 @@ jinja_value jinja_replace(jinja *j, const jinja_call *call) {
     const jinja_text *old = text_argument(j, &call->bound[0]);
     const jinja_text *new = text_argument(j, &call->bound[1]);
     int64_t limit = call->bound[2].kind == JINJA_INT ? call->bound[2].integer : -1;
-    jinja_text text = call->self.text;
+    jinja_text text = *call->self.text;
     jinja_builder b = {0};
     size_t from = 0, at = 0;
     uint32_t c;
@@ -187,12 +187,12 @@ jinja_value jinja_replace(jinja *j, const jinja_call *call) {
         if (old->len == 0 && !jinja_next(text, &at, &c)) break;
     }
     jinja_put(j, &b, jinja_part(text, from, text.len - from));
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 /* "{} and {}".format(a, b) */
 jinja_value jinja_format(jinja *j, const jinja_call *call) {
-    jinja_text text = call->self.text;
+    jinja_text text = *call->self.text;
     jinja_builder b = {0};
     size_t n = 0;
     for (size_t i = 0; i < text.len && !j->status; i++) {
@@ -207,7 +207,7 @@ jinja_value jinja_format(jinja *j, const jinja_call *call) {
             i++;
         }
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 /* startswith and endswith: of a str or of one of a tuple of them. */
@@ -218,19 +218,19 @@ jinja_value jinja_has_end(jinja *j, const jinja_call *call) {
     for (size_t i = 0; i < parts->n && !jinja_spend(j, 1); i++) {
         const jinja_text *part = text_argument(j, &parts->items[i]);
         if (!part) return jinja_fail(j, "expected str, got %s", jinja_type(parts->items[i]));
-        if (part->len > v.text.len) continue;
-        size_t from = call->mode == JINJA_RIGHT ? v.text.len - part->len : 0;
-        if (memcmp(v.text.bytes + from, part->bytes, part->len) == 0) return jinja_bool(1);
+        if (part->len > v.text->len) continue;
+        size_t from = call->mode == JINJA_RIGHT ? v.text->len - part->len : 0;
+        if (memcmp(v.text->bytes + from, part->bytes, part->len) == 0) return jinja_bool(1);
     }
     return jinja_bool(0);
 }
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-jinja_text jinja_spaces(jinja *j, int64_t n) {
+jinja_value jinja_spaces(jinja *j, int64_t n) {
     jinja_builder b = {0};
     for (int64_t i = 0; i < n && !jinja_spend(j, 1); i++) jinja_put_literal(j, &b, " ");
-    return jinja_built(&b).text;
+    return jinja_built(j, &b);
 }
 
 static int text_ends_line(uint32_t c) {
@@ -241,22 +241,22 @@ static int text_ends_line(uint32_t c) {
 /* indent(width=4, first=False, blank=False) */
 jinja_value jinja_indent(jinja *j, const jinja_call *call) {
     jinja_value width = call->bound[0];
-    jinja_text text = call->self.text, space;
+    jinja_builder b = {0};
     if (call->self.kind != JINJA_STRING)
         return jinja_fail(j, "indent: expected str, got %s", jinja_type(call->self));
-    jinja_builder b = {0};
-    if (width.kind == JINJA_STRING) space = width.text;
-    else space = jinja_spaces(j, width.kind == JINJA_INT ? width.integer : 4);
+    if (width.kind != JINJA_STRING)
+        width = jinja_spaces(j, width.kind == JINJA_INT ? width.integer : 4);
+    jinja_text text = *call->self.text;
     for (size_t at = 0, from = 0, end = 0; from <= text.len && !j->status; from = at) {
         uint32_t c = 0;
         while (end = at, jinja_next(text, &at, &c) && !text_ends_line(c)) c = 0;
         if (c == '\r' && at < text.len && text.bytes[at] == '\n') at++;
         int is_wanted = from == 0 ? jinja_truth(call->bound[1])
                                   : end > from || jinja_truth(call->bound[2]);
-        if (is_wanted) jinja_put(j, &b, space);
+        if (is_wanted) jinja_put(j, &b, *width.text);
         jinja_put(j, &b, jinja_part(text, from, end - from));
         if (c == 0) break;
         jinja_put_literal(j, &b, "\n");
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }

@@ -33,7 +33,7 @@ int jinja_truth(jinja_value v) {
     case JINJA_BOOL:
     case JINJA_INT: return v.integer != 0;
     case JINJA_FLOAT: return v.number != 0;
-    case JINJA_STRING: return v.text.len > 0;
+    case JINJA_STRING: return v.text->len > 0;
     case JINJA_LIST:
     case JINJA_TUPLE:
     case JINJA_DICT: return v.list && v.list->n > 0;
@@ -62,8 +62,8 @@ int jinja_equal(jinja *j, jinja_value a, jinja_value b) {
     }
     if (a.kind != b.kind) return 0;
     if (a.kind == JINJA_STRING)
-        return a.text.len == b.text.len && !jinja_spend(j, a.text.len / 64) &&
-               memcmp(a.text.bytes, b.text.bytes, a.text.len) == 0;
+        return a.text->len == b.text->len && !jinja_spend(j, a.text->len / 64) &&
+               memcmp(a.text->bytes, b.text->bytes, a.text->len) == 0;
     if (!jinja_is_sequence(a) && a.kind != JINJA_DICT)
         return a.kind == JINJA_UNDEFINED || a.kind == JINJA_NONE || a.list == b.list;
     if (jinja_enter(j)) return 0;
@@ -88,10 +88,10 @@ static int compare(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
         operands_error(j, op, a, b);
         return 0;
     }
-    size_t len = min_size(a.text.len, b.text.len);
+    size_t len = min_size(a.text->len, b.text->len);
     if (jinja_spend(j, len / 64)) return 0;
-    int order = memcmp(a.text.bytes, b.text.bytes, len);
-    return order ? order : (a.text.len > b.text.len) - (a.text.len < b.text.len);
+    int order = memcmp(a.text->bytes, b.text->bytes, len);
+    return order ? order : (a.text->len > b.text->len) - (a.text->len < b.text->len);
 }
 
 static int contains(jinja *j, jinja_value whole, jinja_value part) {
@@ -100,7 +100,7 @@ static int contains(jinja *j, jinja_value whole, jinja_value part) {
         if (part.kind != JINJA_STRING)
             jinja_fail(j, "'in <string>' requires string as left operand, not %s",
                        jinja_type(part));
-        return !j->status && jinja_search(j, whole.text, part.text, 0) != SIZE_MAX;
+        return !j->status && jinja_search(j, *whole.text, *part.text, 0) != SIZE_MAX;
     }
     const jinja_list *list = jinja_iterate(j, whole);
     for (size_t i = 0; list && i < list->n && !jinja_spend(j, 1); i++)
@@ -119,7 +119,7 @@ jinja_list *jinja_sort_dict(jinja *j, const jinja_list *dict, int ignores_case) 
     for (size_t i = 0; !j->status && i < dict->n; i += 2) {
         jinja_value key = dict->items[i];
         if (ignores_case && key.kind == JINJA_STRING)
-            key = jinja_with_case(j, key.text, JINJA_LOWER);
+            key = jinja_with_case(j, *key.text, JINJA_LOWER);
         jinja_append(j, keys, key);
         jinja_append(j, sorted, dict->items[i]);
         jinja_append(j, sorted, dict->items[i + 1]);
@@ -140,14 +140,14 @@ static jinja_list *list_characters(jinja *j, jinja_text text) {
     jinja_list *list = jinja_new(j, JINJA_LIST).list;
     uint32_t c;
     for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at)
-        jinja_append(j, list, jinja_string(jinja_part(text, from, at - from)));
+        jinja_append(j, list, jinja_string(j, jinja_part(text, from, at - from)));
     return list;
 }
 
 jinja_list *jinja_iterate(jinja *j, jinja_value v) {
     if (j->status) return NULL;
     if (jinja_is_sequence(v)) return v.list;
-    jinja_list *list = v.kind == JINJA_STRING ? list_characters(j, v.text)
+    jinja_list *list = v.kind == JINJA_STRING ? list_characters(j, *v.text)
                                               : jinja_new(j, JINJA_LIST).list;
     if (v.kind == JINJA_DICT) {
         for (size_t i = 0; i < v.list->n && !j->status; i += 2)
@@ -167,9 +167,9 @@ int64_t jinja_length(jinja *j, jinja_value v) {
     if (jinja_is_sequence(v)) return (int64_t)v.list->n;
     if (v.kind == JINJA_DICT) return (int64_t)v.list->n / 2;
     if (v.kind != JINJA_STRING) jinja_fail(j, "object of type '%s' has no len()", jinja_type(v));
-    else if (!jinja_spend(j, v.text.len / 64))
-        for (size_t i = 0; i < v.text.len; i++)
-            n += ((unsigned char)v.text.bytes[i] & 0xC0) != 0x80;
+    else if (!jinja_spend(j, v.text->len / 64))
+        for (size_t i = 0; i < v.text->len; i++)
+            n += ((unsigned char)v.text->bytes[i] & 0xC0) != 0x80;
     return n;
 }
 
@@ -210,7 +210,7 @@ static jinja_value repeat(jinja *j, jinja_text text, int64_t n) {
     if (n > 0 && text.len && n > (int64_t)(JINJA_MAX_TEXT / text.len))
         return jinja_unsupported(j, "a text of more than %d bytes", JINJA_MAX_TEXT);
     for (int64_t i = 0; text.len && i < n && !jinja_spend(j, 1); i++) jinja_put(j, &b, text);
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 static jinja_value escape_html(jinja *j, jinja_text text) {
@@ -222,7 +222,7 @@ static jinja_value escape_html(jinja *j, jinja_text text) {
         if (found) jinja_put_literal(j, &b, written[found - special]);
         else jinja_put(j, &b, jinja_part(text, i, 1));
     }
-    return jinja_built(&b);
+    return jinja_built(j, &b);
 }
 
 /* a + b of two strings, or of two lists or tuples. */
@@ -230,8 +230,8 @@ static jinja_value concatenate(jinja *j, jinja_value a, jinja_value b) {
     jinja_value joined = jinja_new(j, a.kind);
     if (a.kind == JINJA_STRING) {
         unsigned char is_markup = a.is_markup | b.is_markup;
-        if (is_markup && !b.is_markup) b = escape_html(j, b.text);
-        if (is_markup && !a.is_markup) a = escape_html(j, a.text);
+        if (is_markup && !b.is_markup) b = escape_html(j, *b.text);
+        if (is_markup && !a.is_markup) a = escape_html(j, *a.text);
         joined = jinja_operate(j, JINJA_CONCAT, a, b);
         joined.is_markup = is_markup;
         return joined;
@@ -255,7 +255,7 @@ static jinja_value arithmetic(jinja *j, jinja_op op, jinja_value a, jinja_value 
     }
     if (op == JINJA_ADD && a.kind == b.kind && is_text_or_sequence(a)) return concatenate(j, a, b);
     if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b))
-        return repeat(j, a.text, b.integer);
+        return repeat(j, *a.text, b.integer);
     return operands_error(j, op, a, b);
 }
 
@@ -274,7 +274,7 @@ jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
     case JINJA_CONCAT:
         jinja_put_str(j, &text, a);
         jinja_put_str(j, &text, b);
-        return jinja_built(&text);
+        return jinja_built(j, &text);
     default: return arithmetic(j, op, a, b);
     }
 }
@@ -289,7 +289,7 @@ jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
     if (v.kind == JINJA_DICT) function = jinja_function_named(name, JINJA_DICT_METHOD);
     if (function) return jinja_bind(j, function, v);
     if (v.kind == JINJA_DICT || v.kind == JINJA_NAMESPACE)
-        found = jinja_find(j, v.list, jinja_string(name));
+        found = jinja_find_name(j, v.list, name);
     if (found) return *found;
     return jinja_undefined(j, "'%s object' has no attribute '%s', or none that is known here",
                            jinja_type(v), jinja_shown(j, name));
@@ -310,11 +310,11 @@ jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
         const jinja_value *found = jinja_find(j, v.list, key);
         if (found) return *found;
     }
-    if (key.kind == JINJA_STRING) return jinja_attribute(j, v, key.text);
+    if (key.kind == JINJA_STRING) return jinja_attribute(j, v, *key.text);
     if (is_integer(key) && is_text_or_sequence(v)) {
         int64_t n = jinja_length(j, v), i = key.integer < 0 ? key.integer + n : key.integer;
         if (i >= 0 && i < n && v.kind != JINJA_STRING) return v.list->items[i];
-        if (i >= 0 && i < n) return jinja_string(characters(v.text, i, i + 1));
+        if (i >= 0 && i < n) return jinja_string(j, characters(*v.text, i, i + 1));
     }
     return jinja_undefined(j, "'%s object' has no such element", jinja_type(v));
 }
@@ -341,14 +341,14 @@ jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]) {
     int64_t from = slice_bound(j, bounds[0], step < 0 ? high : low, n, low, high);
     int64_t to = slice_bound(j, bounds[1], step < 0 ? low : high, n, low, high);
     if (v.kind == JINJA_STRING && step == 1)
-        return jinja_string(characters(v.text, from, from < to ? to : from));
+        return jinja_string(j, characters(*v.text, from, from < to ? to : from));
     jinja_builder b = {0};
     jinja_list *items = jinja_iterate(j, v);
     jinja_value part = jinja_new(j, v.kind);
     for (int64_t i = from; !j->status && (step < 0 ? i > to : i < to);) {
-        if (v.kind == JINJA_STRING) jinja_put(j, &b, items->items[i].text);
+        if (v.kind == JINJA_STRING) jinja_put(j, &b, *items->items[i].text);
         else jinja_append(j, part.list, items->items[i]);
         if (__builtin_add_overflow(i, step, &i)) break;
     }
-    return v.kind == JINJA_STRING ? jinja_built(&b) : part;
+    return v.kind == JINJA_STRING ? jinja_built(j, &b) : part;
 }

@@ -144,8 +144,8 @@ void jinja_put_char(jinja *j, jinja_builder *b, uint32_t c, unsigned char is_con
     jinja_put(j, b, (jinja_text){bytes, origin, (size_t)utf8_encode(bytes, c)});
 }
 
-jinja_value jinja_built(const jinja_builder *b) {
-    return jinja_string((jinja_text){b->bytes ? b->bytes : "", b->is_content, b->len});
+jinja_value jinja_built(jinja *j, const jinja_builder *b) {
+    return jinja_string(j, (jinja_text){b->bytes ? b->bytes : "", b->is_content, b->len});
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -160,8 +160,11 @@ jinja_value jinja_int(int64_t value) {
 jinja_value jinja_float(double value) {
     return (jinja_value){.kind = JINJA_FLOAT, .number = value};
 }
-jinja_value jinja_string(jinja_text text) {
-    return (jinja_value){.kind = JINJA_STRING, .text = text};
+jinja_value jinja_string(jinja *j, jinja_text text) {
+    static const jinja_text empty = {"", NULL, 0};
+    jinja_text *copy = jinja_alloc(j, sizeof *copy);
+    if (copy) *copy = text;
+    return (jinja_value){.kind = JINJA_STRING, .text = copy ? copy : &empty};
 }
 
 jinja_value jinja_undefined(jinja *j, const char *format, ...) {
@@ -199,8 +202,8 @@ jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key) {
     return NULL;
 }
 
-jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, const char *name) {
-    return jinja_find(j, dict, jinja_string(jinja_literal(name)));
+jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, jinja_text name) {
+    return jinja_find(j, dict, (jinja_value){.kind = JINJA_STRING, .text = &name});
 }
 
 void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value) {
@@ -226,7 +229,7 @@ static jinja_value jinja_json_number(jinja *j, const gqa_json_node *node) {
 static jinja_value jinja_json_string(jinja *j, const gqa_json_node *node) {
     unsigned char *is_content = j->mark ? jinja_alloc(j, node->len) : NULL;
     if (is_content) memset(is_content, j->mark, node->len);
-    return jinja_string((jinja_text){node->text, is_content, node->len});
+    return jinja_string(j, (jinja_text){node->text, is_content, node->len});
 }
 
 static jinja_value jinja_json_container(jinja *j, const gqa_json_node *node, jinja_kind kind) {
