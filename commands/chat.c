@@ -29,7 +29,7 @@ int add_turn(conversation *c, const char *role, const char *text, size_t len) {
     char *copy = malloc(len + 1);
     if (!copy) return fail("out of memory for the conversation");
     memcpy(copy, text, len);
-    copy[len] = 0;
+    drop_zeros(copy, len);
     c->turns[c->n++] = (turn){.role = role, .content = copy};
     return EXIT_SUCCESS;
 }

@@ -85,6 +85,10 @@ int finish_stdout(void);
 /* A whole file, or stdin for "-", with a 0 after it; free() it. NULL after printing an error. */
 char *read_text(const char *path, size_t *size);
 
+/* Removes the zero bytes of text[len], which cannot stand in a message, and ends it with one.
+ * Returns its new length. */
+size_t drop_zeros(char *text, size_t len);
+
 /* Refuses to write a model to a file that exists, unless with --force, and to a device or a folder
  * even so. A symbolic link counts as what it leads to. 0, or EXIT_FAILURE after an error. */
 int refuse_existing(const char *out, int force);

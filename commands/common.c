@@ -368,6 +368,14 @@ char *read_text(const char *path, size_t *size) {
     return text;
 }
 
+size_t drop_zeros(char *text, size_t len) {
+    size_t kept = 0;
+    for (size_t i = 0; i < len; i++)
+        if (text[i]) text[kept++] = text[i];
+    text[kept] = 0;
+    return kept;
+}
+
 int refuse_existing(const char *out, int force) {
     struct stat st;
     if (stat(out, &st)) return EXIT_SUCCESS;

@@ -544,8 +544,9 @@ static line_status read_plain(line_editor *e, const char *prompt, char **text) {
     }
     ssize_t n = getline(&e->text.data, &e->text.capacity, stdin);
     if (n < 0) return LINE_END;
-    while (n > 0 && (e->text.data[n - 1] == '\n' || e->text.data[n - 1] == '\r'))
-        e->text.data[--n] = 0;
+    size_t len = drop_zeros(e->text.data, (size_t)n);
+    while (len > 0 && (e->text.data[len - 1] == '\n' || e->text.data[len - 1] == '\r'))
+        e->text.data[--len] = 0;
     *text = e->text.data;
     return LINE_TEXT;
 }

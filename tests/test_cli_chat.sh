@@ -113,6 +113,14 @@ say() { echo "Hello" | "$run" chat "$tmp/t.gguf" --template plain --quiet -t 0 -
 check "shown" test "$(say | head -n 1)" = " <think>so it is</think>"
 check "hidden" test "$(say --no-show-think)" = " Good day"
 
+test_case "zero bytes are left out"
+printf 'The\000 dog\n/template\n' >"$tmp/in"
+echo '[{"role": "user", "content": "The\u0000 dog"}, {"role": "assistant", "content": "x"}]' \
+    >"$tmp/s.json"
+printf '/load %s\n/template\n' "$tmp/s" >>"$tmp/in"
+"$run" chat "$m" -n 1 -t 0 -c 400 --template chatml <"$tmp/in" >"$tmp/out" 2>"$tmp/err"
+check "typed, and loaded" test "$(grep -c "^The dog<" "$tmp/err")" -eq 2
+
 test_case "commands that are none, and messages that look like commands"
 printf '%s\n' "/save" "/load  " "/reset the counter" "/lod x" "/stats" "/etc/hosts looks wrong" \
     " /lod x" "/stats" |
