@@ -11,10 +11,6 @@
 #include "base/utf8.h"
 #include "session/session_internal.h"
 
-const char *gqa_version(void) { return GQA_VERSION; }
-int gqa_version_number(void) { return GQA_VERSION_NUMBER; }
-void gqa_free(void *p) { free(p); }
-
 /* ---- tokens to text -------------------------------------------------------------------------- */
 
 struct gqa_text {
@@ -301,9 +297,9 @@ static int decode(generation *g, gqa_error *err) {
     }
 }
 
-static int check_call(const gqa_session *s, const gqa_sampler *sampler, const void *prompt, int n,
+static int check_call(const gqa_session *s, const gqa_sampler *sampler, int has_prompt, int n,
                       const gqa_generate_options *opt, gqa_error *err) {
-    if (!s || !sampler || !prompt)
+    if (!s || !sampler || !has_prompt)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: session, sampler or prompt is NULL");
     if (n < 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: %d tokens", n);
     if (opt->max_tokens < 0)
@@ -320,13 +316,14 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
                         const gqa_generate_options *opt, gqa_on_text on_text, void *user,
                         gqa_generate_result *result, gqa_error *err) {
     if (!opt) opt = &default_generate_options;
-    int status = check_call(s, sampler, n ? (const void *)tokens : "", n, opt, err);
+    int has_prompt = n == 0 || tokens != NULL;
+    int status = check_call(s, sampler, has_prompt, n, opt, err);
     if (status) return status;
     if (result) *result = (gqa_generate_result){0};
     generation g = {.session = s, .sampler = sampler, .opt = opt, .on_text = on_text, .user = user};
     gqa_error why = {0};
     g.start = now();
-    atomic_store(&s->cancel, 0);
+    gqa_session_cancel_clear(s);
     if (opt->on_logits || gqa_vocab_suppress(s->model->vocab, NULL, 0)) {
         g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
         if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
@@ -346,7 +343,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
         gqa_text_flush(g.text, &text, &len); /* an incomplete character is passed on as it is */
         if (show(&g, text, len)) status = GQA_STOP_CALLER;
     }
-    atomic_store(&s->cancel, 0); /* one that came too late */
+    gqa_session_cancel_clear(s); /* one that came too late */
     gqa_text_free(g.text);
     free(g.logits);
     if (status > 0) g.result.stop = (gqa_stop)status;
@@ -359,7 +356,7 @@ int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt,
                  const gqa_generate_options *opt, gqa_on_text on_text, void *user,
                  gqa_generate_result *result, gqa_error *err) {
     if (!opt) opt = &default_generate_options;
-    int status = check_call(s, sampler, prompt, 0, opt, err);
+    int status = check_call(s, sampler, prompt != NULL, 0, opt, err);
     if (status) return status;
     size_t len = strlen(prompt);
     unsigned flags = opt->tokenize_flags;

@@ -1,4 +1,4 @@
-/* model.c: opens, describes and closes a model. */
+/* model.c: opens, describes and closes a model; the library's version. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,10 @@
 
 #include "formats/formats.h"
 #include "weights/model_internal.h"
+
+const char *gqa_version(void) { return GQA_VERSION; }
+int gqa_version_number(void) { return GQA_VERSION_NUMBER; }
+void gqa_free(void *p) { free(p); }
 
 static const gqa_model_options default_model_options;
 
@@ -139,10 +143,11 @@ uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
 uint64_t gqa_model_kv_bytes(const gqa_model *m, gqa_type kv_type, int n) {
     uint64_t total = 0;
     for (int l = 0; m && m->has_weights && l < m->config.n_layers; l++) {
-        gqa_layer_config of = m->layers[l].config;
-        gqa_config one = {.n_layers = of.kv_layer == l, .n_kv_heads = of.n_kv_heads,
-                          .head_dim = of.head_dim};
-        int positions = max_int(of.window ? min_int(n, of.window) : n, 0);
+        const gqa_layer_config *layer = &m->layers[l].config;
+        if (layer->kv_layer != l) continue;
+        gqa_config one = {.n_layers = 1, .n_kv_heads = layer->n_kv_heads,
+                          .head_dim = layer->head_dim};
+        int positions = max_int(layer->window ? min_int(n, layer->window) : n, 0);
         total += (uint64_t)positions * gqa_kv_bytes_per_position(&one, kv_type);
     }
     return total;

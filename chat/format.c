@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "../base/utf8.h"
-#include "../vocab/tokenizer.h"
+#include "../weights/model_internal.h"
 #include "chat_internal.h"
 
 static const gqa_chat_options default_chat_options;

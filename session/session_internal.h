@@ -73,6 +73,9 @@ struct gqa_session {
     void *on_kv_user;
 };
 
+/* Drops a request of gqa_session_cancel. */
+static inline void gqa_session_cancel_clear(gqa_session *s) { atomic_store(&s->cancel, 0); }
+
 /* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions
  * is NULL: then the positions follow each other). The workspace is that of `session`, and so is
  * what cancels, when cancel is NULL. Logits of the last n_out rows go to logits

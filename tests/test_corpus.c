@@ -1,5 +1,6 @@
 /* test_corpus.c: the vocabulary trainer, texts as tokens, and the order in which training visits
  * them. */
+#include "../weights/model_internal.h"
 #include "tiny_trainer.h"
 
 /* The example of Sennrich et al. 2016, section 3.2 and figure 1: low 5, lower 2, newest 6,

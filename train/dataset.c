@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../base/hash.h"
+#include "../weights/model_internal.h"
 #include "train_internal.h"
 
 /* ---- documents ------------------------------------------------------------------------------- */

@@ -26,15 +26,7 @@ int gqa_vocab_new(gqa_vocab **out, const gqa_bytes *tokens, const float *scores,
 
 void gqa_vocab_free(gqa_vocab *v);
 
-/* What the functions of model.h with similar names do for a model. The first four are in
- * ../tokenizer.c. is_content [len] is nonzero for bytes that people wrote, which are in no special
- * token; NULL: for none. */
-int gqa_tokenize_marked(const gqa_model *m, const char *text, const unsigned char *is_content,
-                        size_t len, unsigned flags, int32_t **out, gqa_error *err);
-int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, const unsigned char *is_content,
-                       size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err);
-int gqa_vocab_token_bytes(const gqa_vocab *v, int32_t token, char *out, int cap);
-int gqa_vocab_token_name(const gqa_vocab *v, int32_t token, char *out, int cap);
+/* What the functions of model.h with similar names do for a model. */
 int32_t gqa_vocab_find(const gqa_vocab *v, const char *text, size_t len);
 int gqa_vocab_count(const gqa_vocab *v);
 int32_t gqa_vocab_bos(const gqa_vocab *v);

@@ -88,6 +88,17 @@ void gqa_model_unpack(gqa_model *m); /* frees them */
 /* Maps PATH.packed for a model without packed weights once all of it has been checked. */
 int gqa_model_verify_packed(gqa_model *m, const char *path, gqa_error *err);
 
+/* tokenizer.c: what the functions of model.h with similar names do for a model, for a vocabulary
+ * alone. is_content [len] is nonzero for bytes that people wrote, which are in no special token;
+ * NULL: for none. */
+int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, const unsigned char *is_content,
+                       size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err);
+int gqa_vocab_token_bytes(const gqa_vocab *v, int32_t token, char *out, int cap);
+int gqa_vocab_token_name(const gqa_vocab *v, int32_t token, char *out, int cap);
+/* gqa_tokenize_new with is_content. */
+int gqa_tokenize_marked(const gqa_model *m, const char *text, const unsigned char *is_content,
+                        size_t len, unsigned flags, int32_t **out, gqa_error *err);
+
 /* fingerprint.c: what a file that belongs to a model keeps of it: a hash of all weights and of
  * every key that changes the numbers, and the file that the model was opened from (zero: none). The
  * hash is taken once, when first asked for; any number of threads may ask. */
