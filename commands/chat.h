@@ -27,7 +27,8 @@ typedef struct conversation {
     double prefill_seconds, decode_seconds;
 } conversation;
 
-/* Adds a turn with a copy of text[len] without zero bytes. 0, or EXIT_FAILURE after printing an error. */
+/* Adds a turn with a copy of text[len] without zero bytes. 0, or EXIT_FAILURE after printing an
+ * error. */
 int add_turn(conversation *c, const char *role, const char *text, size_t len);
 /* Forgets turns from `first` on. */
 void drop_turns(conversation *c, int first, int count);

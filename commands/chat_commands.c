@@ -25,7 +25,9 @@ static int clear(conversation *c, const char *unused) {
 
 static int set_system(conversation *c, const char *text) {
     if (!*text) {
-        fprintf(stderr, "%s\n", has_system(c) ? c->turns[0].content : "(no system prompt)");
+        const char *system = has_system(c) ? c->turns[0].content : "(no system prompt)";
+        write_text(stderr, system, strlen(system));
+        fputc('\n', stderr);
     } else if (c->n_held) {
         fprintf(stderr, "run: /system: the conversation was loaded without its messages\n");
     } else if (!add_turn(c, "system", text, strlen(text))) {
@@ -95,19 +97,24 @@ static int show_context(conversation *c, const char *unused) {
 static int show_template(conversation *c, const char *unused) {
     const gqa_model *m = c->run.model;
     int32_t *tokens = NULL;
+    char *all = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&all, &len); /* characters may be in several tokens */
     c->format.no_generation_prompt = ends_with(c, "assistant");
     int n = c->n ? format_turns(c, 0, &tokens) : 0;
     c->format.no_generation_prompt = 0;
     (void)unused;
     fprintf(stderr, "(%s template)\n", gqa_chat_template_name(m, &c->format));
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; out && i < n; i++) {
         char text[256];
         int cap = (int)sizeof text;
         int size = gqa_token_is_control(m, tokens[i]) ? gqa_token_name(m, tokens[i], text, cap)
                                                       : gqa_token_bytes(m, tokens[i], text, cap);
-        if (size > 0) fwrite(text, 1, (size_t)min_int(size, cap), stderr);
+        if (size > 0) fwrite(text, 1, (size_t)min_int(size, cap), out);
     }
+    if (out && !fclose(out)) write_text(stderr, all, len);
     if (n > 0) fputc('\n', stderr);
+    free(all);
     gqa_free(tokens);
     return 0;
 }

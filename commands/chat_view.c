@@ -60,9 +60,8 @@ static int put_character(chat_view *view, const char *text, size_t n, int width)
         view->n_blanks++;
         return failed;
     }
-    if (view->n_word + n > sizeof view->word) failed = flush_word(view);
-    memcpy(view->word + view->n_word, text, n);
-    view->n_word += n;
+    if (view->n_word + 4 > sizeof view->word) failed = flush_word(view);
+    view->n_word += visible_character(view->word + view->n_word, text, n);
     view->word_columns += width;
     return width > 1 ? failed | flush_word(view) : failed; /* Chinese has no blanks */
 }

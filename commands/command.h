@@ -76,6 +76,13 @@ void end_line(void);
 /* "run: warning: message\n" on stderr. */
 void warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* What shows the character text[n]: control characters, which a terminal would obey, become "^[",
+ * those of U+0080 to U+009F "^[[" (ESC and what it stands for); newline and tab stay. Returns the
+ * length of out. */
+size_t visible_character(char out[4], const char *text, size_t n);
+/* Writes text[len], on a terminal as that. 0, or -1 on failure. */
+int write_text(FILE *out, const char *text, size_t len);
+
 /* Flushes stdout. 0, or EXIT_FAILURE after printing an error (silently when a pipe's reader has
  * left). */
 int finish_stdout(void);

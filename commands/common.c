@@ -8,6 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "../base/utf8.h"
 
 #include "../base/base.h"
 
@@ -52,6 +55,33 @@ void warning(const char *format, ...) {
     va_start(args, format);
     print_message("run: warning: ", format, args);
     va_end(args);
+}
+
+size_t visible_character(char out[4], const char *text, size_t n) {
+    unsigned char c = (unsigned char)text[n == 2 && text[0] == '\xC2'];
+    int is_late = n <= 2 && c >= 0x80 && c < 0xA0 && (n == 1 || text[0] == '\xC2');
+    int is_early = n == 1 && (c < 32 || c == 127) && c != '\n' && c != '\t';
+    if (!is_late && !is_early) {
+        memcpy(out, text, n);
+        return n;
+    }
+    out[0] = '^';
+    out[1] = is_late ? '[' : (char)(c ^ 64);
+    out[2] = (char)(c - 64);
+    return is_late ? 3 : 2;
+}
+
+int write_text(FILE *out, const char *text, size_t len) {
+    char shown[4];
+    int n;
+    if (!isatty(fileno(out))) return fwrite(text, 1, len, out) == len ? 0 : -1;
+    for (size_t i = 0; i < len; i += (size_t)n) {
+        n = utf8_length(text + i, len - i);
+        if (n <= 0) n = 1;
+        size_t size = visible_character(shown, text + i, (size_t)n);
+        if (fwrite(shown, 1, size, out) != size) return -1;
+    }
+    return 0;
 }
 
 int finish_stdout(void) {

@@ -29,7 +29,7 @@ static int put(void *user, const char *text, size_t len) {
     if (len == 0) return 0;
     out->last = text[len - 1];
     if (!out->keep) {
-        out->failed = fwrite(text, 1, len, stdout) != len || fflush(stdout);
+        out->failed = write_text(stdout, text, len) || fflush(stdout);
         stdout_text(out->last == '\n');
         return out->failed;
     }

@@ -80,9 +80,10 @@ int character_width(const char *text, size_t len, size_t *n) {
     uint32_t code;
     int size = utf8_decode(text, len, &code);
     *n = size > 0 ? (size_t)size : 1;
-    if (size <= 0) return 1;
+    if (size <= 0) return ((unsigned char)text[0] & 0xE0) == 0x80 ? 3 : 1;
     if (code == '\t') return 4;
     if (code < 32 || code == 127) return 2;
+    if (code >= 0x80 && code < 0xA0) return 3;
     int width = wcwidth((wchar_t)code);
     return width >= 0 ? width : 1;
 }
@@ -153,10 +154,9 @@ static void show_control(line_editor *e, const char *format, int n) {
 }
 
 static void show_character(line_editor *e, const char *data, size_t n) {
-    unsigned char c = (unsigned char)data[0];
-    if (c == '\t') show(e, "    ", 4);
-    else if (c < 32 || c == 127) show(e, (char[]){'^', (char)(c ^ 64)}, 2);
-    else show(e, data, n);
+    char shown[4];
+    if (*data == '\t') show(e, "    ", 4);
+    else show(e, shown, visible_character(shown, data, n));
 }
 
 /* Goes through the text as the screen shows it, and writes rows first .. last. Returns where it

@@ -17,7 +17,7 @@ typedef enum line_status { LINE_TEXT, LINE_END, LINE_INTERRUPTED } line_status;
 line_status line_read(line_editor *e, const char *prompt, char **text);
 
 /* Columns that the first character of text[len] takes, and its bytes: as libc has it where LC_CTYPE
- * is UTF-8. Tabs are drawn as four blanks, other control characters as ^X. */
+ * is UTF-8. Tabs are drawn as four blanks, others as visible_character has it. */
 int character_width(const char *text, size_t len, size_t *n);
 
 #endif

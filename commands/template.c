@@ -78,7 +78,7 @@ static int print_prompt(const settings *s, const template_source *source,
     if (s->ids) {
         code = print_ids(source->model, &out);
     } else {
-        fwrite(out.text, 1, out.len, stdout);
+        write_text(stdout, out.text, out.len);
         stdout_text(out.len == 0 || out.text[out.len - 1] == '\n');
         code = finish_stdout();
     }

@@ -245,7 +245,24 @@ def a_dumb_terminal_is_read_by_lines():
     program.close_terminal()
 
 
+def control_characters_are_shown_and_not_obeyed():
+    red, shown = b"\x1b[31mRED\x07\xc2\x9b", b"^[[31mRED^G^[["
+    program = Program(MODEL, "-i", "Once", "-t", "0", "--choice", red)
+    text = program.output()
+    check(program.end() == 0 and shown in text and b"\x1b" not in text, f"{text}")
+    program = Program("chat", MODEL, "-t", "0", "-c", "4096", "-y", red, "--choice", red,
+                      TERM="dumb")
+    for typed in (b"Hi", b"/template", b"/system"):
+        check(program.shows(b"> "), "a prompt")
+        program.type(typed + b"\n")
+    check(program.shows(b"> ") and program.seen.count(shown) == 4, f"{program.seen}")
+    program.type(b"\x04")
+    check(program.end() == 0, "exit code 0")
+    check(b"\x1b" not in program.seen, f"{program.seen}")
+
+
 CASES = (
+    control_characters_are_shown_and_not_obeyed,
     keys_edit_a_message,
     a_dumb_terminal_is_read_by_lines,
     closing_the_terminal_ends_a_generation,
