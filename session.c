@@ -66,8 +66,9 @@ static int allocate(gqa_session *s, int kv_type, gqa_error *err) {
 gqa_session *gqa_session_new(const gqa_model *m, const gqa_session_options *opt, gqa_error *err) {
     static const gqa_session_options defaults;
     if (!opt) opt = &defaults;
-    int kv_type;
-    if (gqa_check_session_options(m, opt, err) || (kv_type = kv_type_of(opt, err)) < 0) return NULL;
+    if (gqa_check_session_options(m, opt, err)) return NULL;
+    int kv_type = kv_type_of(opt, err);
+    if (kv_type < 0) return NULL;
     if (opt->workspace && check_workspace(m, opt, err)) return NULL;
     gqa_session *s = calloc(1, sizeof *s);
     if (!s) {
@@ -121,9 +122,9 @@ static int check_tokens(const gqa_session *s, int held, const int32_t *tokens, i
 
 static int all_finite(const gqa_kernels *kernels, const float *x, size_t n) {
     float square = n < INT32_MAX ? kernels->dot(x, x, (int)n) : (float)INFINITY;
-    if (square - square == 0) return 1; /* else one is not finite, or many are huge */
+    if (isfinite(square)) return 1; /* else one is not finite, or many are huge */
     for (size_t i = 0; i < n; i++)
-        if (!(x[i] - x[i] == 0)) return 0;
+        if (!isfinite(x[i])) return 0;
     return 1;
 }
 
@@ -142,17 +143,21 @@ static int fail_not_finite(const gqa_pass *pass, gqa_error *err) {
                     layer, position);
 }
 
-/* Runs a pass of the sessions [n_sessions], again while an f16 cache had to be scaled for it, and
- * checks its logits. */
+/* Runs a pass of the sessions [n_sessions], and repeats it as long as it makes keys or values too
+ * large for an f16 cache, which scales the cache down; then checks its logits. */
 static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions, gqa_error *err) {
     enum { MAX_RUNS = 8 };
-    for (int run = 0, again = 1; again && run < MAX_RUNS; run++) {
+    const gqa_model *m = pass->session->model;
+    int again = 1;
+    for (int run = 0; again; run++) {
+        if (run == MAX_RUNS)
+            return gqa_fail_path(m->file.path, err, GQA_ERR_NUMERIC,
+                                 "keys or values do not fit an f16 cache: use f32 or bf16");
         int status = gqa_forward(pass);
         if (status) return gqa_fail(err, status, "evaluation was cancelled");
         again = 0;
         for (int i = 0; i < n_sessions; i++) again |= gqa_cache_rescale(sessions[i]);
     }
-    const gqa_model *m = pass->session->model;
     size_t n = (size_t)pass->n_out * (size_t)m->config.vocab_size;
     return all_finite(m->kernels, pass->logits, n) ? 0 : fail_not_finite(pass, err);
 }
