@@ -43,7 +43,7 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
     (void)signal_number;
     (void)context;
     while (atomic_flag_test_and_set(&is_told)) pause(); /* another thread ends the program */
-    FILE *maps = fopen("/proc/self/maps", "r");         /* FIRST-END MODE OFFSET DEVICE INODE PATH */
+    FILE *maps = fopen("/proc/self/maps", "r"); /* FIRST-END MODE OFFSET DEVICE INODE PATH */
     while (maps && !name && fgets(line, sizeof line, maps)) {
         unsigned long first = 0, end = 0, address = (unsigned long)(uintptr_t)info->si_addr;
         sscanf(line, "%lx-%lx", &first, &end);

@@ -99,7 +99,8 @@ static void check_evaluation(void) {
             char name[80];
             snprintf(name, sizeof name, "the same bits in portions: %s weights, %s cache, %d of 4 "
                      "heads", gqa_type_name(type), kvs[i], kv_heads);
-            TEST(name) check_portions((model_shape){type, kv_heads, 0, 14}, kvs[i]);
+            TEST(name)
+                check_portions((model_shape){type, .kv_heads = kv_heads, .seed = 14}, kvs[i]);
         }
 }
 
