@@ -74,8 +74,49 @@ static void hadamard(float *x, size_t count, size_t head_dim) {
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
+/* x / scale to the integers of q4_0 (1.5 * 2^23, as in vf_exp). */
+static inline vf round_q4(const float *x, float inverse) {
+    const vf magic = vf_set1(12582912.0f);
+    vf q = vf_sub(vf_add(vf_mul(vf_load(x), vf_set1(inverse)), magic), magic);
+    return vf_min(vf_max(q, vf_set1(-8)), vf_set1(7));
+}
+
+/* A block of q4_0 as in a file, by the best of nine scales: the value of largest magnitude becomes
+ * -6.7, -7, ... -9.1, all values the integers q, and sum(x q) / sum(q q) is the scale that fits
+ * them, with the squared error sum(x x) - sum(x q)^2 / sum(q q). */
+static void quantize_q4(const float *x, uint8_t *block) {
+    const vf zero = vf_set1(0);
+    vf high = zero, low = zero;
+    for (int i = 0; i < 32; i += VF_LANES) {
+        high = vf_max(vf_load(x + i), high);
+        low = vf_max(vf_sub(zero, vf_load(x + i)), low);
+    }
+    float top = vf_hmax(high), bottom = vf_hmax(low), largest = top > bottom ? top : -bottom;
+    float scale = 0, inverse = 0, best = 0;
+    for (int step = 0; largest != 0 && step < 9; step++) {
+        float by = -(6.7f + 0.3f * step) / largest;
+        vf xq = zero, qq = zero;
+        UNROLL for (int i = 0; i < 32; i += VF_LANES) {
+            vf q = round_q4(x + i, by);
+            xq = vf_fma(vf_load(x + i), q, xq);
+            qq = vf_fma(q, q, qq);
+        }
+        float sum = vf_sum(xq), fit = sum / vf_sum(qq);
+        if (!(sum * fit > best)) continue;
+        best = sum * fit;
+        scale = fit;
+        inverse = by;
+    }
+    uint8_t codes[32];
+    uint16_t half = gqa_f32_to_f16(scale);
+    for (int i = 0; i < 32; i += VF_LANES)
+        vf_store_low_bytes(codes + i, vf_add(round_q4(x + i, inverse), vf_set1(12582912.0f + 8)));
+    memcpy(block, &half, 2);
+    for (int i = 0; i < 16; i++) block[2 + i] = codes[i] | codes[i + 16] << 4;
+}
+
 /* The codes of a block of q8_0 (32 bytes) and q4_0 (16: low nibble i, high nibble i + 16) as in a
- * file: gqa_quantize makes them. */
+ * file. */
 static void append_quantized(const gqa_kv *kv, uint8_t *kt, uint8_t *vt, int lane, const float *k,
                              const float *v) {
     float rotated_k[GQA_MAX_HEAD_DIM], rotated_v[GQA_MAX_HEAD_DIM];
@@ -87,8 +128,14 @@ static void append_quantized(const gqa_kv *kv, uint8_t *kt, uint8_t *vt, int lan
     memcpy(rotated_v, v, sizeof(float) * d);
     hadamard(rotated_k, d, d);
     hadamard(rotated_v, d, d);
-    gqa_quantize(kv->type, rotated_k, k_blocks, d);
-    gqa_quantize(kv->type, rotated_v, v_blocks, d);
+    if (kv->type == GQA_TYPE_Q8_0) {
+        gqa_quantize(GQA_TYPE_Q8_0, rotated_k, k_blocks, d);
+        gqa_quantize(GQA_TYPE_Q8_0, rotated_v, v_blocks, d);
+    }
+    for (size_t b = 0; kv->type == GQA_TYPE_Q4_0 && b < blocks; b++) {
+        quantize_q4(rotated_k + 32 * b, k_blocks + 18 * b);
+        quantize_q4(rotated_v + 32 * b, v_blocks + 18 * b);
+    }
     for (size_t b = 0; b < blocks; b++) {
         const uint8_t *k_block = k_blocks + b * bytes, *v_block = v_blocks + b * bytes;
         uint8_t *at = kt + b * (64 + codes * GQA_KV_TILE);

@@ -132,6 +132,8 @@
 #define is_rotated ISA_NAME(is_rotated)
 #define hadamard_4 ISA_NAME(hadamard_4)
 #define hadamard ISA_NAME(hadamard)
+#define round_q4 ISA_NAME(round_q4)
+#define quantize_q4 ISA_NAME(quantize_q4)
 #define append_quantized ISA_NAME(append_quantized)
 #define append_16_bits ISA_NAME(append_16_bits)
 #define kernel_kv_append ISA_NAME(kernel_kv_append)

@@ -173,14 +173,25 @@ static void round_to_int8(double *x, int n, int half_scale) {
     for (int i = 0; i < n; i++) x[i] = d == 0 ? 0 : round(x[i] / d) * stored;
 }
 
-/* 32 values to 4 bits times a scale and back, as q4_0 is: the largest becomes -8. */
+/* 32 values to 4 bits times a scale and back, as a q4_0 cache is: the largest becomes -6.7 to -9.1,
+ * whatever has the least squared error. */
 static void round_to_int4(double *x) {
-    double top = 0;
+    double top = 0, best = INFINITY, q[32], rounded[32] = {0};
     for (int i = 0; i < 32; i++)
         if (fabs(x[i]) > fabs(top)) top = x[i];
-    double d = top / -8, stored = round_f16(d);
-    for (int i = 0; i < 32; i++)
-        x[i] = d == 0 ? 0 : fmin(7, floor(x[i] / d + 8.5) - 8) * stored;
+    for (int step = 0; top != 0 && step < 9; step++) {
+        double xq = 0, qq = 0, error = 0;
+        for (int i = 0; i < 32; i++) {
+            q[i] = fmax(-8, fmin(7, nearbyint(x[i] / top * -(6.7 + 0.3 * step))));
+            xq += x[i] * q[i];
+            qq += q[i] * q[i];
+        }
+        for (int i = 0; i < 32; i++) error += pow(x[i] - xq / qq * q[i], 2);
+        if (error >= best) continue;
+        best = error;
+        for (int i = 0; i < 32; i++) rounded[i] = q[i] * round_f16(xq / qq);
+    }
+    memcpy(x, rounded, sizeof rounded);
 }
 
 /* Multiplies each n of x [count] by the Walsh-Hadamard matrix of n, the largest power of two that

@@ -386,6 +386,49 @@ static void check_attentions(const gqa_kernels *k, int type) {
                                    .split = 32});
 }
 
+/* The squared error of normal x [32] as 4-bit integers times the best of many scales; plain: times
+ * the largest value over -8. */
+static double least_error(const float *x, int plain) {
+    double least = INFINITY, top = 0;
+    for (int i = 0; i < 32; i++)
+        if (fabs((double)x[i]) > fabs(top)) top = (double)x[i];
+    for (double code = plain ? 8 : 5; code <= (plain ? 8 : 11); code += 0.03) {
+        double scale = -top / code, error = 0;
+        for (int i = 0; i < 32; i++) {
+            double q = fmax(-8, fmin(7, nearbyint((double)x[i] / scale)));
+            error += pow((double)x[i] - q * scale, 2);
+        }
+        least = fmin(least, error);
+    }
+    return least;
+}
+
+/* A q4_0 cache rounds nearly as well as can be: attention to one position gives its value back. */
+static void check_rounding(const gqa_kernels *kernels) {
+    enum { D = 32, N = 500 };
+    const attention a = {.type = GQA_TYPE_Q4_0, .n = 1, .group = 1, .d = D, .split = 32};
+    double error = 0, least = 0, plain = 0;
+    uint64_t seed = 5;
+    float k[D], v[D], partial[2 + D], *out = partial + 2;
+    void *scratch = new_bytes(gqa_attention_scratch(1, D));
+    gqa_kv kv = make_cache(kernels, &a, k, v, &seed);
+    for (int i = 0; i < N; i++) {
+        float rotated[D] = {0};
+        for (int j = 0; j < D; j++) v[j] = test_random(&seed) + test_random(&seed);
+        for (int j = 0; j < D; j++)
+            for (int l = 0; l < D; l++)
+                rotated[j] += (__builtin_parity((unsigned)(j & l)) ? -v[l] : v[l]) / sqrtf(D);
+        kernels->kv_append(&kv, TESTED_HEAD, 0, k, v);
+        kernels->attend_decode(&kv, TESTED_HEAD, k, 1, 1, 0, 1, partial, scratch);
+        for (int j = 0; j < D; j++) error += pow((double)out[j] - (double)v[j], 2);
+        least += least_error(rotated, 0);
+        plain += least_error(rotated, 1);
+    }
+    CHECK(error < 1.01 * least && error < 0.95 * plain, "squared error %g, least %g, plain %g",
+          error, least, plain);
+    free_all();
+}
+
 /* ---- small operations ----------------------------------------------------------------------- */
 
 static void check_rmsnorm(const gqa_kernels *k) {
@@ -453,6 +496,7 @@ static void test_set(const gqa_kernels *k) {
     for (size_t t = 0; t < COUNT(kv_types); t++)
         if (case_of(k->name, "attention, %s", gqa_type_name(kv_types[t])))
             check_attentions(k, kv_types[t]);
+    if (case_of(k->name, "%s", "rounding to q4_0")) check_rounding(k);
     if (case_of(k->name, "%s", "rmsnorm")) check_rmsnorm(k);
     if (case_of(k->name, "%s", "swiglu")) check_swiglu(k);
     if (case_of(k->name, "rope, %s", "adjacent pairs"))
