@@ -43,22 +43,22 @@ static jinja_value filter_list(jinja *j, const jinja_call *call) {
     return (jinja_value){.kind = JINJA_LIST, .list = jinja_iterate(j, call->self)};
 }
 
-enum { FIRST, LAST };
+enum { MODE_FIRST, MODE_LAST };
 static jinja_value filter_first(jinja *j, const jinja_call *call) {
-    if (call->self.kind == JINJA_GENERATOR && call->mode == LAST)
+    if (call->self.kind == JINJA_GENERATOR && call->mode == MODE_LAST)
         return jinja_fail(j, "'generator' object is not reversible");
     if (call->self.kind == JINJA_GENERATOR && call->self.list->n) { /* the others stay in it */
         call->self.list->n--;
         return *call->self.list->items++;
     }
     const jinja_list *list = jinja_iterate(j, call->self);
-    if (list && list->n) return list->items[call->mode == FIRST ? 0 : list->n - 1];
+    if (list && list->n) return list->items[call->mode == MODE_FIRST ? 0 : list->n - 1];
     return jinja_undefined(j, "the sequence is empty");
 }
 
-enum { MIN, MAX };
+enum { MODE_MIN, MODE_MAX };
 static jinja_value filter_min(jinja *j, const jinja_call *call) {
-    const jinja_op op = call->mode == MIN ? JINJA_LT : JINJA_GT;
+    const jinja_op op = call->mode == MODE_MIN ? JINJA_LT : JINJA_GT;
     const jinja_list *list = jinja_iterate(j, call->self);
     jinja_value found = jinja_undefined(j, "the sequence is empty");
     for (size_t i = 0; !j->status && i < list->n; i++) {
@@ -93,9 +93,9 @@ static jinja_value attribute_of(jinja *j, jinja_value v, jinja_value path) {
 }
 
 /* The filter joins any values, the method of a separator only texts. */
-enum { JOIN_FILTER, JOIN_METHOD };
-static jinja_value join(jinja *j, const jinja_call *call) {
-    int is_method = call->mode == JOIN_METHOD;
+enum { MODE_FILTER, MODE_METHOD };
+static jinja_value filter_join(jinja *j, const jinja_call *call) {
+    int is_method = call->mode == MODE_METHOD;
     jinja_value between = is_method ? call->self : call->bound[0], attribute = call->bound[1];
     const jinja_list *list = jinja_iterate(j, is_method ? call->bound[0] : call->self);
     jinja_text separator = jinja_literal("");
@@ -146,9 +146,9 @@ static jinja_value filter_map(jinja *j, const jinja_call *call) {
 
 /* The items that pass a test (or are true), or that do not; by attribute: what is tested is one of
  * theirs. */
-enum { SELECT = 0, REJECT = 1, BY_ATTRIBUTE = 2 };
+enum { MODE_SELECT = 0, MODE_REJECT = 1, MODE_BY_ATTRIBUTE = 2 };
 static jinja_value filter_select(jinja *j, const jinja_call *call) {
-    int by_attribute = call->mode & BY_ATTRIBUTE, is_wanted = !(call->mode & REJECT);
+    int by_attribute = call->mode & MODE_BY_ATTRIBUTE, is_wanted = !(call->mode & MODE_REJECT);
     const jinja_list *list = iterate_or_nothing(j, call->self);
     jinja_value selected = jinja_new(j, JINJA_GENERATOR);
     jinja_call inner = *call;
@@ -170,12 +170,12 @@ static jinja_value filter_select(jinja *j, const jinja_call *call) {
 
 /* ---- dicts ----------------------------------------------------------------------------------- */
 
-enum { KEYS, VALUES, ITEMS };
+enum { MODE_KEYS, MODE_VALUES, MODE_ITEMS };
 static jinja_value dict_view(jinja *j, const jinja_list *dict, int part) {
     jinja_value view = jinja_new(j, JINJA_LIST);
     for (size_t i = 0; !j->status && i < dict->n; i += 2) {
-        jinja_value item = dict->items[i + (part == VALUES)];
-        if (part == ITEMS) {
+        jinja_value item = dict->items[i + (part == MODE_VALUES)];
+        if (part == MODE_ITEMS) {
             item = jinja_new(j, JINJA_TUPLE);
             jinja_append(j, item.list, dict->items[i]);
             jinja_append(j, item.list, dict->items[i + 1]);
@@ -189,15 +189,16 @@ static jinja_value method_view(jinja *j, const jinja_call *call) {
     return dict_view(j, call->self.list, call->mode);
 }
 
-enum { IN_ORDER, SORTED };
+enum { MODE_IN_ORDER, MODE_SORTED };
 static jinja_value filter_items(jinja *j, const jinja_call *call) {
     jinja_value v = call->self;
-    if (v.kind == JINJA_UNDEFINED && call->mode == IN_ORDER) return jinja_new(j, JINJA_GENERATOR);
+    int is_sorted = call->mode == MODE_SORTED;
+    if (v.kind == JINJA_UNDEFINED && !is_sorted) return jinja_new(j, JINJA_GENERATOR);
     if (v.kind != JINJA_DICT) return jinja_fail(j, "expected a dict, got %s", jinja_type(v));
-    if (call->mode == SORTED) v.list = jinja_sort_dict(j, v.list, 1);
-    jinja_value pairs = dict_view(j, v.list, ITEMS);
+    if (is_sorted) v.list = jinja_sort_dict(j, v.list, 1);
+    jinja_value pairs = dict_view(j, v.list, MODE_ITEMS);
     pairs.is_view = 0;
-    if (call->mode == IN_ORDER) pairs.kind = JINJA_GENERATOR;
+    if (!is_sorted) pairs.kind = JINJA_GENERATOR;
     return pairs;
 }
 
@@ -223,11 +224,11 @@ static jinja_value global_dict(jinja *j, const jinja_call *call) {
 
 /* ---- any value ------------------------------------------------------------------------------- */
 
-enum { PLAIN, MARKUP };
+enum { MODE_PLAIN, MODE_MARKUP };
 static jinja_value filter_string(jinja *j, const jinja_call *call) {
     jinja_value v = call->self;
     v = jinja_string(j, jinja_str(j, v));
-    v.is_markup = call->mode == MARKUP;
+    v.is_markup = call->mode == MODE_MARKUP;
     return v;
 }
 
@@ -344,7 +345,7 @@ static jinja_value global_strftime(jinja *j, const jinja_call *call) {
 /* ---- the table ------------------------------------------------------------------------------- */
 
 enum { TEXT_FILTER = JINJA_FILTER | JINJA_OF_STR };
-static const jinja_function functions[] = {
+static const jinja_function jinja_functions[] = {
     {"trim", TEXT_FILTER, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
     {"strip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT | JINJA_RIGHT},
     {"lstrip", JINJA_STR_METHOD, "chars?", jinja_strip, JINJA_LEFT},
@@ -360,10 +361,10 @@ static const jinja_function functions[] = {
     {"startswith", JINJA_STR_METHOD, "prefix", jinja_has_end, JINJA_LEFT},
     {"endswith", JINJA_STR_METHOD, "suffix", jinja_has_end, JINJA_RIGHT},
     {"indent", JINJA_FILTER, "width?,first?,blank?", jinja_indent, 0},
-    {"join", JINJA_FILTER, "d?,attribute?", join, JOIN_FILTER},
-    {"join", JINJA_STR_METHOD, "iterable", join, JOIN_METHOD},
-    {"string", JINJA_FILTER, "", filter_string, PLAIN},
-    {"safe", JINJA_FILTER, "", filter_string, MARKUP},
+    {"join", JINJA_FILTER, "d?,attribute?", filter_join, MODE_FILTER},
+    {"join", JINJA_STR_METHOD, "iterable", filter_join, MODE_METHOD},
+    {"string", JINJA_FILTER, "", filter_string, MODE_PLAIN},
+    {"safe", JINJA_FILTER, "", filter_string, MODE_MARKUP},
     {"tojson", JINJA_FILTER, "ensure_ascii?,indent?,separators?,sort_keys?", jinja_tojson, 0},
     {"default", JINJA_FILTER, "default_value?,boolean?", filter_default, 0},
     {"d", JINJA_FILTER, "default_value?,boolean?", filter_default, 0},
@@ -371,21 +372,21 @@ static const jinja_function functions[] = {
     {"length", JINJA_FILTER, "", filter_length, 0},
     {"count", JINJA_FILTER, "", filter_length, 0},
     {"list", JINJA_FILTER, "", filter_list, 0},
-    {"first", JINJA_FILTER, "", filter_first, FIRST},
-    {"last", JINJA_FILTER, "", filter_first, LAST},
-    {"min", JINJA_FILTER, "", filter_min, MIN},
-    {"max", JINJA_FILTER, "", filter_min, MAX},
+    {"first", JINJA_FILTER, "", filter_first, MODE_FIRST},
+    {"last", JINJA_FILTER, "", filter_first, MODE_LAST},
+    {"min", JINJA_FILTER, "", filter_min, MODE_MIN},
+    {"max", JINJA_FILTER, "", filter_min, MODE_MAX},
     {"reverse", JINJA_FILTER, "", filter_reverse, 0},
     {"map", JINJA_FILTER, NULL, filter_map, 0},
-    {"select", JINJA_FILTER, NULL, filter_select, SELECT},
-    {"reject", JINJA_FILTER, NULL, filter_select, REJECT},
-    {"selectattr", JINJA_FILTER, NULL, filter_select, SELECT | BY_ATTRIBUTE},
-    {"rejectattr", JINJA_FILTER, NULL, filter_select, REJECT | BY_ATTRIBUTE},
-    {"items", JINJA_FILTER, "", filter_items, IN_ORDER},
-    {"dictsort", JINJA_FILTER, "", filter_items, SORTED},
-    {"keys", JINJA_DICT_METHOD, "", method_view, KEYS},
-    {"values", JINJA_DICT_METHOD, "", method_view, VALUES},
-    {"items", JINJA_DICT_METHOD, "", method_view, ITEMS},
+    {"select", JINJA_FILTER, NULL, filter_select, MODE_SELECT},
+    {"reject", JINJA_FILTER, NULL, filter_select, MODE_REJECT},
+    {"selectattr", JINJA_FILTER, NULL, filter_select, MODE_SELECT | MODE_BY_ATTRIBUTE},
+    {"rejectattr", JINJA_FILTER, NULL, filter_select, MODE_REJECT | MODE_BY_ATTRIBUTE},
+    {"items", JINJA_FILTER, "", filter_items, MODE_IN_ORDER},
+    {"dictsort", JINJA_FILTER, "", filter_items, MODE_SORTED},
+    {"keys", JINJA_DICT_METHOD, "", method_view, MODE_KEYS},
+    {"values", JINJA_DICT_METHOD, "", method_view, MODE_VALUES},
+    {"items", JINJA_DICT_METHOD, "", method_view, MODE_ITEMS},
     {"get", JINJA_DICT_METHOD, "key,default?", method_get, 0},
     {"dict", JINJA_GLOBAL, NULL, global_dict, JINJA_DICT},
     {"namespace", JINJA_GLOBAL, NULL, global_dict, JINJA_NAMESPACE},
@@ -395,21 +396,22 @@ static const jinja_function functions[] = {
 };
 
 enum {
-    UNDEFINED = 1 << JINJA_UNDEFINED, NUMBER = 1 << JINJA_BOOL | 1 << JINJA_INT | 1 << JINJA_FLOAT,
-    SEQUENCE = 1 << JINJA_STRING | 1 << JINJA_LIST | 1 << JINJA_TUPLE | 1 << JINJA_DICT
+    KIND_UNDEFINED = 1 << JINJA_UNDEFINED,
+    KIND_NUMBER = 1 << JINJA_BOOL | 1 << JINJA_INT | 1 << JINJA_FLOAT,
+    KIND_SEQUENCE = 1 << JINJA_STRING | 1 << JINJA_LIST | 1 << JINJA_TUPLE | 1 << JINJA_DICT
 };
-static const jinja_function tests[] = {
-    {"defined", JINJA_TEST, "", test_kind, ~UNDEFINED},
-    {"undefined", JINJA_TEST, "", test_kind, UNDEFINED},
+static const jinja_function jinja_tests[] = {
+    {"defined", JINJA_TEST, "", test_kind, ~KIND_UNDEFINED},
+    {"undefined", JINJA_TEST, "", test_kind, KIND_UNDEFINED},
     {"none", JINJA_TEST, "", test_kind, 1 << JINJA_NONE},
     {"boolean", JINJA_TEST, "", test_kind, 1 << JINJA_BOOL},
     {"integer", JINJA_TEST, "", test_kind, 1 << JINJA_INT},
     {"float", JINJA_TEST, "", test_kind, 1 << JINJA_FLOAT},
-    {"number", JINJA_TEST, "", test_kind, NUMBER},
+    {"number", JINJA_TEST, "", test_kind, KIND_NUMBER},
     {"string", JINJA_TEST, "", test_kind, 1 << JINJA_STRING},
     {"mapping", JINJA_TEST, "", test_kind, 1 << JINJA_DICT},
-    {"sequence", JINJA_TEST, "", test_kind, SEQUENCE},
-    {"iterable", JINJA_TEST, "", test_kind, SEQUENCE | UNDEFINED | 1 << JINJA_GENERATOR},
+    {"sequence", JINJA_TEST, "", test_kind, KIND_SEQUENCE},
+    {"iterable", JINJA_TEST, "", test_kind, KIND_SEQUENCE | KIND_UNDEFINED | 1 << JINJA_GENERATOR},
     {"true", JINJA_TEST, "", test_truth, 1},
     {"false", JINJA_TEST, "", test_truth, 0},
     {"even", JINJA_TEST, "", test_parity, 0},
@@ -431,8 +433,8 @@ static const jinja_function tests[] = {
 };
 
 const jinja_function *jinja_function_named(jinja_text name, int role) {
-    const jinja_function *table = role == JINJA_TEST ? tests : functions;
-    size_t n = role == JINJA_TEST ? array_length(tests) : array_length(functions);
+    const jinja_function *table = role == JINJA_TEST ? jinja_tests : jinja_functions;
+    size_t n = role == JINJA_TEST ? array_length(jinja_tests) : array_length(jinja_functions);
     for (size_t i = 0; i < n; i++)
         if (table[i].roles & role && jinja_text_is(name, table[i].name)) return &table[i];
     return NULL;

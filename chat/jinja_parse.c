@@ -165,10 +165,6 @@ static jinja_node *parse_primary(jinja_parser *p) {
 
 /* ---- what follows a primary expression ------------------------------------------------------- */
 
-static jinja_node *parse_arguments(jinja_parser *p) {
-    return parse_list(p, ")", parse_argument);
-}
-
 /* "[index]" or "[from:to:step]" */
 static jinja_node *parse_subscript(jinja_parser *p, jinja_node *object) {
     jinja_node *parts[3] = {NULL, NULL, NULL};
@@ -193,10 +189,14 @@ static jinja_node *parse_dot(jinja_parser *p, jinja_node *object) {
     return node;
 }
 
+static jinja_node *parse_call(jinja_parser *p, jinja_node *callee) {
+    return parse_node(p, NODE_CALL, callee, parse_list(p, ")", parse_argument));
+}
+
 static jinja_node *parse_filter(jinja_parser *p, jinja_node *input) {
     jinja_node *node = parse_node(p, NODE_FILTER, input, NULL);
     node->value = parse_name(p, "the name of a filter");
-    if (parse_is(p, "(")) node->b = parse_arguments(p);
+    if (parse_is(p, "(")) node->b = parse_list(p, ")", parse_argument);
     return node;
 }
 
@@ -204,7 +204,7 @@ static jinja_node *parse_postfix(jinja_parser *p, jinja_node *node) {
     while (!p->j->status) {
         if (parse_is(p, ".")) node = parse_dot(p, node);
         else if (parse_is(p, "[")) node = parse_subscript(p, node);
-        else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
+        else if (parse_is(p, "(")) node = parse_call(p, node);
         else break;
     }
     return node;
@@ -219,7 +219,7 @@ static jinja_node *parse_test(jinja_parser *p, jinja_node *input) {
     int starts = (p->at->kind >= TOKEN_STRING && p->at->kind <= TOKEN_NAME) || parse_is(p, "[") ||
                  parse_is(p, "{");
     if (parse_is(p, "(")) {
-        node->b = parse_arguments(p);
+        node->b = parse_list(p, ")", parse_argument);
     } else if (starts && !ends) {
         jinja_node *argument = parse_postfix(p, parse_primary(p));
         node->b = parse_node(p, NODE_ARGUMENT, argument, NULL);
@@ -231,7 +231,7 @@ static jinja_node *parse_filters(jinja_parser *p, jinja_node *node) {
     while (!p->j->status) {
         if (parse_take(p, "|")) node = parse_filter(p, node);
         else if (parse_take(p, "is")) node = parse_test(p, node);
-        else if (parse_is(p, "(")) node = parse_node(p, NODE_CALL, node, parse_arguments(p));
+        else if (parse_is(p, "(")) node = parse_call(p, node);
         else break;
     }
     return node;
@@ -425,25 +425,23 @@ static jinja_node *parse_call_block(jinja_parser *p) {
     return parse_node(p, NODE_PRINT, called, NULL);
 }
 
-static jinja_node *parse_break(jinja_parser *p) { return parse_node(p, NODE_BREAK, NULL, NULL); }
-static jinja_node *parse_continue(jinja_parser *p) {
-    return parse_node(p, NODE_CONTINUE, NULL, NULL);
-}
-
 /* A tag, from its name to its last "%}". */
 static jinja_node *parse_tag(jinja_parser *p) {
     static const struct {
         const char *name;
         jinja_node *(*parse)(jinja_parser *);
+        jinja_node_kind kind; /* of a node that has no parts */
     } tags[] = {
-        {"if", parse_if}, {"for", parse_for}, {"set", parse_set}, {"macro", parse_macro},
-        {"call", parse_call_block}, {"filter", parse_filter_block},
-        {"generation", parse_generation}, {"break", parse_break}, {"continue", parse_continue},
+        {"if", parse_if, 0}, {"for", parse_for, 0}, {"set", parse_set, 0},
+        {"macro", parse_macro, 0}, {"call", parse_call_block, 0},
+        {"filter", parse_filter_block, 0}, {"generation", parse_generation, 0},
+        {"break", NULL, NODE_BREAK}, {"continue", NULL, NODE_CONTINUE},
     };
     jinja_text name = *parse_name(p, "the name of a tag").text;
     for (size_t i = 0; i < array_length(tags); i++) {
         if (!jinja_text_is(name, tags[i].name)) continue;
-        jinja_node *node = tags[i].parse(p);
+        jinja_node *node = tags[i].parse ? tags[i].parse(p)
+                                         : parse_node(p, tags[i].kind, NULL, NULL);
         if (!p->j->status && !parse_is(p, "%}")) return parse_error(p, "%}");
         parse_advance(p);
         return node;

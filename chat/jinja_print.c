@@ -30,7 +30,7 @@ static const char *format_double(double v, int is_json, char out[40]) {
 /* ---- quoted texts ---------------------------------------------------------------------------- */
 
 /* How a character is written between quotation marks; returns its length, 0: as it is. */
-static int escape(char out[16], uint32_t c, const print_style *s, char quote) {
+static int print_escape(char out[16], uint32_t c, const print_style *s, char quote) {
     static const char special[] = "\n\r\t\\\b\f", letters[] = "nrt\\bf";
     const char *found = c && c < 128 ? strchr(special, (int)c) : NULL;
     if (c == (uint32_t)quote) return snprintf(out, 16, "\\%c", quote);
@@ -53,7 +53,7 @@ static void put_quoted(jinja *j, jinja_builder *b, jinja_text text, const print_
     for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
         char escaped[16];
         unsigned char origin[16];
-        int n = escape(escaped, c, s, *quote);
+        int n = print_escape(escaped, c, s, *quote);
         memset(origin, text.is_content ? text.is_content[from] : 0, sizeof origin);
         if (n) jinja_put(j, b, (jinja_text){escaped, origin, (size_t)n});
         else jinja_put(j, b, jinja_part(text, from, at - from));

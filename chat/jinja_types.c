@@ -80,7 +80,7 @@ static jinja_value operands_error(jinja *j, jinja_op op, jinja_value a, jinja_va
 }
 
 /* Negative, 0, positive; or an error. */
-static int compare(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
+static int compare_values(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
     if (is_integer(a) && is_integer(b)) return (a.integer > b.integer) - (a.integer < b.integer);
     if (jinja_is_number(a) && jinja_is_number(b))
         return (number_of(a) > number_of(b)) - (number_of(a) < number_of(b));
@@ -94,7 +94,7 @@ static int compare(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
     return order ? order : (a.text->len > b.text->len) - (a.text->len < b.text->len);
 }
 
-static int contains(jinja *j, jinja_value whole, jinja_value part) {
+static int has_part(jinja *j, jinja_value whole, jinja_value part) {
     if (whole.kind == JINJA_DICT) return jinja_find(j, whole.list, part) != NULL;
     if (whole.kind == JINJA_STRING) {
         if (part.kind != JINJA_STRING)
@@ -125,7 +125,7 @@ jinja_list *jinja_sort_dict(jinja *j, const jinja_list *dict, int ignores_case) 
         jinja_append(j, sorted, dict->items[i + 1]);
         for (size_t k = i / 2; k > 0 && !jinja_spend(j, 1); k--) {
             jinja_value *moved = &keys->items[k], *pair = &sorted->items[2 * k];
-            if (compare(j, JINJA_LT, moved[-1], moved[0]) <= 0) break;
+            if (compare_values(j, JINJA_LT, moved[-1], moved[0]) <= 0) break;
             swap_values(&moved[-1], &moved[0]);
             swap_values(&pair[-2], &pair[0]);
             swap_values(&pair[-1], &pair[1]);
@@ -205,7 +205,7 @@ static jinja_value float_arithmetic(jinja *j, jinja_op op, double x, double y) {
     }
 }
 
-static jinja_value repeat(jinja *j, jinja_text text, int64_t n) {
+static jinja_value repeat_text(jinja *j, jinja_text text, int64_t n) {
     jinja_builder b = {0};
     if (n > 0 && text.len && n > (int64_t)(JINJA_MAX_TEXT / text.len))
         return jinja_unsupported(j, "a text of more than %d bytes", JINJA_MAX_TEXT);
@@ -255,7 +255,7 @@ static jinja_value arithmetic(jinja *j, jinja_op op, jinja_value a, jinja_value 
     }
     if (op == JINJA_ADD && a.kind == b.kind && is_text_or_sequence(a)) return concatenate(j, a, b);
     if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b))
-        return repeat(j, *a.text, b.integer);
+        return repeat_text(j, *a.text, b.integer);
     return operands_error(j, op, a, b);
 }
 
@@ -265,12 +265,12 @@ jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
     switch (op) {
     case JINJA_EQ:
     case JINJA_NE: return jinja_bool(jinja_equal(j, a, b) == (op == JINJA_EQ));
-    case JINJA_LE: return jinja_bool(compare(j, op, a, b) <= 0);
-    case JINJA_GE: return jinja_bool(compare(j, op, a, b) >= 0);
-    case JINJA_LT: return jinja_bool(compare(j, op, a, b) < 0);
-    case JINJA_GT: return jinja_bool(compare(j, op, a, b) > 0);
+    case JINJA_LE: return jinja_bool(compare_values(j, op, a, b) <= 0);
+    case JINJA_GE: return jinja_bool(compare_values(j, op, a, b) >= 0);
+    case JINJA_LT: return jinja_bool(compare_values(j, op, a, b) < 0);
+    case JINJA_GT: return jinja_bool(compare_values(j, op, a, b) > 0);
     case JINJA_IN:
-    case JINJA_NOT_IN: return jinja_bool(contains(j, b, a) == (op == JINJA_IN));
+    case JINJA_NOT_IN: return jinja_bool(has_part(j, b, a) == (op == JINJA_IN));
     case JINJA_CONCAT:
         jinja_put_str(j, &text, a);
         jinja_put_str(j, &text, b);
@@ -296,7 +296,7 @@ jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
 }
 
 /* Characters from .. to - 1. */
-static jinja_text characters(jinja_text text, int64_t from, int64_t to) {
+static jinja_text text_range(jinja_text text, int64_t from, int64_t to) {
     size_t start = 0, at = 0;
     uint32_t c;
     for (int64_t i = 0; i < to && jinja_next(text, &at, &c); i++)
@@ -314,7 +314,7 @@ jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
     if (is_integer(key) && is_text_or_sequence(v)) {
         int64_t n = jinja_length(j, v), i = key.integer < 0 ? key.integer + n : key.integer;
         if (i >= 0 && i < n && v.kind != JINJA_STRING) return v.list->items[i];
-        if (i >= 0 && i < n) return jinja_string(j, characters(*v.text, i, i + 1));
+        if (i >= 0 && i < n) return jinja_string(j, text_range(*v.text, i, i + 1));
     }
     return jinja_undefined(j, "'%s object' has no such element", jinja_type(v));
 }
@@ -341,7 +341,7 @@ jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]) {
     int64_t from = slice_bound(j, bounds[0], step < 0 ? high : low, n, low, high);
     int64_t to = slice_bound(j, bounds[1], step < 0 ? low : high, n, low, high);
     if (v.kind == JINJA_STRING && step == 1)
-        return jinja_string(j, characters(*v.text, from, from < to ? to : from));
+        return jinja_string(j, text_range(*v.text, from, from < to ? to : from));
     jinja_builder b = {0};
     jinja_list *items = jinja_iterate(j, v);
     jinja_value part = jinja_new(j, v.kind);
