@@ -64,6 +64,16 @@ for options in "$tmp/none -f README.md" "$model" "$model -f README.md -x" "$mode
     check "$options: an error" test $? -eq 2
 done
 
+test_case "run.sh counts what it leaves out"
+mkdir "$tmp/tests"
+for name in one two; do
+    printf '#!/bin/sh\necho "3 passed, 0 failed"\n' >"$tmp/tests/test_$name"
+    chmod +x "$tmp/tests/test_$name"
+done
+BUILD=$tmp SCRIPTS="" SKIP="zero two" sh tests/run.sh >"$tmp/out" 2>"$tmp/err"
+check "its name" grep -q "^SKIPPED: .*/test_two: left out here" "$tmp/out"
+check "the sum" grep -qx "3 passed, 0 failed, 1 skipped" "$tmp/out"
+
 test_case "compare-commits.sh"
 strict="-std=c11 -Wall -Wextra -Werror"
 check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c
