@@ -37,13 +37,15 @@ def without_text(line):
 
 
 def two_statements(line):
-    """Whether a line of C ends a statement and goes on. The three parts of a for are one."""
+    """Whether a line of C ends a statement and goes on, or returns after a comma. The three parts
+    of a for are one."""
     code = without_text(line)
     if code.lstrip().startswith(("#", "*")) or code.rstrip().endswith("\\"):
         return False
     while re.search(r"\([^()]*\)", code):
         code = re.sub(r"\([^()]*\)", "", code)
-    if re.search(r";\s*[^\s;}]", re.sub(r"\{[^{}]*\}", "", code)):
+    outside = re.sub(r"\{[^{}]*\}", "", code)
+    if re.search(r";\s*[^\s;}]|\breturn\b[^;(]*,[^;(]*;", outside):
         return True
     is_type = re.search(r"\b(struct|union|enum)\b", code)
     return not is_type and any(body.count(";") > 1 for body in re.findall(r"\{([^{}]*)\}", code))

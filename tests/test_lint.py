@@ -39,6 +39,8 @@ CASES = (
     ("a long file", "lines", {"Makefile": "#\n" * 601}, "Makefile:601: the file has more than 600"),
     ("a long function", "lines", {"a.c": LOOP}, "a.c:1: a function of 61 lines, at most 60"),
     ("two statements", "lines", {"a.c": "    a(); b();"}, "a.c:1: two statements on a line"),
+    ("a comma before what is returned", "lines", {"a.c": "    return fail(a, b), -1;"},
+     "a.c:1: two statements"),
     ("two statements in braces", "lines", {"a.h": "if (x) { a(); b(); }"}, "a.h:1: two statements"),
     ("two commands", "lines", {"a.sh": "\nwhat=$1; shift"}, "a.sh:2: two commands on a line"),
     ("two commands in braces", "lines", {"a.sh": "a || { b; c; }"}, "a.sh:1: two commands"),
