@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "chat_view.h"
 #include "choice.h"
 #include "line_edit.h"
 
@@ -110,10 +109,11 @@ static void leave_out(conversation *c, int count) {
 }
 
 /* Whether the prompt ends inside a thought: some templates begin the answer with <think>. */
-static int ends_in_thought(const gqa_model *m, const int32_t *tokens, int n) {
-    static const char tag[] = "<think>";
+static int ends_in_thought(const conversation *c, const int32_t *tokens, int n) {
+    const gqa_model *m = c->run.model;
+    const char *tag = c->tags->open;
     char end[256];
-    int len = 0, at = n > 8 ? n - 8 : 0;
+    int len = 0, n_tag = (int)strlen(tag), at = n > 24 ? n - 24 : 0;
     for (; at < n; at++) {
         int size = gqa_token_name(m, tokens[at], NULL, 0);
         if (size < 0 || size > (int)sizeof end - len) continue;
@@ -122,7 +122,6 @@ static int ends_in_thought(const gqa_model *m, const int32_t *tokens, int n) {
                    : gqa_token_bytes(m, tokens[at], end + len, size);
     }
     while (len > 0 && (end[len - 1] == '\n' || end[len - 1] == ' ')) len--;
-    int n_tag = (int)sizeof tag - 1;
     return len >= n_tag && !memcmp(end + len - n_tag, tag, (size_t)n_tag);
 }
 
@@ -165,6 +164,15 @@ static int on_logits(void *user, const int32_t *tokens, int n_tokens, float *log
     return allow_choices(&a->choice, tokens, n_tokens, logits, n_vocab);
 }
 
+/* A control token has no text; templates look for that of thoughts in an answer. */
+static int put_thought_tag(answer_text *a, int32_t token) {
+    const gqa_model *m = a->c->run.model;
+    const char *const tags[] = {a->c->tags->open, a->c->tags->close};
+    for (int i = 0; i < 2 && gqa_token_is_control(m, token); i++)
+        if (gqa_token_find(m, tags[i]) == token) return on_text(a, tags[i], strlen(tags[i]));
+    return 0;
+}
+
 static int on_token(void *user, int32_t token, float log_probability) {
     answer_text *a = user;
     size_t capacity = (size_t)a->token_capacity;
@@ -174,7 +182,7 @@ static int on_token(void *user, int32_t token, float log_probability) {
         return a->failed = 1;
     a->token_capacity = (int)capacity;
     a->tokens[a->n_tokens++] = token;
-    return 0;
+    return put_thought_tag(a, token);
 }
 
 /* The stop strings: the template's, and those of --stop. */
@@ -224,7 +232,7 @@ static int generate_answer(conversation *c, int is_thinking) {
         .on_logits = s->choices.n ? on_logits : NULL,
         .on_token = on_token,
     };
-    view_begin(&a.view, c->hides_thoughts, is_thinking);
+    view_begin(&a.view, c->tags, c->hides_thoughts, is_thinking && !s->choices.n);
     int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, on_text, &a,
                                      &r, &err);
     a.failed |= view_end(&a.view);
@@ -246,7 +254,7 @@ int answer(conversation *c) {
     gqa_sampler_reset(c->run.sampler, (uint64_t)(c->seed + c->n_generated++));
     c->prefill_seconds = 0;
     int status = text_sync(&c->run, tokens, n, &c->n_kept, &c->prefill_seconds);
-    int is_thinking = ends_in_thought(c->run.model, tokens, n);
+    int is_thinking = ends_in_thought(c, tokens, n);
     c->n_evaluated = n - c->n_kept;
     gqa_free(tokens);
     if (!status) {
@@ -316,6 +324,7 @@ static int chat(const char *path, settings *o) {
     setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters */
     int code = text_open(&c.run, path, &o->text);
     c.seed = o->text.seed;
+    if (!code) c.tags = view_tags(c.run.model);
     if (!code) code = choose_template(&c);
     if (!code && o->system && *o->system)
         code = add_turn(&c, "system", o->system, strlen(o->system));

@@ -2,6 +2,7 @@
 #ifndef GQA_CHAT_H
 #define GQA_CHAT_H
 
+#include "chat_view.h"
 #include "terminal.h"
 
 typedef struct turn {
@@ -16,6 +17,7 @@ typedef struct conversation {
     int64_t seed;
     gqa_chat_options format;
     int hides_thoughts, quiet;
+    const thought_tags *tags;
     turn *turns;               /* [n], the system message first if there is one */
     int n, capacity;
     int32_t *held;             /* [n_held] loaded without messages: two turns stand for them */

@@ -9,7 +9,21 @@
 #include "command.h"
 #include "line_edit.h"
 
-static const char tag_open[] = "<think>", tag_close[] = "</think>";
+const thought_tags *view_tags(const gqa_model *m) {
+    static const thought_tags known[] = {
+        {"<think>", "</think>"},
+        {"[THINK]", "[/THINK]"},                       /* Mistral */
+        {"<|channel>", "<channel|>"},                  /* Gemma 4 */
+        {"<seed:think>", "</seed:think>"},
+        {"<|inner_prefix|>", "<|inner_suffix|>"},      /* Apertus */
+        {"<|START_THINKING|>", "<|END_THINKING|>"},    /* Command R */
+        {"<thought>", "</thought>"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (gqa_token_find(m, known[i].open) >= 0 && gqa_token_find(m, known[i].close) >= 0)
+            return &known[i];
+    return &known[0];
+}
 
 static int write_out(const char *text, size_t len) {
     if (len) stdout_text(text[len - 1] == '\n');
@@ -21,9 +35,10 @@ static int set_dim(const chat_view *view, int is_dim) {
            fputs(is_dim ? "\033[2m" : "\033[0m", stdout) < 0;
 }
 
-void view_begin(chat_view *view, int hides_thoughts, int is_thinking) {
+void view_begin(chat_view *view, const thought_tags *tags, int hides_thoughts, int is_thinking) {
     struct winsize size = {0};
-    *view = (chat_view){.hides_thoughts = hides_thoughts, .is_thinking = is_thinking};
+    *view = (chat_view){.tags = tags, .hides_thoughts = hides_thoughts,
+                        .is_thinking = is_thinking};
     view->is_terminal = isatty(STDOUT_FILENO);
     if (view->is_terminal) ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
     view->columns = size.ws_col > 20 ? size.ws_col : 80;
@@ -97,13 +112,13 @@ static int change_thinking(chat_view *view, int is_thinking) {
 int view_put(chat_view *view, const char *text, size_t len) {
     int failed = 0;
     for (size_t i = 0; i < len; i++) {
-        const char *tag = view->is_thinking ? tag_close : tag_open;
+        const char *tag = view->is_thinking ? view->tags->close : view->tags->open;
         if (view->n_tag && text[i] != tag[view->n_tag]) {
             failed |= put_visible(view, view->tag, view->n_tag);
             view->n_tag = 0;
         }
         if (text[i] != tag[view->n_tag]) {
-            const char *next = memchr(text + i + 1, '<', len - i - 1);
+            const char *next = memchr(text + i + 1, *tag, len - i - 1);
             size_t n = next ? (size_t)(next - text) - i : len - i;
             failed |= put_visible(view, text + i, n);
             i += n - 1;

@@ -3,6 +3,18 @@
 run=$1
 . tests/checks.sh
 make_model
+# with_template JINJA: $tmp/own.gguf, that model with a template.
+with_template() {
+    python3 - "$m" "$tmp/own.gguf" "$1" <<'END' || no "a model with a template"
+import struct, sys
+data, text = open(sys.argv[1], "rb").read(), sys.argv[3].encode()
+key = b"tokenizer.chat_template"
+text += b"{#" + b" " * (-(len(key) + len(text) + 4 + 20) % 32) + b"#}" # tensors stay aligned
+entry = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(text)) + text
+(n,) = struct.unpack_from("<Q", data, 16)
+open(sys.argv[2], "wb").write(data[:16] + struct.pack("<Q", n + 1) + entry + data[24:])
+END
+}
 says() { check "chat says \"$1\"" grep -qF -- "$1" "$tmp/err"; }
 
 test_case "commands, and a saved conversation that goes on where it was"
@@ -112,6 +124,40 @@ check "train" "$run" train "$tmp/t.gguf" -f "$tmp/thoughts" --vocab 300 --batch 
 say() { echo "Hello" | "$run" chat "$tmp/t.gguf" --template plain --quiet -t 0 -n 40 "$@"; }
 check "shown" test "$(say | head -n 1)" = " <think>so it is</think>"
 check "hidden" test "$(say --no-show-think)" = " Good day"
+
+test_case "thoughts between control tokens"
+sed 's/User: Hello/[INST] Hello [\/INST]/; s/.*<think>/{/; s/<.think>/}/' "$tmp/thoughts" \
+    >"$tmp/braces"
+check "train" "$run" train "$tmp/b.gguf" -f "$tmp/braces" --vocab 300 --batch 4 --length 32 \
+    --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 200 --quiet
+# The tokens { and } become [THINK] and [/THINK]; another name keeps the header's size a multiple.
+python3 - "$tmp/b.gguf" "$tmp/t.gguf" >"$tmp/log" 2>&1 <<'END' || no "a file with control tokens"
+import struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+types = data.index(b"tokenizer.ggml.token_type") + 25 + 4 + 4 + 8
+at = data.index(b"tokenizer.ggml.tokens") + 21 + 4 + 4
+names = {b"{": b"[THINK]", b"}": b"[/THINK]", b"<0x01>": b"x" * 25}
+(n,) = struct.unpack_from("<Q", data, at)
+at += 8
+edits = []
+for i in range(n):
+    (size,) = struct.unpack_from("<Q", data, at)
+    if (name := bytes(data[at + 8:at + 8 + size])) in names:
+        edits.append((at, size, names[name]))
+        data[types + 4 * i] = 3
+    at += 8 + size
+for at, size, name in reversed(edits):
+    data[at:at + 8 + size] = struct.pack("<Q", len(name)) + name
+open(sys.argv[2], "wb").write(data)
+END
+say() { echo "Hello" | "$run" chat "$tmp/t.gguf" --template mistral --quiet -t 0 -n 40 "$@"; }
+check "shown" test "$(say | sed -n 2p)" = "[THINK]so it is[/THINK]"
+check "hidden" test "$(say --no-show-think | tr -d '\n')" = "Good day"
+
+with_template '{{ messages[-1].content }}<think>'
+echo "Hello" | "$run" chat "$tmp/own.gguf" --no-show-think --choice "Yes" --quiet \
+    >"$tmp/out" 2>"$tmp/err"
+check "a choice is shown even so" test "$(cat "$tmp/out")" = Yes
 
 test_case "zero bytes are left out"
 printf 'The\000 dog\n/template\n' >"$tmp/in"
