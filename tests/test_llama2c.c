@@ -285,6 +285,23 @@ static void test_floats_beyond_32_bits(void) {
     unlink(path);
 }
 
+static void test_not_a_number(int version) {
+    static file f;
+    gqa_error err = {0};
+    float kept = model.attn_norm[1][3];
+    model.attn_norm[1][3] = NAN;
+    make_file(&f, version, 1);
+    model.attn_norm[1][3] = kept;
+    gqa_model *m = gqa_model_from_memory(f.data, f.size, NULL, &err);
+    gqa_session *s = m ? gqa_session_new(m, NULL, &err) : NULL;
+    if (!CHECK(s, "version %d: %s", version, err.message)) return;
+    int status = gqa_session_eval(s, tokens, N_TOKENS, &err);
+    CHECK(status == GQA_ERR_NUMERIC, "version %d: status %d", version, status);
+    CHECK_HAS(err.message, "layer 1 gives NaN");
+    gqa_session_free(s);
+    gqa_model_close(m);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     uint64_t seed = 8;
@@ -303,6 +320,8 @@ int main(int argc, char **argv) {
         test_lying(0);
         test_lying(1);
     }
+    TEST("a norm that is not a number")
+        for (int version = 0; version < 3; version++) test_not_a_number(version);
     TEST("floats beyond 32 bits") test_floats_beyond_32_bits();
     return test_end();
 }
