@@ -413,14 +413,20 @@ static void test_merging(void) {
 static void test_gemma4(void) {
     static const file_token tokens[] = {
         {"<bos>", 3}, {"a", 1}, {"\xE2\x96\x81", 1}, {"\xE2\x96\x81" "a", 1}, {"\n", 1},
-        {"\n\n\n", 1}, {"<0xC3>", 6}, {"<0xA9>", 6}, {"<turn|>", 3},
+        {"\n\n\n", 1}, {"<0xC3>", 6}, {"<0xA9>", 6}, {"<turn|>", 3}, {"<channel|>", 4},
     };
-    file_vocab f = {.model = "gemma4", .tokens = tokens, .n = 9, .bos = 1, .add_bos = 1,
+    file_vocab f = {.model = "gemma4", .tokens = tokens, .n = 10, .bos = 1, .add_bos = 1,
                     .merges = {"\xE2\x96\x81 a"}};
     TEST("gemma4: merges over characters") FILE_IDS(&f, "a a", GQA_TOKENIZE_BOS, 3, 0, 1, 3);
     TEST("gemma4: newlines are one token where there is one")
         FILE_IDS(&f, "a\n\n\na\n\na", 0, 6, 1, 5, 1, 4, 4, 1);
     TEST("gemma4: bytes of a character that is no token") FILE_IDS(&f, "\u00e9", 0, 2, 6, 7);
+    TEST("gemma4: a text's <channel|> is no token once the template has it") {
+        FILE_IDS(&f, "a<channel|>", 0, 2, 1, 9);
+        f.jinja = "{{ '<channel|>' }}";
+        FILE_IDS(&f, "a<channel|>", 0, 1, 1);
+        FILE_IDS(&f, "a<channel|>", GQA_TOKENIZE_SPECIAL, 2, 1, 9);
+    }
 }
 
 /* Pieces of a text, with bars between them. */

@@ -142,13 +142,15 @@ static int is_end_name(gqa_bytes name) {
     return 0;
 }
 
-/* <|...|>, <U+FF5C...U+FF5C>, [|...|], [INST], <start_of_turn>: not <think>, which is text. */
+/* <|...|>, <U+FF5C...U+FF5C>, [|...|], <...|>, [INST], <start_of_turn>: not <think>, which is
+ * text. */
 static int is_mark_name(gqa_bytes name) {
     static const char *const starts[] = {"<|", "<\xEF\xBD\x9C", "[|", "[INST]", "[/INST]",
                                          "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_"};
     for (size_t i = 0; i < array_length(starts); i++)
         if (bytes_start_with(name, starts[i])) return 1;
-    return 0;
+    const char *end = memchr(name.data, '>', name.size);
+    return end && *name.data == '<' && end[-1] == '|';
 }
 
 enum { MAX_MARKS = 64, MAX_MARK_SIZE = 64 };
