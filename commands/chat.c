@@ -56,12 +56,17 @@ static int next_user(const conversation *c, int first) {
 
 /* ---- the prompt ----------------------------------------------------------------------------- */
 
+static int no_memory(void) {
+    fail("out of memory for the conversation");
+    return -1;
+}
+
 int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
     gqa_error err = {0};
     int n_messages = 0, first = has_system(c);
     gqa_message *messages = calloc((size_t)c->n + 1, sizeof *messages);
     *tokens = NULL;
-    if (!messages) return fail("out of memory for the conversation"), -1;
+    if (!messages) return no_memory();
     for (int i = 0; i < c->n; i++) {
         const turn *t = &c->turns[i];
         if (i >= first && i < first + n_left_out) continue;
@@ -80,7 +85,7 @@ int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
     }
     gqa_free(*tokens);
     *tokens = all;
-    return all ? c->n_held + n : (fail("out of memory for the conversation"), -1);
+    return all ? c->n_held + n : no_memory();
 }
 
 /* The tokens of all turns that fit with some space for an answer; *n_left_out: oldest ones that do
@@ -346,8 +351,8 @@ int command_chat(int argc, char **argv) {
         {"-i TEXT", OPT_STRING, &o.first, 0, 0, "first message"},
         {"--template NAME", OPT_STRING, &o.template_name, 0, 0,
          "llama3, chatml, llama2, mistral, zephyr or plain (default: the model's)"},
-        {"--think", OPT_FLAG, &o.think, 0, 0, "ask the template for thoughts (enable_thinking)"},
-        {"--no-think", OPT_FLAG, &o.no_think, 0, 0, "ask it for none"},
+        {"--think", OPT_FLAG, &o.think, 0, 0, "turn thinking on (enable_thinking)"},
+        {"--no-think", OPT_FLAG, &o.no_think, 0, 0, "turn thinking off"},
         {"--no-show-think", OPT_FLAG, &o.hides_thoughts, 0, 0, "do not show thoughts"},
         {"--date YYYY-MM-DD", OPT_STRING, &o.date, 0, 0,
          "for templates that write the date (default: today)"},
@@ -360,8 +365,8 @@ int command_chat(int argc, char **argv) {
     const char *path = NULL;
     int n_paths = 0;
     const char *usage = "run chat MODEL [options]\n\n"
-                        "A conversation, a line a message; /help lists its commands. Ctrl-C stops "
-                        "an answer,\nCtrl-D ends the conversation.";
+                        "Chats with a model; each line is one message. /help lists the commands.\n"
+                        "Ctrl-C stops an answer, Ctrl-D ends the conversation.";
     int code = parse_options(argc, argv, TABLES(options, o.text.options), &path, 1, &n_paths,
                              usage);
     if (code >= 0) return code;

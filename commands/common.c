@@ -194,7 +194,8 @@ static void print_help(const char *usage, const opt *const *tables) {
 /* Of "--top-k" in "--top-k K". */
 static int name_length(const opt *o) { return (int)strcspn(o->name, " "); }
 
-/* What other programs call an option; only for commands that have the option and its argument. */
+/* What other programs, or others of these commands, call an option; only for commands that have the
+ * option with that argument. */
 static const struct { const char *word, *name; } aliases[] = {
     {"--prompt", "-i TEXT"},
     {"--temp", "-t T"},
@@ -202,6 +203,10 @@ static const struct { const char *word, *name; } aliases[] = {
     {"--seed", "-s SEED"},
     {"--threads", "-j N"},
     {"--ctx-size", "-c N"},
+    {"--prompt", "-p N"},
+    {"--reps", "-r N"},
+    {"-p", "--prompt N"},
+    {"-r", "--reps N"},
 };
 enum { N_ALIASES = sizeof aliases / sizeof *aliases };
 
@@ -376,7 +381,10 @@ char *read_text(const char *path, size_t *size) {
     char *text = NULL;
     size_t capacity = 0;
     *size = 0;
-    if (!f) return fail("%s: %s", path, strerror(errno)), NULL;
+    if (!f) {
+        fail("%s: %s", path, strerror(errno));
+        return NULL;
+    }
     do {
         if (capacity - *size < 2) {
             capacity = capacity ? capacity * 2 : 65536;

@@ -39,11 +39,16 @@ expect 2 "did you mean tokenize?" help tokenise
 expect 2 "no command frob" help frob
 
 test_case "the names that other programs give to options"
+shape=dim=64,layers=1,heads=2,kv_heads=2,ffn=64,vocab=100
 "$run" "$m" -i "The cat" -t 0.7 -p 0.8 -s 7 -j 1 -c 30 -n 0 --quiet >"$tmp/a"
 expect 0 "" "$m" --prompt "The cat" --temp 0.7 --top-p 0.8 --seed 7 --threads 1 --ctx-size 30 \
     -n -1 --quiet
 same "$tmp/out" "$tmp/a" "the same text"
 expect 0 "" chat "$m" --temp 0 -n -1 --prompt "The cat" --quiet </dev/null
+expect 0 "" bench --shape "$shape" --prompt 4 -n 0 --reps 1 --csv
+check "one test of bench" test "$(wc -l <"$tmp/out")" -eq 2
+expect 0 "" compare --shape "$shape" --kv-heads 2,1 --depths 0 -n 2 -p 4 -r1
+expect 2 "did you mean --reps?" bench --shape "$shape" --rep 1
 expect 2 "unknown option --temp" tokenize "$m" --temp 0
 expect 2 "unknown option --top-p" bench "$m" --top-p 0.9
 expect 2 "-n -1" bench "$m" -n -1
