@@ -19,7 +19,12 @@ typedef struct slot {
     int first_row, all_rows;
 } slot;
 
+#define MATRIX(name, rows, cols, presence, matrix) \
+    {name, rows, cols, presence, NULL, &(matrix), 0, 0}
+#define VECTOR(name, length, presence, vector) {name, 0, length, presence, &(vector), NULL, 0, 0}
+
 enum { LAYER_SLOTS = 20, MODEL_SLOTS = 9 };
+enum { SLOT_QKV = 1, SLOT_GATE_UP = 12 }; /* of layer_slots: the first of three, of two */
 
 static int layer_has(const gqa_checkpoint *c, int l, const char *name) {
     char full[GQA_TENSOR_NAME];
@@ -52,43 +57,43 @@ static int has_output_scale(const gqa_config *c) {
 static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int l,
                         slot out[LAYER_SLOTS]) {
     const gqa_config *c = &checkpoint->config;
-    gqa_layer_config of = gqa_checkpoint_layer(checkpoint, l);
-    int hd = of.head_dim, q_dim = c->n_heads * hd, kv_dim = of.n_kv_heads * hd;
+    gqa_layer_config config = gqa_checkpoint_layer(checkpoint, l);
+    int dim = c->dim, ffn_dim = config.ffn_dim, per_layer_dim = c->per_layer_dim;
+    int head_dim = config.head_dim, q_dim = c->n_heads * head_dim;
+    int kv_dim = config.n_kv_heads * head_dim;
     int by_row = c->qk_norm == GQA_QK_NORM_ROWS;
-    int bias = c->qkv_bias ? REQUIRED : OPTIONAL, qk_norm = c->qk_norm ? REQUIRED : ABSENT;
+    int bias = c->qkv_bias ? REQUIRED : OPTIONAL;
     int pre_norm = c->no_pre_norms ? ABSENT : REQUIRED;
     int post_norm = c->post_norms ? REQUIRED : ABSENT;
     int per_layer = c->per_layer_dim ? REQUIRED : ABSENT;
-    int key = of.kv_layer == l ? REQUIRED : ABSENT;
+    int key = config.kv_layer == l ? REQUIRED : ABSENT;
     int value = key == REQUIRED && c->norm_v ? OPTIONAL : key;
+    int q_norm = c->qk_norm ? REQUIRED : ABSENT, k_norm = c->qk_norm ? key : ABSENT;
+    int scale = has_output_scale(c) ? OPTIONAL : ABSENT;
     const slot table[LAYER_SLOTS] = {
-        {"attn_norm.weight", 0, c->dim, pre_norm, &layer->attn_norm, NULL, 0, 0},
-        {"attn_q.weight", q_dim, c->dim, REQUIRED, NULL, &layer->wq, 0, 0},
-        {"attn_k.weight", kv_dim, c->dim, key, NULL, &layer->wk, 0, 0},
-        {"attn_v.weight", kv_dim, c->dim, value, NULL, &layer->wv, 0, 0},
-        {"attn_q.bias", 0, q_dim, bias, &layer->bq, NULL, 0, 0},
-        {"attn_k.bias", 0, kv_dim, bias, &layer->bk, NULL, 0, 0},
-        {"attn_v.bias", 0, kv_dim, bias, &layer->bv, NULL, 0, 0},
-        {"attn_q_norm.weight", 0, by_row ? q_dim : hd, qk_norm, &layer->q_norm, NULL,
-         0, 0},
-        {"attn_k_norm.weight", 0, by_row ? kv_dim : hd, qk_norm == REQUIRED ? key : ABSENT,
-         &layer->k_norm, NULL, 0, 0},
-        {"attn_output.weight", c->dim, q_dim, REQUIRED, NULL, &layer->wo, 0, 0},
-        {"post_attention_norm.weight", 0, c->dim, post_norm, &layer->attn_post_norm, NULL, 0, 0},
-        {"ffn_norm.weight", 0, c->dim, pre_norm, &layer->ffn_norm, NULL, 0, 0},
-        {"ffn_gate.weight", of.ffn_dim, c->dim, REQUIRED, NULL, &layer->w_gate, 0, 0},
-        {"ffn_up.weight", of.ffn_dim, c->dim, REQUIRED, NULL, &layer->w_up, 0, 0},
-        {"ffn_down.weight", c->dim, of.ffn_dim, REQUIRED, NULL, &layer->w_down, 0, 0},
-        {"post_ffw_norm.weight", 0, c->dim, post_norm, &layer->ffn_post_norm, NULL, 0, 0},
-        {"inp_gate.weight", c->per_layer_dim, c->dim, per_layer, NULL, &layer->per_layer_gate,
-         0, 0},
-        {"proj.weight", c->dim, c->per_layer_dim, per_layer, NULL, &layer->per_layer_proj, 0, 0},
-        {"post_norm.weight", 0, c->dim, per_layer, &layer->per_layer_norm, NULL, 0, 0},
-        {"layer_output_scale.weight", 0, 1, has_output_scale(c) ? OPTIONAL : ABSENT,
-         &layer->output_scale, NULL, 0, 0},
+        VECTOR("attn_norm.weight", dim, pre_norm, layer->attn_norm),
+        [SLOT_QKV] = MATRIX("attn_q.weight", q_dim, dim, REQUIRED, layer->wq),
+        MATRIX("attn_k.weight", kv_dim, dim, key, layer->wk),
+        MATRIX("attn_v.weight", kv_dim, dim, value, layer->wv),
+        VECTOR("attn_q.bias", q_dim, bias, layer->bq),
+        VECTOR("attn_k.bias", kv_dim, bias, layer->bk),
+        VECTOR("attn_v.bias", kv_dim, bias, layer->bv),
+        VECTOR("attn_q_norm.weight", by_row ? q_dim : head_dim, q_norm, layer->q_norm),
+        VECTOR("attn_k_norm.weight", by_row ? kv_dim : head_dim, k_norm, layer->k_norm),
+        MATRIX("attn_output.weight", dim, q_dim, REQUIRED, layer->wo),
+        VECTOR("post_attention_norm.weight", dim, post_norm, layer->attn_post_norm),
+        VECTOR("ffn_norm.weight", dim, pre_norm, layer->ffn_norm),
+        [SLOT_GATE_UP] = MATRIX("ffn_gate.weight", ffn_dim, dim, REQUIRED, layer->w_gate),
+        MATRIX("ffn_up.weight", ffn_dim, dim, REQUIRED, layer->w_up),
+        MATRIX("ffn_down.weight", dim, ffn_dim, REQUIRED, layer->w_down),
+        VECTOR("post_ffw_norm.weight", dim, post_norm, layer->ffn_post_norm),
+        MATRIX("inp_gate.weight", per_layer_dim, dim, per_layer, layer->per_layer_gate),
+        MATRIX("proj.weight", dim, per_layer_dim, per_layer, layer->per_layer_proj),
+        VECTOR("post_norm.weight", dim, per_layer, layer->per_layer_norm),
+        VECTOR("layer_output_scale.weight", 1, scale, layer->output_scale),
     };
     memcpy(out, table, sizeof table);
-    fuse_slots(checkpoint, l, &out[1], &out[12]);
+    fuse_slots(checkpoint, l, &out[SLOT_QKV], &out[SLOT_GATE_UP]);
     for (int i = 0; i < LAYER_SLOTS; i++) {
         char name[GQA_TENSOR_NAME];
         memcpy(name, out[i].name, sizeof name);
@@ -98,21 +103,19 @@ static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int 
 
 static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rope,
                         slot out[MODEL_SLOTS]) {
-    int pairs = c->rope_dim / 2, per_layer = c->per_layer_dim ? REQUIRED : ABSENT;
+    int dim = c->dim, vocab = c->vocab_size, pairs = c->rope_dim / 2;
+    int per_layer = c->per_layer_dim ? REQUIRED : ABSENT;
     int all_layers = c->n_layers * c->per_layer_dim;
     const slot table[MODEL_SLOTS] = {
-        {"token_embd.weight", c->vocab_size, c->dim, REQUIRED, NULL, &m->embedding, 0, 0},
-        {"output_norm.weight", 0, c->dim, REQUIRED, &m->output_norm, NULL, 0, 0},
-        {"output.weight", c->vocab_size, c->dim, OPTIONAL, NULL, &m->classifier, 0, 0},
-        {"rope_freqs.weight", 0, pairs, OPTIONAL, &rope->all, NULL, 0, 0},
-        {"rope_factors_short.weight", 0, pairs, OPTIONAL, &rope->in_short, NULL, 0, 0},
-        {"rope_factors_long.weight", 0, pairs, OPTIONAL, &rope->in_long, NULL, 0, 0},
-        {"per_layer_token_embd.weight", c->vocab_size, all_layers, per_layer, NULL,
-         &m->per_layer_embedding, 0, 0},
-        {"per_layer_model_proj.weight", all_layers, c->dim, per_layer, NULL, &m->per_layer_model,
-         0, 0},
-        {"per_layer_proj_norm.weight", 0, c->per_layer_dim, per_layer, &m->per_layer_model_norm,
-         NULL, 0, 0},
+        MATRIX("token_embd.weight", vocab, dim, REQUIRED, m->embedding),
+        VECTOR("output_norm.weight", dim, REQUIRED, m->output_norm),
+        MATRIX("output.weight", vocab, dim, OPTIONAL, m->classifier),
+        VECTOR("rope_freqs.weight", pairs, OPTIONAL, rope->all),
+        VECTOR("rope_factors_short.weight", pairs, OPTIONAL, rope->in_short),
+        VECTOR("rope_factors_long.weight", pairs, OPTIONAL, rope->in_long),
+        MATRIX("per_layer_token_embd.weight", vocab, all_layers, per_layer, m->per_layer_embedding),
+        MATRIX("per_layer_model_proj.weight", all_layers, dim, per_layer, m->per_layer_model),
+        VECTOR("per_layer_proj_norm.weight", c->per_layer_dim, per_layer, m->per_layer_model_norm),
     };
     memcpy(out, table, sizeof table);
 }
