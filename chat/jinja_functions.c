@@ -226,8 +226,7 @@ static jinja_value global_dict(jinja *j, const jinja_call *call) {
 
 enum { MODE_PLAIN, MODE_MARKUP };
 static jinja_value filter_string(jinja *j, const jinja_call *call) {
-    jinja_value v = call->self;
-    v = jinja_string(j, jinja_str(j, v));
+    jinja_value v = jinja_string(j, jinja_str(j, call->self));
     v.is_markup = call->mode == MODE_MARKUP;
     return v;
 }

@@ -345,6 +345,7 @@ jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]) {
     jinja_builder b = {0};
     jinja_list *items = jinja_iterate(j, v);
     jinja_value part = jinja_new(j, v.kind);
+    part.is_view = v.is_view;
     for (int64_t i = from; !j->status && (step < 0 ? i > to : i < to);) {
         if (v.kind == JINJA_STRING) jinja_put(j, &b, *items->items[i].text);
         else jinja_append(j, part.list, items->items[i]);

@@ -89,6 +89,7 @@ static const struct {
     {"{{ '%d' % 1 }}", GQA_ERR_FORMAT, "unsupported operand type(s) for %: 'str' and 'int'"},
     {"{{ 2 ** 3 }}", GQA_ERR_FORMAT, "expected an expression, got \"*\""},
     {"{{ range(3) }}", GQA_ERR_UNSUPPORTED, "writing a range or dict view as text"},
+    {"{{ range(3)[1:] }}", GQA_ERR_UNSUPPORTED, "writing a range or dict view as text"},
     {"{{ cycler(1) }}", GQA_ERR_FORMAT, "'cycler' is undefined"},
     {"{{ 'x'|int(0, 16) }}", GQA_ERR_FORMAT, "int: expected the arguments (default?)"},
     {"{{ 0x10 }}", GQA_ERR_UNSUPPORTED, "the number 0x is not supported"},
