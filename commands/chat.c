@@ -166,7 +166,9 @@ static int on_text(void *user, const char *text, size_t len) {
 
 static int on_logits(void *user, const int32_t *tokens, int n_tokens, float *logits, int n_vocab) {
     answer_text *a = user;
-    return allow_choices(&a->choice, tokens, n_tokens, logits, n_vocab);
+    (void)tokens;
+    (void)n_tokens;
+    return allow_choices(&a->choice, logits, n_vocab);
 }
 
 /* A control token has no text; templates look for that of thoughts in an answer. */
@@ -187,6 +189,7 @@ static int on_token(void *user, int32_t token, float log_probability) {
         return a->failed = 1;
     a->token_capacity = (int)capacity;
     a->tokens[a->n_tokens++] = token;
+    add_to_choice(&a->choice, token);
     return put_thought_tag(a, token);
 }
 
@@ -204,7 +207,7 @@ static void report_end(const conversation *c, const gqa_generate_result *r) {
     if (interrupted())
         fprintf(stderr, "(interrupted; Ctrl-D ends the conversation)\n");
     else if (r->stop == GQA_STOP_CONTEXT)
-        fprintf(stderr, "(context full; /clear starts over)\n");
+        fprintf(stderr, "(context full: the answer is cut; -c N gives more)\n");
     else if (r->stop == GQA_STOP_LENGTH && !c->quiet)
         fprintf(stderr, "(%d tokens; -n N allows more)\n", r->generated_tokens);
 }
@@ -241,20 +244,25 @@ static int generate_answer(conversation *c, int is_thinking) {
     int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, on_text, &a,
                                      &r, &err);
     a.failed |= view_end(&a.view);
-    if (!status && !a.failed) status = keep_answer(c, &a, &r);
+    int is_cut = s->choices.n && r.stop == GQA_STOP_CONTEXT && !is_whole_choice(&a.choice);
+    if (is_cut) c->has_failed = fail(CHOICE_CUT);
+    else if (!status && !a.failed) status = keep_answer(c, &a, &r);
     else if (status) fail("%s", err.message);
     free(a.text);
     free(a.tokens);
     end_line();
     if (finish_stdout() || status || a.failed) return EXIT_FAILURE;
-    report_end(c, &r);
+    if (!is_cut) report_end(c, &r);
     return EXIT_SUCCESS;
 }
 
 int answer(conversation *c) {
     int32_t *tokens = NULL;
     int n_left_out, n = make_prompt(c, &tokens, &n_left_out);
-    if (n < 0) return EXIT_SUCCESS;
+    if (n < 0) {
+        c->has_failed = 1;
+        return EXIT_SUCCESS;
+    }
     interrupt_clear();
     gqa_sampler_reset(c->run.sampler, (uint64_t)(c->seed + c->n_generated++));
     c->prefill_seconds = 0;
@@ -334,6 +342,7 @@ static int chat(const char *path, settings *o) {
     if (!code && o->system && *o->system)
         code = add_turn(&c, "system", o->system, strlen(o->system));
     if (!code) code = talk(&c, o->first);
+    if (!code && c.has_failed && !isatty(STDIN_FILENO)) code = EXIT_FAILURE;
     drop_turns(&c, 0, c.n);
     free(c.turns);
     free(c.held);
@@ -371,7 +380,7 @@ int command_chat(int argc, char **argv) {
                              usage);
     if (code >= 0) return code;
     if (!path) return usage_error("chat: which model?");
-    if (check_choices(&o.text.choices)) return EXIT_USAGE;
+    if (check_choices(&o.text.choices) || check_date(o.date)) return EXIT_USAGE;
     if (o.think && o.no_think) return usage_error("--think and --no-think exclude each other");
     return chat(path, &o);
 }

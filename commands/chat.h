@@ -24,6 +24,7 @@ typedef struct conversation {
     int n_held;
     int n_generated;           /* answers so far, those taken back too */
     int has_dropped;           /* oldest turns, which was said */
+    int has_failed;            /* to answer a message */
     /* of the last answer */
     int n_kept, n_evaluated, n_answer;
     double prefill_seconds, decode_seconds;

@@ -67,6 +67,7 @@ static int regenerate(conversation *c, const char *unused) {
         free(old.content);
         free(old.tokens);
     }
+    c->has_failed |= failed;
     return failed != 0;
 }
 

@@ -14,18 +14,29 @@ int check_choices(const opt_list *texts) {
 }
 
 /* What is left of the texts that begin as the answer does, to rest [texts->n]. Returns how many
- * have something left; *is_whole: the answer is one of them. */
-static int texts_left(const choice_state *s, const char *answer, size_t len, const char **rest,
-                      int *is_whole) {
+ * have something left. */
+static int texts_left(const choice_state *s, const char **rest) {
     int n = 0;
-    *is_whole = 0;
+    size_t len = (size_t)s->len;
     for (int i = 0; i < s->texts->n; i++) {
         const char *text = s->texts->items[i];
-        if (strncmp(text, answer, len)) continue;
-        if (text[len]) rest[n++] = text + len;
-        else *is_whole = 1;
+        if (!strncmp(text, s->answer, len) && text[len]) rest[n++] = text + len;
     }
     return n;
+}
+
+int is_whole_choice(const choice_state *s) {
+    size_t len = (size_t)s->len;
+    for (int i = 0; i < s->texts->n; i++)
+        if (strlen(s->texts->items[i]) == len && !memcmp(s->texts->items[i], s->answer, len))
+            return 1;
+    return 0;
+}
+
+void add_to_choice(choice_state *s, int32_t token) {
+    int free_bytes = MAX_CHOICE - s->len;
+    int size = gqa_token_bytes(s->model, token, s->answer + s->len, free_bytes);
+    if (size > 0 && size <= free_bytes) s->len += size;
 }
 
 static int begins_one(const char *const *rest, int n, const char *piece, int size) {
@@ -34,19 +45,11 @@ static int begins_one(const char *const *rest, int n, const char *piece, int siz
     return 0;
 }
 
-int allow_choices(choice_state *s, const int32_t *tokens, int n_tokens, float *logits,
-                  int n_vocab) {
-    char answer[MAX_CHOICE + 1], piece[MAX_CHOICE];
+int allow_choices(const choice_state *s, float *logits, int n_vocab) {
+    char piece[MAX_CHOICE];
     const char *rest[sizeof s->texts->items / sizeof *s->texts->items];
-    int len = 0, is_whole;
-    if (!s->has_begun) s->start = n_tokens;
-    s->has_begun = 1;
-    for (int i = s->start; i < n_tokens; i++)
-        len += gqa_token_bytes(s->model, tokens[i], answer + len, MAX_CHOICE - len);
-    answer[len] = 0;
-    int n = texts_left(s, answer, (size_t)len, rest, &is_whole);
-    s->is_complete = is_whole && n == 0;
-    if (s->is_complete) return 1;
+    int n = texts_left(s, rest), is_whole = is_whole_choice(s);
+    if (is_whole && n == 0) return 1;
     for (int t = 0; t < n_vocab; t++) {
         int size = gqa_token_bytes(s->model, t, piece, MAX_CHOICE);
         int goes_on = size <= MAX_CHOICE && begins_one(rest, n, piece, size);

@@ -53,6 +53,9 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
 enum { NO_TYPO = 100 };
 int typo_distance(const char *typed, const char *word, size_t len);
 
+/* --date: 0 (for NULL too), or EXIT_USAGE after printing an error. */
+int check_date(const char *date);
+
 /* Strict numbers for values inside options. 0, or -1 when the text is not wholly that. */
 int parse_int(const char *text, int64_t min, int64_t max, int64_t *out);
 int parse_float(const char *text, double min, double max, double *out);

@@ -51,7 +51,16 @@ static int on_text(void *user, const char *text, size_t len) {
 
 static int on_logits(void *user, const int32_t *tokens, int n_tokens, float *logits, int n_vocab) {
     output *out = user;
-    return allow_choices(&out->choice, tokens, n_tokens, logits, n_vocab);
+    (void)tokens;
+    (void)n_tokens;
+    return allow_choices(&out->choice, logits, n_vocab);
+}
+
+static int on_token(void *user, int32_t token, float log_probability) {
+    output *out = user;
+    (void)log_probability;
+    add_to_choice(&out->choice, token);
+    return 0;
 }
 
 /* ---- the report ----------------------------------------------------------------------------- */
@@ -223,6 +232,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
         .n_stop = o->text.stop.n,
         .ignore_end = o->text.ignore_end,
         .on_logits = o->text.choices.n ? on_logits : NULL,
+        .on_token = o->text.choices.n ? on_token : NULL,
     };
     int n;
     int32_t *tokens = tokenize_prompt(run, o, prompt, len, &n);
@@ -236,8 +246,9 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
                                      &err);
     int cancelled = status == GQA_ERR_CANCELLED, ok = !status || cancelled;
     if (cancelled) r.stop = GQA_STOP_CALLER;
-    else if (out.choice.is_complete) r.stop = GQA_STOP_END;
+    else if (is_whole_choice(&out.choice)) r.stop = GQA_STOP_END;
     else if (err.code) fail("%s", err.message);
+    else if (o->text.choices.n && r.stop == GQA_STOP_CONTEXT) ok = !fail(CHOICE_CUT);
     r.prompt_tokens = prefill.prompt_tokens;
     r.prefill_seconds = prefill.prefill_seconds;
     r.first_token_seconds += prefill.prefill_seconds;

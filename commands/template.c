@@ -17,6 +17,12 @@ typedef struct template_source {
     chat_setting setting;
 } template_source;
 
+int check_date(const char *date) {
+    struct tm tm;
+    if (!date || !jinja_parse_date(date, &tm)) return 0;
+    return usage_error("--date %s: expected a date as YYYY-MM-DD", date);
+}
+
 static int is_template_file(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot && (!strcmp(dot, ".jinja") || !strcmp(dot, ".jinja2") || !strcmp(dot, ".j2"));
@@ -129,5 +135,5 @@ int command_template(int argc, char **argv) {
     if (!s.path) return usage_error("template: no model or .jinja file given");
     if (s.think && s.no_think)
         return usage_error("template: --think and --no-think exclude each other");
-    return run_template(&s);
+    return check_date(s.chat.date) ? EXIT_USAGE : run_template(&s);
 }

@@ -192,7 +192,7 @@ check "no file" test "$(ls "$tmp" | grep -c limited)" -eq 0
 test_case "a message that does not fit"
 echo "Hello there my friend, how do you do this fine day?" |
     "$run" chat "$m" -c 16 >"$tmp/out" 2>"$tmp/err"
-check "exit code" test $? -eq 0
+check "exit code" test $? -eq 1
 says "context full"
 long=$(printf '%0300d' 0)
 printf '%s\n' "/system Be" "Hello" "The dog" "/context" "$long" "/context" "/system $long" \
@@ -209,5 +209,11 @@ expect 0 "no chat template" chat "$m" -i Hello -n 3
 check "exit code" test $? -eq 0
 check "no output" test ! -s "$tmp/out" -a ! -s "$tmp/err"
 expect 2 "--template" chat "$m" --template best
+expect 2 "--date today: expected a date" chat "$m" --date today
+with_template '{{ raise_exception("no") if messages[-1].content == "No" }}{{ messages[-1].content }}'
+printf '%s\n' "Yes" "No" "Yes" | "$run" chat "$tmp/own.gguf" -n 4 >"$tmp/out" 2>"$tmp/err"
+check "an unanswered message is a failure at the end" test $? -eq 1 -a "$(wc -l <"$tmp/out")" -eq 2
+expect 1 "run: no" chat "$tmp/own.gguf" -i "No" </dev/null
+expect 0 "the answer is cut; -c N gives more" chat "$tmp/own.gguf" -i "Yes" -n 0 -c 16 </dev/null
 expect 2 "model" chat
 finish

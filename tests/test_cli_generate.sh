@@ -228,4 +228,11 @@ check "JSON" grep -q '"text": " hello".*"stop": "end"' "$tmp/out"
 echo "Hello" | "$run" chat "$m" --quiet --choice "Yes" --choice "No" >"$tmp/out" 2>"$tmp/err"
 grep -qxE 'Yes|No' "$tmp/out" && ok || no "chat: another text"
 expect 2 "a text of 0 bytes" "$m" "The" --choice ""
+long="a text that is longer than the context that it is given"
+expect 1 "the choice does not fit the context" "$m" "The" -c 8 --choice "$long"
+echo "The" | "$run" chat "$m" -c 24 --choice "$long" >"$tmp/out" 2>"$tmp/err"
+check "nor in a conversation" test $? -eq 1
+check "said" grep -q "the choice does not fit the context" "$tmp/err"
+n=$("$run" tokenize "$m" --no-bos -i "xyzzy" --quiet | wc -w)
+expect 0 "" "$m" "" --no-echo -c "$n" --choice "xyzzy"
 finish

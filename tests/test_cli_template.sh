@@ -39,7 +39,9 @@ shows 'True True [{"name": "f", "description": "<&>"}] None 05 March 2026' "$t" 
 shows 'True False null None 05 March 2026' "$t" --date 2026-03-05 --no-think
 expect 0 "" template "$t"
 check "today" grep -q "$(date +' %d ')" "$tmp/out"
-expect 1 "expected a date as YYYY-MM-DD, got 5 March" template "$t" --date "5 March"
+expect 2 "--date 5 March: expected a date as YYYY-MM-DD" template "$t" --date "5 March"
+echo "Hello" >"$t"
+expect 2 "--date 2026-02-30: expected a date" template "$t" --date 2026-02-30
 
 test_case "errors"
 echo '{{ raise_exception("Roles must alternate!") }}' >"$t"
