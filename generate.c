@@ -48,8 +48,8 @@ gqa_text *gqa_text_new(const gqa_model *m, int at_start, const char *const *stop
     t->drop_space = at_start && m->vocab && gqa_vocab_adds_space_prefix(m->vocab);
     t->capacity = 1024;
     t->buf = malloc(t->capacity);
-    t->stop = calloc((size_t)n_stop + 1, sizeof *t->stop);
-    t->stop_len = calloc((size_t)n_stop + 1, sizeof *t->stop_len);
+    t->stop = calloc(n_stop + 1u, sizeof *t->stop);
+    t->stop_len = calloc(n_stop + 1u, sizeof *t->stop_len);
     if (!t->buf || !t->stop || !t->stop_len) goto no_memory;
     for (; t->n_stop < n_stop; t->n_stop++) {
         const char *text = stop[t->n_stop];
@@ -127,20 +127,22 @@ static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
         return gqa_fail(err, GQA_ERR_ARGUMENT, "text: token %d, expected 0 to %d", token,
                         n_ids - 1);
     char *end = t->buf + t->len;
-    int n = gqa_token_bytes(t->model, token, end, (int)min_size(t->capacity - t->len, INT32_MAX));
-    if (n <= 0) return 0; /* a control token, or a row of the classifier that is no token */
-    if (t->capacity - t->len < (size_t)n) {
-        size_t capacity = (t->len + (size_t)n) * 2;
+    int cap = (int)min_size(t->capacity - t->len, INT32_MAX);
+    int written = gqa_token_bytes(t->model, token, end, cap);
+    if (written <= 0) return 0; /* a control token, or a row of the classifier that is no token */
+    size_t n = written;
+    if (t->capacity - t->len < n) {
+        size_t capacity = (t->len + n) * 2;
         char *grown = realloc(t->buf, capacity);
         if (!grown)
             return gqa_fail(err, GQA_ERR_MEMORY, "no memory for %zu bytes of text", capacity);
         t->buf = grown;
         t->capacity = capacity;
         end = t->buf + t->len;
-        gqa_token_bytes(t->model, token, end, n);
+        gqa_token_bytes(t->model, token, end, written);
     }
-    if (t->drop_space && *end == ' ') memmove(end, end + 1, (size_t)--n);
-    t->len += (size_t)n;
+    if (t->drop_space && *end == ' ') memmove(end, end + 1, --n);
+    t->len += n;
     t->drop_space = 0;
     return 0;
 }

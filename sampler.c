@@ -63,7 +63,7 @@ gqa_sampler *gqa_sampler_new(const gqa_sampler_options *opt, gqa_error *err) {
     s->opt = *opt;
     if (s->opt.repeat_last == 0) s->opt.repeat_last = 64;
     if (s->opt.repeat_penalty > 0 && s->opt.repeat_penalty != 1.0f) {
-        s->recent = malloc(sizeof *s->recent * (size_t)s->opt.repeat_last);
+        s->recent = malloc(sizeof *s->recent * s->opt.repeat_last);
         if (!s->recent) goto fail;
     }
     gqa_sampler_reset(s, opt->seed);
@@ -98,9 +98,9 @@ void gqa_sampler_accept(gqa_sampler *s, int32_t token) {
 
 static int reserve_candidates(gqa_sampler *s, int n) {
     if (n <= s->capacity) return 0;
-    float *logits = realloc(s->logits, sizeof *logits * (size_t)n);
+    float *logits = realloc(s->logits, sizeof *logits * n);
     if (logits) s->logits = logits;
-    sampler_candidate *candidates = realloc(s->candidates, sizeof *candidates * (size_t)n);
+    sampler_candidate *candidates = realloc(s->candidates, sizeof *candidates * n);
     if (candidates) s->candidates = candidates;
     if (!logits || !candidates) return GQA_ERR_MEMORY;
     s->capacity = n;

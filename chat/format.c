@@ -93,9 +93,9 @@ typedef struct token_list {
 
 static int append_ids(token_list *list, const int32_t *ids, int n, gqa_error *err) {
     if (n == 0) return 0;
-    int32_t *grown = realloc(list->ids, sizeof *ids * ((size_t)list->n + (size_t)n));
+    int32_t *grown = realloc(list->ids, sizeof *ids * list->n + sizeof *ids * n);
     if (!grown) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for %d tokens", list->n + n);
-    memcpy(grown + list->n, ids, sizeof *ids * (size_t)n);
+    memcpy(grown + list->n, ids, sizeof *ids * n);
     list->ids = grown;
     list->n += n;
     return 0;

@@ -91,7 +91,7 @@ static double least_seconds(const bench *b, const machine_limits *limits, double
 static int run_test(bench *b, const row *r, int n, double *seconds, gqa_error *err) {
     int n_steps = r->prefill ? 1 : n, n_tokens = r->prefill ? n : r->batch, status = 0;
     uint64_t state = 1, vocab = (uint64_t)b->config->vocab_size;
-    int32_t *tokens = calloc((size_t)n_tokens, sizeof *tokens);
+    int32_t *tokens = calloc(n_tokens, sizeof *tokens);
     if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "out of memory for %d tokens", n_tokens);
     double start = seconds_now();
     for (int step = 0; step < n_steps && !status; step++) {

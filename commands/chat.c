@@ -20,7 +20,7 @@ typedef struct settings {
 int add_turn(conversation *c, const char *role, const char *text, size_t len) {
     if (c->n == c->capacity) {
         int capacity = c->capacity * 2 + 16;
-        turn *grown = realloc(c->turns, sizeof *grown * (size_t)capacity);
+        turn *grown = realloc(c->turns, sizeof *grown * capacity);
         if (!grown) return fail("out of memory for the conversation");
         c->turns = grown;
         c->capacity = capacity;
@@ -40,7 +40,7 @@ void drop_turns(conversation *c, int first, int count) {
     }
     int after = first + count;
     if (count == 0) return;
-    memmove(c->turns + first, c->turns + after, sizeof *c->turns * (size_t)(c->n - after));
+    memmove(c->turns + first, c->turns + after, sizeof *c->turns * (c->n - after));
     c->n -= count;
 }
 
@@ -78,10 +78,10 @@ int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
     free(messages);
     if (n < 0) fail("%s", err.message);
     if (n < 0 || !c->n_held) return n;
-    int32_t *all = malloc(sizeof *all * ((size_t)c->n_held + (size_t)n));
+    int32_t *all = malloc(sizeof *all * (c->n_held + n));
     if (all) {
-        memcpy(all, c->held, sizeof *all * (size_t)c->n_held);
-        memcpy(all + c->n_held, *tokens, sizeof *all * (size_t)n);
+        memcpy(all, c->held, sizeof *all * c->n_held);
+        memcpy(all + c->n_held, *tokens, sizeof *all * n);
     }
     gqa_free(*tokens);
     *tokens = all;
@@ -140,7 +140,8 @@ typedef struct answer_text {
     char *text;
     size_t len, capacity;
     int32_t *tokens;
-    int n_tokens, token_capacity;
+    int n_tokens;
+    size_t token_capacity;
     int failed;                /* no memory, or stdout cannot be written */
 } answer_text;
 
@@ -182,12 +183,10 @@ static int put_thought_tag(answer_text *a, int32_t token) {
 
 static int on_token(void *user, int32_t token, float log_probability) {
     answer_text *a = user;
-    size_t capacity = (size_t)a->token_capacity;
     (void)log_probability;
     if (gqa_token_is_end(a->c->run.model, token) && !a->c->run.settings->ignore_end) return 0;
-    if (make_room((void **)&a->tokens, (size_t)a->n_tokens, &capacity, sizeof *a->tokens))
+    if (make_room((void **)&a->tokens, a->n_tokens, &a->token_capacity, sizeof *a->tokens))
         return a->failed = 1;
-    a->token_capacity = (int)capacity;
     a->tokens[a->n_tokens++] = token;
     add_to_choice(&a->choice, token);
     return put_thought_tag(a, token);

@@ -33,7 +33,7 @@ static int set_system(conversation *c, const char *text) {
     } else if (!add_turn(c, "system", text, strlen(text))) {
         turn system = c->turns[--c->n];
         if (has_system(c)) drop_turns(c, 0, 1);
-        memmove(c->turns + 1, c->turns, sizeof *c->turns * (size_t)c->n++);
+        memmove(c->turns + 1, c->turns, sizeof *c->turns * c->n++);
         c->turns[0] = system;
         fprintf(stderr, "(system prompt set)\n");
     }
@@ -228,7 +228,7 @@ static int hold_tokens(conversation *c) {
     int n = gqa_session_position(session);
     c->held = malloc(sizeof *c->held * ((size_t)n + 1));
     if (!c->held) return fail("out of memory");
-    if (n) memcpy(c->held, gqa_session_tokens(session), sizeof *c->held * (size_t)n);
+    if (n) memcpy(c->held, gqa_session_tokens(session), sizeof *c->held * n);
     c->n_held = n;
     return n && (add_turn(c, "user", "?", 1) || add_turn(c, "assistant", "?", 1)) ? -1 : 0;
 }

@@ -41,7 +41,7 @@ void add_to_choice(choice_state *s, int32_t token) {
 
 static int begins_one(const char *const *rest, int n, const char *piece, int size) {
     for (int i = 0; i < n; i++)
-        if (size > 0 && !strncmp(rest[i], piece, (size_t)size)) return 1;
+        if (size > 0 && !strncmp(rest[i], piece, size)) return 1;
     return 0;
 }
 

@@ -68,7 +68,7 @@ void json_text(json_writer *j, const char *name, const char *text, size_t len) {
     for (size_t i = 0; i < len;) {
         int n = utf8_length(text + i, len - i);
         if (n == 1) json_escape(j->out, text[i]);
-        else if (n > 1) fwrite(text + i, 1, (size_t)n, j->out);
+        else if (n > 1) fwrite(text + i, 1, n, j->out);
         else fputs("\xEF\xBF\xBD", j->out);
         i += n > 0 ? (size_t)n : 1;
     }

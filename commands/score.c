@@ -174,7 +174,7 @@ static int tokens_cross_spaces(const gqa_model *model) {
         int n = (is_control ? gqa_token_name : gqa_token_bytes)(model, id, name, sizeof name);
         if (n > (int)sizeof name) return 1;
         for (int i = 1; i < n; i++)
-            if (is_word_end(name, (size_t)i)) return 1;
+            if (is_word_end(name, i)) return 1;
     }
     return 0;
 }

@@ -304,9 +304,9 @@ static int can_pool(const gqa_checkpoint *c) {
     int is_alike = c->config.qk_norm != GQA_QK_NORM_ROWS &&
                    !gqa_checkpoint_tensor(c, "blk.0.attn_qkv.weight");
     for (int l = 0; l < c->config.n_layers; l++) {
-        gqa_layer_config of = gqa_checkpoint_layer(c, l);
-        is_alike &= of.n_kv_heads == c->config.n_kv_heads && of.kv_layer == l &&
-                    of.head_dim == c->config.head_dim;
+        gqa_layer_config layer = gqa_checkpoint_layer(c, l);
+        is_alike &= layer.n_kv_heads == c->config.n_kv_heads && layer.kv_layer == l &&
+                    layer.head_dim == c->config.head_dim;
     }
     return is_alike;
 }

@@ -126,7 +126,7 @@ static void count_words(learner *l, const char *text, size_t len) {
     for (size_t at = 0; train_next_document(text, len, &at, &doc) && !l->no_memory;) {
         int after_letter = 0;
         for (size_t i = 0, n; i < doc.size; i += n) {
-            n = word_size(doc.data + i, (size_t)doc.size - i, after_letter);
+            n = word_size(doc.data + i, doc.size - i, after_letter);
             after_letter = kind_of(doc.data + i + n - 1, 1) == LETTER;
             count_word(l, doc.data + i, n);
         }
@@ -150,7 +150,7 @@ static int32_t add_symbol(learner *l, size_t len) {
     if (grow_text(l, len)) return -1;
     if (l->n_symbols == l->capacity) {
         int capacity = l->capacity ? 2 * l->capacity : 1024;
-        symbol *grown = realloc(l->symbols, sizeof *grown * (size_t)capacity);
+        symbol *grown = realloc(l->symbols, sizeof *grown * capacity);
         if (!grown) return out_of_memory(l);
         l->symbols = grown;
         l->capacity = capacity;
@@ -368,9 +368,9 @@ static gqa_bytes fixed_token(int i, char text[8], int32_t *type) {
 
 static int make_vocab(const learner *l, gqa_vocab **out, gqa_error *err) {
     int n = N_FIXED + l->n_symbols, n_merges = l->n_symbols - l->n_chars;
-    gqa_bytes *names = calloc((size_t)n, sizeof *names);
-    float *scores = calloc((size_t)n, sizeof *scores);
-    int32_t *types = calloc((size_t)n, sizeof *types);
+    gqa_bytes *names = calloc(n, sizeof *names);
+    float *scores = calloc(n, sizeof *scores);
+    int32_t *types = calloc(n, sizeof *types);
     char text[N_FIXED][8];
     int status;
     if (names && scores && types) {

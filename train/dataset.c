@@ -47,7 +47,7 @@ static int32_t document_end(const gqa_vocab *vocab) {
  * as many as it has bytes. */
 static int add_document(gqa_dataset *d, const gqa_vocab *vocab, gqa_bytes doc, gqa_error *err) {
     int32_t *out = d->tokens + d->n_tokens, end = document_end(vocab);
-    size_t size = (size_t)doc.size;
+    size_t size = doc.size;
     if (end < 0)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                         "the vocabulary has no token that ends a document: expected "

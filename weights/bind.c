@@ -205,17 +205,27 @@ static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
     const gqa_tensor *t = s->presence == ABSENT ? NULL : gqa_checkpoint_tensor(&m->file, s->name);
     if (!t) return;
     if (s->matrix) {
-        size_t skip = (size_t)s->first_row * (size_t)gqa_type_bytes(t->type, t->dims[0]);
+        size_t skip = s->first_row * (size_t)gqa_type_bytes(t->type, t->dims[0]);
         *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data + skip, NULL, 0};
         return;
     }
-    size_t n = (size_t)s->cols;
+    size_t n = s->cols;
     if (m->vectors) {
         float *copy = m->vectors + *used;
         gqa_dequantize(t->type, t->data, copy, n);
         *s->vector = copy;
     }
     *used += round_up(n, 16);
+}
+
+/* Takes a layer's config, and what the passes compute from it. */
+static void set_dims(gqa_layer *layer, gqa_layer_config config, int n_heads) {
+    layer->config = config;
+    layer->head_dim = config.head_dim;
+    layer->q_dim = n_heads * layer->head_dim;
+    layer->kv_dim = config.n_kv_heads * layer->head_dim;
+    layer->ffn_dim = config.ffn_dim;
+    layer->group = n_heads / config.n_kv_heads;
 }
 
 /* Binds all slots, which gqa_check_tensors has checked. Called twice: to count the vectors' floats,
@@ -226,12 +236,14 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
     model_slots(&m->config, m, rope, of_model);
     for (int i = 0; i < MODEL_SLOTS; i++) bind_slot(m, &of_model[i], used);
     for (int l = 0; l < m->config.n_layers; l++) {
-        m->layers[l].config = gqa_checkpoint_layer(&m->file, l);
-        m->max_group = max_int(m->max_group, m->config.n_heads / m->layers[l].config.n_kv_heads);
-        layer_slots(&m->file, &m->layers[l], l, of_layer);
+        gqa_layer *layer = &m->layers[l];
+        set_dims(layer, gqa_checkpoint_layer(&m->file, l), m->config.n_heads);
+        m->max_group = max_int(m->max_group, layer->group);
+        layer_slots(&m->file, layer, l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
+    m->vocab_size = m->config.vocab_size;
 }
 
 /* ---- statistics -------------------------------------------------------------------------- */
@@ -281,7 +293,7 @@ static void count_weights(gqa_model *m) {
 
 int gqa_model_bind(gqa_model *m, gqa_error *err) {
     gqa_rope_factors rope = {0};
-    size_t floats = 0, n_layers = (size_t)m->config.n_layers;
+    size_t floats = 0, n_layers = m->config.n_layers;
     m->layers = calloc(n_layers, sizeof *m->layers);
     if (!m->layers) return fail_memory(&m->file, err, "no memory for %zu layers", n_layers);
     int status = gqa_check_tensors(&m->file, err);

@@ -12,6 +12,8 @@
  * NULL when absent. */
 typedef struct gqa_layer {
     gqa_layer_config config;
+    size_t head_dim, q_dim, kv_dim, ffn_dim; /* as in config, for strides */
+    int group;                       /* query heads per KV head */
     const float *attn_norm;          /* [dim] */
     gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim]; gemma4: no wv
                                       * (rows 0) where V is K, neither where both are shared */
@@ -48,6 +50,7 @@ struct gqa_model {
     gqa_vocab *vocab;                /* NULL: none */
     gqa_config config;
     const gqa_kernels *kernels;
+    size_t vocab_size;               /* as in config; 0 without weights */
     int has_weights;
     gqa_layer *layers;               /* [n_layers] */
     gqa_matrix embedding;            /* [vocab_size, dim]; rows are read raw */

@@ -57,7 +57,7 @@ static void pack_units(gqa_worker *me, void *arg) {
         int i = matrix_of_unit(j, u), panel = (u - j->first_unit[i]) * PACK_CHUNK;
         gqa_matrix *w = gqa_model_matrix(j->m, i);
         int end = min_int(panel + PACK_CHUNK, gqa_matrix_panels(w));
-        uint8_t *dst = (uint8_t *)w->packed + (size_t)panel * w->panel_bytes;
+        uint8_t *dst = (uint8_t *)w->packed + panel * w->panel_bytes;
         for (; panel < end; panel++, dst += w->panel_bytes) gqa_pack_panel(w, panel, dst);
         if (me->id == 0 && is_cancelled(j->opt, (double)u / total)) atomic_store(&j->cancelled, 1);
     }
@@ -97,7 +97,7 @@ typedef struct pack_header {
 _Static_assert(sizeof(pack_header) == PACK_HEADER, "the header is stored as it is");
 
 static uint64_t sum_panels(const gqa_matrix *w) {
-    size_t size = w->packed ? w->panel_bytes * (size_t)packed_panels(w) : 0;
+    size_t size = w->packed ? w->panel_bytes * packed_panels(w) : 0;
     return gqa_hash_lanes(0, w->packed, size);
 }
 
@@ -118,7 +118,7 @@ static int check_panels(pack_job *j, const char *path, gqa_error *err) {
     const uint8_t *sums = j->m->packed + j->m->packed_bytes;
     gqa_team_run(j->team, INT_MAX, sum_matrices, j);
     for (int i = 0; i < j->n_matrices; i++)
-        if (memcmp(sums + sizeof *j->sums * (size_t)i, &j->sums[i], sizeof *j->sums))
+        if (memcmp(sums + sizeof *j->sums * i, &j->sums[i], sizeof *j->sums))
             return gqa_fail_path(path, err, GQA_ERR_FORMAT, "damaged panels (layer %d, matrix %d)",
                                  i / GQA_LAYER_MATRICES, i % GQA_LAYER_MATRICES);
     return 0;

@@ -38,7 +38,7 @@ static int fill_table(gqa_model *m, int table, double theta, const float *factor
     gqa_rope_table *t = &m->rope[table];
     t->dim = !is_scaled && c->rope_dim_local ? c->rope_dim_local : c->rope_dim;
     int pairs = t->dim / 2;
-    t->freq = malloc(sizeof(double) * (size_t)max_int(pairs, 1));
+    t->freq = malloc(sizeof(double) * max_int(pairs, 1));
     if (!t->freq) return fail_memory(&m->file, err, "no memory for the RoPE table");
     t->magnitude = is_scaled && c->rope_attn_factor > 0 ? c->rope_attn_factor : 1;
     if (is_scaled && c->rope_scaling == GQA_ROPE_YARN) t->magnitude *= (float)yarn_magnitude(c);
