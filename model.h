@@ -519,7 +519,8 @@ typedef struct gqa_chat_options {
     const char *template_name; /* llama3, chatml, llama2, mistral, zephyr or plain; NULL: its own */
     int first;                 /* messages before this one are already in the session */
     int no_generation_prompt;  /* nonzero: do not begin an answer after the last message */
-    int thinking;              /* 1: enable_thinking is true, -1: false; 0: the template decides */
+    int thinking;              /* 1: enable_thinking and thinking are true, -1: false; 0: neither
+                                * is defined, and the template decides */
     const char *date;          /* "YYYY-MM-DD", for templates that write it; NULL: today */
     const char *tools;         /* JSON array of tools, as in OpenAI's API; NULL: none */
     const char *variables;     /* JSON object: more variables for the template; NULL: none */

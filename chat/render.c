@@ -63,9 +63,9 @@ static int render(const chat_setting *setting, const gqa_json_node *messages,
         variables[n++] = (gqa_jinja_variable){.name = "bos_token", .text = setting->bos};
     if (*setting->eos)
         variables[n++] = (gqa_jinja_variable){.name = "eos_token", .text = setting->eos};
-    if (opt->thinking)
-        variables[n++] = (gqa_jinja_variable){.name = "enable_thinking",
-                                              .is_true = opt->thinking > 0};
+    static const char *const thinking[] = {"enable_thinking", "thinking"}; /* Qwen, DeepSeek */
+    for (int i = 0; opt->thinking && i < 2; i++)
+        variables[n++] = (gqa_jinja_variable){.name = thinking[i], .is_true = opt->thinking > 0};
     if (more->nodes->kind == GQA_JSON_OBJECT) n += add_members(more->nodes, variables + n);
     int status = gqa_jinja_render(setting->source, strlen(setting->source), variables, n,
                                   date_of(opt, today), out, err);

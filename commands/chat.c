@@ -311,6 +311,11 @@ static int talk(conversation *c, const char *first) {
 
 static const char known_templates[] = "llama3, chatml, llama2, mistral, zephyr, plain";
 
+const char *chat_template(const conversation *c) {
+    const char *own = gqa_model_chat_template(c->run.model);
+    return own && !c->format.template_name ? own : "";
+}
+
 static int choose_template(conversation *c) {
     const char *given = c->format.template_name;
     const char *name = gqa_chat_template_name(c->run.model, &c->format);
@@ -319,6 +324,7 @@ static int choose_template(conversation *c) {
     if (!given && !is_own && !c->quiet)
         warning("the model has no chat template, it may not be made for conversations; using %s "
                 "(--template NAME: %s)", name, known_templates);
+    if (c->format.thinking && !c->quiet) warn_thinking(chat_template(c));
     if (isatty(STDIN_FILENO) && !c->quiet)
         fprintf(stderr, "%s, %s template, context of %d tokens; /help lists the commands\n",
                 gqa_model_config(c->run.model)->name, is_own ? "its own" : name,

@@ -35,6 +35,7 @@ typedef struct conversation {
 int add_turn(conversation *c, const char *role, const char *text, size_t len);
 /* Forgets turns from `first` on. */
 void drop_turns(conversation *c, int first, int count);
+const char *chat_template(const conversation *c); /* of the model, if it is used; else "" */
 int has_system(const conversation *c);
 /* Token ids of the conversation without the n_left_out turns after the system prompt, for
  * gqa_free(). How many, or negative after printing an error. */

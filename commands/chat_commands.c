@@ -122,8 +122,12 @@ static int show_template(conversation *c, const char *unused) {
 
 static int think(conversation *c, const char *word) {
     static const char *const words[] = {"off", "auto", "on"};
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(word, words[i])) c->format.thinking = i - 1;
+    int found = 0;
+    while (found < 3 && strcmp(word, words[found])) found++;
+    if (*word && found == 3)
+        return fail("/think: expected on, off or auto, got \"%s\"", word), 0;
+    if (*word) c->format.thinking = found - 1;
+    if (*word && c->format.thinking) warn_thinking(chat_template(c));
     fprintf(stderr, "(thinking: %s; /think on, off or auto)\n", words[c->format.thinking + 1]);
     return 0;
 }

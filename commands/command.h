@@ -53,6 +53,8 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
 enum { NO_TYPO = 100 };
 int typo_distance(const char *typed, const char *word, size_t len);
 
+/* A warning when that template knows no variable for thoughts, which were asked for or not. */
+void warn_thinking(const char *jinja);
 /* --date: 0 (for NULL too), or EXIT_USAGE after printing an error. */
 int check_date(const char *date);
 

@@ -23,6 +23,12 @@ int check_date(const char *date) {
     return usage_error("--date %s: expected a date as YYYY-MM-DD", date);
 }
 
+void warn_thinking(const char *jinja) {
+    if (!strstr(jinja, "thinking"))
+        warning("the template has neither enable_thinking nor thinking: it asks for thoughts or "
+                "not as it always does");
+}
+
 static int is_template_file(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot && (!strcmp(dot, ".jinja") || !strcmp(dot, ".jinja2") || !strcmp(dot, ".j2"));
@@ -43,6 +49,7 @@ static int open_template(template_source *source, settings *s) {
             warning("%s: the model has no chat template; this is %s", s->path, name);
         chat_setting_of(source->model, &s->chat, &source->setting);
     }
+    if (s->chat.thinking) warn_thinking(source->setting.source);
     if (s->bos) snprintf(source->setting.bos, sizeof source->setting.bos, "%s", s->bos);
     if (s->eos) snprintf(source->setting.eos, sizeof source->setting.eos, "%s", s->eos);
     return EXIT_SUCCESS;

@@ -247,7 +247,8 @@ static void check_variables(void) {
     } cases[] = {
         {"{{ enable_thinking is defined }}", "False", {0}},
         {"{{ enable_thinking }}", "True", {.thinking = 1}},
-        {"{{ enable_thinking }}", "False", {.thinking = -1}},
+        {"{{ enable_thinking }} {{ thinking }}", "False False", {.thinking = -1}},
+        {"{{ thinking is defined }}", "False", {0}},
         {"{{ add_generation_prompt }}", "True", {0}},
         {"{{ add_generation_prompt }}", "False", {.no_generation_prompt = 1}},
         {"{{ strftime_now('%d %b %Y') }}", "25 Nov 2026", {.date = "2026-11-25"}},

@@ -51,6 +51,7 @@ says "(system prompt set)"
 says "400 positions, 3 messages"
 says "400 positions, 5 messages"
 says "(thinking: on;"
+says "the template has neither enable_thinking nor thinking"
 check "four answers" test "$(wc -l <"$tmp/out")" -eq 4
 check "answered again as before" test "$(sed -n 1p "$tmp/out")" = "$(sed -n 3p "$tmp/out")"
 kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
@@ -168,10 +169,11 @@ printf '/load %s\n/template\n' "$tmp/s" >>"$tmp/in"
 check "typed, and loaded" test "$(grep -c "^The dog<" "$tmp/err")" -eq 2
 
 test_case "commands that are none, and messages that look like commands"
-printf '%s\n' "/save" "/load  " "/reset the counter" "/lod x" "/stats" "/etc/hosts looks wrong" \
-    " /lod x" "/stats" |
+printf '%s\n' "/think foo" "/save" "/load  " "/reset the counter" "/lod x" "/stats" \
+    "/etc/hosts looks wrong" " /lod x" "/stats" |
     "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
+says "/think: expected on, off or auto, got \"foo\""
 says "/save: expected /save FILE"
 says "/load: expected /load FILE"
 says "/reset takes no argument, got \"the counter\""
@@ -210,7 +212,7 @@ check "exit code" test $? -eq 0
 check "no output" test ! -s "$tmp/out" -a ! -s "$tmp/err"
 expect 2 "--template" chat "$m" --template best
 expect 2 "--date today: expected a date" chat "$m" --date today
-with_template '{{ raise_exception("no") if messages[-1].content == "No" }}{{ messages[-1].content }}'
+with_template '{% set m = messages[-1].content %}{{ raise_exception("no") if m == "No" }}{{ m }}'
 printf '%s\n' "Yes" "No" "Yes" | "$run" chat "$tmp/own.gguf" -n 4 >"$tmp/out" 2>"$tmp/err"
 check "an unanswered message is a failure at the end" test $? -eq 1 -a "$(wc -l <"$tmp/out")" -eq 2
 expect 1 "run: no" chat "$tmp/own.gguf" -i "No" </dev/null

@@ -37,10 +37,12 @@ shows 'False  null None 05 March 2026' "$t" --date 2026-03-05
 shows 'True True [{"name": "f", "description": "<&>"}] None 05 March 2026' "$t" --date 2026-03-05 \
     --think --tools "$tmp/tools.json"
 shows 'True False null None 05 March 2026' "$t" --date 2026-03-05 --no-think
+check "no warning" test ! -s "$tmp/err"
 expect 0 "" template "$t"
 check "today" grep -q "$(date +' %d ')" "$tmp/out"
 expect 2 "--date 5 March: expected a date as YYYY-MM-DD" template "$t" --date "5 March"
 echo "Hello" >"$t"
+expect 0 "the template has neither enable_thinking nor thinking" template "$t" --think
 expect 2 "--date 2026-02-30: expected a date" template "$t" --date 2026-02-30
 
 test_case "errors"
