@@ -35,6 +35,7 @@ struct line_editor {
     char input[256];             /* bytes read, not yet used */
     size_t used, n_input;
     int is_out_of_memory;
+    int is_early;                /* what is read was typed before keys were taken */
     struct termios usual;        /* how the terminal was set */
 };
 
@@ -231,6 +232,7 @@ static void measure_screen(line_editor *e) {
 static int next_byte(line_editor *e, int milliseconds) {
     struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
     if (e->used == e->n_input) {
+        e->is_early &= poll(&terminal, 1, 0) > 0;
         if (poll(&terminal, 1, milliseconds) <= 0) return KEY_NONE;
         ssize_t n = read(STDIN_FILENO, e->input, sizeof e->input);
         if (n < 0 && errno == EINTR) return KEY_NONE;
@@ -271,7 +273,8 @@ static int control_key(line_editor *e) {
 static int next_key(line_editor *e) {
     enum { MILLISECONDS = 200 }; /* until a SIGINT from before the poll is noticed */
     int c = next_byte(e, MILLISECONDS);
-    if (c == 0) return CONTROL('D'); /* as it reads when it was typed before keys were taken */
+    /* Ctrl-D reads as 0 when it was typed before keys were taken, later Ctrl-Space does */
+    if (c == 0) return e->is_early ? CONTROL('D') : KEY_NONE;
     if (c != ESCAPE) return c;
     switch (c = next_byte(e, SEQUENCE_MS)) {
         case '[':
@@ -288,10 +291,12 @@ static int next_key(line_editor *e) {
 static void paste(line_editor *e) {
     static const char end[] = "\033[201~";
     size_t start = e->at, n = sizeof end - 1;
-    int c;
+    int c, before = 0;
     while ((c = next_byte(e, 1000)) >= 0) {
         char byte = c == '\r' ? '\n' : (char)c;
-        if (byte) insert(e, &byte, 1);
+        int ends_crlf = c == '\n' && before == '\r';
+        before = c;
+        if (byte && !ends_crlf) insert(e, &byte, 1);
         if (e->at - start < n || memcmp(e->text.data + e->at - n, end, n)) continue;
         erase(e, e->at - n, e->at);
         return;
@@ -403,6 +408,8 @@ static struct termios usual_terminal; /* for a SIGTERM while keys are read */
 static struct sigaction usual_sigterm;
 
 static void on_terminate(int signal_number) {
+    ssize_t unused = write(STDERR_FILENO, paste_off, sizeof paste_off - 1);
+    (void)unused;
     tcsetattr(STDIN_FILENO, TCSANOW, &usual_terminal);
     sigaction(signal_number, &usual_sigterm, NULL);
     raise(signal_number);
@@ -508,6 +515,7 @@ static line_status read_keys(line_editor *e, const char *prompt, char **text) {
     e->prompt = prompt ? prompt : "";
     e->prompt_width = (int)strlen(e->prompt);
     e->row = 0;
+    e->is_early = 1;
     if (begin_entry(e)) return LINE_END;
     measure_screen(e);
     show(e, e->prompt, strlen(e->prompt));

@@ -204,6 +204,7 @@ KEYS = (
     ("a\u0301b".encode() + b"\x7f\x7fc", "c"),
     ("日本".encode() + b"\x1b[D\x7f", "本"),
     (b"\x1b[200~two\rlines\x1b[201~!", "two\nlines!"),
+    (b"\x1b[200~two\r\nlines\x1b[201~!", "two\nlines!"),
     (b"one\\\rtwo", "one\ntwo"),
     (b"one\x1b\rtwo\x1b[A\x05!", "one!\ntwo"),
     (b"The dog " * 600 + b"!", "The dog " * 600 + "!"),
@@ -261,7 +262,29 @@ def control_characters_are_shown_and_not_obeyed():
     check(b"\x1b" not in program.seen, f"{program.seen}")
 
 
+def ctrl_space_ends_nothing():
+    program = Program("chat", MODEL, "-n", "1")
+    check(program.shows(b"\x1b[?2004h"), "keys are taken")
+    time.sleep(0.2)
+    program.type(b"\x00Hi\r")
+    check(program.shows(b"-n N allows more"), "an answer")
+    program.type(b"\x04")
+    check(program.end() == 0, "exit code 0")
+    program.close_terminal()
+
+
+def sigterm_at_the_prompt_leaves_the_terminal_as_it_was():
+    program = Program("chat", MODEL)
+    check(program.shows(b"\x1b[?2004h"), "keys are taken")
+    os.kill(program.pid, signal.SIGTERM)
+    check(program.shows(b"\x1b[?2004l"), "pastes are bracketed no longer")
+    check(program.end() == -signal.SIGTERM, "ended by the signal")
+    program.close_terminal()
+
+
 CASES = (
+    ctrl_space_ends_nothing,
+    sigterm_at_the_prompt_leaves_the_terminal_as_it_was,
     control_characters_are_shown_and_not_obeyed,
     keys_edit_a_message,
     a_dumb_terminal_is_read_by_lines,
