@@ -215,6 +215,7 @@ int gqa_json_parse(gqa_json *json, const char *text, size_t len, gqa_error *err)
     if (len > GQA_JSON_MAX_BYTES)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED, "JSON: %zu bytes, at most %d are read", len,
                         GQA_JSON_MAX_BYTES);
+    if (len >= 3 && !memcmp(text, "\uFEFF", 3)) r.at += 3; /* a byte order mark */
     json->text = r.written = malloc(len + 1);
     if (!r.written) return gqa_fail(err, GQA_ERR_MEMORY, "JSON: no memory for %zu bytes", len);
     int status = json_value(&r);

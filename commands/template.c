@@ -55,18 +55,23 @@ static int open_template(template_source *source, settings *s) {
     return EXIT_SUCCESS;
 }
 
+/* A file's text, which must be an array. */
+static int parse_array(gqa_json *json, const char *path, const char *text, size_t len) {
+    gqa_error err = {0};
+    if (gqa_json_parse(json, text, len, &err)) return fail("%s: %s", path, err.message);
+    if (json->nodes->kind == GQA_JSON_ARRAY) return EXIT_SUCCESS;
+    return fail("%s: expected a JSON array", path);
+}
+
 /* The messages: a JSON array from a file, or one message. */
 static int read_messages(gqa_json *json, const char *path) {
     static const char example[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
-    gqa_error err = {0};
     size_t len = sizeof example - 1;
     char *text = path ? read_text(path, &len) : NULL;
     if (path && !text) return EXIT_FAILURE;
-    int status = gqa_json_parse(json, text ? text : example, len, &err);
+    int code = parse_array(json, path, text ? text : example, len);
     free(text);
-    if (status) return fail("%s: %s", path, err.message);
-    if (json->nodes->kind == GQA_JSON_ARRAY) return EXIT_SUCCESS;
-    return fail("%s: expected a JSON array", path);
+    return code;
 }
 
 static int print_ids(const gqa_model *model, const gqa_jinja_output *out) {
@@ -101,13 +106,15 @@ static int print_prompt(const settings *s, const template_source *source,
 
 static int run_template(settings *s) {
     template_source source = {0};
-    gqa_json messages = {0};
+    gqa_json messages = {0}, tools_json = {0};
     size_t size;
     char *tools = s->tools ? read_text(s->tools, &size) : NULL;
     if (s->tools && !tools) return EXIT_FAILURE;
     s->chat.tools = tools;
     s->chat.thinking = s->think - s->no_think;
-    int code = open_template(&source, s);
+    int code = tools ? parse_array(&tools_json, s->tools, tools, size) : EXIT_SUCCESS;
+    gqa_json_free(&tools_json);
+    if (!code) code = open_template(&source, s);
     if (!code) code = read_messages(&messages, s->messages);
     if (!code) code = print_prompt(s, &source, &messages);
     gqa_json_free(&messages);

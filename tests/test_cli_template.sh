@@ -57,6 +57,8 @@ expect 1 "m.json: expected a JSON array" template "$t" --messages "$tmp/m.json"
 echo '[1,' >"$tmp/m.json"
 expect 1 "m.json: JSON, line 2: expected a value, got the end" template "$t" \
     --messages "$tmp/m.json"
+echo '{"name": "f"}' >"$tmp/tools.json"
+expect 1 "tools.json: expected a JSON array" template "$t" --tools "$tmp/tools.json"
 expect 1 "none.json" template "$t" --tools "$tmp/none.json"
 expect 1 "none.jinja" template "$tmp/none.jinja"
 expect 2 "no model or .jinja file given" template

@@ -26,6 +26,7 @@ static const struct {
     {"\"\\u0041\\u00e9\\u20AC\\ud83d\\ude00\"", "s1:A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"},
     {"\"Z\xC3\xBCrich\"", "s1:Z\xC3\xBCrich"},
     {"{}", "o1:"},
+    {"\xEF\xBB\xBF[]", "a1:"},
 };
 
 static const struct {

@@ -71,7 +71,7 @@ static int32_t meta_id(gguf_meta *m, const char *key, const gqa_vocab *v, int32_
 
 static void read_chat_template(gqa_vocab *v, gguf_meta *m) {
     gqa_bytes text = gguf_meta_string(m, "tokenizer.chat_template");
-    if (!text.data) return;
+    if (!text.data || text.size == 0) return;
     v->chat_template = malloc(text.size + 1);
     if (!v->chat_template) {
         gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for the chat template");
