@@ -243,11 +243,11 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int l, int row, int 
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
     if (p->config->norm_v) norm_v(p, v, d);
     gqa_session *s = session_of(p, row);
-    if (s->kv[l].type == GQA_TYPE_F16) {
-        fit_f16(p, k, d, s->range[l].k_scale, &s->range[l].k_max);
-        fit_f16(p, v, d, s->range[l].v_scale, &s->range[l].v_max);
-    }
-    p->kernels->kv_append(&s->kv[l], kv_head, position, k, v);
+    gqa_kv *kv = &s->kv[l];
+    gqa_kv_range *range = &s->range[l];
+    if (kv->k_type == GQA_TYPE_F16) fit_f16(p, k, d, range->k_scale, &range->k_max);
+    if (kv->v_type == GQA_TYPE_F16) fit_f16(p, v, d, range->v_scale, &range->v_max);
+    p->kernels->kv_append(kv, kv_head, position, k, v);
 }
 
 /* Rotates the queries of a row's group; its key too, and caches K and V, unless the layer shares

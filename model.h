@@ -244,7 +244,7 @@ typedef struct gqa_model_stats {
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
 /* Bytes of KV cache per position, if all layers keep it: 2 * n_layers * n_kv_heads * head_dim *
- * (bytes per element). */
+ * (bytes per element). Half of it is keys: with two types, the mean of their numbers. */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
 /* Bytes of KV cache that a query at the end of n positions attends to: a layer with a window caches
  * at most the window, and each layer has its own number of KV heads. 0 without weights. */
@@ -319,8 +319,8 @@ typedef struct gqa_workspace gqa_workspace;
 
 typedef struct gqa_session_options {
     int context;      /* positions; 0: the smaller of 4096 and the model's context_length */
-    /* KV cache type, by name because 0 as a number is F32: "f32", "f16", "bf16", "q8_0", "q4_0";
-     * NULL: "f16" */
+    /* KV cache type, by name because 0 as a number is F32: "f32", "f16", "bf16", "q8_0", "q4_0", or
+     * one for keys and one for values: "q8_0/q4_0"; NULL: "f16" */
     const char *kv;
     int n_threads;    /* 0: one per physical core that the process may use */
     int batch;        /* prompt tokens evaluated together; 0: 512 */

@@ -8,21 +8,6 @@
 
 /* ---- making a session ------------------------------------------------------------------------ */
 
-static int kv_type_of(const gqa_session_options *opt, gqa_error *err) {
-    int type = opt->kv ? gqa_type_from_name(opt->kv) : GQA_TYPE_F16;
-    switch (type) {
-    case GQA_TYPE_F32:
-    case GQA_TYPE_F16:
-    case GQA_TYPE_BF16:
-    case GQA_TYPE_Q8_0:
-    case GQA_TYPE_Q4_0:
-        return type;
-    default:
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "KV cache type \"%s\": expected f32, f16, bf16, q8_0 or q4_0", opt->kv);
-    }
-}
-
 /* Whether a session of these options can use the workspace that they name. */
 static int check_workspace(const gqa_model *m, const gqa_session_options *opt, gqa_error *err) {
     const gqa_workspace *w = opt->workspace;
@@ -49,7 +34,7 @@ static void lay_out_session(gqa_session *s, gqa_arena *a) {
     s->range = gqa_arena_take(a, (uint64_t)c->n_layers, sizeof(gqa_kv_range));
 }
 
-static int allocate(gqa_session *s, int kv_type, gqa_error *err) {
+static int allocate(gqa_session *s, int k_type, int v_type, gqa_error *err) {
     gqa_arena sizes = {0};
     lay_out_session(s, &sizes);
     if (!sizes.overflow && sizes.used <= SIZE_MAX / 2) {
@@ -60,15 +45,19 @@ static int allocate(gqa_session *s, int kv_type, gqa_error *err) {
         return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a session's %llu bytes of buffers",
                         (unsigned long long)sizes.used);
     lay_out_session(s, &(gqa_arena){.base = s->memory});
-    return gqa_cache_new(s, kv_type, err);
+    return gqa_cache_new(s, k_type, v_type, err);
 }
 
 gqa_session *gqa_session_new(const gqa_model *m, const gqa_session_options *opt, gqa_error *err) {
     static const gqa_session_options defaults;
     if (!opt) opt = &defaults;
+    int k_type, v_type;
     if (gqa_check_session_options(m, opt, err)) return NULL;
-    int kv_type = kv_type_of(opt, err);
-    if (kv_type < 0) return NULL;
+    if (gqa_kv_types(opt->kv, &k_type, &v_type)) {
+        gqa_fail(err, GQA_ERR_ARGUMENT, "KV cache type \"%s\": expected f32, f16, bf16, q8_0 or "
+                 "q4_0, or two of them as K/V", opt->kv);
+        return NULL;
+    }
     if (opt->workspace && check_workspace(m, opt, err)) return NULL;
     gqa_session *s = calloc(1, sizeof *s);
     if (!s) {
@@ -86,7 +75,7 @@ gqa_session *gqa_session_new(const gqa_model *m, const gqa_session_options *opt,
     s->context = min_int(s->context, s->workspace->context);
     s->batch = min_int(opt->batch ? opt->batch : 512, min_int(s->context, s->workspace->batch));
     s->is_long = m->rope[GQA_ROPE_LONG].freq && s->context > m->config.rope_orig_context;
-    if (allocate(s, kv_type, err)) {
+    if (allocate(s, k_type, v_type, err)) {
         gqa_session_free(s);
         return NULL;
     }
@@ -323,9 +312,13 @@ static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa
                         "copy: contexts of %d and %d positions, of which one has more than %d: "
                         "RoPE differs", from->context, to->context,
                         to->model->config.rope_orig_context);
-    if (to->kv[0].type != from->kv[0].type)
+    const gqa_kv *dst = &to->kv[0], *src = &from->kv[0];
+    if (dst->k_type != src->k_type || dst->v_type != src->v_type) {
+        char got[24], expected[24];
         return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: KV cache type %s, expected %s",
-                        gqa_type_name(from->kv[0].type), gqa_type_name(to->kv[0].type));
+                        gqa_kv_name(src->k_type, src->v_type, got),
+                        gqa_kv_name(dst->k_type, dst->v_type, expected));
+    }
     if (n < 0 || n > from->position)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: %d positions, expected 0 to %d", n,
                         from->position);

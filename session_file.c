@@ -2,7 +2,8 @@
  *
  *   0  "gqaSESS3"              8 bytes: 3 is the version (in 2, no keys were rotated)
  *   8  hash                    u64 of the model (weights/fingerprint.c)
- *  16  kv type, ring           2 x u32: positions of a ring of tiles, 0 when all positions are kept
+ *  16  kv types, ring          2 x u32: of keys and, from bit 16 up, of values; positions
+ *                              of a ring of tiles, 0 when all positions are kept
  *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow, 4: rotated by the
  *                              factors for long contexts
  *  32  tiles, ahead            2 x u32: tiles a KV head that follow, in the layers with the
@@ -33,7 +34,7 @@ static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '3'};
 typedef struct session_header {
     char magic[8];
     uint64_t hash;
-    uint32_t kv_type, ring, position, flags, tiles, ahead;
+    uint32_t kv_types, ring, position, flags, tiles, ahead;
     gqa_file_id file;
 } session_header;
 _Static_assert(sizeof(session_header) == 80, "the header is stored as it is");
@@ -56,6 +57,10 @@ static uint32_t ring_of(const gqa_session *s) {
 
 enum { HAS_LOGITS = 1, HAS_SCALES = 2, IS_LONG = 4 };
 
+static uint32_t kv_types_of(const gqa_session *s) {
+    return (uint32_t)s->kv[0].k_type | (uint32_t)s->kv[0].v_type << 16;
+}
+
 static uint32_t flags_of(const gqa_session *s) {
     uint32_t flags = (s->has_logits ? HAS_LOGITS : 0) | (s->is_long ? IS_LONG : 0);
     for (int l = 0; l < s->model->config.n_layers; l++)
@@ -68,7 +73,7 @@ static session_header header_of(const gqa_session *s) {
     session_header h = {
         .hash = model.hash,
         .file = model.file,
-        .kv_type = (uint32_t)s->kv[0].type,
+        .kv_types = kv_types_of(s),
         .ring = ring_of(s),
         .position = (uint32_t)s->position,
         .flags = flags_of(s),
@@ -205,10 +210,12 @@ static int check_header(const gqa_session *s, const session_header *h,
                         h->magic[7] - '0', session_magic[7] - '0');
     if (!gqa_same_source(&model, s->model) && h->hash != gqa_model_fingerprint(s->model).hash)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved from another model", path);
-    if (h->kv_type != (uint32_t)s->kv[0].type) {
-        const char *type = gqa_type_name((int)h->kv_type);
+    const gqa_kv *kv = &s->kv[0];
+    if (h->kv_types != kv_types_of(s)) {
+        char got[24], expected[24];
+        gqa_kv_name(h->kv_types & 0xFFFF, (int)(h->kv_types >> 16), got);
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with KV cache type %s, expected %s", path,
-                        type ? type : "unknown", gqa_type_name(s->kv[0].type));
+                        got, gqa_kv_name(kv->k_type, kv->v_type, expected));
     }
     if (!(h->flags & IS_LONG) != !s->is_long)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with a context on the other side of %d "
@@ -217,8 +224,9 @@ static int check_header(const gqa_session *s, const session_header *h,
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: holds %u positions, this session has %d", path,
                         h->position, s->context);
     int max_ahead = s->model->config.window > 0 ? gqa_cache_ring(s) : 0;
+    int has_f16 = kv->k_type == GQA_TYPE_F16 || kv->v_type == GQA_TYPE_F16;
     uint32_t allowed = IS_LONG | (h->position > 0 ? HAS_LOGITS : 0) |
-                       (h->kv_type == GQA_TYPE_F16 ? HAS_SCALES : 0);
+                       (has_f16 ? HAS_SCALES : 0);
     if (h->ring != ring_of(s) || (h->flags & ~allowed) ||
         h->tiles != fewest_tiles(s, (int)h->position) || h->ahead > (uint32_t)max_ahead)
         return gqa_fail(err, GQA_ERR_FORMAT,

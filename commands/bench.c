@@ -42,7 +42,7 @@ typedef struct bench {
     gqa_model *model;
     const gqa_config *config;
     const gqa_model_stats *stats;
-    gqa_type kv_type;
+    const char *kv_type;
     int n_threads;
     machine *machine;
     machine_limits limits;     /* of the repetition in which memory was fastest */
@@ -70,7 +70,7 @@ static double attention_ops(const bench *b, int depth, int n) {
 static double cache_bytes(const bench *b, const row *r, int depth) {
     double bytes = 0;
     for (int p = depth + 1; p <= depth + r->n && !r->prefill; p++)
-        bytes += (double)gqa_model_kv_bytes(b->model, b->kv_type, p);
+        bytes += (double)kv_cache_bytes(b->model, b->kv_type, p);
     return bytes * r->batch;
 }
 
@@ -208,13 +208,13 @@ static const char *cell(double value, double unit, int decimals, char buf[16]) {
 static void show_table(const bench *b, double error, const char *where) {
     char size[32], position[32], attention[16];
     const gqa_config *c = b->config;
-    double position_bytes = (double)gqa_model_kv_bytes(b->model, b->kv_type, 1);
+    double position_bytes = (double)kv_cache_bytes(b->model, b->kv_type, 1);
     printf("%s: %s, %d layers x %d, %d query / %d KV heads of %d (%s), %s weights, %s\n",
            c->name[0] ? c->name : "model", c->architecture, c->n_layers, c->dim, c->n_heads,
            c->n_kv_heads, c->head_dim, attention_name(c, attention), b->stats->type_name,
            human_bytes((double)b->stats->weight_bytes, size));
     printf("%s, %d thread%s, KV cache %s: %s a position; ", b->stats->isa, b->n_threads,
-           b->n_threads == 1 ? "" : "s", gqa_type_name((int)b->kv_type),
+           b->n_threads == 1 ? "" : "s", b->kv_type,
            human_bytes(position_bytes, position));
     printf("self-check: largest relative error %.1e (%s)\n", error, where);
     printf("limits measured between the tests: read %.1f GB/s, f32 %.0f GMAC/s, int8 %.0f GMAC/s\n",
@@ -246,13 +246,13 @@ static void json_row(json_writer *j, const row *r) {
 }
 
 static void show_json(const bench *b, double error) {
-    uint64_t position_bytes = gqa_model_kv_bytes(b->model, b->kv_type, 1);
+    uint64_t position_bytes = kv_cache_bytes(b->model, b->kv_type, 1);
     json_writer j = json_open();
     json_string(&j, "model", b->config->name);
     json_string(&j, "isa", b->stats->isa);
     json_int(&j, "threads", b->n_threads);
     json_string(&j, "weights", b->stats->type_name);
-    json_string(&j, "kv", gqa_type_name((int)b->kv_type));
+    json_string(&j, "kv", b->kv_type);
     json_int(&j, "n_heads", b->config->n_heads);
     json_int(&j, "n_kv_heads", b->config->n_kv_heads);
     json_int(&j, "weight_bytes", (int64_t)b->stats->weight_bytes);
@@ -292,7 +292,7 @@ static int bench_model(bench *b) {
     const char *where = "";
     b->config = gqa_model_config(b->model);
     b->stats = gqa_model_get_stats(b->model);
-    b->kv_type = o->kv ? (gqa_type)gqa_type_from_name(o->kv) : GQA_TYPE_F16;
+    b->kv_type = o->kv ? o->kv : "f16";
     if (!b->stats->has_weights) return fail("the model has a vocabulary but no weights");
     if (make_sessions(b, &err)) return fail("%s", err.message);
     double error = machine_self_check(b->stats->isa, weight_type(b->stats->type_name), &where);

@@ -32,7 +32,7 @@ typedef struct opt {
 #define OPT_END {NULL, OPT_FLAG, NULL, 0, 0, NULL}
 /* The help of options that many commands have. */
 #define THREADS_HELP "threads (default: one per physical core)"
-#define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0 (default f16)"
+#define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0; K/V: of keys, of values (default f16)"
 #define REPACK_HELP "run from the mapped file: less memory, slower"
 #define FORCE_HELP "replace OUT.gguf if it exists"
 #define QUIET_HELP "print nothing on stderr but errors"
@@ -137,6 +137,8 @@ double sample_spread(const sample *s); /* (largest - smallest) / 2, as a share o
 
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
+/* gqa_model_kv_bytes of a cache type as --kv takes it; NULL: f16. */
+uint64_t kv_cache_bytes(const gqa_model *model, const char *kv, int n);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */
 const char *attention_name(const gqa_config *config, char buf[16]);
 /* Bytes of an f16 cache of n positions, had each of the model's layers so many KV heads, of its own

@@ -14,6 +14,8 @@
 
 #include "../base/base.h"
 
+#include "../kernels/kernels.h"
+
 /* ---- messages ------------------------------------------------------------------------------- */
 
 static void print_message(const char *prefix, const char *format, va_list args) {
@@ -522,6 +524,13 @@ const char *human_bytes(double bytes, char buf[32]) {
     int decimals = unit == 0 || bytes >= 100 ? 0 : bytes < 10 ? 2 : 1;
     snprintf(buf, 32, "%.*f %s", decimals, bytes, units[unit]);
     return buf;
+}
+
+uint64_t kv_cache_bytes(const gqa_model *m, const char *kv, int n) {
+    int k_type, v_type;
+    if (gqa_kv_types(kv, &k_type, &v_type)) return 0;
+    uint64_t as_k = gqa_model_kv_bytes(m, (gqa_type)k_type, n);
+    return (as_k + gqa_model_kv_bytes(m, (gqa_type)v_type, n)) / 2;
 }
 
 const char *attention_name(const gqa_config *c, char buf[16]) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../kernels/kernels.h"
 #include "calibrate.h"
 #include "model_file.h"
 
@@ -209,10 +210,10 @@ static int parse_caches(comparison *c) {
             return usage_error("--kv %s: expected at most %d types", c->cache_list, MAX_CACHES);
         char *name = c->caches[c->n_caches].name;
         int written = snprintf(name, sizeof c->caches->name, "%.*s", len, p);
-        int type = gqa_type_from_name(name);
-        if (type < 0 || written >= (int)sizeof c->caches->name)
+        int k_type, v_type;
+        if (gqa_kv_types(name, &k_type, &v_type) || written >= (int)sizeof c->caches->name)
             return usage_error("--kv: unknown type %.*s", len, p);
-        c->caches[c->n_caches++].type = (gqa_type)type;
+        c->n_caches++;
         p += len + (p[len] == ',');
     }
     return c->n_caches ? 0 : usage_error("--kv: no cache type given");
@@ -296,7 +297,7 @@ static int run_compare(int argc, char **argv, comparison *c) {
          "how to pool a model's heads: mean, first, random, renorm,\naligned (default mean)"},
         {"--depths LIST", OPT_STRING, &c->depth_list, 0, 0,
          "positions in the cache when decoding (default 0,1024,4096)"},
-        {"--kv LIST", OPT_STRING, &c->cache_list, 0, 0, "cache types (default f16)"},
+        {"--kv LIST", OPT_STRING, &c->cache_list, 0, 0, "cache types: f16,q8_0/q4_0 (default f16)"},
         {"-f FILE", OPT_STRING, &c->text.file, 0, 0, "text for perplexity and for aligned pooling"},
         SCORE_OPTIONS(c->text),
         {"--memory SIZE", OPT_STRING, &c->memory_text, 0, 0,

@@ -27,7 +27,7 @@ typedef struct comparison {
 
     double memory;                       /* bytes: how many sequences fit */
     int depths[MAX_DEPTHS], n_depths;    /* ascending */
-    struct { char name[8]; gqa_type type; } caches[MAX_CACHES];
+    struct { char name[16]; } caches[MAX_CACHES];
     int n_caches;
 
     variant variants[MAX_VARIANTS];

@@ -15,7 +15,7 @@ static const char *variant_name(const variant *v, char buf[16]) {
 
 /* Bytes of cache a position. */
 static uint64_t kv_bytes(const comparison *c, const variant *v, int cache) {
-    return gqa_model_kv_bytes(v->model, c->caches[cache].type, 1);
+    return kv_cache_bytes(v->model, c->caches[cache].name, 1);
 }
 
 /* Tokens a second. */
@@ -31,7 +31,7 @@ static double speed_ratio(const comparison *c, const variant *v, int cache, int 
 /* Bytes of a cache of that many positions; v NULL: of MLA. */
 static double cache_at(const comparison *c, const variant *v, int cache, int positions) {
     if (!v) return cache_of_heads(c->variants->model, MLA_KV_HEADS, positions);
-    return (double)gqa_model_kv_bytes(v->model, c->caches[cache].type, positions);
+    return (double)kv_cache_bytes(v->model, c->caches[cache].name, positions);
 }
 
 /* Bytes read a second: the weights, and the cache (a token is half way through on average). */
@@ -93,7 +93,7 @@ static void show_memory_row(const comparison *c, const char *name, const variant
     char buf[32];
     double position = cache_at(c, v, cache, 1);
     const char *type = v ? c->caches[cache].name : "f16";
-    printf("%-8s %5s %14s", name, type, human_bytes(position, buf));
+    printf("%-8s %9s %14s", name, type, human_bytes(position, buf));
     for (int d = 0; d < c->n_depths; d++) {
         if (c->depths[d] == 0) continue;
         printf("   %16s", human_bytes(cache_at(c, v, cache, c->depths[d]), buf));
@@ -103,7 +103,7 @@ static void show_memory_row(const comparison *c, const char *name, const variant
 
 static void show_memory(const comparison *c) {
     char name[16], bytes[32];
-    printf("%-8s %5s %14s", "", "cache", "KV a position");
+    printf("%-8s %9s %14s", "", "cache", "KV a position");
     for (int d = 0; d < c->n_depths; d++)
         if (c->depths[d] > 0) printf("   %10s%-6d %4s", "at ", c->depths[d], "fit");
     printf("\n");
@@ -121,14 +121,14 @@ static void show_memory(const comparison *c) {
 static void show_quality(const comparison *c) {
     char name[16], from[24];
     snprintf(from, sizeof from, "KL to %s", variant_name(&c->variants[0], name));
-    printf("\n%-8s %5s %12s %10s %14s %10s", "", "cache", "perplexity", "+/-", "KL to f32",
+    printf("\n%-8s %9s %12s %10s %14s %10s", "", "cache", "perplexity", "+/-", "KL to f32",
            "same top");
     printf(" %14s\n", c->n_variants > 1 ? from : "");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
             const divergence *d = &s->from_first;
-            printf("%-8s %5s", variant_name(v, name), c->caches[k].name);
+            printf("%-8s %9s", variant_name(v, name), c->caches[k].name);
             printf(" %12.4f %10.4f", score_perplexity(s), score_error(s));
             printf(" %14.6f %9.2f%%", d->mean, d->same_top);
             if (c->n_variants > 1) printf(" %14.6f", v->to_first[k].mean);

@@ -94,13 +94,12 @@ static void show_stop(const text_run *run, const gqa_generate_result *r) {
 
 static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
-static gqa_type kv_type(const text_run *run) {
-    const char *name = run->settings->kv;
-    return name ? (gqa_type)gqa_type_from_name(name) : GQA_TYPE_F16;
+static const char *kv_type(const text_run *run) {
+    return run->settings->kv ? run->settings->kv : "f16";
 }
 
 static uint64_t position_bytes(const text_run *run) {
-    return gqa_model_kv_bytes(run->model, kv_type(run), 1);
+    return kv_cache_bytes(run->model, kv_type(run), 1);
 }
 
 static void show_stats(const text_run *run, const gqa_generate_result *r) {
@@ -116,7 +115,7 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
     fprintf(stderr, "text: %d token%s, %.1f tok/s\n", r->generated_tokens,
             plural(r->generated_tokens), rate(r->generated_tokens - 1, r->decode_seconds));
     fprintf(stderr, "KV cache: %s, %s a position; %d of %d positions used\n",
-            gqa_type_name(kv_type(run)), human_bytes((double)position_bytes(run), bytes),
+            kv_type(run), human_bytes((double)position_bytes(run), bytes),
             gqa_session_position(run->session), gqa_session_context(run->session));
 }
 
@@ -137,7 +136,7 @@ static void show_json(const text_run *run, const char *path, const char *prompt,
     json_double(&j, "decode_seconds", r->decode_seconds);
     json_double(&j, "prefill_tokens_per_second", rate(r->prompt_tokens, r->prefill_seconds));
     json_double(&j, "decode_tokens_per_second", rate(decoded, r->decode_seconds));
-    json_string(&j, "kv", gqa_type_name(kv_type(run)));
+    json_string(&j, "kv", kv_type(run));
     json_int(&j, "kv_bytes_per_position", (int64_t)position_bytes(run));
     json_int(&j, "context", gqa_session_context(run->session));
     json_int(&j, "position", gqa_session_position(run->session));

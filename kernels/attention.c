@@ -1,4 +1,8 @@
-/* attention.c: sizes of the KV cache's tiles (attention_impl.h draws them). */
+/* attention.c: the KV cache's types by name, and sizes of its tiles (attention_impl.h draws
+ * them). */
+#include <stdio.h>
+#include <string.h>
+
 #include "../base/base.h"
 #include "kernels.h"
 
@@ -20,6 +24,24 @@ size_t gqa_kv_k_tile_bytes(int type, int head_dim) {
 
 size_t gqa_kv_v_tile_bytes(int type, int head_dim) {
     return kv_tile_bytes(type, head_dim, ceil_div(head_dim, 16) * 16);
+}
+
+int gqa_kv_types(const char *name, int *k_type, int *v_type) {
+    char k_name[8];
+    if (!name) name = "f16";
+    size_t len = strcspn(name, "/");
+    if (len >= sizeof k_name) return -1;
+    memcpy(k_name, name, len);
+    k_name[len] = 0;
+    *k_type = gqa_type_from_name(k_name);
+    *v_type = name[len] ? gqa_type_from_name(name + len + 1) : *k_type;
+    return gqa_kv_k_tile_bytes(*k_type, 32) && gqa_kv_v_tile_bytes(*v_type, 32) ? 0 : -1;
+}
+
+const char *gqa_kv_name(int k_type, int v_type, char buf[24]) {
+    const char *k = gqa_type_name(k_type), *v = gqa_type_name(v_type);
+    snprintf(buf, 24, k_type == v_type ? "%s" : "%s/%s", k ? k : "unknown", v ? v : "unknown");
+    return buf;
 }
 
 /* What rows_in (attention_impl.h) carves up; 16 lanes of sums a row are enough for every

@@ -115,65 +115,65 @@ static void quantize_q4(const float *x, uint8_t *block) {
     for (int i = 0; i < 16; i++) block[2 + i] = codes[i] | codes[i + 16] << 4;
 }
 
-/* The codes of a block of q8_0 (32 bytes) and q4_0 (16: low nibble i, high nibble i + 16) as in a
- * file. */
-static void append_quantized(const gqa_kv *kv, uint8_t *kt, uint8_t *vt, int lane, const float *k,
-                             const float *v) {
-    float rotated_k[GQA_MAX_HEAD_DIM], rotated_v[GQA_MAX_HEAD_DIM];
-    const size_t d = kv->head_dim, codes = kv->type == GQA_TYPE_Q4_0 ? 16 : 32;
-    const size_t blocks = d / 32, bytes = 2 + codes;
-    uint8_t k_blocks[GQA_MAX_HEAD_DIM / 32 * 34], v_blocks[GQA_MAX_HEAD_DIM / 32 * 34];
-    uint8_t *v_scales = vt + GQA_KV_TILE * blocks * codes;
-    memcpy(rotated_k, k, sizeof(float) * d);
-    memcpy(rotated_v, v, sizeof(float) * d);
-    hadamard(rotated_k, d, d);
-    hadamard(rotated_v, d, d);
-    if (kv->type == GQA_TYPE_Q8_0) {
-        gqa_quantize(GQA_TYPE_Q8_0, rotated_k, k_blocks, d);
-        gqa_quantize(GQA_TYPE_Q8_0, rotated_v, v_blocks, d);
-    }
-    for (size_t b = 0; kv->type == GQA_TYPE_Q4_0 && b < blocks; b++) {
-        quantize_q4(rotated_k + 32 * b, k_blocks + 18 * b);
-        quantize_q4(rotated_v + 32 * b, v_blocks + 18 * b);
-    }
-    for (size_t b = 0; b < blocks; b++) {
-        const uint8_t *k_block = k_blocks + b * bytes, *v_block = v_blocks + b * bytes;
-        uint8_t *at = kt + b * (64 + codes * GQA_KV_TILE);
-        memcpy(at + 2 * lane, k_block, 2);
-        for (size_t i = 0; i < codes; i++) at[64 + GQA_KV_TILE * i + lane] = k_block[2 + i];
-        memcpy(v_scales + 2 * (lane * blocks + b), v_block, 2);
-        memcpy(vt + (lane * blocks + b) * codes, v_block + 2, codes);
+/* A head rotated and in blocks, as in a file. */
+static void quantize_head(int type, const float *x, size_t d, uint8_t *blocks) {
+    float rotated[GQA_MAX_HEAD_DIM];
+    memcpy(rotated, x, sizeof(float) * d);
+    hadamard(rotated, d, d);
+    if (type != GQA_TYPE_Q4_0) gqa_quantize(type, rotated, blocks, d);
+    else for (size_t b = 0; b < d / 32; b++) quantize_q4(rotated + 32 * b, blocks + 18 * b);
+}
+
+static void narrow_head(int type, const float *x, size_t d, uint16_t *out) {
+    size_t i = 0;
+    for (; type == GQA_TYPE_F16 && i + VF_LANES <= d; i += VF_LANES)
+        vf_store_f16(out + i, vf_load(x + i));
+    for (; i < d; i++)
+        out[i] = type == GQA_TYPE_F16 ? gqa_f32_to_f16(x[i]) : gqa_f32_to_bf16(x[i]);
+}
+
+/* Bytes of codes in a block of 32. */
+static inline size_t codes_of(int type) { return type == GQA_TYPE_Q4_0 ? 16 : 32; }
+
+static void append_k(int type, uint8_t *tile, size_t lane, const float *k, size_t d) {
+    uint16_t halves[GQA_MAX_HEAD_DIM];
+    uint8_t blocks[GQA_MAX_HEAD_DIM / 32 * 34], *block = blocks;
+    const size_t codes = codes_of(type);
+    if (type == GQA_TYPE_F32) {
+        for (size_t i = 0; i < d; i++) ((float *)tile)[i * GQA_KV_TILE + lane] = k[i];
+    } else if (!is_rotated(type)) {
+        narrow_head(type, k, d, halves);
+        for (size_t i = 0; i < d; i++) ((uint16_t *)tile)[i * GQA_KV_TILE + lane] = halves[i];
+    } else {
+        quantize_head(type, k, d, blocks);
+        for (size_t b = 0; b < d / 32; b++, block += 2 + codes, tile += 64 + codes * GQA_KV_TILE) {
+            memcpy(tile + 2 * lane, block, 2);
+            for (size_t i = 0; i < codes; i++) tile[64 + GQA_KV_TILE * i + lane] = block[2 + i];
+        }
     }
 }
 
-static void append_16_bits(const gqa_kv *kv, uint16_t *k_lane, uint16_t *v_row, const float *k,
-                           const float *v) {
-    int i = 0, d = kv->head_dim, is_f16 = kv->type == GQA_TYPE_F16;
-    for (; is_f16 && i + VF_LANES <= d; i += VF_LANES) {
-        uint16_t row[VF_LANES];
-        vf_store_f16(row, vf_load(k + i));
-        for (int j = 0; j < VF_LANES; j++) k_lane[(i + j) * GQA_KV_TILE] = row[j];
-        vf_store_f16(v_row + i, vf_load(v + i));
-    }
-    for (; i < d; i++) {
-        k_lane[i * GQA_KV_TILE] = is_f16 ? gqa_f32_to_f16(k[i]) : gqa_f32_to_bf16(k[i]);
-        v_row[i] = is_f16 ? gqa_f32_to_f16(v[i]) : gqa_f32_to_bf16(v[i]);
+static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_t d) {
+    uint8_t blocks[GQA_MAX_HEAD_DIM / 32 * 34], *block = blocks;
+    const size_t vd = round_up(d, 16), codes = codes_of(type), n = d / 32;
+    if (type == GQA_TYPE_F32) {
+        memcpy((float *)tile + lane * vd, v, sizeof(float) * d);
+    } else if (!is_rotated(type)) {
+        narrow_head(type, v, d, (uint16_t *)tile + lane * vd);
+    } else {
+        quantize_head(type, v, d, blocks);
+        for (size_t b = lane * n; b < (lane + 1) * n; b++, block += 2 + codes) {
+            memcpy(tile + GQA_KV_TILE * n * codes + 2 * b, block, 2);
+            memcpy(tile + b * codes, block + 2, codes);
+        }
     }
 }
 
 static void kernel_kv_append(gqa_kv *kv, int kv_head, int position, const float *k,
                              const float *v) {
     const int tile = position / GQA_KV_TILE, lane = position % GQA_KV_TILE;
-    const size_t d = kv->head_dim, vd = round_up(d, 16);
-    uint8_t *kt = k_tile(kv, kv_head, tile), *vt = v_tile(kv, kv_head, tile);
-    if (kv->type == GQA_TYPE_F32) {
-        for (size_t i = 0; i < d; i++) ((float *)kt)[i * GQA_KV_TILE + lane] = k[i];
-        memcpy((float *)vt + lane * vd, v, sizeof(float) * d);
-    } else if (kv->type == GQA_TYPE_F16 || kv->type == GQA_TYPE_BF16) {
-        append_16_bits(kv, (uint16_t *)kt + lane, (uint16_t *)vt + lane * vd, k, v);
-    } else {
-        append_quantized(kv, kt, vt, lane, k, v);
-    }
+    append_k(kv->k_type, k_tile(kv, kv_head, tile), lane, k, kv->head_dim);
+    append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim);
 }
 
 /* ---- tiles as floats ------------------------------------------------------------------------ */
@@ -214,19 +214,21 @@ TEMPLATE void widen_v(int nibbles, int d, const uint8_t *tile, float *out) {
     }
 }
 
-/* One tile; the next one is fetched meanwhile. */
-static void widen_tile(const gqa_kv *kv, const uint8_t *k, const uint8_t *v, float *k_out,
-                       float *v_out) {
-    const uint8_t *next_k = k + kv->k_tile_bytes, *next_v = v + kv->v_tile_bytes;
-    for (size_t i = 0; i < kv->k_tile_bytes; i += 64) __builtin_prefetch(next_k + i, 0, 3);
-    for (size_t i = 0; i < kv->v_tile_bytes; i += 64) __builtin_prefetch(next_v + i, 0, 3);
-    if (kv->type == GQA_TYPE_Q4_0) {
-        widen_k(1, kv->head_dim, k, k_out);
-        widen_v(1, kv->head_dim, v, v_out);
-    } else {
-        widen_k(0, kv->head_dim, k, k_out);
-        widen_v(0, kv->head_dim, v, v_out);
-    }
+/* The tile as floats, at out; the next one is fetched meanwhile. */
+static const uint8_t *widened_k(const gqa_kv *kv, const uint8_t *tile, float *out) {
+    const uint8_t *next = tile + kv->k_tile_bytes;
+    for (size_t i = 0; i < kv->k_tile_bytes; i += 64) __builtin_prefetch(next + i, 0, 3);
+    if (kv->k_type == GQA_TYPE_Q4_0) widen_k(1, kv->head_dim, tile, out);
+    else widen_k(0, kv->head_dim, tile, out);
+    return (const uint8_t *)out;
+}
+
+static const uint8_t *widened_v(const gqa_kv *kv, const uint8_t *tile, float *out) {
+    const uint8_t *next = tile + kv->v_tile_bytes;
+    for (size_t i = 0; i < kv->v_tile_bytes; i += 64) __builtin_prefetch(next + i, 0, 3);
+    if (kv->v_type == GQA_TYPE_Q4_0) widen_v(1, kv->head_dim, tile, out);
+    else widen_v(0, kv->head_dim, tile, out);
+    return (const uint8_t *)out;
 }
 
 /* ---- a tile against rows of queries --------------------------------------------------------- */
@@ -404,41 +406,45 @@ static void softmax_tile(rows_state *s, size_t row, float *p, int first) {
     vf_store(l, sum);
 }
 
-/* Rows begin..end-1 through one tile, in passes of 8, 4, 2, 1. */
-static void rows_through_tile(rows_state *s, const tile_kernels *kernels, const uint8_t *k,
+/* Rows begin..end-1 through one tile of these types, in passes of 8, 4, 2, 1. */
+static void rows_through_tile(rows_state *s, int k_type, int v_type, const uint8_t *k,
                               const uint8_t *v, size_t begin, size_t end, int first) {
+    const tile_kernels *of_k = tile_kernels_of(k_type), *of_v = tile_kernels_of(v_type);
     for (size_t row = begin; row < end; ) {
         size_t left = end - row, size = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
         size_t rows = (size_t)1 << size;
-        kernels->scores[size](k, s->q + row * s->d, s->d, s->p);
+        of_k->scores[size](k, s->q + row * s->d, s->d, s->p);
         for (size_t r = 0; r < rows; r++) softmax_tile(s, row + r, s->p + r * GQA_KV_TILE, first);
         int seen = min_int(s->t1[row + rows - 1] - first, GQA_KV_TILE); /* the last row sees most */
-        kernels->values[size](v, s->scales, s->p, seen, s->vd, s->o + row * s->vd);
+        of_v->values[size](v, s->scales, s->p, seen, s->vd, s->o + row * s->vd);
         row += rows;
     }
 }
 
+/* A quantised tile is widened first where several passes of rows share that work, one in q4_0
+ * always. */
+static inline int is_widened(int type, size_t rows) {
+    return type == GQA_TYPE_Q4_0 || (type == GQA_TYPE_Q8_0 && rows > GQA_ATTEND_ROWS);
+}
+
 /* All rows through tiles tile0..tile1-1. Rows are ordered by their range; one is skipped where it
- * sees nothing. A quantised tile is widened first where several passes of rows share that work, one
- * in q4_0 always. */
+ * sees nothing. */
 static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int tile0, int tile1) {
-    if (is_rotated(kv->type)) hadamard(s->q, s->n * s->d, s->d);
+    if (is_rotated(kv->k_type)) hadamard(s->q, s->n * s->d, s->d);
     for (int tile = tile0; tile < tile1; tile++) {
         const uint8_t *k = k_tile(kv, kv_head, tile), *v = v_tile(kv, kv_head, tile);
         const int first = tile * GQA_KV_TILE;
         size_t begin = 0, end = s->n;
         while (begin < end && s->t1[begin] <= first) begin++;
         while (end > begin && s->t0[end - 1] >= first + GQA_KV_TILE) end--;
-        int type = kv->type;
-        if (type == GQA_TYPE_Q4_0 || (type == GQA_TYPE_Q8_0 && end - begin > GQA_ATTEND_ROWS)) {
-            widen_tile(kv, k, v, s->k, s->v);
-            k = (const uint8_t *)s->k;
-            v = (const uint8_t *)s->v;
-            type = GQA_TYPE_F32;
-        }
-        rows_through_tile(s, tile_kernels_of(type), k, v, begin, end, first);
+        int wide_k = is_widened(kv->k_type, end - begin);
+        int wide_v = is_widened(kv->v_type, end - begin);
+        if (wide_k) k = widened_k(kv, k, s->k);
+        if (wide_v) v = widened_v(kv, v, s->v);
+        rows_through_tile(s, wide_k ? GQA_TYPE_F32 : kv->k_type, wide_v ? GQA_TYPE_F32 : kv->v_type,
+                          k, v, begin, end, first);
     }
-    if (is_rotated(kv->type)) hadamard(s->o, s->n * s->d, s->d);
+    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * s->d, s->d);
 }
 
 static rows_state rows_in(void *scratch, int n, int d) {

@@ -75,7 +75,7 @@ enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
  * a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory starts
  * zeroed. */
 typedef struct gqa_kv {
-    int type;                     /* f32, f16, bf16, q8_0, q4_0 */
+    int k_type, v_type;           /* f32, f16, bf16, q8_0, q4_0 */
     int n_kv_heads, head_dim;
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;
@@ -85,6 +85,10 @@ typedef struct gqa_kv {
 /* 64-byte multiples; 0: type or head_dim cannot be cached. */
 size_t gqa_kv_k_tile_bytes(int type, int head_dim);
 size_t gqa_kv_v_tile_bytes(int type, int head_dim);
+/* The types of keys and values by a name such as "q8_0" or "q8_0/q4_0" (NULL: "f16"). 0, or -1. */
+int gqa_kv_types(const char *name, int *k_type, int *v_type);
+/* Their name. Written to buf, returned. */
+const char *gqa_kv_name(int k_type, int v_type, char buf[24]);
 
 /* The partial result of a split for a group of g heads: per head the maximum of its scores, the sum
  * of exponentials and the weighted values: float m[g], l[g], o[g][head_dim]. */

@@ -13,19 +13,20 @@ static int n_tiles(const gqa_session *s, int window) {
 
 /* The layers' caches, with their tiles at base; base NULL only adds up. Returns nonzero when the
  * bytes overflow. */
-static int lay_out_cache(gqa_session *s, int type, uint8_t *base, uint64_t *total) {
+static int lay_out_cache(gqa_session *s, int k_type, int v_type, uint8_t *base, uint64_t *total) {
     const gqa_config *c = &s->model->config;
     *total = 0;
     for (int l = 0; l < c->n_layers; l++) {
         gqa_layer_config of = s->model->layers[l].config;
         gqa_kv *kv = &s->kv[l];
         *kv = (gqa_kv){
-            .type = type,
+            .k_type = k_type,
+            .v_type = v_type,
             .n_kv_heads = of.kv_layer == l ? of.n_kv_heads : 0, /* else it has no cache */
             .head_dim = of.head_dim,
             .n_tiles = n_tiles(s, of.window),
-            .k_tile_bytes = gqa_kv_k_tile_bytes(type, of.head_dim),
-            .v_tile_bytes = gqa_kv_v_tile_bytes(type, of.head_dim),
+            .k_tile_bytes = gqa_kv_k_tile_bytes(k_type, of.head_dim),
+            .v_tile_bytes = gqa_kv_v_tile_bytes(v_type, of.head_dim),
             .softcap = c->attention_softcap,
         };
         uint64_t tiles = (uint64_t)kv->n_tiles * (uint64_t)kv->n_kv_heads, bytes;
@@ -41,16 +42,17 @@ static int lay_out_cache(gqa_session *s, int type, uint8_t *base, uint64_t *tota
     return *total > SIZE_MAX / 2;
 }
 
-int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
+int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err) {
     uint64_t total;
+    char name[24];
     for (int l = 0; l < s->model->config.n_layers; l++) {
         int head_dim = s->model->layers[l].config.head_dim;
-        if (!gqa_kv_k_tile_bytes(type, head_dim) || !gqa_kv_v_tile_bytes(type, head_dim))
+        if (!gqa_kv_k_tile_bytes(k_type, head_dim) || !gqa_kv_v_tile_bytes(v_type, head_dim))
             return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                             "KV cache type %s: head_dim must be a multiple of 32, got %d",
-                            gqa_type_name(type), head_dim);
+                            gqa_kv_name(k_type, v_type, name), head_dim);
     }
-    if (lay_out_cache(s, type, NULL, &total))
+    if (lay_out_cache(s, k_type, v_type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "a KV cache of %d positions does not fit in the address space",
                         s->context);
@@ -61,7 +63,7 @@ int gqa_cache_new(gqa_session *s, int type, gqa_error *err) {
                         "needs less",
                         (unsigned long long)total, s->context);
     s->cache_bytes = (size_t)total;
-    lay_out_cache(s, type, s->cache, &total);
+    lay_out_cache(s, k_type, v_type, s->cache, &total);
     return 0;
 }
 

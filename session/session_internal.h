@@ -115,7 +115,7 @@ int gqa_check_session_options(const gqa_model *m, const gqa_session_options *opt
 
 /* Allocates the tiles of s->kv [n_layers]: for s->context positions, or in a layer with a window
  * for the window and one batch of new tokens (a ring of tiles). */
-int gqa_cache_new(gqa_session *s, int type, gqa_error *err);
+int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err);
 /* Positions that every layer of the cache holds at once. */
 int gqa_cache_ring(const gqa_session *s);
 /* The first position whose key and value are still in every layer of the cache. */

@@ -332,10 +332,11 @@ static void finish_heads(const ref_model *m, const ref_layer *l, double *heads, 
 }
 
 /* Each KV head as it is cached, written out once for every query head that reads it. */
-static void repeat_heads(const ref_model *m, int d, int kv_heads, double *own, double *out) {
+static void repeat_heads(const ref_model *m, ref_cache cache, int d, int kv_heads, double *own,
+                         double *out) {
     int group = m->n_heads / kv_heads;
     for (int head = 0; head < kv_heads; head++) {
-        round_cached(m->cache, own + head * d, d);
+        round_cached(cache, own + head * d, d);
         for (int copy = head * group; copy < (head + 1) * group; copy++)
             memcpy(out + copy * d, own + head * d, sizeof *out * (size_t)d);
     }
@@ -361,8 +362,8 @@ static void project_key_value(const ref_model *m, const ref_layer *l, const doub
     finish_heads(m, l, own_k, kv_heads, l->k_norm, position);
     for (int head = 0; m->norm_v && head < kv_heads; head++)
         normalise(own_v + head * d, NULL, d, m->norm_eps, own_v + head * d);
-    repeat_heads(m, d, kv_heads, own_k, k);
-    repeat_heads(m, d, kv_heads, own_v, v);
+    repeat_heads(m, m->cache, d, kv_heads, own_k, k);
+    repeat_heads(m, m->v_cache, d, kv_heads, own_v, v);
     free(own_k);
     free(own_v);
 }

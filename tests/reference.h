@@ -55,7 +55,7 @@ typedef struct ref_model {
     ref_scaling scaling;               /* REF_PLAIN uses attn_factor only of the next five */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
     const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */
-    ref_cache cache;
+    ref_cache cache, v_cache;          /* of keys; of values */
     const float *embedding;            /* [vocab, dim] */
     const float *drop;                 /* [1 + 2 layers, n, dim] factors of embeddings and of what
                                         * attention and feed-forward nets add; NULL: none */

@@ -446,7 +446,7 @@ static void check_reserved(const gqa_model *m) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    static const char *const caches[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+    static const char *const caches[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "f16/q8_0"};
     gqa_model *m = random_model(0);
     for (size_t i = 0; i < sizeof caches / sizeof caches[0]; i++) {
         char name[40];

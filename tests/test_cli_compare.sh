@@ -25,7 +25,7 @@ parse='import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])'
 have python3 "--svg" && check "the chart is XML" python "$parse" "$tmp/c.svg"
 
 test_case "compare --json"
-expect 0 "" compare "$m" --kv-heads 2,1 $quality --reps 1 --kv f32 --json
+expect 0 "" compare "$m" --kv-heads 2,1 $quality --reps 1 --kv f32,f32/f16 --json
 cat >"$tmp/check.py" <<'END'
 import json, sys
 variants = json.load(open(sys.argv[1]))["variants"]
@@ -33,6 +33,9 @@ cache = variants[0]["caches"][0]
 assert [v["kv_heads"] for v in variants] == [2, 1]
 assert cache["kl_to_f32"] == 0
 assert cache["bytes_per_position"] == 2 * 2 * 2 * 16 * 4
+mixed = variants[0]["caches"][1]
+assert mixed["type"] == "f32/f16" and mixed["bytes_per_position"] == 2 * 2 * 16 * (4 + 2)
+assert 0 < mixed["kl_to_f32"] < 1e-3
 END
 have python3 "--json" && check "the figures" python3 "$tmp/check.py" "$tmp/out"
 
@@ -41,6 +44,7 @@ expect 2 "divide" compare "$m" --kv-heads 3 --depths 0
 expect 2 "rising" compare "$m" --kv-heads 2 --depths 8,4
 expect 2 "perplexity" compare --shape dim=64 --kv-heads 1 -f "$tmp/corpus.txt"
 expect 2 "unknown type q9" compare "$m" --kv-heads 2 --kv f16,q9
+expect 2 "unknown type f16/q9" compare "$m" --kv-heads 2 --kv f16/q9
 expect 2 "8G" compare "$m" --kv-heads 2 --memory much
 
 test_case "-z with a model that has a tokenizer"

@@ -160,6 +160,13 @@ static void check_caches(void) {
                                           .tolerance = 3e-2));
     /* Against exact keys, of which one channel is far larger than the others: 0.26, and without
      * the rotation, where it leaves its block two bits, 1.2. */
+    check("q8_0/q4_0 cache, heads of 96", SPEC(.dim = 64, .layers = 1, .head_dim = 96, .ffn = 48,
+                                               .vocab = 70, .kv = "q8_0/q4_0", .cache = REF_Q8_0,
+                                               .v_cache = REF_Q4_0, .tokens = 70,
+                                               .tolerance = 1e-2));
+    check("f16/q8_0 cache", SPEC(.dim = 64, .layers = 1, .head_dim = 64, .ffn = 48, .vocab = 70,
+                                 .kv = "f16/q8_0", .cache = REF_F16, .v_cache = REF_Q8_0,
+                                 .tokens = 70, .tolerance = 2e-3));
     check("q8_0 cache, outliers", SPEC(.arch = "qwen2", .dim = 64, .head_dim = 64, .ffn = 48,
                                        .vocab = 70, .kv = "q8_0", .outlier = 30, .tokens = 70,
                                        .tolerance = 0.4));

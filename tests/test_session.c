@@ -89,11 +89,11 @@ static void check_portions(model_shape shape, const char *kv) {
 }
 
 static void check_evaluation(void) {
-    static const char *const kvs[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+    static const char *const kvs[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0/q4_0"};
     TEST("rewind") check_rewind(0, 100);
     TEST("rewind behind a sliding window") check_rewind(48, 290); /* the last positions are kept */
     TEST("logits after every token") check_eval_all();
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         for (int kv_heads = 1; kv_heads <= 4; kv_heads *= 2) {
             gqa_type type = i % 2 ? GQA_TYPE_Q8_0 : GQA_TYPE_Q4_0;
             char name[80];
@@ -171,6 +171,12 @@ static void check_options(const gqa_model *m) {
     gqa_session_options o = {.kv = "q9"};
     CHECK(!gqa_session_new(m, &o, &err) && err.code == GQA_ERR_ARGUMENT, "cache type");
     CHECK_HAS(err.message, "q9");
+    static const char *const wrong[] = {"q8_0/", "/q8_0", "q8_0/q9", "f16/f16/f16", "f16/q5_1"};
+    for (int i = 0; i < 5; i++) {
+        o.kv = wrong[i];
+        CHECK(!gqa_session_new(m, &o, &err) && err.code == GQA_ERR_ARGUMENT, "%s", wrong[i]);
+        CHECK_HAS(err.message, wrong[i]);
+    }
     o = (gqa_session_options){.context = -4};
     CHECK(!gqa_session_new(m, &o, &err) && err.code == GQA_ERR_ARGUMENT, "context -4");
     gqa_session_free(NULL);

@@ -83,10 +83,11 @@ static void check_saved(const char *kv, int window) {
     eval_ok(b, t + N, 10);
     CHECK(same_logits(a, b), "both go on alike");
     uint8_t *file = read_file(path, &size);
-    const char *other = strcmp(kv, "f16") ? "f16" : "q8_0";
+    const char *other = strcmp(kv, "f16") ? "f16" : "q8_0", *half = "q8_0/f16";
     gqa_session_options usual = {.kv = kv, .context = CONTEXT};
     check_refused(m, path, "a short context", (gqa_session_options){.kv = kv, .context = 100});
     check_refused(m, path, "a cache type", (gqa_session_options){.kv = other, .context = CONTEXT});
+    check_refused(m, path, "V's type", (gqa_session_options){.kv = half, .context = CONTEXT});
     check_refused(stranger, path, "another model", usual);
     check_damaged(b, path, file, size);
     file[7]--;
@@ -368,8 +369,8 @@ static void hostile_values(victim *v) {
 }
 
 /* The file signed here is the one that was saved, and goes on like the session. */
-static void check_signature(const gqa_model *m, victim *v, const int32_t *t) {
-    gqa_session_options o = {.kv = gqa_type_name(v->session->kv[0].type), .context = CONTEXT};
+static void check_signature(const gqa_model *m, victim *v, const int32_t *t, const char *kv) {
+    gqa_session_options o = {.kv = kv, .context = CONTEXT};
     gqa_session *again = new_session(m, o), *fresh = new_session(m, o);
     gqa_error err = {0};
     uint32_t ring = word_of(v->good, AT_RING);
@@ -397,8 +398,8 @@ static void check_hostile(const char *kv, model_shape shape) {
     eval_ok(v.session, t, N_HOSTILE);
     CHECK(gqa_session_save(v.session, v.path, &err) == 0, "%s", err.message);
     v.good = read_file(v.path, &v.size);
-    v.file = malloc(v.size * 5 + 4096); /* nine tiles and 700 tokens are the most */
-    check_signature(m, &v, t);
+    v.file = malloc(v.size * 9 + 4096); /* nine tiles and 700 tokens are the most */
+    check_signature(m, &v, t, kv);
     hostile_header(&v);
     hostile_positions(&v);
     hostile_values(&v);
@@ -417,15 +418,17 @@ int main(int argc, char **argv) {
     } hostile[] = {
         {"f32", GQA_TYPE_F32, 0},   {"f32", GQA_TYPE_Q8_0, 48},  {"f16", GQA_TYPE_Q4_0, 48},
         {"bf16", GQA_TYPE_Q8_0, 0}, {"q8_0", GQA_TYPE_Q8_0, 0}, {"q4_0", GQA_TYPE_F32, 48},
+        {"q8_0/f16", GQA_TYPE_Q8_0, 0},
     };
     char name[80];
     test_start(argc, argv);
     TEST("saved and loaded, f16 cache") check_saved("f16", 0);
     TEST("saved and loaded, q8_0 cache") check_saved("q8_0", 0);
+    TEST("saved and loaded, q8_0/q4_0 cache") check_saved("q8_0/q4_0", 0);
     TEST("saved and loaded, sliding window") check_saved("f32", 48);
     TEST("a session of another model") check_identity();
     TEST("a rewound ring is saved as it is") check_ring();
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         snprintf(name, sizeof name, "a hostile file: %s cache, window %d", hostile[i].kv,
                  hostile[i].window);
         TEST(name) check_hostile(hostile[i].kv, (model_shape){.type = hostile[i].weights,

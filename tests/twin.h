@@ -38,6 +38,7 @@ typedef struct spec {
     float outlier;           /* qwen2: of a channel of every KV head, in K's bias; 0: none */
     const char *kv;          /* cache type */
     ref_cache cache;         /* the same for the reference; 0: exact */
+    ref_cache v_cache;       /* of values, where kv is K/V */
     int tokens;
     double tolerance;        /* on the worst logit, in units of their root mean square */
     uint64_t seed;
@@ -418,6 +419,7 @@ static ref_model reference_of(const spec *s) {
         .factor = (double)s->factor, .attn_factor = (double)s->attn_factor,
         .beta_fast = (double)s->beta_fast, .beta_slow = (double)s->beta_slow,
         .orig_context = s->orig_context, .cache = s->cache,
+        .v_cache = strchr(s->kv, '/') ? s->v_cache : s->cache,
         .embedding_scale = a->gelu ? sqrt(s->dim) : (double)s->embedding_scale,
         .residual_scale = (double)s->residual_scale, .logit_divisor = (double)s->logit_scale,
         .score_scale = a->raw_scores ? 1 : (double)s->attention_scale,
