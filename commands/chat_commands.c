@@ -124,8 +124,10 @@ static int think(conversation *c, const char *word) {
     static const char *const words[] = {"off", "auto", "on"};
     int found = 0;
     while (found < 3 && strcmp(word, words[found])) found++;
-    if (*word && found == 3)
-        return fail("/think: expected on, off or auto, got \"%s\"", word), 0;
+    if (*word && found == 3) {
+        fail("/think: expected on, off or auto, got \"%s\"", word);
+        return 0;
+    }
     if (*word) c->format.thinking = found - 1;
     if (*word && c->format.thinking) warn_thinking(chat_template(c));
     fprintf(stderr, "(thinking: %s; /think on, off or auto)\n", words[c->format.thinking + 1]);
