@@ -362,7 +362,7 @@ int command_chat(int argc, char **argv) {
     o.text.sampling.temperature = 0.7f;
     const opt options[] = {
         {"-y SYSTEM", OPT_STRING, &o.system, 0, 0, "system prompt: how the model should behave"},
-        {"-i TEXT", OPT_STRING, &o.first, 0, 0, "first message"},
+        {"-i TEXT", OPT_STRING, &o.first, 0, 0, "first message; also as the word after the model"},
         {"--template NAME", OPT_STRING, &o.template_name, 0, 0,
          "llama3, chatml, llama2, mistral, zephyr or plain (default: the model's)"},
         {"--think", OPT_FLAG, &o.think, 0, 0, "turn thinking on (enable_thinking)"},
@@ -376,16 +376,19 @@ int command_chat(int argc, char **argv) {
          "temperature (default 0.7); 0: always the likeliest token"},
         OPT_END,
     };
-    const char *path = NULL;
-    int n_paths = 0;
-    const char *usage = "run chat MODEL [options]\n\n"
+    const char *words[2] = {NULL, NULL};
+    int n_words = 0;
+    const char *usage = "run chat MODEL [MESSAGE] [options]\n\n"
                         "Chats with a model; each line is one message. /help lists the commands.\n"
                         "Ctrl-C stops an answer, Ctrl-D ends the conversation.";
-    int code = parse_options(argc, argv, TABLES(options, o.text.options), &path, 1, &n_paths,
+    int code = parse_options(argc, argv, TABLES(options, o.text.options), words, 2, &n_words,
                              usage);
     if (code >= 0) return code;
-    if (!path) return usage_error("chat: which model?");
+    if (!words[0]) return usage_error("chat: which model?");
+    if (words[1] && o.first)
+        return usage_error("give the first message once: as a second word or -i TEXT");
+    if (words[1]) o.first = words[1];
     if (check_choices(&o.text.choices) || check_date(o.date)) return EXIT_USAGE;
     if (o.think && o.no_think) return usage_error("--think and --no-think exclude each other");
-    return chat(path, &o);
+    return chat(words[0], &o);
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "../base/base.h"
@@ -341,7 +342,8 @@ int is_chat_command(const char *line) {
 static void unknown_command(const char *typed) {
     int best = NO_TYPO, nearest = -1;
     for (int i = 0; i < N_COMMANDS; i++) {
-        int distance = typo_distance(typed, commands[i].name, strlen(commands[i].name));
+        const char *name = commands[i].name + 1; /* the slash is not counted */
+        int distance = typo_distance(typed + 1, name, strlen(name));
         if (distance < best) nearest = i;
         if (distance < best) best = distance;
     }
@@ -356,7 +358,7 @@ int chat_command(conversation *c, char *line) {
     argument += strspn(argument, " ");
     for (int i = 0; i < N_COMMANDS; i++) {
         const char *name = commands[i].name, *expected = commands[i].argument;
-        if (strcmp(line, name)) continue;
+        if (strcasecmp(line, name)) continue;
         if (*argument && !expected)
             fprintf(stderr, "run: %s takes no argument, got \"%s\"\n", name, argument);
         else if (!*argument && expected && *expected != '[')

@@ -49,7 +49,8 @@ typedef struct opt {
 int parse_options(int argc, char **argv, const opt *const *tables, const char **positional,
                   int max_positional, int *n_positional, const char *usage);
 
-/* The edits between typed and word[len], when so few that it may be a slip; else NO_TYPO. */
+/* The edits between typed and word[len], two letters swapped being one, when so few that it may be
+ * a slip; else NO_TYPO. */
 enum { NO_TYPO = 100 };
 int typo_distance(const char *typed, const char *word, size_t len);
 

@@ -209,6 +209,7 @@ static const struct { const char *word, *name; } aliases[] = {
     {"--reps", "-r N"},
     {"-p", "--prompt N"},
     {"-r", "--reps N"},
+    {"--n-predict", "-n N"},
 };
 enum { N_ALIASES = sizeof aliases / sizeof *aliases };
 
@@ -247,16 +248,22 @@ static const opt *match_option(const opt *const *tables, const char *word, const
 
 int typo_distance(const char *typed, const char *word, size_t len) {
     enum { MAX_LEN = 40 };
-    int row[MAX_LEN + 1], typed_len = (int)strnlen(typed, MAX_LEN + 1);
+    int rows[3][MAX_LEN + 1] = {{0}}, typed_len = (int)strnlen(typed, MAX_LEN + 1);
+    int *row = rows[0], *above = rows[1], *above2 = rows[2];
     if (typed_len > MAX_LEN || len > MAX_LEN) return NO_TYPO;
     for (int j = 0; j <= (int)len; j++) row[j] = j;
     for (int i = 1; i <= typed_len; i++) { /* row[j]: from typed[0..i) to word[0..j) */
-        int diagonal = row[0];
+        int *reused = above2;
+        above2 = above;
+        above = row;
+        row = reused;
         row[0] = i;
         for (int j = 1; j <= (int)len; j++) {
-            int replaced = diagonal + (typed[i - 1] != word[j - 1]);
-            diagonal = row[j];
-            row[j] = min_int(replaced, min_int(row[j], row[j - 1]) + 1);
+            int replaced = above[j - 1] + (typed[i - 1] != word[j - 1]);
+            row[j] = min_int(replaced, min_int(above[j], row[j - 1]) + 1);
+            int swapped = above2[j > 1 ? j - 2 : 0] + 1;
+            if (i < 2 || j < 2 || swapped >= row[j]) continue;
+            if (typed[i - 1] == word[j - 2] && typed[i - 2] == word[j - 1]) row[j] = swapped;
         }
     }
     return row[len] <= 2 && row[len] * 2 < typed_len ? row[len] : NO_TYPO;

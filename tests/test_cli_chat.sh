@@ -169,10 +169,12 @@ printf '/load %s\n/template\n' "$tmp/s" >>"$tmp/in"
 check "typed, and loaded" test "$(grep -c "^The dog<" "$tmp/err")" -eq 2
 
 test_case "commands that are none, and messages that look like commands"
-printf '%s\n' "/think foo" "/save" "/load  " "/reset the counter" "/lod x" "/stats" \
-    "/etc/hosts looks wrong" " /lod x" "/stats" |
+printf '%s\n' "/think foo" "/HELP" "/temp 1" "/save" "/load  " "/reset the counter" "/lod x" \
+    "/stats" "/etc/hosts looks wrong" " /lod x" "/stats" |
     "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
+says "end the conversation"
+says "unknown command /temp (/help lists them"
 says "/think: expected on, off or auto, got \"foo\""
 says "/save: expected /save FILE"
 says "/load: expected /load FILE"
@@ -207,15 +209,19 @@ says "200 positions, 3 messages"
 
 test_case "no template, nothing to say, wrong usage"
 expect 0 "no chat template" chat "$m" -i Hello -n 3
+expect 0 "no chat template" chat "$m" Hello -n 3 --choice Yes
+check "an answer" test "$(wc -l <"$tmp/out")" -eq 1
+expect 2 "give the first message once" chat "$m" Hello -i Hello
 "$run" chat "$m" --quiet </dev/null >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 check "no output" test ! -s "$tmp/out" -a ! -s "$tmp/err"
 expect 2 "--template" chat "$m" --template best
 expect 2 "--date today: expected a date" chat "$m" --date today
 with_template '{% set m = messages[-1].content %}{{ raise_exception("no") if m == "No" }}{{ m }}'
-printf '%s\n' "Yes" "No" "Yes" | "$run" chat "$tmp/own.gguf" -n 4 >"$tmp/out" 2>"$tmp/err"
+printf '%s\n' "Yes" "No" "Yes" | "$run" chat "$tmp/own.gguf" --choice Yes >"$tmp/out" 2>"$tmp/err"
 check "an unanswered message is a failure at the end" test $? -eq 1 -a "$(wc -l <"$tmp/out")" -eq 2
 expect 1 "run: no" chat "$tmp/own.gguf" -i "No" </dev/null
-expect 0 "the answer is cut; -c N gives more" chat "$tmp/own.gguf" -i "Yes" -n 0 -c 16 </dev/null
+expect 0 "the answer is cut; -c N gives more" chat "$tmp/own.gguf" -i "Yes" -n 0 -c 16 \
+    --ignore-eos </dev/null
 expect 2 "model" chat
 finish

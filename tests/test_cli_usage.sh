@@ -64,6 +64,9 @@ expect 2 "unknown option -iText" "$m" -iText # a text would swallow a misspelt o
 
 test_case "what was meant"
 expect 2 "did you mean train?" tarin "$m"
+expect 2 "did you mean chat?" chta "$m"
+expect 2 "did you mean info?" inof "$m"
+expect 0 "" "$m" --n-predict 1
 expect 2 "did you mean tokenize?" tokenise "$m"
 expect 2 "did you mean --top-k?" "$m" --topk 4
 expect 2 "did you mean --no-echo?" "$m" --noecho
