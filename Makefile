@@ -83,7 +83,8 @@ $(INTERRUPTS): $(INTERRUPTS).o $(BUILD)/commands/common.o $(BUILD)/libgqa.a
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
-FAST  = forward.c sampler.c tokenizer.c base/hash.c $(wildcard kernels/*.c) \
+FAST  = forward.c sampler.c tokenizer.c base/hash.c \
+        $(filter-out kernels/isa_scalar.c,$(wildcard kernels/*.c)) \
         $(patsubst %,vocab/%.c,bpe pretokenize vocab) \
         $(patsubst %,train/%.c,forward backward attention loss optim dropout bpe dataset)
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
