@@ -403,8 +403,9 @@ void gqa_session_cancel(gqa_session *session);
 
 /* Writes tokens, KV cache and logits to a file (atomically: a temporary file, then rename), or
  * to new memory for gqa_free(); and reads them back. A saved session is checked like a model file,
- * and refused if it is damaged or made for another model or cache type. After a failed load the
- * session is empty (position 0). */
+ * and refused if it is damaged or made for another model or cache type. A file that cannot be read
+ * or whose header is refused leaves the session as it was; after damage further on the session is
+ * empty (position 0). */
 int gqa_session_save(const gqa_session *session, const char *path, gqa_error *err);
 int gqa_session_load(gqa_session *session, const char *path, gqa_error *err);
 int gqa_session_save_memory(const gqa_session *session, void **data, size_t *size, gqa_error *err);

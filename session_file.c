@@ -114,10 +114,9 @@ static void move_parts(session_stream *stream, const gqa_session *s, const sessi
     move(stream, s->tokens, sizeof(int32_t) * h->position);
     if (h->flags & HAS_LOGITS) move(stream, s->logits, sizeof(float) * vocab);
     for (int l = 0; l < s->model->config.n_layers; l++) {
-        float scales[2] = {s->range[l].k_scale, s->range[l].v_scale};
-        if (h->flags & HAS_SCALES) move(stream, scales, sizeof scales);
-        s->range[l].k_scale = scales[0];
-        s->range[l].v_scale = scales[1];
+        if (!(h->flags & HAS_SCALES)) break;
+        move(stream, &s->range[l].k_scale, sizeof(float));
+        move(stream, &s->range[l].v_scale, sizeof(float));
     }
     for (int l = 0; l < s->model->config.n_layers; l++) {
         const gqa_kv *kv = &s->kv[l];
@@ -272,12 +271,15 @@ static int read_contents(session_stream *stream, const gqa_session *s, const ses
     return check_scales(s, path, err);
 }
 
-/* Reads into s, which stays empty unless all is right. */
+/* Reads into s, which stays as it was where the header is refused, and is empty where what follows
+ * is damaged. */
 static int read_session(session_stream *stream, gqa_session *s, const char *path, gqa_error *err) {
     session_header h = {0};
     read_part(stream, &h, sizeof h);
     int status = check_header(s, &h, stream, path, err);
     if (status) return status;
+    gqa_session_rewind(s, 0, NULL);
+    s->has_logits = 0;
     reset_scales(s);
     status = read_contents(stream, s, &h, path, err);
     if (status) {
@@ -293,8 +295,6 @@ static int read_session(session_stream *stream, gqa_session *s, const char *path
 int gqa_session_load(gqa_session *s, const char *path, gqa_error *err) {
     session_stream stream = {0};
     if (!s || !path) return gqa_fail(err, GQA_ERR_ARGUMENT, "load: session or path is NULL");
-    gqa_session_rewind(s, 0, NULL);
-    s->has_logits = 0;
     int status = gqa_input_open(&stream.file, &stream.size, path, err);
     if (status) return status;
     status = read_session(&stream, s, path, err);
@@ -305,7 +305,5 @@ int gqa_session_load(gqa_session *s, const char *path, gqa_error *err) {
 int gqa_session_load_memory(gqa_session *s, const void *data, size_t size, gqa_error *err) {
     session_stream stream = {.memory = (uint8_t *)data, .size = size};
     if (!s || !data) return gqa_fail(err, GQA_ERR_ARGUMENT, "load: session or data is NULL");
-    gqa_session_rewind(s, 0, NULL);
-    s->has_logits = 0;
     return read_session(&stream, s, "memory", err);
 }
