@@ -424,7 +424,7 @@ static void test_gemma4(void) {
     TEST("gemma4: a text's <channel|> is no token once the template has it") {
         FILE_IDS(&f, "a<channel|>", 0, 2, 1, 9);
         f.jinja = "{{ '<channel|>' }}";
-        FILE_IDS(&f, "a<channel|>", 0, 1, 1);
+        FILE_IDS(&f, "a<channel|>", 0, 2, 1, 1); /* that of "channel" */
         FILE_IDS(&f, "a<channel|>", GQA_TOKENIZE_SPECIAL, 2, 1, 9);
     }
 }
