@@ -31,26 +31,20 @@ enum {
     COLUMNS = 512            /* a unit of activate_gate() and of scale_logits() */
 };
 
-static size_t head_dim_of(const gqa_layer *layer) { return (size_t)layer->config.head_dim; }
-
-static size_t kv_dim_of(const gqa_layer *layer) {
-    return (size_t)layer->config.n_kv_heads * head_dim_of(layer);
-}
-
-/* Query heads a KV head. */
-static int group_of(const pass_state *p, const gqa_layer *layer) {
-    return p->config->n_heads / layer->config.n_kv_heads;
+/* Whether it has keys and values of its own; some layers of gemma4 read an earlier one's. */
+static int owns_kv(const pass_state *p, const gqa_layer *layer) {
+    return layer == &p->model->layers[layer->config.kv_layer];
 }
 
 /* The map of grouped-query attention: query head h reads KV head h / group, so KV head g serves the
  * query heads first_query_head(g) .. + group - 1. The runtime's only place that knows it. */
-static size_t first_query_head(const pass_state *p, const gqa_layer *layer, int kv_head) {
-    return (size_t)kv_head * (size_t)group_of(p, layer);
+static size_t first_query_head(const gqa_layer *layer, int kv_head) {
+    return (size_t)kv_head * (size_t)layer->group;
 }
 
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
 static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    return (size_t)row * p->q_dim + first_query_head(p, layer, kv_head) * head_dim_of(layer);
+    return (size_t)row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
 }
 
 static gqa_session *session_of(const pass_state *p, int row) {
@@ -95,7 +89,8 @@ static void make_rotations(const pass_state *p, int table, int row) {
 }
 
 static void scale_row(float *x, size_t n, float scale) {
-    for (size_t i = 0; scale != 1 && i < n; i++) x[i] *= scale;
+    if (scale == 1) return;
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
 }
 
 /* x = the embedding of each token (gemma, granite: scaled), and the rotations of its position. */
@@ -190,7 +185,7 @@ static void rope_head(const pass_state *p, const gqa_layer *layer, float *head, 
 
 /* Norm over all heads of Q, and of K, together (olmo2). */
 static void norm_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    size_t kv_dim = kv_dim_of(layer);
+    size_t kv_dim = layer->kv_dim;
     float eps = p->config->norm_eps;
     if (p->config->qk_norm != GQA_QK_NORM_ROWS) return;
     for_units(i, me, p->n) {
@@ -213,7 +208,7 @@ static const float *offset_or_null(const float *vector, size_t offset) {
 /* Scales x for an f16 cache. What is still too large is clamped, and noted for a smaller scale. */
 static void fit_f16(const pass_state *p, float *x, int d, float scale, atomic_uint *max) {
     const float limit = 65504;
-    for (int i = 0; scale < 1 && i < d; i++) x[i] *= scale;
+    scale_row(x, (size_t)d, scale);
     if (p->kernels->dot(x, x, d) <= limit * limit) return;
     for (int i = 0; i < d; i++) {
         union { float value; unsigned bits; } size = {fabsf(x[i])};
@@ -231,12 +226,13 @@ static void norm_v(const pass_state *p, float *v, int d) {
     scale_row(v, (size_t)d, 1 / sqrtf(square + p->config->norm_eps));
 }
 
-/* Rotates the key of a row and KV head, and appends K and V to the cache of layer l. */
-static void cache_kv(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head,
+/* Rotates the key of a row and KV head, and appends K and V to the cache of the layer. */
+static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head,
                      const float *cos_sin) {
     int d = layer->config.head_dim, position = position_of(p, row);
-    size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * kv_dim_of(layer) + offset;
+    size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
+    int l = layer->config.kv_layer;
     if (!layer->wv.rows) memcpy(v, k, sizeof *v * (size_t)d); /* gemma4: V is K */
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
@@ -251,60 +247,59 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int l, int row, int 
 }
 
 /* Rotates the queries of a row's group; its key too, and caches K and V, unless the layer shares
- * those of layer l (gemma4). */
-static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int l, int row,
-                                 int kv_head) {
-    size_t d = head_dim_of(layer), offset = first_query_head(p, layer, kv_head) * d;
+ * those of another one (gemma4). */
+static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    size_t d = layer->head_dim, offset = first_query_head(layer, kv_head) * d;
     const float *cos_sin = layer->config.rope ? cos_sin_of(p, rope_table_of(layer), row) : NULL;
     float *q = p->scratch->q + group_offset(p, layer, row, kv_head);
-    int group = group_of(p, layer);
-    for (int g = 0; g < group; g++, q += d, offset += d) {
+    for (int g = 0; g < layer->group; g++, q += d, offset += d) {
         rope_head(p, layer, q, offset_or_null(layer->bq, offset), layer->q_norm, cos_sin);
         scale_row(q, d, query_scale(p->config, position_of(p, row)));
     }
-    if (layer == &p->model->layers[l]) cache_kv(p, layer, l, row, kv_head, cos_sin);
+    if (owns_kv(p, layer)) cache_kv(p, layer, row, kv_head, cos_sin);
 }
 
-static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads;
     int units = p->prefill ? 1 : heads; /* of a row; a prefill has rows enough */
     for_units(u, me, p->n * units)
         for (int h = u % units; h < heads; h += units)
-            rope_and_cache_group(p, layer, l, u / units, h);
+            rope_and_cache_group(p, layer, u / units, h);
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
 /* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
  * of 32 values, else by rows in a phase of its own. */
-static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
-    return (size_t)group_of(p, layer) * head_dim_of(layer) % 32 == 0;
+static int groups_are_blocks(const gqa_layer *layer) {
+    return (size_t)layer->group * layer->head_dim % 32 == 0;
 }
 
 static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
-    int width = group_of(p, layer) * layer->config.head_dim, first = kv_head * width;
-    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p, layer))
+    int width = layer->group * layer->config.head_dim, first = kv_head * width;
+    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(layer))
         p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
 }
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
-static void unscale_group(const pass_state *p, const gqa_layer *layer, int l, int row,
-                          int kv_head) {
-    float scale = session_of(p, row)->range[l].v_scale;
+static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    float scale = session_of(p, row)->range[layer->config.kv_layer].v_scale;
     float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
-    size_t n = (size_t)group_of(p, layer) * head_dim_of(layer);
-    for (size_t i = 0; scale < 1 && i < n; i++) out[i] /= scale;
+    size_t n = (size_t)layer->group * layer->head_dim;
+    if (scale == 1) return;
+    for (size_t i = 0; i < n; i++) out[i] /= scale;
 }
 
 static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
+    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(layer)) return;
     for_units(i, me, p->n)
         p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
 }
 
 /* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
-static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int tiles = ceil_div(p->n, GQA_PREFILL_TILE), heads = layer->config.n_kv_heads;
+    int l = layer->config.kv_layer;
     float scale = p->config->attention_scale / p->session->range[l].k_scale;
     for_units(u, me, tiles * heads) {
         if (cancelled(p)) continue;
@@ -312,10 +307,10 @@ static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer
         int rows = min_int(p->n - row, GQA_PREFILL_TILE);
         size_t offset = group_offset(p, layer, row, kv_head);
         p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
-                                   group_of(p, layer), scale, position_of(p, row), rows,
+                                   layer->group, scale, position_of(p, row), rows,
                                    layer->config.window, p->scratch->attn + offset, p->q_dim,
                                    thread_scratch(p, me));
-        for (int i = 0; i < rows; i++) unscale_group(p, layer, l, row + i, kv_head);
+        for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
         quantize_group(p, layer, row, row + rows, kv_head);
     }
 }
@@ -331,61 +326,61 @@ static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, i
                          int split) {
     size_t index = (size_t)row * (size_t)layer->config.n_kv_heads + (size_t)kv_head;
     index = index * (size_t)p->scratch->max_splits + (size_t)split;
-    return p->scratch->partials +
-           index * gqa_partial_floats(group_of(p, layer), layer->config.head_dim);
+    size_t floats = gqa_partial_floats(layer->group, layer->config.head_dim);
+    return p->scratch->partials + index * floats;
 }
 
-static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l, int row,
+static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, int row,
                          int kv_head, int split) {
+    int l = layer->config.kv_layer;
     int end = position_of(p, row) + 1, begin = first_seen(layer, end - 1);
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
     const gqa_session *s = session_of(p, row);
     p->kernels->attend_decode(&s->kv[l], kv_head,
-                              p->scratch->q + group_offset(p, layer, row, kv_head),
-                              group_of(p, layer),
+                              p->scratch->q + group_offset(p, layer, row, kv_head), layer->group,
                               p->config->attention_scale / s->range[l].k_scale,
                               max_int(t0, begin), min_int(t0 + GQA_KV_SPLIT, end),
                               partial_of(p, layer, row, kv_head, split), thread_scratch(p, me));
 }
 
-static void combine_splits(pass_state *p, const gqa_layer *layer, int l, int row, int kv_head) {
+static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
     float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
     p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
-                               group_of(p, layer), layer->config.head_dim, out, head_dim_of(layer));
-    unscale_group(p, layer, l, row, kv_head);
+                               layer->group, layer->config.head_dim, out, layer->head_dim);
+    unscale_group(p, layer, row, kv_head);
     quantize_group(p, layer, row, row + 1, kv_head);
 }
 
 /* The splits of all rows are units, so that even one KV head keeps every thread busy
  * (Flash-Decoding, Dao et al. 2023); then the partial results are combined. */
-static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l,
+static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                              int total) {
     int heads = layer->config.n_kv_heads, first = 0, u = gqa_unit_first(me, total);
     for (int row = 0; row < p->n; row++) {
         int splits = splits_of(p, layer, row), units = splits * heads;
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me))
-            attend_split(p, me, layer, l, row, (u - first) / splits, (u - first) % splits);
+            attend_split(p, me, layer, row, (u - first) / splits, (u - first) % splits);
         first += units;
     }
-    for_units(v, me, p->n * heads) combine_splits(p, layer, l, v / heads, v % heads);
+    for_units(v, me, p->n * heads) combine_splits(p, layer, v / heads, v % heads);
 }
 
 /* Decoding. While each row attends to one split and to nothing of another row's, one unit takes a
  * row's KV head through RoPE, cache and attention. Splits are fixed, so the results do not depend
  * on the threads. */
-static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
+static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads, total = 0;
     for (int row = 0; row < p->n; row++) total += splits_of(p, layer, row) * heads;
     int independent = p->n == 1 || p->pass->sessions != NULL;
     if (!independent || total > p->n * heads) {
-        rope_and_cache(p, me, layer, l);
-        attend_by_splits(p, me, layer, l, total);
+        rope_and_cache(p, me, layer);
+        attend_by_splits(p, me, layer, total);
         return;
     }
     for_units(u, me, total) {
-        rope_and_cache_group(p, layer, l, u / heads, u % heads);
-        attend_split(p, me, layer, l, u / heads, u % heads, 0);
-        combine_splits(p, layer, l, u / heads, u % heads);
+        rope_and_cache_group(p, layer, u / heads, u % heads);
+        attend_split(p, me, layer, u / heads, u % heads, 0);
+        combine_splits(p, layer, u / heads, u % heads);
     }
 }
 
@@ -425,8 +420,10 @@ static void embed_for_layers(pass_state *p, gqa_worker *me) {
                        (size_t)width);
         scale_row(e, (size_t)width, dim_scale);
         scale_row(row, (size_t)width, embedding_scale);
-        for (float *of = e; of < e + width; of += n)
-            p->kernels->rmsnorm(of, of, m->per_layer_model_norm, n, p->config->norm_eps);
+        for (int l = 0; l < p->config->n_layers; l++) {
+            float *slice = e + (size_t)l * (size_t)n;
+            p->kernels->rmsnorm(slice, slice, m->per_layer_model_norm, n, p->config->norm_eps);
+        }
         p->kernels->add(e, row, width);
         scale_row(e, (size_t)width, sqrtf(0.5f));
     }
@@ -444,7 +441,8 @@ static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *
 }
 
 /* gemma4: x += h; x += rmsnorm(Wproj (gelu(Wgate x) * e[l])); x *= the layer's scale. Where there
- * is a scale, h is 0 then. Returns the norm that h still awaits; NULL: none. */
+ * is a scale, h is added here, because the scale is of the sum, and is 0 afterwards. Returns the
+ * norm to apply to h before it is added to x, or NULL. */
 static const float *add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
     gqa_scratch *s = p->scratch;
     const float *post_norm = layer->ffn_post_norm;
@@ -509,7 +507,7 @@ static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
 static void check_layer(const pass_state *p, int l) {
     for (size_t i = 0; i < (size_t)p->n * p->dim && *p->bad_layer < 0; i++) {
         float sum = p->scratch->x[i] + p->scratch->h[i];
-        if (!(sum - sum == 0)) *p->bad_layer = l;
+        if (!isfinite(sum)) *p->bad_layer = l;
     }
 }
 
@@ -518,36 +516,36 @@ static void check_layer(const pass_state *p, int l) {
 static void forward(gqa_worker *me, void *arg) {
     pass_state *p = arg;
     gqa_scratch *s = p->scratch;
-    const float *post_norm = NULL;                               /* of the layer before */
+    const float *post_norm = NULL;                               /* of h, before it is added */
     embed(p, me);                                                /* x = E[token] */
     embed_for_layers(p, me);                                     /* gemma4: and one a layer */
     for (int l = 0; l < p->config->n_layers; l++) {
         const gqa_layer *layer = &p->model->layers[l];
-        int kv_layer = layer->config.kv_layer;                   /* gemma4: may be an earlier one */
-        int n_qkv = kv_layer != l ? 1 : layer->wv.rows ? 3 : 2;  /* gemma4: V may be K */
-        size_t kv_dim = kv_dim_of(layer);
-        const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, kv_dim},
-                               {&layer->wv, s->v, kv_dim}};
+        int n_qkv = !owns_kv(p, layer) ? 1 : layer->wv.rows ? 3 : 2; /* gemma4: V may be K */
+        const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, layer->kv_dim},
+                               {&layer->wv, s->v, layer->kv_dim}};
         const product out = {&layer->wo, s->h, p->dim};
         const product to_ffn[] = {{&layer->w_gate, s->gate, p->ffn_dim},
                                   {&layer->w_up, s->up, p->ffn_dim}};
         const product down = {&layer->w_down, s->h, p->dim};
 
+        /* x += h;  h = rmsnorm(x) */
         add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
-        if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
+        if (cancelled(p)) return;
         matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);             /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
         if (p->prefill) {
-            rope_and_cache(p, me, layer, kv_layer);              /* rotate q, k;  cache k, v */
-            attend_prefill(p, me, layer, kv_layer);              /* attn = softmax(qK/sqrt(d)) V */
+            rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
+            attend_prefill(p, me, layer);                        /* attn = softmax(q K^T scale) V */
         } else {
-            rope_cache_attend(p, me, layer, kv_layer);           /* decoding: both in one phase */
+            rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
         }
         quantize_rows(p, me, layer);
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
+        /* x += h;  h = rmsnorm(x) */
         add_and_norm(p, me, 0, layer->attn_post_norm, layer->ffn_norm, to_ffn, 2);
-        if (cancelled(p)) return;                                /* x += h;  h = rmsnorm(x) */
+        if (cancelled(p)) return;
         matmul(p, me, &s->h_acts, p->n, to_ffn, 2);              /* gate, up = Wgate h, Wup h */
         activate_gate(p, me, layer, &down);                      /* gate = silu(gate) * up */
         matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
