@@ -384,12 +384,13 @@ static void check_memory(const gqa_model *m) {
     CHECK(same_logits(a, b) && !eval_each(a, t, 5) && !eval_each(b, t, 5) && same_logits(a, b),
           "they go on alike");
     for (size_t n = 0; n < size; n += n < 60 ? 1 : size / 20) {
-        CHECK(gqa_session_load_memory(b, data, n, &err) < 0 && gqa_session_position(b) == 0,
-              "the first %zu of %zu bytes", n, size);
+        CHECK(gqa_session_load_memory(b, data, n, &err) < 0, "the first %zu of %zu bytes", n, size);
+        CHECK(gqa_session_position(b) == 85 && same_logits(a, b), "as it was");
     }
     ((uint8_t *)data)[size / 2] ^= 1;
     CHECK(gqa_session_load_memory(b, data, size, &err) == GQA_ERR_FORMAT, "a changed bit");
     CHECK_HAS(err.message, "memory: damaged");
+    CHECK(gqa_session_position(b) == 0 && !gqa_session_logits(b), "empty");
     CHECK(gqa_session_load_memory(b, NULL, 0, &err) == GQA_ERR_ARGUMENT, "NULL");
     CHECK(gqa_session_save_memory(a, NULL, &size, &err) == GQA_ERR_ARGUMENT, "NULL");
     gqa_free(data);

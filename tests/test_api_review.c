@@ -288,7 +288,7 @@ static void check_saved(void) {
             uint8_t *part = malloc(cut ? cut : 1); /* no byte more, for AddressSanitizer */
             memcpy(part, data, cut);
             CHECK(gqa_session_load_memory(loaded, part, cut, NULL) == GQA_ERR_FORMAT &&
-                  gqa_session_position(loaded) == 0, "%zu of %zu bytes", cut, size);
+                  same_logits(s, loaded), "%zu of %zu bytes", cut, size);
             free(part);
         }
         CHECK(gqa_session_load_memory(loaded, data, size + 1, NULL) < 0, "a byte too many");

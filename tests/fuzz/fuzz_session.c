@@ -68,9 +68,10 @@ static int load(gqa_session *s, const uint8_t *p, size_t size) {
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(p, 1, size, f) != size) abort();
     fclose(f);
+    int before = gqa_session_position(s);
     int status = gqa_session_load(s, path, &err), n = gqa_session_position(s);
     int32_t tokens[12] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
-    if (status && (n != 0 || !err.message[0])) abort();
+    if (status && ((n != 0 && n != before) || !err.message[0])) abort();
     gqa_session_eval(s, tokens, 1, &err);
     gqa_session_eval(s, tokens, 12, &err);
     int rewound = gqa_session_rewind(s, n / 2, NULL) == 0, fits = n / 2 + 12 <= s->context;
