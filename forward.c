@@ -524,10 +524,9 @@ static void forward(gqa_worker *me, void *arg) {
         int n_qkv = !owns_kv(p, layer) ? 1 : layer->wv.rows ? 3 : 2; /* gemma4: V may be K */
         const product qkv[] = {{&layer->wq, s->q, p->q_dim}, {&layer->wk, s->k, layer->kv_dim},
                                {&layer->wv, s->v, layer->kv_dim}};
-        const product out = {&layer->wo, s->h, p->dim};
+        const product out = {&layer->wo, s->h, p->dim}, down = {&layer->w_down, s->h, p->dim};
         const product to_ffn[] = {{&layer->w_gate, s->gate, p->ffn_dim},
                                   {&layer->w_up, s->up, p->ffn_dim}};
-        const product down = {&layer->w_down, s->h, p->dim};
 
         /* x += h;  h = rmsnorm(x) */
         add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
