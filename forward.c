@@ -42,6 +42,8 @@ static size_t first_query_head(const gqa_layer *layer, int kv_head) {
     return (size_t)kv_head * (size_t)layer->group;
 }
 
+static float *row_of(float *base, size_t width, int row) { return base + (size_t)row * width; }
+
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
 static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
     return (size_t)row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
@@ -96,10 +98,10 @@ static void scale_row(float *x, size_t n, float scale) {
 /* x = the embedding of each token (gemma, granite: scaled), and the rotations of its position. */
 static void embed(pass_state *p, gqa_worker *me) {
     const gqa_matrix *table = &p->model->embedding;
-    size_t row_bytes = (size_t)gqa_type_bytes(table->type, p->dim);
+    size_t row_bytes = gqa_type_bytes(table->type, p->dim);
     for_units(i, me, p->n) {
         size_t token = (size_t)p->pass->tokens[i];
-        float *x = p->scratch->x + (size_t)i * p->dim;
+        float *x = row_of(p->scratch->x, p->dim, i);
         gqa_dequantize(table->type, table->raw + token * row_bytes, x, p->dim);
         scale_row(x, p->dim, p->config->embedding_scale);
         make_rotations(p, session_of(p, i)->is_long ? GQA_ROPE_LONG : GQA_ROPE_MODEL, i);
@@ -189,7 +191,7 @@ static void norm_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     float eps = p->config->norm_eps;
     if (p->config->qk_norm != GQA_QK_NORM_ROWS) return;
     for_units(i, me, p->n) {
-        float *q = p->scratch->q + (size_t)i * p->q_dim, *k = p->scratch->k + (size_t)i * kv_dim;
+        float *q = row_of(p->scratch->q, p->q_dim, i), *k = row_of(p->scratch->k, kv_dim, i);
         p->kernels->rmsnorm(q, q, layer->q_norm, (int)p->q_dim, eps);
         p->kernels->rmsnorm(k, k, layer->k_norm, (int)kv_dim, eps);
     }
@@ -208,7 +210,7 @@ static const float *offset_or_null(const float *vector, size_t offset) {
 /* Scales x for an f16 cache. What is still too large is clamped, and noted for a smaller scale. */
 static void fit_f16(const pass_state *p, float *x, int d, float scale, atomic_uint *max) {
     const float limit = 65504;
-    scale_row(x, (size_t)d, scale);
+    scale_row(x, d, scale);
     if (p->kernels->dot(x, x, d) <= limit * limit) return;
     for (int i = 0; i < d; i++) {
         union { float value; unsigned bits; } size = {fabsf(x[i])};
@@ -223,7 +225,7 @@ static void fit_f16(const pass_state *p, float *x, int d, float scale, atomic_ui
 /* V's norm, which has no weights (gemma4). */
 static void norm_v(const pass_state *p, float *v, int d) {
     float square = p->kernels->dot(v, v, d) / (float)d;
-    scale_row(v, (size_t)d, 1 / sqrtf(square + p->config->norm_eps));
+    scale_row(v, d, 1 / sqrtf(square + p->config->norm_eps));
 }
 
 /* Rotates the key of a row and KV head, and appends K and V to the cache of the layer. */
@@ -233,7 +235,7 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head
     size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
     int l = layer->config.kv_layer;
-    if (!layer->wv.rows) memcpy(v, k, sizeof *v * (size_t)d); /* gemma4: V is K */
+    if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4: V is K */
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
@@ -407,25 +409,26 @@ static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
 static void embed_for_layers(pass_state *p, gqa_worker *me) {
     const gqa_model *m = p->model;
     const gqa_matrix *table = &m->per_layer_embedding;
-    const int n = p->config->per_layer_dim, width = table->cols;
-    const product project = {&m->per_layer_model, p->scratch->per_layer, (size_t)width};
+    const int n = p->config->per_layer_dim;
+    const size_t width = table->cols;
+    const product project = {&m->per_layer_model, p->scratch->per_layer, width};
     const float dim_scale = 1 / sqrtf((float)p->dim), embedding_scale = sqrtf((float)n);
     if (!n) return;
     add_and_norm(p, me, 1, NULL, NULL, &project, 1);
     matmul(p, me, &p->scratch->h_acts, p->n, &project, 1);
     for_units(i, me, p->n) {
-        size_t row_bytes = (size_t)gqa_type_bytes(table->type, (uint64_t)width);
-        float *e = p->scratch->per_layer + (size_t)i * (size_t)width, *row = thread_scratch(p, me);
+        size_t row_bytes = gqa_type_bytes(table->type, width);
+        float *e = row_of(p->scratch->per_layer, width, i), *row = thread_scratch(p, me);
         gqa_dequantize(table->type, table->raw + (size_t)p->pass->tokens[i] * row_bytes, row,
-                       (size_t)width);
-        scale_row(e, (size_t)width, dim_scale);
-        scale_row(row, (size_t)width, embedding_scale);
+                       width);
+        scale_row(e, width, dim_scale);
+        scale_row(row, width, embedding_scale);
         for (int l = 0; l < p->config->n_layers; l++) {
-            float *slice = e + (size_t)l * (size_t)n;
+            float *slice = row_of(e, n, l);
             p->kernels->rmsnorm(slice, slice, m->per_layer_model_norm, n, p->config->norm_eps);
         }
-        p->kernels->add(e, row, width);
-        scale_row(e, (size_t)width, sqrtf(0.5f));
+        p->kernels->add(e, row, table->cols);
+        scale_row(e, width, sqrtf(0.5f));
     }
 }
 
@@ -433,7 +436,7 @@ static void embed_for_layers(pass_state *p, gqa_worker *me) {
 static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *next) {
     int n = p->config->per_layer_dim, as_int8 = wants_int8(next, 1);
     for_units(i, me, p->n) {
-        float *gate = p->scratch->gate + (size_t)i * p->ffn_dim;
+        float *gate = row_of(p->scratch->gate, p->ffn_dim, i);
         size_t at = ((size_t)i * (size_t)p->config->n_layers + (size_t)l) * (size_t)n;
         p->kernels->geglu(gate, gate, p->scratch->per_layer + at, n);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, i, i + 1, 0, n);
@@ -457,7 +460,7 @@ static const float *add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer
     }
     if (!layer->output_scale) return post_norm;
     for_units(i, me, p->n) {
-        float *x = s->x + (size_t)i * p->dim, *h = s->h + (size_t)i * p->dim;
+        float *x = row_of(s->x, p->dim, i), *h = row_of(s->h, p->dim, i);
         add_branch(p, x, h, post_norm);
         scale_row(x, p->dim, *layer->output_scale);
         memset(h, 0, sizeof(float) * p->dim);
@@ -472,7 +475,7 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
     if (scale == 1 && cap == 0) return;
     for_units(u, me, p->pass->n_out * parts) {
         int first = u % parts * COLUMNS, end = min_int(first + COLUMNS, vocab_size);
-        float *x = p->pass->logits + (size_t)(u / parts) * (size_t)vocab_size;
+        float *x = row_of(p->pass->logits, p->model->vocab_size, u / parts);
         for (int i = first; i < end; i++) {
             x[i] *= scale;
             if (cap > 0) x[i] = cap * tanhf(x[i] / cap);
@@ -484,10 +487,9 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
  * other rows' additions may still read: hence a phase each. */
 static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     int n_out = p->pass->n_out, dim = p->config->dim;
-    size_t vocab_size = (size_t)p->config->vocab_size;
     size_t skip = (size_t)(p->n - n_out) * p->dim;
     float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
-    const product logits = {&p->model->classifier, p->pass->logits, vocab_size};
+    const product logits = {&p->model->classifier, p->pass->logits, p->model->vocab_size};
     if (n_out == 0) return;
     for_units(i, me, n_out) {
         size_t row = (size_t)i * p->dim;

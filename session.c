@@ -38,7 +38,7 @@ static int allocate(gqa_session *s, int k_type, int v_type, gqa_error *err) {
     gqa_arena sizes = {0};
     lay_out_session(s, &sizes);
     if (!sizes.overflow && sizes.used <= SIZE_MAX / 2) {
-        s->memory_bytes = (size_t)sizes.used;
+        s->memory_bytes = sizes.used;
         s->memory = gqa_pages_alloc(s->memory_bytes, 0);
     }
     if (!s->memory)
@@ -147,7 +147,7 @@ static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions
         again = 0;
         for (int i = 0; i < n_sessions; i++) again |= gqa_cache_rescale(sessions[i]);
     }
-    size_t n = (size_t)pass->n_out * (size_t)m->config.vocab_size;
+    size_t n = (size_t)pass->n_out * m->vocab_size;
     return all_finite(m->kernels, pass->logits, n) ? 0 : fail_not_finite(pass, err);
 }
 
@@ -160,7 +160,7 @@ static void set_position(gqa_session *s, int position) {
  * logits only. */
 static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_error *err) {
     int start = s->position;
-    size_t vocab = (size_t)s->model->config.vocab_size;
+    size_t vocab = s->model->vocab_size;
     for (int done = 0; done < n; done += s->batch) {
         int count = min_int(n - done, s->batch), last = done + count == n;
         gqa_pass pass = {.session = s, .tokens = tokens + done, .n = count};
@@ -174,7 +174,7 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
             s->has_logits = 0;
             return status;
         }
-        memmove(s->tokens + s->position, tokens + done, sizeof(int32_t) * (size_t)count);
+        memmove(s->tokens + s->position, tokens + done, sizeof(int32_t) * count);
         set_position(s, s->position + count);
     }
     if (all) memcpy(s->logits, all + (size_t)(n - 1) * vocab, sizeof(float) * vocab);
@@ -243,7 +243,7 @@ static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, i
 static int eval_rows(gqa_session *lead, atomic_int *cancel, gqa_session *const *sessions,
                      const int32_t *tokens, int count, gqa_error *err) {
     int positions[GQA_DECODE_ROWS];
-    size_t vocab = (size_t)lead->model->config.vocab_size;
+    size_t vocab = lead->model->vocab_size;
     for (int i = 0; i < count; i++) positions[i] = sessions[i]->position;
     gqa_pass pass = {
         .session = lead,
@@ -340,12 +340,12 @@ int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error 
     int oldest_tile = last_tile + 1 - ring / GQA_KV_TILE;
     int first = min_int(n, max_int(gqa_cache_first_valid(from), oldest_tile * GQA_KV_TILE));
     gqa_cache_copy(to, from, first, n);
-    memcpy(to->tokens, from->tokens, sizeof(int32_t) * (size_t)n);
+    memcpy(to->tokens, from->tokens, sizeof(int32_t) * n);
     to->position = n;
     to->high_water = first > 0 ? max_int(n, first + ring) : n; /* nothing before first is there */
     to->has_logits = from->has_logits && n == from->position;
     if (to->has_logits)
-        memcpy(to->logits, from->logits, sizeof(float) * (size_t)to->model->config.vocab_size);
+        memcpy(to->logits, from->logits, sizeof(float) * to->model->vocab_size);
     return 0;
 }
 
@@ -374,7 +374,7 @@ int gqa_session_fill_random(gqa_session *s, int n, uint64_t seed, gqa_error *err
             }
     }
     free(pool);
-    memset(s->tokens + s->position, 0, sizeof(int32_t) * (size_t)n);
+    memset(s->tokens + s->position, 0, sizeof(int32_t) * n);
     s->has_logits = 0;
     set_position(s, end);
     return 0;

@@ -110,7 +110,7 @@ typedef struct session_stream {
 /* The parts after the header, in the order of the file: written from, or read into, the session. */
 static void move_parts(session_stream *stream, const gqa_session *s, const session_header *h,
                        void (*move)(session_stream *stream, void *data, size_t size)) {
-    size_t vocab = (size_t)s->model->config.vocab_size;
+    size_t vocab = s->model->vocab_size;
     move(stream, s->tokens, sizeof(int32_t) * h->position);
     if (h->flags & HAS_LOGITS) move(stream, s->logits, sizeof(float) * vocab);
     for (int l = 0; l < s->model->config.n_layers; l++) {

@@ -56,13 +56,13 @@ int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err) {
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "a KV cache of %d positions does not fit in the address space",
                         s->context);
-    s->cache = gqa_pages_alloc((size_t)total, 0);
+    s->cache = gqa_pages_alloc(total, 0);
     if (!s->cache)
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "no memory for a KV cache of %llu bytes (%d positions); a smaller context "
                         "needs less",
                         (unsigned long long)total, s->context);
-    s->cache_bytes = (size_t)total;
+    s->cache_bytes = total;
     lay_out_cache(s, k_type, v_type, s->cache, &total);
     return 0;
 }

@@ -21,7 +21,7 @@ static float *take_activations(gqa_arena *a, gqa_acts *acts, int k, int rows) {
     void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, rows));
     if (memory) gqa_acts_init(acts, memory, k, rows);
     acts->x = x;
-    acts->ldx = (size_t)k;
+    acts->ldx = k;
     return x;
 }
 
@@ -51,7 +51,7 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
     size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, gate_dim)));
-    matmul = max_size(matmul, (size_t)per_layer);
+    matmul = max_size(matmul, per_layer);
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
     s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);
 }
@@ -95,7 +95,7 @@ gqa_workspace *gqa_workspace_new(const gqa_model *m, const gqa_session_options *
     w->scratch.rows = max_int(w->batch, GQA_DECODE_ROWS);
     gqa_arena sizes = {0};
     lay_out(w, &sizes);
-    w->memory_bytes = (size_t)sizes.used;
+    w->memory_bytes = sizes.used;
     if (!sizes.overflow && sizes.used <= SIZE_MAX / 2)
         w->memory = gqa_pages_alloc(w->memory_bytes, 0);
     w->team = gqa_team_new(w->n_threads, opt->run_parallel, opt->run_user);
