@@ -85,7 +85,7 @@ static const struct { int type, scale_at, min_at; float deviation; } random_code
     {GQA_TYPE_IQ4_XS, 0, 0, 1280},
 };
 
-static void put_half(uint8_t *to, float value) {
+static void put_scale(uint8_t *to, float value) {
     uint16_t half = gqa_f32_to_f16(value);
     memcpy(to, &half, sizeof half);
 }
@@ -98,8 +98,8 @@ static void fill_codes(int type, float limit, uint64_t *state, uint8_t *dst, siz
         if (random_codes[k].type != type) continue;
         float scale = 0.58f * limit / random_codes[k].deviation;
         for (size_t at = 0; at < bytes; at += block) {
-            put_half(dst + at + random_codes[k].scale_at, scale);
-            if (random_codes[k].min_at) put_half(dst + at + random_codes[k].min_at, 1.5f * scale);
+            put_scale(dst + at + random_codes[k].scale_at, scale);
+            if (random_codes[k].min_at) put_scale(dst + at + random_codes[k].min_at, 1.5f * scale);
         }
     }
 }
