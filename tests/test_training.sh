@@ -115,7 +115,7 @@ check "2 lines without, got $without" test "$without" -eq 2
 check "steps 8 16 20 10 20, got $logged" test "$logged" = "8 16 20 10 20 "
 
 test_case "a log that cannot be opened is an error before the first step"
-expect 1 "/nonexistent/log: cannot append to the log" train "$tmp/f.gguf" -f "$corpus" $shape \
+expect 1 "/nonexistent/log: cannot write" train "$tmp/f.gguf" -f "$corpus" $shape \
     --steps 20 --log /nonexistent/log
 check "no step was made" test ! -e "$tmp/f.gguf.state"
 
