@@ -52,7 +52,7 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
         int k = 0;
         UNROLL for (int j = 0; j < chains; j++) tile_clear(DECODE_MR, nc, sum[j]);
         for (; k + chains <= cols; k += chains) {
-            if (PREFETCH_STEP == 64 && PANEL_VECTORS == 1) fetch_ahead(w, chains * column);
+            if (FETCH_EVERY_LINE && PANEL_VECTORS == 1) fetch_ahead(w, chains * column);
             UNROLL for (int j = 0; j < chains; j++, w += column)
                 multiply_column(type, DECODE_MR, nc, w, x + k + j, a->ldx, sum[j]);
         }
@@ -72,7 +72,7 @@ TEMPLATE void unpack_floats(int type, const uint8_t *panel, int k0, int k1, floa
     const size_t column = GQA_PANEL * size;
     const uint8_t *w = panel + k0 * column;
     for (int k = 0; k < k1 - k0; k++, w += column) {
-        if (PREFETCH_STEP == 64 && k % 2 == 0) fetch_ahead(w, 2 * GQA_PANEL * size);
+        if (FETCH_EVERY_LINE && k % 2 == 0) fetch_ahead(w, 2 * GQA_PANEL * size);
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
             vf_store(dst + (v * FLOAT_KC + k) * VF_LANES,
                      load_weights(type, w + v * VF_LANES * size));

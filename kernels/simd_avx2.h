@@ -121,9 +121,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 /* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 
-/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
- * level cache, keeps the hardware prefetcher going across pages; on Zen 3 every line, into the
- * first (docs/performance.md, "Fetching ahead"). */
-#define PREFETCH_AHEAD 4096
-#define PREFETCH_STEP (__builtin_cpu_is("znver3") ? 64 : 1024)
-#define PREFETCH_HINT 3
+#define FETCH_EVERY_LINE __builtin_cpu_is("znver3") /* fetch_ahead() */

@@ -118,8 +118,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w
 #define VECTOR_KEEP(v) __asm__("" : "+v"(v))
 #endif
 
-/* How weights are prefetched in decoding and unpacking: every line, into the first-level cache
- * (Zen 5: 0.90 to 0.97 of the speed of plain reading; one line a packed block: 0.76 to 0.90). */
-#define PREFETCH_AHEAD 4096
-#define PREFETCH_STEP 64
-#define PREFETCH_HINT 3
+#define FETCH_EVERY_LINE 1 /* fetch_ahead() */

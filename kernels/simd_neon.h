@@ -114,8 +114,4 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 /* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))
 
-/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
- * level cache, keeps the hardware prefetcher going across pages. */
-#define PREFETCH_AHEAD 2048
-#define PREFETCH_STEP 1024
-#define PREFETCH_HINT 2
+#define FETCH_EVERY_LINE 0 /* fetch_ahead() */

@@ -120,8 +120,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 /* Keeps v in a register (simd_avx2.h); not needed here. */
 #define VECTOR_KEEP(v) ((void)0)
 
-/* How weights are prefetched in decoding and unpacking: one line a packed block, into the second-
- * level cache, keeps the hardware prefetcher going across pages. */
-#define PREFETCH_AHEAD 2048
-#define PREFETCH_STEP 1024
-#define PREFETCH_HINT 2
+#define FETCH_EVERY_LINE 0 /* fetch_ahead() */
