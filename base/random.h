@@ -3,6 +3,7 @@
 #ifndef GQA_RANDOM_H
 #define GQA_RANDOM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 static inline uint64_t gqa_random_mix(uint64_t z) {
@@ -23,5 +24,11 @@ static inline uint64_t gqa_random_at(uint64_t seed, uint64_t index) {
 
 /* The top 53 of 64 random bits as a number in [0, 1). */
 static inline double gqa_random_unit(uint64_t bits) { return (double)(bits >> 11) * 0x1p-53; }
+
+/* x [n] = uniform in -limit..limit. */
+static inline void gqa_random_uniform(float *x, size_t n, float limit, uint64_t *state) {
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(2 * gqa_random_unit(gqa_random_next(state)) - 1) * limit;
+}
 
 #endif

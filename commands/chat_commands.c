@@ -148,13 +148,8 @@ static char *messages_path(const char *path) {
 /* Whether a saved session may be written to FILE, and messages to FILE.json: either none is there,
  * or an earlier session with its messages. */
 static int may_save(const char *path, const char *beside) {
-    static const char magic[] = "gqaSESS";
-    char start[sizeof magic] = "";
     int exists = !access(path, F_OK);
-    FILE *f = exists ? fopen(path, "rb") : NULL;
-    if (f) start[fread(start, 1, sizeof magic - 1, f)] = 0;
-    if (f) fclose(f);
-    if (exists && strcmp(start, magic)) {
+    if (exists && !file_begins(path, "gqaSESS")) {
         fail("%s: not a saved session; give another name, or remove the file", path);
         return 0;
     }

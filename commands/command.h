@@ -102,6 +102,9 @@ char *read_text(const char *path, size_t *size);
  * Returns its new length. */
 size_t drop_zeros(char *text, size_t len);
 
+/* Whether the file can be read and begins so (with at most 63 bytes). */
+int file_begins(const char *path, const char *begin);
+
 /* Refuses to write a model to a file that exists, unless with --force, and to a device or a folder
  * even so. A symbolic link counts as what it leads to. 0, or EXIT_FAILURE after an error. */
 int refuse_existing(const char *out, int force);

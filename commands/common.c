@@ -10,10 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../base/utf8.h"
-
 #include "../base/base.h"
-
+#include "../base/utf8.h"
 #include "../kernels/kernels.h"
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -421,6 +419,15 @@ size_t drop_zeros(char *text, size_t len) {
         if (text[i]) text[kept++] = text[i];
     text[kept] = 0;
     return kept;
+}
+
+int file_begins(const char *path, const char *begin) {
+    char head[64] = "";
+    FILE *f = fopen(path, "rb");
+    if (!f) return 0;
+    head[fread(head, 1, sizeof head - 1, f)] = 0;
+    fclose(f);
+    return !strncmp(head, begin, strlen(begin));
 }
 
 int refuse_existing(const char *out, int force) {

@@ -147,8 +147,7 @@ static void product_free(product *p) {
 static void product_fill(product *p, const gqa_kernels *k, int n) {
     uint64_t state = 5;
     gqa_random_values(p->matrix.type, 1, &state, p->w, p->raw, ROWS * COLS);
-    for (int i = 0; i < n * COLS; i++)
-        p->x[i] = (float)(2 * gqa_random_unit(gqa_random_next(&state)) - 1);
+    gqa_random_uniform(p->x, (size_t)n * COLS, 1, &state);
     gqa_dequantize(p->matrix.type, p->raw, p->w, ROWS * COLS);
     uint8_t *panel = p->packed;
     for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)

@@ -47,20 +47,13 @@ int refuse_same_file(const char *in, const char *out) {
 }
 
 int refuse_other_text(const char *path, const char *begin) {
-    FILE *f = path ? fopen(path, "a+") : NULL;
+    FILE *f = path ? fopen(path, "a") : NULL;
     struct stat info;
-    char head[64] = "";
     if (!path) return EXIT_SUCCESS;
     if (!f) return fail("%s: cannot write: %s", path, strerror(errno));
-    if (!fstat(fileno(f), &info) && S_ISREG(info.st_mode) && info.st_size > 0) {
-        rewind(f);
-        size_t n = fread(head, 1, sizeof head - 1, f);
-        head[n] = 0;
-    } else {
-        begin = "";
-    }
+    int has_text = !fstat(fileno(f), &info) && S_ISREG(info.st_mode) && info.st_size > 0;
     fclose(f);
-    if (!strncmp(head, begin, strlen(begin))) return EXIT_SUCCESS;
+    if (!has_text || file_begins(path, begin)) return EXIT_SUCCESS;
     return usage_error("%s exists and does not begin with \"%s\": give another name", path, begin);
 }
 

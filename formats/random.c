@@ -85,29 +85,24 @@ static const struct { int type, scale_at, min_at; float deviation; } random_code
     {GQA_TYPE_IQ4_XS, 0, 0, 1280},
 };
 
-static void put_scale(uint8_t *to, float value) {
-    uint16_t half = gqa_f32_to_f16(value);
-    memcpy(to, &half, sizeof half);
-}
-
 /* Random codes under one scale, with about the deviation of uniform values in -limit..limit. */
 static void fill_codes(int type, float limit, uint64_t *state, uint8_t *dst, size_t n) {
     const size_t block = (size_t)gqa_type_info_of(type)->bytes, bytes = gqa_type_bytes(type, n);
     for (size_t i = 0; i < bytes; i++) dst[i] = (uint8_t)(gqa_random_next(state) >> 56);
     for (size_t k = 0; k < array_length(random_codes); k++) {
         if (random_codes[k].type != type) continue;
-        float scale = 0.58f * limit / random_codes[k].deviation;
+        float scale = 0.58f * limit / random_codes[k].deviation, min = 1.5f * scale;
         for (size_t at = 0; at < bytes; at += block) {
-            put_scale(dst + at + random_codes[k].scale_at, scale);
-            if (random_codes[k].min_at) put_scale(dst + at + random_codes[k].min_at, 1.5f * scale);
+            uint8_t *to_min = random_codes[k].min_at ? dst + at + random_codes[k].min_at : NULL;
+            gqa_quantize(GQA_TYPE_F16, &scale, dst + at + random_codes[k].scale_at, 1);
+            if (to_min) gqa_quantize(GQA_TYPE_F16, &min, to_min, 1);
         }
     }
 }
 
 void gqa_random_values(int type, float limit, uint64_t *state, float *values, void *dst,
                        size_t n) {
-    for (size_t i = 0; i < n; i++)
-        values[i] = (float)(2 * gqa_random_unit(gqa_random_next(state)) - 1) * limit;
+    gqa_random_uniform(values, n, limit, state);
     if (gqa_can_quantize(type)) gqa_quantize(type, values, dst, n);
     else fill_codes(type, limit, state, dst, n);
 }
