@@ -323,6 +323,18 @@ static void execute(jinja *j, const jinja_node *list) {
 
 /* ---- a rendering ----------------------------------------------------------------------------- */
 
+/* The role of a message is the caller's own word, and templates make tokens of it:
+ * '<|' + role + '|>'. One of other characters than a word's stays content. */
+static void unmark_role(jinja *j, jinja_value message) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
+    if (j->status || message.kind != JINJA_DICT) return;
+    jinja_value *role = jinja_find_name(j, message.list, jinja_literal("role"));
+    if (!role || role->kind != JINJA_STRING) return;
+    for (size_t i = 0; i < role->text->len; i++)
+        if (!memchr(letters, role->text->bytes[i], sizeof letters - 1)) return;
+    *role = jinja_string(j, (jinja_text){role->text->bytes, NULL, role->text->len});
+}
+
 /* A value of the caller; the elements of an array, such as messages, are told apart. */
 static jinja_value content(jinja *j, const gqa_json_node *node) {
     j->mark = 1;
@@ -331,7 +343,9 @@ static jinja_value content(jinja *j, const gqa_json_node *node) {
     const gqa_json_node *at = node + 1;
     for (size_t i = 0; at < node + node->size && !j->status; at += at->size, i++) {
         j->mark = GQA_JINJA_MARK(i);
-        jinja_append(j, v.list, jinja_from_json(j, at));
+        jinja_value item = jinja_from_json(j, at);
+        unmark_role(j, item);
+        jinja_append(j, v.list, item);
     }
     return v;
 }
