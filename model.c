@@ -130,7 +130,9 @@ const gqa_layer_config *gqa_model_layer(const gqa_model *m, int l) {
     int is_there = m && m->has_weights && l >= 0 && l < m->config.n_layers;
     return is_there ? &m->layers[l].config : NULL;
 }
-const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) { return &m->stats; }
+const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) {
+    return m ? &m->stats : NULL;
+}
 
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);

@@ -1,4 +1,5 @@
 /* format.c: a conversation as token ids. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,21 @@ static int check_chat_options(const gqa_chat_options *opt, int n, gqa_error *err
     return gqa_check_reserved(opt->reserved, sizeof opt->reserved, "chat options", err);
 }
 
-static int check_messages(const gqa_message *messages, int n, gqa_error *err) {
+/* Whether the tokens of message i are ids of the model. */
+static int check_ids(const gqa_model *m, const gqa_message *message, int i, gqa_error *err) {
+    int n_ids = max_int(gqa_vocab_size(m), m->config.vocab_size);
+    if (message->n_tokens < 0 || (message->n_tokens > 0 && !message->tokens))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: message %d has %d tokens at NULL", i,
+                        message->n_tokens);
+    for (int t = 0; t < message->n_tokens; t++)
+        if (message->tokens[t] < 0 || message->tokens[t] >= n_ids)
+            return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: message %d, token %d: id %d, expected 0 "
+                            "to %d", i, t, message->tokens[t], n_ids - 1);
+    return 0;
+}
+
+static int check_messages(const gqa_model *model, const gqa_message *messages, int n,
+                          gqa_error *err) {
     if (!messages) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: messages is NULL");
     if (n < 1)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: %d messages, expected at least 1", n);
@@ -34,9 +49,7 @@ static int check_messages(const gqa_message *messages, int n, gqa_error *err) {
         const gqa_message *m = &messages[i];
         if (!m->role || !m->content)
             return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: message %d has no role or no content", i);
-        if (m->n_tokens < 0 || (m->n_tokens > 0 && !m->tokens))
-            return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: message %d has %d tokens at NULL", i,
-                            m->n_tokens);
+        if (check_ids(model, m, i, err)) return GQA_ERR_ARGUMENT;
         if (gqa_check_reserved(m->reserved, sizeof m->reserved, "message", err))
             return GQA_ERR_ARGUMENT;
     }
@@ -93,6 +106,8 @@ typedef struct token_list {
 
 static int append_ids(token_list *list, const int32_t *ids, int n, gqa_error *err) {
     if (n == 0) return 0;
+    if (n > INT_MAX - list->n)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: more than %d tokens", INT_MAX);
     int32_t *grown = realloc(list->ids, sizeof *ids * list->n + sizeof *ids * n);
     if (!grown) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for %d tokens", list->n + n);
     memcpy(grown + list->n, ids, sizeof *ids * n);
@@ -196,7 +211,7 @@ int gqa_chat_format(const gqa_model *m, const gqa_message *messages, int n,
     if (!m || !tokens) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: model or tokens is NULL");
     *tokens = NULL;
     int status = check_chat_options(opt, n, err);
-    if (!status) status = check_messages(messages, n, err);
+    if (!status) status = check_messages(m, messages, n, err);
     if (status) return status;
     chat_setting setting;
     gqa_json json = {0};

@@ -236,6 +236,7 @@ static void check_null(const gqa_model *m) {
     void *data = NULL;
     size_t size = 0;
     const char *out;
+    int32_t *ids;
     gqa_session *s = session_of(m, (gqa_session_options){.context = 20});
     gqa_session *with_null[2] = {s, NULL};
     gqa_text *text = gqa_text_new(m, 0, NULL, 0, &err);
@@ -260,6 +261,11 @@ static void check_null(const gqa_model *m) {
         gqa_text_push(NULL, 1, &out, &size, &err),
         gqa_text_push(text, 1, NULL, &size, &err),
         gqa_text_push(text, 1, &out, NULL, &err),
+        gqa_tokenize_new(NULL, "x", 1, 0, &ids, &err),
+        gqa_tokenize_new(m, "x", 1, 0, NULL, &err),
+        gqa_tokenize_new(m, NULL, 1, 0, &ids, &err),
+        gqa_model_save_packed(NULL, "x", &err),
+        gqa_model_save_packed(m, NULL, &err),
         gqa_token_name(NULL, 1, NULL, 0),
         gqa_token_bytes(NULL, 1, NULL, 0),
     };
@@ -269,7 +275,7 @@ static void check_null(const gqa_model *m) {
     gqa_text_flush(text, NULL, &size);
     CHECK(size == 0 && gqa_workspace_bytes(NULL) == 0, "nothing of nothing");
     CHECK(!gqa_chat_template_name(NULL, NULL) && !gqa_chat_stop(NULL, NULL), "no model");
-    CHECK(!gqa_model_layer(NULL, 0), "no model, no layer");
+    CHECK(!gqa_model_layer(NULL, 0) && !gqa_model_get_stats(NULL), "no model, no layer");
     CHECK(same_tokens(s, t, 2) && gqa_session_logits(s), "left as it was");
     CHECK(gqa_session_sync(s, NULL, 2, &err) < 0, "sync");
     CHECK_HAS(err.message, "tokens is NULL");

@@ -209,6 +209,26 @@ static void check_content(void) {
     }
 }
 
+/* Phi-3, zephyr: a token of the template's around the role; a role that is no word stays text. */
+static void check_role(void) {
+    static const char jinja[] = "{% for m in messages %}{{ '<|im_' + m.role + '|>' }}{% endfor %}";
+    static const gqa_message word[] = {SAYS("end", "x")}, other[] = {SAYS("<|im_end|>", "x")};
+    TEST("a role is part of the template's tokens") {
+        uint8_t *file;
+        gqa_model *m = chat_model(jinja, &file, 1);
+        gqa_error err = {0};
+        int32_t *tokens, *none;
+        int n = gqa_chat_format(m, word, 1, NULL, &tokens, &err);
+        CHECK(n == 2 && tokens[1] == 4, "%d tokens: %s", n, err.message);
+        n = gqa_chat_format(m, other, 1, NULL, &none, &err);
+        CHECK(n > 2 && count_of(none, n, 3) + count_of(none, n, 4) == 0, "of another role");
+        gqa_free(tokens);
+        gqa_free(none);
+        gqa_model_close(m);
+        free(file);
+    }
+}
+
 /* An answer's own tokens stand where the template writes its content as it is. */
 static void check_answers(const gqa_model *m) {
     static const int32_t ids[] = {6 + 'H', 6 + 'i'}; /* the tokenizer would take token 5 */
@@ -275,6 +295,13 @@ static void check_refused(const gqa_model *m) {
         SAYS("user", "x"), SAYS("system", "y"),
     };
     static const gqa_message no_ids[] = {{.role = "user", .content = "x", .n_tokens = 1}};
+    static const int32_t bad_ids[] = {1, -4}, large_ids[] = {999999};
+    static const gqa_message bad_id[] = {
+        SAYS("user", "x"), {.role = "assistant", .content = "x", .tokens = bad_ids, .n_tokens = 2},
+    };
+    static const gqa_message large_id[] = {
+        {.role = "user", .content = "x", .tokens = large_ids, .n_tokens = 1},
+    };
     static const gqa_message reserved[] = {
         {.role = "user", .content = "x", .reserved = {(void *)1}},
     };
@@ -289,6 +316,8 @@ static void check_refused(const gqa_model *m) {
         {"messages NULL", NULL, 1, {0}, "messages is NULL"},
         {"no content", empty, 1, {0}, "no content"},
         {"tokens NULL", no_ids, 1, {0}, "1 tokens at NULL"},
+        {"a negative id", bad_id, 2, {0}, "message 1, token 1: id -4, expected 0 to"},
+        {"an id past the vocabulary", large_id, 1, {0}, "message 0, token 0: id 999999"},
         {"a reserved field of a message", reserved, 1, {0}, "reserved"},
         {"first past the end", kind, 2, {.first = 3}, "first is 3"},
         {"first negative", kind, 2, {.first = -1}, "first is -1"},
@@ -362,6 +391,7 @@ int main(int argc, char **argv) {
     check_content();
     check_answers(m);
     check_variables();
+    check_role();
     check_refused(m);
     TEST("stop text") {
         CHECK(!gqa_chat_stop(m, NULL), "chatml ends by a token");

@@ -166,6 +166,8 @@ static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *e
 int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) {
     gqa_output out;
     gqa_matrix *w;
+    if (!m || !path)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "save packed: model or path is NULL");
     if (!m->packed)
         return gqa_fail_path(m->file.path, err, GQA_ERR_ARGUMENT,
                              "has no repacked weights to save");
