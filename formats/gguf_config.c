@@ -81,6 +81,10 @@ static void read_rope_scaling(gguf_meta *m, gqa_config *g) {
         g->rope_scaling = is_scaled ? GQA_ROPE_LINEAR : GQA_ROPE_NONE;
     } else if (bytes_equal(kind, "longrope")) { /* by tensors of factors (weights/rope.c) */
         g->rope_scaling = GQA_ROPE_NONE;
+        if (m->c->n_tensors && (!gqa_checkpoint_tensor(m->c, "rope_factors_long.weight") ||
+                                !gqa_checkpoint_tensor(m->c, "rope_factors_short.weight")))
+            gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is \"longrope\", but there are no "
+                           "tensors rope_factors_long.weight and rope_factors_short.weight", key);
     } else if (bytes_equal(kind, "yarn")) {
         g->rope_scaling = GQA_ROPE_YARN;
     } else {
@@ -289,6 +293,9 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
         {"embedding_scale", 1, ARCH_SCALES},
         {"residual_scale", 1, ARCH_SCALES},
         {"logit_scale", 1, ARCH_SCALES},
+        {"rope.dimension_sections", 0, 0},
+        {"rope.scaling.yarn_attn_factor", 1, 0},
+        {"rope.scaling.yarn_ext_factor", 1, 0},
         {"use_parallel_residual", 0, 0},
         {"swin_norm", 0, 0},
     };

@@ -15,11 +15,13 @@ typedef struct change {
     const char *key;                   /* a key more */
     int key_type;                      /* GGUF_F32, GGUF_BOOL, ... */
     double value;
+    const char *text;                  /* the key's value instead, a string */
 } change;
 
 static void put_key(gguf_writer *w, const change *x) {
     if (!x->key) return;
-    if (x->key_type == GGUF_F32) gguf_put_float(w, x->key, x->value);
+    if (x->text) gguf_put_string(w, x->key, x->text, strlen(x->text));
+    else if (x->key_type == GGUF_F32) gguf_put_float(w, x->key, x->value);
     else gguf_put_int(w, x->key, x->key_type, (int64_t)x->value);
 }
 
@@ -140,6 +142,8 @@ static void check_keys(void) {
         {"llama.attention.scale", GGUF_F32, 0.25, 0.0625},
         {"llama.attention.clamp_kqv", GGUF_F32, 0, 8},
         {"llama.attention.max_alibi_bias", GGUF_F32, 0, 8},
+        {"llama.rope.scaling.yarn_attn_factor", GGUF_F32, 1, 2},
+        {"llama.rope.scaling.yarn_ext_factor", GGUF_F32, 1, 0.5},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char name[80];
@@ -149,6 +153,11 @@ static void check_keys(void) {
         x.value = keys[i].other;
         check_file(keys[i].key + 6, x, keys[i].key + 6);
     }
+}
+
+static void check_long_rope(void) {
+    change x = {.key = "llama.rope.scaling.type", .text = "longrope"};
+    check_file("longrope without factors", x, "rope_factors_long.weight");
 }
 
 /* The position by which the first frequency of RoPE turns: 1, or 1 / factor. */
@@ -184,6 +193,7 @@ int main(int argc, char **argv) {
     test_start(argc, argv);
     check_tensors();
     check_keys();
+    check_long_rope();
     check_rope_factor();
     check_escapes();
     return test_end();
