@@ -254,9 +254,9 @@ def control_characters_are_shown_and_not_obeyed():
     program = Program("chat", MODEL, "-t", "0", "-c", "4096", "-y", red, "--choice", red,
                       TERM="dumb")
     for typed in (b"Hi", b"/template", b"/system"):
-        check(program.shows(b"> "), "a prompt")
+        check(program.shows(b"\n> "), "a prompt")  # not that of "<s> "
         program.type(typed + b"\n")
-    check(program.shows(b"> ") and program.seen.count(shown) == 4, f"{program.seen}")
+    check(program.shows(b"\n> ") and program.seen.count(shown) == 4, f"{program.seen}")
     program.type(b"\x04")
     check(program.end() == 0, "exit code 0")
     check(b"\x1b" not in program.seen, f"{program.seen}")
