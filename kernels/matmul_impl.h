@@ -102,7 +102,7 @@ static void float_tile(const void *vectors, int kc, const acts_view *x, float *o
 /* ---- the functions of each type ------------------------------------------------------------- */
 
 typedef struct panel_kernels {
-    /* decode_ints or decode_floats for 1, 2, 4 columns of x */
+    /* decode_ints or decode_floats for 1, 2, 4 columns of x, up to DECODE_NR */
     void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
     void (*tile)(const void *w, int kc, const acts_view *x, float *out, int accumulate);
@@ -142,7 +142,8 @@ FLOAT_TYPES(FLOAT_FUNCTIONS)
 #define PANEL_CASE(name, type, ...)                                                              \
     case type: {                                                                                 \
         static const panel_kernels kernels = {                                                   \
-            {NAME(name, decode_1), NAME(name, decode_2), NAME(name, decode_4)},                  \
+            {NAME(name, decode_1), DECODE_NR >= 2 ? NAME(name, decode_2) : NULL,                 \
+             DECODE_NR >= 4 ? NAME(name, decode_4) : NULL},                                      \
             NAME(name, unpack), __VA_ARGS__                                                      \
         };                                                                                       \
         return &kernels;                                                                         \
@@ -228,7 +229,7 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
         int in_y = min_int(w->rows - row, GQA_PANEL);
         for (int i = tiled, nc; i < n; i += nc) {
             float out[4 * GQA_PANEL];
-            nc = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
+            nc = min_int(n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1, DECODE_NR);
             kernels->decode[nc / 2](panels[p], a, w->cols, i, out);
             copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, in_y, nc);
         }

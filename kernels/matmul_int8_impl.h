@@ -280,7 +280,7 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
         load_super(type, block, &super);
         for (int k = k0; k < cols && k < k0 + 256; k += 32, block += block_bytes(type)) {
             fetch_ahead(block, block_bytes(type));
-            UNROLL for (int v = 0; v < PANEL_VECTORS; v += together)
+            for (int v = 0; v < PANEL_VECTORS; v += together)
                 UNROLL for (int sub = 0; sub < subs; sub++)
                     multiply_packed(type, together, nc, block, sub, v, &super, &x, k + 16 * sub,
                                     sum + v);

@@ -122,3 +122,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 
 #define FETCH_EVERY_LINE __builtin_cpu_is("znver3") /* fetch_ahead() */
+#define DECODE_NR 4 /* columns of x at once in decoding */

@@ -119,3 +119,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w
 #endif
 
 #define FETCH_EVERY_LINE 1 /* fetch_ahead() */
+#define DECODE_NR 4 /* columns of x at once in decoding */

@@ -121,3 +121,4 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
 #define VECTOR_KEEP(v) ((void)0)
 
 #define FETCH_EVERY_LINE 0 /* fetch_ahead() */
+#define DECODE_NR 1 /* plain C stays small */
