@@ -188,12 +188,6 @@ typedef struct generation {
     gqa_generate_result result;
 } generation;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static int vocab_size_of(const generation *g) {
     return gqa_model_config(gqa_session_model(g->session))->vocab_size;
 }
@@ -263,7 +257,7 @@ static int add_text(generation *g, int32_t token, gqa_error *err) {
 }
 
 static void count_token(generation *g, double *first) {
-    double time = now();
+    double time = gqa_os_seconds();
     if (g->result.generated_tokens++ == 0) {
         *first = time;
         g->result.first_token_seconds = time - g->start;
@@ -324,14 +318,14 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     if (result) *result = (gqa_generate_result){0};
     generation g = {.session = s, .sampler = sampler, .opt = opt, .on_text = on_text, .user = user};
     gqa_error why = {0};
-    g.start = now();
+    g.start = gqa_os_seconds();
     gqa_session_cancel_clear(s);
     if (opt->on_logits || gqa_vocab_suppress(s->model->vocab, NULL, 0)) {
         g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
         if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
     }
     status = eval_prompt(&g, tokens, n, &why);
-    g.result.prefill_seconds = now() - g.start;
+    g.result.prefill_seconds = gqa_os_seconds() - g.start;
     if (!status) {
         int end = gqa_session_position(s), bos = gqa_token_bos(gqa_session_model(s));
         int at_start = end > 0 && bos >= 0 && gqa_session_tokens(s)[end - 1] == bos;
@@ -368,9 +362,9 @@ int gqa_generate(gqa_session *s, gqa_sampler *sampler, const char *prompt,
                         len);
     int32_t *tokens;
     flags &= ~(unsigned)GQA_TOKENIZE_NONE;
-    double start = now();
+    double start = gqa_os_seconds();
     int n = gqa_tokenize_new(gqa_session_model(s), prompt, len, flags, &tokens, err);
-    double seconds = now() - start;
+    double seconds = gqa_os_seconds() - start;
     if (n < 0) return n;
     if (n == 0 && !gqa_session_logits(s)) {
         gqa_free(tokens);

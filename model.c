@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "formats/formats.h"
 #include "weights/model_internal.h"
@@ -22,7 +21,7 @@ static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_
         const char *slash = strrchr(model_path, '/');
         int dir = slash ? (int)(slash - model_path) + 1 : 0;
         int n = snprintf(beside, sizeof beside, "%.*stokenizer.bin", dir, model_path);
-        if (n < 0 || n >= (int)sizeof beside || access(beside, R_OK)) return 0;
+        if (n < 0 || n >= (int)sizeof beside || !gqa_os_exists(beside)) return 0;
         path = beside;
     }
     if (!path) return 0;

@@ -1,9 +1,6 @@
 /* run.c: the program: a table of subcommands. A first word that names none is a model to generate
  * text with. */
-#include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "commands/command.h"
 
@@ -35,23 +32,10 @@ static void print_usage(FILE *out) {
         fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].help);
 }
 
-/* Models are mapped: when the file is truncated meanwhile, reading the lost pages raises SIGBUS, in
- * code that reads weights and holds no lock of the C library. */
-static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
-    static atomic_flag is_told = ATOMIC_FLAG_INIT;
-    char line[4352], *name = NULL;
-    (void)signal_number;
-    (void)context;
-    while (atomic_flag_test_and_set(&is_told)) pause(); /* another thread ends the program */
-    FILE *maps = fopen("/proc/self/maps", "r"); /* FIRST-END MODE OFFSET DEVICE INODE PATH */
-    while (maps && !name && fgets(line, sizeof line, maps)) {
-        unsigned long first = 0, end = 0, address = (unsigned long)(uintptr_t)info->si_addr;
-        sscanf(line, "%lx-%lx", &first, &end);
-        if (first <= address && address < end) name = strchr(line, '/');
-    }
-    if (name) name[strcspn(name, "\n")] = 0;
-    fail("%s: truncated or unreadable while in use", name ? name : "a mapped file");
-    _exit(EXIT_FAILURE);
+/* Models are mapped: the file was truncated meanwhile. */
+static void on_lost_page(const char *path) {
+    fail("%s: truncated or unreadable while in use", path ? path : "a mapped file");
+    _Exit(EXIT_FAILURE);
 }
 
 /* The command that a first word may be a slip for. */
@@ -71,7 +55,7 @@ static const char *nearest_command(const char *typed) {
 static int run_command(int argc, char **argv) {
     for (int i = 0; i < N_COMMANDS; i++)
         if (!strcmp(argv[0], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
-    const char *nearest = access(argv[0], F_OK) ? nearest_command(argv[0]) : NULL;
+    const char *nearest = gqa_os_exists(argv[0]) ? NULL : nearest_command(argv[0]);
     if (nearest)
         return usage_error("%s: neither a command nor a file; did you mean %s?", argv[0], nearest);
     return command_generate(argc, argv);
@@ -91,8 +75,8 @@ static int show_help(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
-    sigaction(SIGBUS, &action, NULL);
+    gqa_os_start(&argc, &argv);
+    gqa_os_on_lost_page(on_lost_page);
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;

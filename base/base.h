@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "../model.h"
+#include "os.h"
 
 /* Model files are little-endian, and their tensors are used in place. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -63,18 +64,6 @@ static inline int ceil_div(int n, int m) { return (n + m - 1) / m; }
 static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1); }
 /* The same for sizes in files, and any m > 0. */
 static inline uint64_t align_up(uint64_t n, uint64_t m) { return (n + m - 1) / m * m; }
-
-/* Zeroed memory from the system in whole pages, 64-byte aligned; a page takes memory when it is
- * first written. NULL: not available. huge: ask for huge pages (for memory that is filled
- * entirely and read in streams). */
-void *gqa_pages_alloc(size_t size, int huge);
-void gqa_pages_free(void *p, size_t size);
-
-/* Which file, and when it was last changed (nanoseconds): while it is the same, so are the file's
- * contents. */
-typedef struct gqa_file_id {
-    uint64_t device, inode, size, modified, changed;
-} gqa_file_id;
 
 /* A read-only file, mapped whole. */
 typedef struct gqa_map {

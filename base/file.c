@@ -1,11 +1,7 @@
 /* file.c: files mapped for reading, and files written beside their path and then renamed to it. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base.h"
 
@@ -16,8 +12,9 @@ static int file_cannot(const char *action, const char *path, int error, gqa_erro
 /* ---- writing ----------------------------------------------------------------------------- */
 
 int gqa_same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    gqa_file_info x, y;
+    return !gqa_os_file_info(a, &x) && !gqa_os_file_info(b, &y) && x.id.device == y.id.device &&
+           x.id.inode == y.id.inode;
 }
 
 /* Follows symbolic links to what they name, whether that exists or not, so that a link is written
@@ -26,7 +23,7 @@ static int follow_links(char *path, size_t capacity) {
     enum { MAX_LINKS = 40 };
     char target[1024], joined[2048];
     for (int i = 0; i < MAX_LINKS; i++) {
-        ssize_t n = readlink(path, target, sizeof target - 1);
+        int n = gqa_os_link_target(path, target, sizeof target - 1);
         if (n < 0) return 0;
         target[n] = 0;
         const char *slash = strrchr(path, '/');
@@ -42,22 +39,23 @@ static int follow_links(char *path, size_t capacity) {
 static FILE *create_temporary(gqa_output *o) {
     enum { MAX_TRIES = 100 };
     for (int i = 0; i < MAX_TRIES; i++) {
-        snprintf(o->temporary, sizeof o->temporary, "%s.tmp.%ld.%d", o->path, (long)getpid(), i);
-        int fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        snprintf(o->temporary, sizeof o->temporary, "%s.tmp.%ld.%d", o->path, gqa_os_process(),
+                 i);
+        int fd = gqa_os_create(o->temporary);
         if (fd < 0 && errno == EEXIST) continue;
-        FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
-        if (fd >= 0 && !f) close(fd);
+        FILE *f = fd < 0 ? NULL : gqa_os_stream(fd, "wb");
+        if (fd >= 0 && !f) gqa_os_close(fd);
         return f;
     }
     return NULL;
 }
 
 int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
-    struct stat st;
+    gqa_file_info info;
     *o = (gqa_output){0};
-    int missing = stat(path, &st);
+    int missing = gqa_os_file_info(path, &info);
     if (missing && errno == ELOOP) return file_cannot("write", path, errno, err);
-    if (!missing && !S_ISREG(st.st_mode))
+    if (!missing && info.kind != GQA_FILE_REGULAR)
         return gqa_fail_path(path, err, GQA_ERR_IO, "cannot write: not a regular file");
     int is_long = strlen(path) >= sizeof o->path;
     if (!is_long) memcpy(o->path, path, strlen(path) + 1);
@@ -73,50 +71,45 @@ void gqa_output_write(gqa_output *o, const void *data, size_t size) {
 }
 
 int gqa_output_finish(gqa_output *o, gqa_error *err) {
-    if (!o->failed && (fflush(o->file) || fsync(fileno(o->file)))) o->failed = errno;
+    if (!o->failed && (fflush(o->file) || gqa_os_sync(o->file))) o->failed = errno;
     if (fclose(o->file) && !o->failed) o->failed = errno;
     o->file = NULL;
-    if (!o->failed && rename(o->temporary, o->path)) o->failed = errno;
+    if (!o->failed && gqa_os_replace(o->temporary, o->path)) o->failed = errno;
     if (!o->failed) return 0;
-    unlink(o->temporary);
+    gqa_os_remove(o->temporary);
     return file_cannot("write", o->path, o->failed, err);
 }
 
 void gqa_output_cancel(gqa_output *o) {
     if (!o->file) return;
     fclose(o->file);
-    unlink(o->temporary);
+    gqa_os_remove(o->temporary);
     o->file = NULL;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
-static int check_readable(const struct stat *st, const char *path, gqa_error *err) {
-    if (S_ISDIR(st->st_mode))
+static int check_readable(const gqa_file_info *info, const char *path, gqa_error *err) {
+    if (info->kind == GQA_FILE_FOLDER)
         return gqa_fail_path(path, err, GQA_ERR_IO, "is a directory, expected a file");
-    if (!S_ISREG(st->st_mode)) return gqa_fail_path(path, err, GQA_ERR_IO, "not a regular file");
-    if (st->st_size == 0) return gqa_fail_path(path, err, GQA_ERR_FORMAT, "the file is empty");
+    if (info->kind != GQA_FILE_REGULAR)
+        return gqa_fail_path(path, err, GQA_ERR_IO, "not a regular file");
+    if (info->id.size == 0) return gqa_fail_path(path, err, GQA_ERR_FORMAT, "the file is empty");
     return 0;
-}
-
-static uint64_t nanoseconds(struct timespec t) {
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 /* Opens a regular file that is not empty. Returns its descriptor, or a negative status. */
 static int open_regular(const char *path, gqa_file_id *id, gqa_error *err) {
-    struct stat st;
-    /* O_NONBLOCK: a FIFO without a writer would block */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    gqa_file_info info;
+    int fd = gqa_os_open(path);
     if (fd < 0) return file_cannot("open", path, errno, err);
-    int status = fstat(fd, &st) ? file_cannot("examine", path, errno, err)
-                                : check_readable(&st, path, err);
+    int status = gqa_os_open_info(fd, &info) ? file_cannot("examine", path, errno, err)
+                                             : check_readable(&info, path, err);
     if (status) {
-        close(fd);
+        gqa_os_close(fd);
         return status;
     }
-    *id = (gqa_file_id){(uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
-                        nanoseconds(st.st_mtim), nanoseconds(st.st_ctim)};
+    *id = info.id;
     return fd;
 }
 
@@ -124,9 +117,9 @@ int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err
     gqa_file_id id = {0};
     int fd = open_regular(path, &id, err);
     *size = id.size;
-    *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    *file = fd < 0 ? NULL : gqa_os_stream(fd, "rb");
     if (fd < 0 || *file) return min_int(fd, 0);
-    close(fd);
+    gqa_os_close(fd);
     return file_cannot("open", path, errno, err);
 }
 
@@ -136,15 +129,15 @@ int gqa_map_open(gqa_map *map, const char *path, gqa_error *err) {
     *map = (gqa_map){0};
     if (fd < 0) return fd;
     size_t size = id.size <= SIZE_MAX / 2 ? (size_t)id.size : 0;
-    void *p = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    if (!p) status = gqa_fail_path(path, err, GQA_ERR_MEMORY, "too large for this machine");
-    else if (p == MAP_FAILED) status = file_cannot("map", path, errno, err);
+    void *p = size ? gqa_os_map(fd, size) : NULL;
+    if (!size) status = gqa_fail_path(path, err, GQA_ERR_MEMORY, "too large for this machine");
+    else if (!p) status = file_cannot("map", path, errno, err);
     else *map = (gqa_map){p, size, id};
-    close(fd);
+    gqa_os_close(fd);
     return status;
 }
 
 void gqa_map_close(gqa_map *map) {
-    if (map->data) munmap((void *)map->data, map->size);
+    if (map->data) gqa_os_unmap((void *)map->data, map->size);
     *map = (gqa_map){0};
 }

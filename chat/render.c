@@ -21,9 +21,8 @@ void chat_setting_of(const gqa_model *m, const gqa_chat_options *opt, chat_setti
 /* "YYYY-MM-DD" of the caller, or today's. */
 static const char *date_of(const gqa_chat_options *opt, char today[16]) {
     struct tm tm;
-    time_t now = time(NULL);
     if (opt->date) return opt->date;
-    return localtime_r(&now, &tm) && strftime(today, 16, "%Y-%m-%d", &tm) ? today : NULL;
+    return !gqa_os_local_time(&tm) && strftime(today, 16, "%Y-%m-%d", &tm) ? today : NULL;
 }
 
 /* JSON of the caller's options: NULL becomes none. */

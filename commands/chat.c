@@ -4,7 +4,6 @@
 
 #include <locale.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "choice.h"
 #include "line_edit.h"
@@ -290,7 +289,7 @@ static int ask(conversation *c, const char *message) {
 /* ---- the conversation ----------------------------------------------------------------------- */
 
 static int talk(conversation *c, const char *first) {
-    int code = EXIT_SUCCESS, is_over = 0, is_terminal = isatty(STDIN_FILENO) && !c->quiet;
+    int code = EXIT_SUCCESS, is_over = 0, is_terminal = gqa_os_is_terminal(stdin) && !c->quiet;
     line_editor *editor = line_editor_new();
     char *line;
     if (!editor) return fail("out of memory");
@@ -325,7 +324,7 @@ static int choose_template(conversation *c) {
         warning("the model has no chat template, it may not be made for conversations; using %s "
                 "(--template NAME: %s)", name, known_templates);
     if (c->format.thinking && !c->quiet) warn_thinking(chat_template(c));
-    if (isatty(STDIN_FILENO) && !c->quiet)
+    if (gqa_os_is_terminal(stdin) && !c->quiet)
         fprintf(stderr, "%s, %s template, context of %d tokens; /help lists the commands\n",
                 gqa_model_config(c->run.model)->name, is_own ? "its own" : name,
                 gqa_session_context(c->run.session));
@@ -347,7 +346,7 @@ static int chat(const char *path, settings *o) {
     if (!code && o->system && *o->system)
         code = add_turn(&c, "system", o->system, strlen(o->system));
     if (!code) code = talk(&c, o->first);
-    if (!code && c.has_failed && !isatty(STDIN_FILENO)) code = EXIT_FAILURE;
+    if (!code && c.has_failed && !gqa_os_is_terminal(stdin)) code = EXIT_FAILURE;
     drop_turns(&c, 0, c.n);
     free(c.turns);
     free(c.held);

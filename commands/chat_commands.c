@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "../base/base.h"
 #include "../base/json.h"
@@ -99,22 +98,22 @@ static int show_context(conversation *c, const char *unused) {
 static int show_template(conversation *c, const char *unused) {
     const gqa_model *m = c->run.model;
     int32_t *tokens = NULL;
-    char *all = NULL;
     size_t len = 0;
-    FILE *out = open_memstream(&all, &len); /* characters may be in several tokens */
     c->format.no_generation_prompt = ends_with(c, "assistant");
     int n = c->n ? format_turns(c, 0, &tokens) : 0;
     c->format.no_generation_prompt = 0;
     (void)unused;
     fprintf(stderr, "(%s template)\n", gqa_chat_template_name(m, &c->format));
-    for (int i = 0; out && i < n; i++) {
-        char text[256];
-        int cap = (int)sizeof text;
+    enum { LONGEST = 256 };
+    char *all = n > 0 ? malloc((size_t)n * LONGEST) : NULL; /* characters span tokens */
+    for (int i = 0; all && i < n; i++) {
+        char *text = all + len;
+        int cap = LONGEST;
         int size = gqa_token_is_control(m, tokens[i]) ? gqa_token_name(m, tokens[i], text, cap)
                                                       : gqa_token_bytes(m, tokens[i], text, cap);
-        if (size > 0) fwrite(text, 1, (size_t)min_int(size, cap), out);
+        if (size > 0) len += (size_t)min_int(size, cap);
     }
-    if (out && !fclose(out)) write_text(stderr, all, len);
+    if (all) write_text(stderr, all, len);
     if (n > 0) fputc('\n', stderr);
     free(all);
     gqa_free(tokens);
@@ -148,12 +147,12 @@ static char *messages_path(const char *path) {
 /* Whether a saved session may be written to FILE, and messages to FILE.json: either none is there,
  * or an earlier session with its messages. */
 static int may_save(const char *path, const char *beside) {
-    int exists = !access(path, F_OK);
+    int exists = gqa_os_exists(path);
     if (exists && !file_begins(path, "gqaSESS")) {
         fail("%s: not a saved session; give another name, or remove the file", path);
         return 0;
     }
-    if (exists || access(beside, F_OK)) return 1;
+    if (exists || !gqa_os_exists(beside)) return 1;
     fail("%s exists, but no saved session %s; give another name, or remove the file", beside, path);
     return 0;
 }
@@ -184,7 +183,7 @@ static int save(conversation *c, const char *path) {
     if (may_save(path, beside)) {
         hold_signals();
         int status = gqa_session_save(c->run.session, path, &err);
-        if (!status && c->n_held) remove(beside); /* of the session that was there */
+        if (!status && c->n_held) gqa_os_remove(beside); /* of the session that was there */
         else if (!status) status = save_messages(c, beside, &err);
         release_signals();
         if (status) fail("%s", err.message);
@@ -239,7 +238,7 @@ static int hold_tokens(conversation *c) {
 static int load_into(conversation *c, const char *path, const char *beside) {
     gqa_error err = {0};
     if (gqa_session_load(c->run.session, path, &err)) return fail("%s", err.message);
-    if (access(beside, F_OK)) return hold_tokens(c);
+    if (!gqa_os_exists(beside)) return hold_tokens(c);
     size_t len;
     char *text = read_text(beside, &len);
     int status = text ? add_messages(c, beside, text, len) : -1;

@@ -3,8 +3,6 @@
 #include "chat_view.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "line_edit.h"
@@ -36,12 +34,12 @@ static int set_dim(const chat_view *view, int is_dim) {
 }
 
 void view_begin(chat_view *view, const thought_tags *tags, int hides_thoughts, int is_thinking) {
-    struct winsize size = {0};
+    int columns = 0, rows;
     *view = (chat_view){.tags = tags, .hides_thoughts = hides_thoughts,
                         .is_thinking = is_thinking};
-    view->is_terminal = isatty(STDOUT_FILENO);
-    if (view->is_terminal) ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-    view->columns = size.ws_col > 20 ? size.ws_col : 80;
+    view->is_terminal = gqa_os_is_terminal(stdout);
+    if (view->is_terminal) gqa_os_terminal_size(stdout, &columns, &rows);
+    view->columns = columns > 20 ? columns : 80;
     if (is_thinking) set_dim(view, 1);
 }
 

@@ -3,12 +3,8 @@
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "../base/base.h"
 #include "../base/utf8.h"
@@ -74,7 +70,7 @@ size_t visible_character(char out[4], const char *text, size_t n) {
 int write_text(FILE *out, const char *text, size_t len) {
     char shown[4];
     int n;
-    if (!isatty(fileno(out))) return fwrite(text, 1, len, out) == len ? 0 : -1;
+    if (!gqa_os_is_terminal(out)) return fwrite(text, 1, len, out) == len ? 0 : -1;
     for (size_t i = 0; i < len; i += (size_t)n) {
         n = utf8_length(text + i, len - i);
         if (n <= 0) n = 1;
@@ -384,7 +380,7 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
 char *read_text(const char *path, size_t *size) {
     int from_stdin = !strcmp(path, "-");
     const char *name = from_stdin ? "standard input" : path;
-    FILE *f = from_stdin ? stdin : fopen(path, "rb");
+    FILE *f = from_stdin ? stdin : gqa_os_fopen(path, "rb");
     char *text = NULL;
     size_t capacity = 0;
     *size = 0;
@@ -423,7 +419,7 @@ size_t drop_zeros(char *text, size_t len) {
 
 int file_begins(const char *path, const char *begin) {
     char head[64] = "";
-    FILE *f = fopen(path, "rb");
+    FILE *f = gqa_os_fopen(path, "rb");
     if (!f) return 0;
     head[fread(head, 1, sizeof head - 1, f)] = 0;
     fclose(f);
@@ -431,37 +427,15 @@ int file_begins(const char *path, const char *begin) {
 }
 
 int refuse_existing(const char *out, int force) {
-    struct stat st;
-    if (stat(out, &st)) return EXIT_SUCCESS;
-    if (!S_ISREG(st.st_mode)) return fail("%s: cannot write: not a regular file", out);
+    gqa_file_info info;
+    if (gqa_os_file_info(out, &info)) return EXIT_SUCCESS;
+    if (info.kind != GQA_FILE_REGULAR) return fail("%s: cannot write: not a regular file", out);
     return force ? EXIT_SUCCESS : fail("%s exists; --force replaces it", out);
 }
 
-static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
-enum { N_ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
-static struct sigaction usual_actions[N_ENDING_SIGNALS];
-static volatile sig_atomic_t held_signal;
-
-static void hold_signal(int signal_number) { held_signal = signal_number; }
-
-void hold_signals(void) {
-    struct sigaction hold = {.sa_handler = hold_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&hold.sa_mask);
-    held_signal = 0;
-    for (int i = 0; i < N_ENDING_SIGNALS; i++) {
-        sigaction(ending_signals[i], NULL, &usual_actions[i]);
-        int is_ignored = usual_actions[i].sa_handler == SIG_IGN;
-        if (!is_ignored) sigaction(ending_signals[i], &hold, NULL);
-    }
-}
-
-int signal_held(void) { return held_signal != 0; }
-
-void release_signals(void) {
-    for (int i = 0; i < N_ENDING_SIGNALS; i++)
-        sigaction(ending_signals[i], &usual_actions[i], NULL);
-    if (held_signal) raise(held_signal);
-}
+void hold_signals(void) { gqa_os_hold_signals(); }
+int signal_held(void) { return gqa_os_signal_held(); }
+void release_signals(void) { gqa_os_release_signals(); }
 
 /* Whether the file has a vocabulary of its own: it opens although none can be read elsewhere. */
 static int has_vocabulary(const char *path) {
@@ -488,11 +462,7 @@ gqa_model *open_model(const char *path, const gqa_model_options *options) {
 
 /* ---- figures -------------------------------------------------------------------------------- */
 
-double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+double seconds_now(void) { return gqa_os_seconds(); }
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;

@@ -5,7 +5,6 @@
 #include "compare.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "../kernels/kernels.h"
 #include "calibrate.h"
@@ -141,7 +140,7 @@ static int open_sessions(const comparison *c, session_table sessions, gqa_error 
 
 static int measure_with(comparison *c, session_table sessions) {
     gqa_error err = {0};
-    int show = !c->quiet && isatty(STDERR_FILENO);
+    int show = !c->quiet && gqa_os_is_terminal(stderr);
     int status = open_sessions(c, sessions, &err);
     if (status) return fail("%s", err.message);
     machine *m = machine_new(gqa_session_threads(sessions[0][0]), NULL);

@@ -273,7 +273,7 @@ static chart time_chart(const comparison *c, chart_data *data) {
 int compare_svg(const comparison *c) {
     chart_data data;
     const gqa_config *g = c->config;
-    FILE *f = fopen(c->svg_path, "w");
+    FILE *f = gqa_os_fopen(c->svg_path, "w");
     if (!f) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
     chart charts[2] = {speed_chart(c, &data), time_chart(c, &data)};
     snprintf(data.caption, sizeof data.caption,

@@ -2,7 +2,6 @@
  * GGUF. */
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "../kernels/tensor.h"
 #include "calibrate.h"
@@ -38,7 +37,7 @@ static int read_tokenizer(model_file *in, const char *path, const char *tokenize
     char beside[1100];
     gqa_error err = {0};
     if (!tokenizer) {
-        if (path_beside(path, "tokenizer.bin", beside, sizeof beside) || access(beside, R_OK))
+        if (path_beside(path, "tokenizer.bin", beside, sizeof beside) || !gqa_os_exists(beside))
             return fail("%s: a llama2.c checkpoint has no vocabulary; give its tokenizer file (-z)",
                         path);
         tokenizer = beside;
@@ -61,7 +60,7 @@ static int write_result(const gqa_checkpoint *c, const gqa_convert_options *o, c
     double shown_at = 0;
     gqa_convert_options watched = *o;
     watched.on_progress = on_progress;
-    watched.user = isatty(2) && !quiet ? &shown_at : NULL;
+    watched.user = gqa_os_is_terminal(stderr) && !quiet ? &shown_at : NULL;
     hold_signals();
     int status = gqa_convert(c, &watched, out, NULL, NULL, &err);
     if (shown_at > 0) fprintf(stderr, "\r     \r");

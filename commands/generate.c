@@ -1,8 +1,5 @@
 /* generate.c: `run MODEL`: the text on stdout, everything else on stderr. */
-#include <poll.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "choice.h"
 #include "json.h"
@@ -171,20 +168,11 @@ static char *read_prompt(const settings *o, size_t *len) {
     return text;
 }
 
-/* Whether a pipe or a file has something to read; nothing is read. */
-static int stdin_holds_text(void) {
-    struct stat st;
-    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-    if (fstat(STDIN_FILENO, &st)) return 0;
-    if (S_ISREG(st.st_mode)) return st.st_size > lseek(STDIN_FILENO, 0, SEEK_CUR);
-    return S_ISFIFO(st.st_mode) && poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
-}
-
 static int32_t *tokenize_prompt(const text_run *run, const settings *o, const char *prompt,
                                 size_t len, int *n) {
     unsigned flags = o->no_bos ? 0 : GQA_TOKENIZE_BOS;
     if (o->special) flags |= GQA_TOKENIZE_SPECIAL;
-    if (!o->prompt && !o->file && !o->text.quiet && stdin_holds_text())
+    if (!o->prompt && !o->file && !o->text.quiet && gqa_os_stdin_holds_text())
         fputs("run: note: standard input is not read; -f - takes the prompt from it\n", stderr);
     return text_tokenize(run->model, prompt, len, flags, o->text.quiet, n);
 }
@@ -192,7 +180,7 @@ static int32_t *tokenize_prompt(const text_run *run, const settings *o, const ch
 /* Loads a saved session, if there is one. 0, or -1 after printing an error. */
 static int load_cache(text_run *run, const char *path) {
     gqa_error err = {0};
-    if (access(path, F_OK) || !gqa_session_load(run->session, path, &err)) return 0;
+    if (!gqa_os_exists(path) || !gqa_session_load(run->session, path, &err)) return 0;
     int is_ours = err.code != GQA_ERR_IO && err.code != GQA_ERR_MEMORY;
     fail("%s%s", err.message,
          is_ours ? "; give another name, or remove the file to start over" : "");

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../weights/model_internal.h"
 #include "command.h"
@@ -334,7 +333,7 @@ static int verify(gqa_model *m, const char *path) {
         code = verify_tensor(&m->file, &m->file.tensors[i]);
     char packed[1100];
     int n = snprintf(packed, sizeof packed, "%s.packed", path);
-    if (code || !m->has_weights || n >= (int)sizeof packed || access(packed, F_OK)) return code;
+    if (code || !m->has_weights || n >= (int)sizeof packed || !gqa_os_exists(packed)) return code;
     return gqa_model_verify_packed(m, path, &err) ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 

@@ -1,19 +1,11 @@
 /* line_edit.c: messages typed at a terminal (line_edit.h). The editor's state is a text, a cursor
  * and where the cursor stands on the screen; each key changes the first two, and draw() writes the
  * text again in one go. */
-#define _XOPEN_SOURCE 700 /* wcwidth */
 #include "line_edit.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-#include <unistd.h>
-#include <wchar.h>
 
 #include "../base/base.h"
 #include "../base/utf8.h"
@@ -36,7 +28,6 @@ struct line_editor {
     size_t used, n_input;
     int is_out_of_memory;
     int is_early;                /* what is read was typed before keys were taken */
-    struct termios usual;        /* how the terminal was set */
 };
 
 /* Keys beyond those that have a byte. */
@@ -85,8 +76,7 @@ int character_width(const char *text, size_t len, size_t *n) {
     if (code == '\t') return 4;
     if (code < 32 || code == 127) return 2;
     if (code >= 0x80 && code < 0xA0) return 3;
-    int width = wcwidth((wchar_t)code);
-    return width >= 0 ? width : 1;
+    return gqa_os_character_width(code);
 }
 
 static int character(const bytes *text, size_t at, size_t *n) {
@@ -188,12 +178,7 @@ static place lay_out(line_editor *e, int first, int last, place *cursor) {
 }
 
 static void write_screen(line_editor *e) {
-    size_t done = 0;
-    while (done < e->screen.len) {
-        ssize_t n = write(STDERR_FILENO, e->screen.data + done, e->screen.len - done);
-        if (n < 0 && errno != EINTR) break;
-        if (n > 0) done += (size_t)n;
-    }
+    gqa_os_write_terminal(e->screen.data, e->screen.len);
     e->screen.len = 0;
 }
 
@@ -220,23 +205,20 @@ static void draw(line_editor *e, int is_end) {
 }
 
 static void measure_screen(line_editor *e) {
-    struct winsize size = {0};
-    ioctl(STDERR_FILENO, TIOCGWINSZ, &size);
-    e->columns = size.ws_col > 4 ? size.ws_col : 80;
-    e->rows = size.ws_row > 2 ? size.ws_row : 24;
+    int columns = 0, rows = 0;
+    gqa_os_terminal_size(stderr, &columns, &rows);
+    e->columns = columns > 4 ? columns : 80;
+    e->rows = rows > 2 ? rows : 24;
 }
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 
 /* The next byte of stdin, KEY_EOF, or KEY_NONE when none came in time or a signal did. */
 static int next_byte(line_editor *e, int milliseconds) {
-    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
     if (e->used == e->n_input) {
-        e->is_early &= poll(&terminal, 1, 0) > 0;
-        if (poll(&terminal, 1, milliseconds) <= 0) return KEY_NONE;
-        ssize_t n = read(STDIN_FILENO, e->input, sizeof e->input);
-        if (n < 0 && errno == EINTR) return KEY_NONE;
-        if (n <= 0) return KEY_EOF;
+        e->is_early &= gqa_os_stdin_is_ready(0) > 0;
+        int n = gqa_os_read_keys(e->input, sizeof e->input, milliseconds);
+        if (n <= 0) return n < 0 ? KEY_NONE : KEY_EOF;
         e->n_input = (size_t)n;
         e->used = 0;
     }
@@ -404,30 +386,10 @@ static int search_history(line_editor *e) {
 /* ---- the terminal --------------------------------------------------------------------------- */
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
-static struct termios usual_terminal; /* for a SIGTERM while keys are read */
-static struct sigaction usual_sigterm;
-
-static void on_terminate(int signal_number) {
-    ssize_t unused = write(STDERR_FILENO, paste_off, sizeof paste_off - 1);
-    (void)unused;
-    tcsetattr(STDIN_FILENO, TCSANOW, &usual_terminal);
-    sigaction(signal_number, &usual_sigterm, NULL);
-    raise(signal_number);
-}
 
 /* Keys come one by one, unechoed, Ctrl-C too. */
 static void take_keys(line_editor *e) {
-    struct termios raw;
-    struct sigaction action = {.sa_handler = on_terminate};
-    tcgetattr(STDIN_FILENO, &e->usual);
-    raw = usual_terminal = e->usual;
-    raw.c_iflag &= ~(tcflag_t)(ICRNL | INLCR | ISTRIP);
-    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG | IEXTEN);
-    raw.c_cc[VMIN] = 1;
-    raw.c_cc[VTIME] = 0;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGTERM, &action, &usual_sigterm);
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+    gqa_os_take_keys(paste_off);
     show(e, paste_on, sizeof paste_on - 1);
     write_screen(e);
 }
@@ -435,14 +397,13 @@ static void take_keys(line_editor *e) {
 static void give_keys_back(line_editor *e) {
     show(e, paste_off, sizeof paste_off - 1);
     write_screen(e);
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &e->usual);
-    sigaction(SIGTERM, &usual_sigterm, NULL);
+    gqa_os_give_keys_back();
 }
 
 /* Ctrl-Z. */
 static void stop(line_editor *e) {
     give_keys_back(e);
-    raise(SIGTSTP);
+    gqa_os_suspend();
     take_keys(e);
     e->row = 0;
     draw(e, 0);
@@ -535,12 +496,8 @@ static line_status read_keys(line_editor *e, const char *prompt, char **text) {
 /* Ctrl-C ends a poll, but no read, which might lose the beginning of a line. */
 static int wait_for_input(void) {
     enum { MILLISECONDS = 200 }; /* until a Ctrl-C from before the poll is noticed */
-    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
-    int is_ready = !isatty(STDIN_FILENO);
-    while (!is_ready && !interrupted()) {
-        int n = poll(&terminal, 1, MILLISECONDS);
-        is_ready = n > 0 || (n < 0 && errno != EINTR);
-    }
+    int is_ready = !gqa_os_is_terminal(stdin);
+    while (!is_ready && !interrupted()) is_ready = gqa_os_stdin_is_ready(MILLISECONDS) != 0;
     return is_ready;
 }
 
@@ -550,9 +507,11 @@ static line_status read_plain(line_editor *e, const char *prompt, char **text) {
         fputc('\n', stderr);
         return LINE_INTERRUPTED;
     }
-    ssize_t n = getline(&e->text.data, &e->text.capacity, stdin);
-    if (n < 0) return LINE_END;
-    size_t len = drop_zeros(e->text.data, (size_t)n);
+    int c = 0;
+    for (e->text.len = 0; c != '\n' && (c = getchar()) != EOF;)
+        insert_bytes(e, &e->text, e->text.len, (char[]){(char)c}, 1);
+    if (e->text.len == 0 || ferror(stdin) || e->is_out_of_memory) return LINE_END;
+    size_t len = drop_zeros(e->text.data, e->text.len);
     while (len > 0 && (e->text.data[len - 1] == '\n' || e->text.data[len - 1] == '\r'))
         e->text.data[--len] = 0;
     *text = e->text.data;
@@ -575,7 +534,5 @@ void line_editor_free(line_editor *e) {
 }
 
 line_status line_read(line_editor *e, const char *prompt, char **text) {
-    const char *term = getenv("TERM");
-    int has_keys = isatty(STDIN_FILENO) && isatty(STDERR_FILENO) && term && strcmp(term, "dumb");
-    return has_keys ? read_keys(e, prompt, text) : read_plain(e, prompt, text);
+    return gqa_os_has_keys() ? read_keys(e, prompt, text) : read_plain(e, prompt, text);
 }

@@ -115,32 +115,36 @@ typedef struct product {
     float *w, *x, *y;         /* [ROWS, COLS], [n, COLS], [n, ROWS] */
     uint8_t *raw, *packed;
     void *acts_memory, *scratch;
+    uint8_t *memory;          /* of all of these */
+    size_t size;
 } product;
 
-static void *aligned(size_t size) { return aligned_alloc(64, round_up(size, 64)); }
-
-static int product_alloc(product *p, int type, int n) {
-    size_t floats = sizeof(float) * max_size(ROWS, (size_t)n) * COLS;
-    size_t panel = gqa_panel_bytes(type, COLS);
-    p->w = aligned(floats);
-    p->x = aligned(floats);
-    p->y = aligned(floats);
-    p->raw = aligned(floats);
-    p->packed = aligned(panel * (ROWS / GQA_PANEL));
-    p->acts_memory = aligned(gqa_acts_bytes(COLS, n));
-    p->scratch = aligned(gqa_matmul_scratch(COLS));
-    p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel};
-    return p->w && p->x && p->y && p->raw && p->packed && p->acts_memory && p->scratch;
+/* A part of the memory, which begins at a multiple of 64 bytes; with no memory, counted only. */
+static void *product_part(product *p, size_t size) {
+    uint8_t *part = p->memory ? p->memory + p->size : NULL;
+    p->size += round_up(size, 64);
+    return part;
 }
 
-static void product_free(product *p) {
-    free(p->w);
-    free(p->x);
-    free(p->y);
-    free(p->raw);
-    free(p->packed);
-    free(p->acts_memory);
-    free(p->scratch);
+static void product_lay_out(product *p, int type, int n) {
+    size_t floats = sizeof(float) * max_size(ROWS, (size_t)n) * COLS;
+    size_t panel = gqa_panel_bytes(type, COLS);
+    p->size = 0;
+    p->w = product_part(p, floats);
+    p->x = product_part(p, floats);
+    p->y = product_part(p, floats);
+    p->raw = product_part(p, floats);
+    p->packed = product_part(p, panel * (ROWS / GQA_PANEL));
+    p->acts_memory = product_part(p, gqa_acts_bytes(COLS, n));
+    p->scratch = product_part(p, gqa_matmul_scratch(COLS));
+    p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel};
+}
+
+static int product_alloc(product *p, int type, int n) {
+    product_lay_out(p, type, n);
+    p->memory = gqa_pages_alloc(p->size, 0);
+    if (p->memory) product_lay_out(p, type, n);
+    return p->memory != NULL;
 }
 
 /* Random weights and activations; w and x then hold the rounded values that the kernels see. */
@@ -190,7 +194,7 @@ static double check_product(const gqa_kernels *k, int type, int n) {
             k->matmul_unit(&p.matrix, &p.acts, n, p.y, ROWS, u, p.scratch);
         worst = product_error(&p, n);
     }
-    product_free(&p);
+    gqa_pages_free(p.memory, p.size);
     return worst;
 }
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "../formats/formats.h"
 #include "command.h"
@@ -47,11 +46,12 @@ int refuse_same_file(const char *in, const char *out) {
 }
 
 int refuse_other_text(const char *path, const char *begin) {
-    FILE *f = path ? fopen(path, "a") : NULL;
-    struct stat info;
+    FILE *f = path ? gqa_os_fopen(path, "a") : NULL;
+    gqa_file_info info;
     if (!path) return EXIT_SUCCESS;
     if (!f) return fail("%s: cannot write: %s", path, strerror(errno));
-    int has_text = !fstat(fileno(f), &info) && S_ISREG(info.st_mode) && info.st_size > 0;
+    int has_text = !gqa_os_stream_info(f, &info) && info.kind == GQA_FILE_REGULAR &&
+                   info.id.size > 0;
     fclose(f);
     if (!has_text || file_begins(path, begin)) return EXIT_SUCCESS;
     return usage_error("%s exists and does not begin with \"%s\": give another name", path, begin);

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../train/train.h"
 #include "../weights/model_internal.h"
@@ -112,7 +111,7 @@ int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chu
     enum { LOGITS = 16 << 20 }; /* held of a session, or those of 16 rows */
     int vocab = gqa_model_config(gqa_session_model(sessions[0]))->vocab_size;
     int max_rows = min_int(chunk - chunk / 2, max_int(16, LOGITS / vocab));
-    int status = 0, show = progress && isatty(STDERR_FILENO);
+    int status = 0, show = progress && gqa_os_is_terminal(stderr);
     size_t row = (size_t)vocab * sizeof(float);
     gqa_error err = {0};
     scoring s = {sessions, scores, n, chunk, vocab, max_rows, .n_positions = n_chunks * chunk};

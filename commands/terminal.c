@@ -4,9 +4,6 @@
 #include <float.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -52,16 +49,13 @@ static volatile sig_atomic_t interrupts;
 
 static void on_interrupt(int signal_number) {
     (void)signal_number;
-    if (++interrupts >= 3) _exit(EXIT_INTERRUPTED);
+    if (++interrupts >= 3) _Exit(EXIT_INTERRUPTED);
     if (interrupt_target) gqa_session_cancel(interrupt_target);
 }
 
 static void interrupt_install(gqa_session *session) {
-    /* Without SA_RESTART a write to a stopped terminal (Ctrl-S) would fail and lose its text. */
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     interrupt_target = session;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
+    gqa_os_on_interrupt(on_interrupt, 0);
 }
 
 int interrupted(void) { return (int)interrupts; }
@@ -76,7 +70,7 @@ typedef struct progress {
 } progress;
 
 static progress progress_new(const char *what, int quiet) {
-    int enabled = !quiet && isatty(STDERR_FILENO);
+    int enabled = !quiet && gqa_os_is_terminal(stderr);
     return (progress){.what = what, .start = seconds_now(), .enabled = enabled};
 }
 
@@ -94,20 +88,9 @@ static void progress_end(progress *p) {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-/* Bytes that programs may take without swapping; -1: unknown. */
-static double free_memory(void) {
-    char line[128];
-    double kib = -1;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && kib < 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lf", &kib) != 1) kib = -1;
-    if (f) fclose(f);
-    return kib < 0 ? -1 : kib * 1024;
-}
-
 static void warn_file_memory(double size) {
     char t1[32], t2[32];
-    double available = free_memory();
+    double available = gqa_os_free_memory();
     if (available < 0 || size <= available) return;
     warning("the file (%s) exceeds the free memory (%s): expect it to be very slow; take a smaller "
             "file", human_bytes(size, t1), human_bytes(available, t2));
@@ -115,7 +98,7 @@ static void warn_file_memory(double size) {
 
 static void warn_session_memory(double weights, double session) {
     char t1[32], t2[32], t3[32];
-    double available = free_memory();
+    double available = gqa_os_free_memory();
     if (available < 0 || weights + session <= available) return;
     warning("weights (%s) and KV cache (%s when full) exceed the free memory (%s): take less "
             "context (-c N) or a smaller cache type (--kv q8_0)",
@@ -137,7 +120,7 @@ static int on_load(void *user, double done) {
 static int load_model(text_run *run, const char *path) {
     const text_settings *s = run->settings;
     gqa_error err = {0};
-    struct stat st;
+    gqa_file_info file;
     progress p = progress_new("loading", s->quiet);
     gqa_model_options mo = {
         .tokenizer_path = s->tokenizer,
@@ -147,7 +130,8 @@ static int load_model(text_run *run, const char *path) {
         .user = &p,
     };
     if (check_tokenizer(path, s->tokenizer)) return EXIT_FAILURE;
-    if (!s->quiet && stat(path, &st) == 0) warn_file_memory((double)st.st_size);
+    if (!s->quiet && gqa_os_file_info(path, &file) == 0)
+        warn_file_memory((double)file.id.size);
     run->model = gqa_model_open(path, &mo, &err);
     progress_end(&p);
     if (!run->model) return fail("%s", err.message);
@@ -158,9 +142,8 @@ static int load_model(text_run *run, const char *path) {
 
 /* From the clock, short enough to retype. */
 static int64_t random_seed(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)(((uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec) % 1000000000u);
+    uint64_t t = gqa_os_clock();
+    return (int64_t)((t / 1000000000u * 1000003u ^ t % 1000000000u) % 1000000000u);
 }
 
 /* The sampler takes 0 for the default or for "all", as its unset fields have it. */

@@ -2,11 +2,8 @@
 #include "training.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../base/hash.h"
 #include "../formats/gguf.h"
@@ -89,17 +86,17 @@ static int append_text(training *r, const char *path) {
 /* Which file lies at OUT: a run that may replace it is resumed only while it is the same one. */
 static gqa_train_input file_at_out(const training *r) {
     gqa_train_input input = {"replaces", "nothing"};
-    struct stat st;
-    if (!stat(r->out, &st))
-        snprintf(input.value, sizeof input.value, "%llx.%llx", (unsigned long long)st.st_ino,
-                 (unsigned long long)st.st_mtime);
+    gqa_file_info file;
+    if (!gqa_os_file_info(r->out, &file))
+        snprintf(input.value, sizeof input.value, "%llx.%llx", (unsigned long long)file.id.inode,
+                 (unsigned long long)file.id.modified / 1000000000u);
     return input;
 }
 
 static int open_state(training *r) {
     gqa_error err = {0};
     int may_replace = r->s->force || r->s->restart;
-    if (r->s->restart || access(r->state_path, F_OK)) return refuse_existing(r->out, may_replace);
+    if (r->s->restart || !gqa_os_exists(r->state_path)) return refuse_existing(r->out, may_replace);
     if (model_file_open(&r->saved, r->state_path, &err))
         return fail("%s; --restart discards it", err.message);
     r->resuming = 1;
@@ -210,7 +207,7 @@ static double tokens_per_second(const training *r, const meter *m) {
 
 static void show_progress(const training *r, meter *m, double rate) {
     const int steps = gqa_trainer_options(r->trainer)->steps;
-    int done = gqa_trainer_steps_done(r->trainer), on_terminal = isatty(2);
+    int done = gqa_trainer_steps_done(r->trainer), on_terminal = gqa_os_is_terminal(stderr);
     double now = seconds_now(), left = m->busy / m->steps * (steps - done);
     if (r->s->quiet || now - m->printed_at < (on_terminal ? 0.5 : 60)) return;
     m->printed_at = now;
@@ -248,11 +245,11 @@ static int write_log(const training *r, const meter *m, const gqa_validation *v)
     char losses[64] = ",";
     if (!r->s->log) return EXIT_SUCCESS;
     if (v) snprintf(losses, sizeof losses, "%.6f,%.6f", v->nats_per_token, v->bits_per_byte);
-    FILE *f = fopen(r->s->log, "a");
+    FILE *f = gqa_os_fopen(r->s->log, "a");
     if (!f) return log_error(r, errno);
     int step = gqa_trainer_steps_done(r->trainer), failed = 0;
-    struct stat file;
-    if (!fstat(fileno(f), &file) && file.st_size == 0)
+    gqa_file_info file;
+    if (!gqa_os_stream_info(f, &file) && file.id.size == 0)
         failed = fputs(LOG_HEADER "\n", f) < 0;
     failed |= fprintf(f, "%d,%.6f,%s,%.1f\n", step, m->loss, losses, m->busy) < 0;
     int error = errno;
@@ -393,11 +390,9 @@ static void show_size(const training *r, const meter *m) {
     double left = step * (o->steps - gqa_trainer_steps_done(r->trainer));
     double usual = m->peak * USUAL_SHARE / 100;
     char text[32];
-#ifdef _SC_PHYS_PAGES
-    if (bytes > (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE))
+    if (gqa_os_memory() >= 0 && bytes > gqa_os_memory())
         warning("training takes %s of memory, which this machine does not have: a smaller "
                 "--micro-batch or --length takes less", human_bytes(bytes, text));
-#endif
     if (r->s->quiet) return;
     fprintf(stderr, "%llu weights, %s of memory, %.1f GFLOP per step: %d x %d sequences of %d "
             "tokens\n", (unsigned long long)gqa_trainer_params(r->trainer),
@@ -421,21 +416,10 @@ static int finish(training *r, meter *m, const gqa_validation *v) {
         save_state(r, m); /* what was learnt outlives a failed export */
         return EXIT_FAILURE;
     }
-    unlink(r->state_path);
+    gqa_os_remove(r->state_path);
     if (r->s->json) report_json(r, m, v);
     else report_text(r, m, v);
     return finish_stdout();
-}
-
-/* Signals that end a program end the run instead, unless they are ignored (nohup). */
-static void catch_signals(void) {
-    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    for (size_t i = 0; i < array_length(signals); i++) {
-        struct sigaction usual;
-        sigaction(signals[i], NULL, &usual);
-        if (usual.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
-    }
 }
 
 /* Evaluates the last step: for the log, then, for the report, on all of the text. */
@@ -454,7 +438,7 @@ int training_run(training *r) {
     r->inputs[r->n_inputs++] = file_at_out(r);
     m.peak = 2 * machine_float_rate(r->s->opt.n_threads); /* a multiply-add is two operations */
     show_size(r, &m);
-    catch_signals();
+    gqa_os_on_interrupt(on_signal, 1);
     /* A state from the start: a step may take minutes, and a full disk shows before it. */
     if (gqa_trainer_steps_done(r->trainer) < gqa_trainer_options(r->trainer)->steps)
         code = save_state(r, &m);

@@ -39,7 +39,7 @@ void gqa_checkpoint_free(gqa_checkpoint *c) {
     free(c->by_name);
     free(c->meta);
     free(c->layers);
-    free(c->owned);
+    gqa_pages_free(c->owned, c->owned_size);
     c->tensors = NULL;
     c->by_name = NULL;
     c->meta = NULL;

@@ -46,6 +46,7 @@ typedef struct gqa_checkpoint {
     uint64_t alignment;          /* GGUF: of tensor data */
     gqa_error refusal;           /* why it cannot be run, from its metadata; code 0: not known */
     void *owned;                 /* storage for tensors outside the file (llama2.c v2, random) */
+    size_t owned_size;
 } gqa_checkpoint;
 
 void gqa_checkpoint_free(gqa_checkpoint *c);

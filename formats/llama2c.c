@@ -149,7 +149,8 @@ static int read_llama2c_tensors(llama2c_file *f) {
         return llama2c_bad(f, "%s with this header has %" PRIu64 " bytes, the file has %" PRIu64
                            "%s", c->format, expected, f->in.size, hint);
     c->tensors = calloc(layers * (LLAMA2C_MATRICES + 2) + 3, sizeof *c->tensors);
-    if (f->group && n <= SIZE_MAX / 8) c->owned = f->out = malloc(4 * (size_t)n);
+    if (f->group && n <= SIZE_MAX / 8) c->owned_size = 4 * (size_t)n;
+    if (c->owned_size) c->owned = f->out = gqa_pages_alloc(c->owned_size, 0);
     if (!c->tensors || (f->group && !c->owned))
         return fail_memory(c, f->err, "no memory for its tensors");
     take_tensors(f);

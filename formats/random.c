@@ -130,7 +130,8 @@ static void fill_tensor(gqa_tensor *t, uint64_t *state, float *values, uint8_t *
 /* Allocates the table and the data that b has counted, and fills them. */
 static int build_tensors(random_builder *b, int type, uint64_t seed, gqa_error *err) {
     gqa_checkpoint *c = b->c;
-    c->owned = b->size <= SIZE_MAX / 2 ? aligned_alloc(64, b->size) : NULL;
+    c->owned_size = b->size <= SIZE_MAX / 2 ? (size_t)b->size : 0;
+    c->owned = c->owned_size ? gqa_pages_alloc(c->owned_size, 0) : NULL;
     c->tensors = calloc(b->count, sizeof *c->tensors);
     float *values = malloc(sizeof(float) * RANDOM_VALUES);
     uint8_t *pool = malloc(sizeof(float) * RANDOM_VALUES);

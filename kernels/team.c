@@ -24,13 +24,12 @@ struct gqa_team {
 };
 
 gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user) {
-    gqa_team *team = aligned_alloc(64, round_up(sizeof *team, 64));
+    gqa_team *team = gqa_pages_alloc(sizeof *team, 0);
     if (!team) return NULL;
-    memset(team, 0, sizeof *team);
     team->max_threads = max_int(max_threads, 1);
     team->threads = gqa_threads_new(team->max_threads, run, user);
     if (!team->threads) {
-        free(team);
+        gqa_pages_free(team, sizeof *team);
         return NULL;
     }
     return team;
@@ -39,7 +38,7 @@ gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user) {
 void gqa_team_free(gqa_team *team) {
     if (!team) return;
     gqa_threads_free(team->threads);
-    free(team);
+    gqa_pages_free(team, sizeof *team);
 }
 
 int gqa_team_threads(gqa_team *team) { return gqa_threads_count(team->threads); }

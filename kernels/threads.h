@@ -1,5 +1,5 @@
-/* threads.h: how many threads to use, and ways to start them: OpenMP, pthreads, or a callback of
- * the program (gqa_run_parallel). */
+/* threads.h: how many threads to use, and ways to start them: OpenMP, the system's own,
+ * or a callback of the program (gqa_run_parallel). */
 #ifndef GQA_THREADS_H
 #define GQA_THREADS_H
 
@@ -8,9 +8,6 @@
 /* Physical cores that the process may use by its affinity mask, its CPU quota and, in a build with
  * OpenMP, OMP_NUM_THREADS and OMP_THREAD_LIMIT; at least 1. */
 int gqa_threads_default(void);
-/* Whole CPUs that the quotas of the process's control groups allow, v1 and v2, at every level;
- * INT_MAX: all. root: "", or a folder that stands for /. */
-int gqa_cgroup_cpus(const char *root);
 
 typedef struct gqa_threads gqa_threads;
 

@@ -1,0 +1,516 @@
+/* os_posix.c: os.h for Linux, macOS, the BSDs and others like them. */
+#ifndef _WIN32
+#ifdef __APPLE__
+#define _DARWIN_C_SOURCE
+#else
+#define _GNU_SOURCE /* sched_getaffinity, CPU_*, MAP_ANONYMOUS, madvise, wcwidth */
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+#include <wchar.h>
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base.h"
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+void *gqa_pages_alloc(size_t size, int huge) {
+    if (size == 0) size = 1;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (huge) madvise(p, size, MADV_HUGEPAGE);
+#else
+    (void)huge;
+#endif
+    return p;
+}
+
+void gqa_pages_free(void *p, size_t size) {
+    if (p) munmap(p, size ? size : 1);
+}
+
+double gqa_os_memory(void) {
+#ifdef _SC_PHYS_PAGES
+    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#else
+    return -1;
+#endif
+}
+
+double gqa_os_free_memory(void) {
+    char line[128];
+    double kib = -1;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lf", &kib) != 1) kib = -1;
+    if (f) fclose(f);
+    return kib < 0 ? -1 : kib * 1024;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static uint64_t nanoseconds(struct timespec t) {
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int describe_file(int failed, const struct stat *st, gqa_file_info *info) {
+    if (failed) return -1;
+#ifdef __APPLE__
+    uint64_t modified = nanoseconds(st->st_mtimespec), changed = nanoseconds(st->st_ctimespec);
+#else
+    uint64_t modified = nanoseconds(st->st_mtim), changed = nanoseconds(st->st_ctim);
+#endif
+    info->id = (gqa_file_id){(uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
+                             modified, changed};
+    info->kind = S_ISREG(st->st_mode)   ? GQA_FILE_REGULAR
+                 : S_ISDIR(st->st_mode) ? GQA_FILE_FOLDER
+                                        : GQA_FILE_OTHER;
+    return 0;
+}
+
+int gqa_os_file_info(const char *path, gqa_file_info *info) {
+    struct stat st;
+    int failed = stat(path, &st);
+    return describe_file(failed, &st, info);
+}
+
+int gqa_os_open_info(int fd, gqa_file_info *info) {
+    struct stat st;
+    int failed = fstat(fd, &st);
+    return describe_file(failed, &st, info);
+}
+
+int gqa_os_stream_info(FILE *f, gqa_file_info *info) { return gqa_os_open_info(fileno(f), info); }
+int gqa_os_exists(const char *path) { return !access(path, F_OK); }
+FILE *gqa_os_fopen(const char *path, const char *mode) { return fopen(path, mode); }
+
+int gqa_os_open(const char *path) {
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO without a writer would block */
+}
+
+int gqa_os_create(const char *path) {
+    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
+FILE *gqa_os_stream(int fd, const char *mode) { return fdopen(fd, mode); }
+void gqa_os_close(int fd) { close(fd); }
+int gqa_os_sync(FILE *f) { return fsync(fileno(f)); }
+int gqa_os_replace(const char *from, const char *to) { return rename(from, to); }
+int gqa_os_remove(const char *path) { return unlink(path); }
+
+int gqa_os_link_target(const char *path, char *target, size_t capacity) {
+    return (int)readlink(path, target, capacity);
+}
+
+void *gqa_os_map(int fd, size_t size) {
+    void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void gqa_os_unmap(void *p, size_t size) { munmap(p, size); }
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+double gqa_os_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+uint64_t gqa_os_clock(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return nanoseconds(t);
+}
+
+int gqa_os_local_time(struct tm *now) {
+    time_t t = time(NULL);
+    return localtime_r(&t, now) ? 0 : -1;
+}
+
+void gqa_os_sleep(int microseconds) {
+    nanosleep(&(struct timespec){0, microseconds * 1000}, NULL);
+}
+
+void gqa_os_yield(void) { sched_yield(); }
+long gqa_os_process(void) { return (long)getpid(); }
+
+/* ---- cores ---------------------------------------------------------------------------------- */
+
+/* Reads numbers[n] from a file; whether they are there. */
+static int read_numbers(const char *path, int n, long long *numbers) {
+    int got = 0;
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    while (got < n && fscanf(f, "%lld", &numbers[got]) == 1) got++;
+    fclose(f);
+    return got == n;
+}
+
+enum { GROUP_PATH = 4096 };
+
+/* CPUs of the quota in a control group's folder, by v2's names or v1's; INT_MAX: no quota. */
+static int group_quota(const char *folder) {
+    char path[GROUP_PATH + 32];
+    long long quota[2];  /* time, period */
+    snprintf(path, sizeof path, "%s/cpu.max", folder);
+    int known = read_numbers(path, 2, quota);
+    if (!known) {
+        snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
+        known = read_numbers(path, 1, quota);
+        snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+        known = known && read_numbers(path, 1, quota + 1);
+    }
+    if (!known || quota[0] <= 0 || quota[1] <= 0) return INT_MAX;
+    long long cpus = quota[0] / quota[1];
+    return cpus < 1 ? 1 : cpus < INT_MAX ? (int)cpus : INT_MAX;
+}
+
+/* The smallest quota of a group and of all above it, below the folder ROOT/sys/fs/cgroupMOUNT. In a
+ * container the group's path may be the host's: then the lower folders are not there. */
+static int smallest_quota(const char *root, const char *mount, const char *group) {
+    char folder[GROUP_PATH];
+    int top = snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s", root, mount);
+    int end = top + snprintf(folder + top, sizeof folder - (size_t)top, "%s", group);
+    int quota = INT_MAX;
+    if (end >= GROUP_PATH) return quota;
+    while (end >= top) {
+        folder[end] = 0;
+        quota = min_int(quota, group_quota(folder));
+        do end--;
+        while (end > top && folder[end] != '/');
+    }
+    return quota;
+}
+
+/* Whether "cpu" is in a list that ends in a colon: "cpuset:", "cpu,cpuacct:". */
+static int names_cpu(const char *list) {
+    for (;;) {
+        size_t length = strcspn(list, ",:");
+        if (length == 3 && !memcmp(list, "cpu", 3)) return 1;
+        if (list[length] != ',') return 0;
+        list += length + 1;
+    }
+}
+
+int gqa_cgroup_cpus(const char *root) {
+    char line[GROUP_PATH];
+    int quota = INT_MAX;
+    snprintf(line, sizeof line, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(line, "r");
+    if (!f) return quota;
+    while (fgets(line, sizeof line, f)) {  /* ID:CONTROLLERS:/GROUP; v2 names no controllers */
+        char *controllers = strchr(line, ':');
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        group++;
+        group[strcspn(group, "\n")] = 0;
+        if (controllers + 2 == group) {
+            quota = min_int(quota, smallest_quota(root, "", group));
+            quota = min_int(quota, smallest_quota(root, "/unified", group));
+        } else if (names_cpu(controllers + 1)) {
+            quota = min_int(quota, smallest_quota(root, "/cpu", group));
+        }
+    }
+    fclose(f);
+    return quota;
+}
+
+#ifdef __linux__
+/* The CPUs that the calling thread may use. OpenMP binds the first thread of a program before main
+ * if OMP_PROC_BIND or OMP_PLACES say so: then those of all its places. Nonzero: unknown. */
+static int allowed_cpus(cpu_set_t *set) {
+    if (sched_getaffinity(0, sizeof *set, set)) return -1;
+#ifdef _OPENMP
+    int places = omp_get_proc_bind() == omp_proc_bind_false ? 0 : omp_get_num_places();
+    for (int place = 0; place < places; place++) {
+        int ids[CPU_SETSIZE], n = omp_get_place_num_procs(place);
+        if (n > CPU_SETSIZE) return -1;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < n; i++)
+            if (ids[i] < CPU_SETSIZE) CPU_SET(ids[i], set);
+    }
+#endif
+    return 0;
+}
+
+/* 0: unknown. */
+static int allowed_cores(void) {
+    int cores = 0;
+    cpu_set_t set;
+    struct { long long package, core; } seen[CPU_SETSIZE];
+    if (allowed_cpus(&set)) return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        char path[96];
+        const char *topology = "/sys/devices/system/cpu/cpu%d/topology/%s";
+        long long core = cpu, package = 0;
+        if (!CPU_ISSET(cpu, &set)) continue;
+        snprintf(path, sizeof path, topology, cpu, "core_id");
+        read_numbers(path, 1, &core);
+        snprintf(path, sizeof path, topology, cpu, "physical_package_id");
+        read_numbers(path, 1, &package);
+        int known = 0;
+        for (int i = 0; i < cores; i++) known |= seen[i].package == package && seen[i].core == core;
+        if (known) continue;
+        seen[cores].package = package;
+        seen[cores].core = core;
+        cores++;
+    }
+    return cores;
+}
+
+void gqa_os_unbind_thread(void) {
+    cpu_set_t set;
+    if (!allowed_cpus(&set)) sched_setaffinity(0, sizeof set, &set);
+}
+#else
+static int allowed_cores(void) {
+    int cores = 0;
+#ifdef __APPLE__ /* the fast ones: the others would be waited for */
+    size_t size = sizeof cores;
+    if (sysctlbyname("hw.perflevel0.physicalcpu", &cores, &size, NULL, 0) &&
+        sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0)) cores = 0;
+#endif
+    return cores;
+}
+
+void gqa_os_unbind_thread(void) {}
+#endif
+
+int gqa_os_cores(void) {
+    int n = allowed_cores();
+    if (n < 1) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n;
+}
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+int gqa_os_memory_is_limited(void) {
+    struct rlimit memory;
+    return getrlimit(RLIMIT_AS, &memory) || memory.rlim_cur != RLIM_INFINITY;
+}
+
+static void *thread_main(void *arg) {
+    const gqa_os_thread *t = arg;
+    t->main(t->arg);
+    return NULL;
+}
+
+int gqa_os_thread_start(gqa_os_thread *t, void (*main)(void *arg), void *arg) {
+    sigset_t all, before;
+    pthread_t thread;
+    t->main = main;
+    t->arg = arg;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&thread, NULL, thread_main, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!failed) t->handle = (uintptr_t)thread;
+    return failed;
+}
+
+void gqa_os_thread_join(gqa_os_thread *t) { pthread_join((pthread_t)t->handle, NULL); }
+
+typedef struct monitor {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+} monitor;
+_Static_assert(sizeof(monitor) <= sizeof(gqa_os_monitor), "gqa_os_monitor is too small");
+_Static_assert(sizeof(pthread_t) <= sizeof(uintptr_t), "gqa_os_thread is too small");
+
+static monitor *monitor_of(gqa_os_monitor *m) { return (monitor *)(void *)m->storage; }
+
+void gqa_os_monitor_init(gqa_os_monitor *m) {
+    pthread_mutex_init(&monitor_of(m)->lock, NULL);
+    pthread_cond_init(&monitor_of(m)->wake, NULL);
+}
+
+void gqa_os_monitor_free(gqa_os_monitor *m) {
+    pthread_cond_destroy(&monitor_of(m)->wake);
+    pthread_mutex_destroy(&monitor_of(m)->lock);
+}
+
+void gqa_os_lock(gqa_os_monitor *m) { pthread_mutex_lock(&monitor_of(m)->lock); }
+void gqa_os_unlock(gqa_os_monitor *m) { pthread_mutex_unlock(&monitor_of(m)->lock); }
+
+void gqa_os_wait(gqa_os_monitor *m) {
+    pthread_cond_wait(&monitor_of(m)->wake, &monitor_of(m)->lock);
+}
+
+void gqa_os_wake_all(gqa_os_monitor *m) { pthread_cond_broadcast(&monitor_of(m)->wake); }
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+static void (*lost_page_told)(const char *path);
+
+static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
+    static atomic_flag is_told = ATOMIC_FLAG_INIT;
+    char line[4352], *name = NULL;
+    (void)signal_number;
+    (void)context;
+    while (atomic_flag_test_and_set(&is_told)) pause(); /* another thread ends the program */
+    FILE *maps = fopen("/proc/self/maps", "r"); /* FIRST-END MODE OFFSET DEVICE INODE PATH */
+    while (maps && !name && fgets(line, sizeof line, maps)) {
+        unsigned long first = 0, end = 0, address = (unsigned long)(uintptr_t)info->si_addr;
+        sscanf(line, "%lx-%lx", &first, &end);
+        if (first <= address && address < end) name = strchr(line, '/');
+    }
+    if (name) name[strcspn(name, "\n")] = 0;
+    lost_page_told(name);
+}
+
+/* SIGBUS comes in code that reads weights, and holds no lock of the C library. */
+void gqa_os_on_lost_page(void (*fn)(const char *path)) {
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    lost_page_told = fn;
+    sigaction(SIGBUS, &action, NULL);
+}
+
+void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    /* Without SA_RESTART a write to a stopped terminal (Ctrl-S) would fail and lose its text. */
+    struct sigaction usual, action = {.sa_handler = fn, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < (ends ? array_length(signals) : 1); i++) {
+        sigaction(signals[i], NULL, &usual);
+        if (!ends || usual.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
+    }
+}
+
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
+enum { N_ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
+static struct sigaction usual_actions[N_ENDING_SIGNALS];
+static volatile sig_atomic_t held_signal;
+
+static void hold_signal(int signal_number) { held_signal = signal_number; }
+
+void gqa_os_hold_signals(void) {
+    struct sigaction hold = {.sa_handler = hold_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&hold.sa_mask);
+    held_signal = 0;
+    for (int i = 0; i < N_ENDING_SIGNALS; i++) {
+        sigaction(ending_signals[i], NULL, &usual_actions[i]);
+        int is_ignored = usual_actions[i].sa_handler == SIG_IGN;
+        if (!is_ignored) sigaction(ending_signals[i], &hold, NULL);
+    }
+}
+
+int gqa_os_signal_held(void) { return held_signal != 0; }
+
+void gqa_os_release_signals(void) {
+    for (int i = 0; i < N_ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &usual_actions[i], NULL);
+    if (held_signal) raise(held_signal);
+}
+
+/* ---- the terminal --------------------------------------------------------------------------- */
+
+void gqa_os_start(int *argc, char ***argv) {
+    (void)argc;
+    (void)argv;
+}
+
+int gqa_os_is_terminal(FILE *f) { return isatty(fileno(f)); }
+
+int gqa_os_terminal_size(FILE *f, int *columns, int *rows) {
+    struct winsize size = {0};
+    if (ioctl(fileno(f), TIOCGWINSZ, &size)) return -1;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+int gqa_os_character_width(uint32_t code) {
+    int width = wcwidth((wchar_t)code);
+    return width >= 0 ? width : 1;
+}
+
+int gqa_os_stdin_holds_text(void) {
+    struct stat st;
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (fstat(STDIN_FILENO, &st)) return 0;
+    if (S_ISREG(st.st_mode)) return st.st_size > lseek(STDIN_FILENO, 0, SEEK_CUR);
+    return S_ISFIFO(st.st_mode) && poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+int gqa_os_has_keys(void) {
+    const char *term = getenv("TERM");
+    return isatty(STDIN_FILENO) && isatty(STDERR_FILENO) && term && strcmp(term, "dumb");
+}
+
+static struct termios usual_terminal; /* how it was set before keys were taken */
+static struct sigaction usual_sigterm;
+static const char *usual_ending;
+
+static void on_terminate(int signal_number) {
+    ssize_t unused = write(STDERR_FILENO, usual_ending, strlen(usual_ending));
+    (void)unused;
+    tcsetattr(STDIN_FILENO, TCSANOW, &usual_terminal);
+    sigaction(signal_number, &usual_sigterm, NULL);
+    raise(signal_number);
+}
+
+void gqa_os_take_keys(const char *ending) {
+    struct termios raw;
+    struct sigaction action = {.sa_handler = on_terminate};
+    tcgetattr(STDIN_FILENO, &usual_terminal);
+    raw = usual_terminal;
+    raw.c_iflag &= ~(tcflag_t)(ICRNL | INLCR | ISTRIP);
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG | IEXTEN);
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    usual_ending = ending;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, &usual_sigterm);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+}
+
+void gqa_os_give_keys_back(void) {
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &usual_terminal);
+    sigaction(SIGTERM, &usual_sigterm, NULL);
+}
+
+int gqa_os_stdin_is_ready(int milliseconds) {
+    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
+    int n = poll(&terminal, 1, milliseconds);
+    return n < 0 && errno == EINTR ? 0 : n;
+}
+
+int gqa_os_read_keys(char *keys, size_t size, int milliseconds) {
+    if (gqa_os_stdin_is_ready(milliseconds) <= 0) return -1;
+    ssize_t n = read(STDIN_FILENO, keys, size);
+    if (n < 0 && errno == EINTR) return -1;
+    return (int)(n < 0 ? 0 : n);
+}
+
+void gqa_os_write_terminal(const char *data, size_t size) {
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = write(STDERR_FILENO, data + done, size - done);
+        if (n < 0 && errno != EINTR) break;
+        if (n > 0) done += (size_t)n;
+    }
+}
+
+void gqa_os_suspend(void) { raise(SIGTSTP); }
+#endif
