@@ -17,19 +17,26 @@
 
 CC      = gcc
 BUILD   = build
-OMP     = 1
+MACHINE := $(shell $(CC) -dumpmachine)
+WINDOWS := $(findstring mingw,$(MACHINE))
+MACOS   := $(or $(findstring darwin,$(MACHINE)),$(findstring macos,$(MACHINE)))
+EXE     = $(if $(WINDOWS),.exe)
+OMP     = $(if $(WINDOWS)$(MACOS),0,1)
 CFLAGS ?= -O2 -g -fno-asynchronous-unwind-tables
 OPT     = $(CFLAGS)
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wdouble-promotion
 STD     = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64
 FLAGS   = $(STD) $(CPPFLAGS) $(OPT) -ffp-contract=off -fno-math-errno $(WARN) $(THREADS)
 LDLIBS  = -lm
-THREADS = $(if $(filter 1,$(OMP)),-fopenmp,-pthread)
+THREADS = $(if $(filter 1,$(OMP)),-fopenmp,$(if $(WINDOWS),,-pthread))
+ifneq ($(WINDOWS),)
+LDFLAGS += -static
+endif
 ifeq ($(WERROR),1)
 FLAGS += -Werror
 endif
 # x87 registers hold more bits than a float: sums would depend on which values stay in them
-ifneq ($(filter i386% i486% i586% i686%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter i386% i486% i586% i686%,$(MACHINE)),)
 FLAGS += -msse2 -mfpmath=sse
 endif
 ifneq ($(findstring -static,$(LDFLAGS)),)
@@ -41,13 +48,14 @@ CORE     = base kernels formats vocab weights session chat
 CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
 LIB_SRC  = $(CORE_SRC) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
-TEST_SRC = $(wildcard tests/test_*.c)
+POSIX    = alloc foreign interrupts packed threads # tests that fork, or make folders
+TEST_SRC = $(filter-out $(if $(WINDOWS),$(POSIX:%=tests/test_%.c)),$(wildcard tests/test_*.c))
 TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ = $(TEST_LIB:%.c=$(BUILD)/%.o)
 FUZZERS  = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-TESTS    = $(TEST_SRC:%.c=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/tests/test_fuzz_%)
+TESTS    = $(TEST_SRC:%.c=$(BUILD)/%$(EXE)) $(FUZZERS:%=$(BUILD)/tests/test_fuzz_%$(EXE))
 
 # A rule shows a short line, with V=1 its commands, with make -s nothing.
 Q    = $(if $(filter 1,$(V)),,@)
@@ -55,25 +63,28 @@ mute = $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS)))
 say  = $(if $(mute),,@echo "$(1) $(or $(2),$(@:$(BUILD)/%=%))")
 LINK = $(Q)$(CC) $(FLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 
+# Some tests start threads of their own.
+$(TESTS): LDLIBS += $(if $(WINDOWS),-lpthread)
+
 all: run
-run: $(BUILD)/run
-	$(Q)cp $< $@
-$(BUILD)/run: $(RUN_OBJ) $(BUILD)/libgqa.a
+run: $(BUILD)/run$(EXE)
+	$(Q)cp $< $@$(EXE)
+$(BUILD)/run$(EXE): $(RUN_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
 $(BUILD)/libgqa.a: $(LIB_OBJ)
 	$(call say,AR)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $^
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
+$(BUILD)/tests/test_%$(EXE): $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
 SCORE_OBJ = $(patsubst %,$(BUILD)/%.o,tests/test_score commands/score commands/common)
-$(BUILD)/tests/test_score: $(SCORE_OBJ) $(BUILD)/libgqa.a
+$(BUILD)/tests/test_score$(EXE): $(SCORE_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
 FUZZ_LIB = $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o
-$(BUILD)/tests/test_fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/libgqa.a
+$(BUILD)/tests/test_fuzz_%$(EXE): $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
 INTERRUPTS = $(BUILD)/tests/test_interrupts
@@ -107,7 +118,7 @@ $(BUILD)/flags: always
 print-flags:
 	@printf '%s\n' '$(subst ','\'',$(ALL_FLAGS))'
 
-tests: $(BUILD)/run $(TESTS)
+tests: $(BUILD)/run$(EXE) $(TESTS)
 test: tests
 	$(Q)BUILD=$(BUILD) sh tests/run.sh
 demo: run

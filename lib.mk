@@ -2,8 +2,10 @@
 # gqa_ symbols leave it. Included by the Makefile, which has the variables CORE_SRC and FLAGS.
 
 VERSION  = $(shell sed -n 's/.*GQA_VERSION "\(.*\)"/\1/p' model.h)
-SONAME   = libgqa.so.0
+SONAME   = $(if $(WINDOWS),libgqa.dll,$(if $(MACOS),libgqa.0.dylib,libgqa.so.0))
+DEVNAME  = $(if $(WINDOWS),libgqa.dll.a,$(if $(MACOS),libgqa.dylib,libgqa.so))
 OBJCOPY  = objcopy
+NM       = nm
 CORE_OBJ = $(CORE_SRC:%.c=$(BUILD)/lib/%.o)
 
 # Where things go; each may be set, and may have spaces in it. DESTDIR comes before them all.
@@ -18,28 +20,44 @@ INSTALL    = install
 BASH_FILE  = bash-completion/completions/gqa-run
 ZSH_FILE   = zsh/site-functions/_gqa-run
 
-lib: $(BUILD)/lib/libgqa.a $(BUILD)/lib/libgqa.so
+lib: $(BUILD)/lib/libgqa.a $(BUILD)/lib/$(DEVNAME)
 $(BUILD)/lib/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$< (PIC))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(FLAGS) -fPIC -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(FLAGS) $(if $(WINDOWS),,-fPIC) -MMD -MP -c -o $@ $<
+ifneq ($(WINDOWS)$(MACOS),) # no objcopy for their files: names of its own stay visible
+$(BUILD)/lib/libgqa.a: $(CORE_OBJ)
+	$(call say,AR)
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $^
+else
 $(BUILD)/lib/libgqa.a: $(CORE_OBJ)
 	$(call say,AR)
 	$(Q)$(CC) -r -nostdlib -o $(BUILD)/lib/gqa-all.o $^
 	$(Q)$(OBJCOPY) -w --keep-global-symbol='gqa_*' $(BUILD)/lib/gqa-all.o
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(BUILD)/lib/gqa-all.o
+endif
+EXPORTS    = $(BUILD)/lib/exports
+SHARED     = $(CC) $(filter-out -pie,$(FLAGS) $(LDFLAGS)) -shared
+SO_FLAGS   = -Wl,-soname,$(SONAME) -Wl,--version-script=$(EXPORTS)
+ifneq ($(WINDOWS),)
+SO_FLAGS   = -Wl,--out-implib,$(BUILD)/lib/$(DEVNAME) $(EXPORTS).def
+else ifneq ($(MACOS),)
+SO_FLAGS   = -Wl,-install_name,$(LIBDIR)/$(SONAME) -Wl,-exported_symbol,_gqa_*
+endif
 $(BUILD)/lib/$(SONAME): $(CORE_OBJ)
 	$(call say,LD)
-	@printf '{ global: gqa_*; local: *; };\n' >$(BUILD)/lib/exports
-	$(Q)$(CC) $(filter-out -pie,$(FLAGS) $(LDFLAGS)) -shared -Wl,-soname,$(SONAME) \
-	    -Wl,--version-script=$(BUILD)/lib/exports -o $@ $^ $(LDLIBS)
-$(BUILD)/lib/libgqa.so: $(BUILD)/lib/$(SONAME)
-	@ln -sf $(SONAME) $@
+	@printf '{ global: gqa_*; local: *; };\n' >$(EXPORTS)
+	@$(if $(WINDOWS),$(NM) -g $^ | awk 'BEGIN {print "EXPORTS"} $$2 ~ /[DRT]/ && $$3 ~ /^gqa_/ \
+	    {print $$3}' >$(EXPORTS).def)
+	$(Q)$(SHARED) $(SO_FLAGS) -o $@ $(filter %.o,$^) $(LDLIBS)
+$(BUILD)/lib/$(DEVNAME): $(BUILD)/lib/$(SONAME)
+	@$(if $(WINDOWS),touch $@,ln -sf $(SONAME) $@)
 
 # to: the place of a file as a word of the shell; put: MODE,FILE,PLACE
 to  = "$(DESTDIR)$(1)"
-put = $(INSTALL) -D -m $(1) $(2) $(call to,$(3))
+put = mkdir -p "$$(dirname $(call to,$(3)))" && $(INSTALL) -m $(1) $(2) $(call to,$(3))
 install: $(BUILD)/run lib
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' docs/gqa.pc.in \
@@ -48,7 +66,7 @@ install: $(BUILD)/run lib
 	$(call put,644,model.h,$(INCLUDEDIR)/gqa.h)
 	$(call put,644,$(BUILD)/lib/libgqa.a,$(LIBDIR)/libgqa.a)
 	$(call put,644,$(BUILD)/lib/$(SONAME),$(LIBDIR)/$(SONAME))
-	ln -sf $(SONAME) $(call to,$(LIBDIR)/libgqa.so)
+	ln -sf $(SONAME) $(call to,$(LIBDIR)/$(DEVNAME))
 	$(call put,644,$(BUILD)/lib/gqa.pc,$(LIBDIR)/pkgconfig/gqa.pc)
 	$(call put,644,docs/gqa-run.1,$(MANDIR)/man1/gqa-run.1)
 	$(call put,644,completions/run.bash,$(DATADIR)/$(BASH_FILE))
@@ -61,7 +79,7 @@ install: $(BUILD)/run lib
 	done
 uninstall:
 	rm -f $(call to,$(BINDIR)/gqa-run) $(call to,$(INCLUDEDIR)/gqa.h) \
-	    $(call to,$(LIBDIR)/libgqa.a) $(call to,$(LIBDIR)/libgqa.so) \
+	    $(call to,$(LIBDIR)/libgqa.a) $(call to,$(LIBDIR)/$(DEVNAME)) \
 	    $(call to,$(LIBDIR)/$(SONAME)) $(call to,$(LIBDIR)/pkgconfig/gqa.pc) \
 	    $(call to,$(MANDIR)/man1/gqa-run.1) $(call to,$(DATADIR)/$(BASH_FILE)) \
 	    $(call to,$(DATADIR)/$(ZSH_FILE))

@@ -24,11 +24,6 @@
 
 /* Fill *err (when not NULL) and return code, so that a caller can write `return gqa_fail(...);`.
  * gqa_fail_path and gqa_vfail put "PATH: " before the message; for gqa_vfail path may be NULL. */
-#if defined(__GNUC__)
-#define GQA_PRINTF(text, first) __attribute__((format(printf, text, first)))
-#else
-#define GQA_PRINTF(text, first)
-#endif
 GQA_PRINTF(3, 4)
 int gqa_fail(gqa_error *err, gqa_status code, const char *format, ...);
 GQA_PRINTF(4, 5)

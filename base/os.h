@@ -8,6 +8,15 @@
 #include <stdio.h>
 #include <time.h>
 
+/* Where the arguments of a function that formats as this system's printf are. */
+#if defined(__MINGW_PRINTF_FORMAT)
+#define GQA_PRINTF(text, first) __attribute__((format(__MINGW_PRINTF_FORMAT, text, first)))
+#elif defined(__GNUC__)
+#define GQA_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define GQA_PRINTF(text, first)
+#endif
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /* Zeroed memory from the system in whole pages, 64-byte aligned; a page takes memory when it is

@@ -74,14 +74,14 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type);
 /* ---- messages ------------------------------------------------------------------------------- */
 
 /* "run: message\n" on stderr. Return EXIT_FAILURE and EXIT_USAGE. */
-int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int fail(const char *format, ...) GQA_PRINTF(1, 2);
+int usage_error(const char *format, ...) GQA_PRINTF(1, 2);
 /* Tells that text was written to stdout, and whether it ended with a newline: if not, end_line
  * writes one, and so does fail before its message. */
 void stdout_text(int ends_line);
 void end_line(void);
 /* "run: warning: message\n" on stderr. */
-void warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void warning(const char *format, ...) GQA_PRINTF(1, 2);
 
 /* What shows the character text[n]: control characters, which a terminal would obey, become "^[",
  * those of U+0080 to U+009F "^[[" (ESC and what it stands for); newline and tab stay. Returns the

@@ -11,6 +11,8 @@ import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FOLDERS = [".", "base", "kernels", "formats", "vocab", "weights", "session", "chat"]
+# Only one of these is compiled: they may define the same names.
+ALTERNATIVES = {"base/os_windows.c": "base/os_posix.c"}
 HEAD = """/* gqa.c: the whole library in one file, made by scripts/amalgamate.py. Compile:
  *     cc -O3 -fopenmp -c gqa.c
  * and link with -lm. Without -fopenmp it starts its threads itself: -pthread instead. */
@@ -77,13 +79,13 @@ def main():
     shared, units = {}, {}
     for path in files:
         units[path] = expand(path, shared)
-    where = collections.defaultdict(list)
+    where = collections.defaultdict(set)
     for path, text in units.items():
         for name in own_names(text):
-            where[name].append(path)
+            where[name].add(ALTERNATIVES.get(path, path))
     clashes = {name: paths for name, paths in where.items() if len(paths) > 1}
     for name, paths in sorted(clashes.items()):
-        print(f"amalgamate.py: {name} is defined in {', '.join(paths)}", file=sys.stderr)
+        print(f"amalgamate.py: {name} is defined in {', '.join(sorted(paths))}", file=sys.stderr)
     os.makedirs(out_dir, exist_ok=True)
     with open(os.path.join(out_dir, "gqa.h"), "w", encoding="utf-8") as f:
         f.write(read("model.h"))

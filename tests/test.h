@@ -22,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/os.h"
+
 static struct {
     int passed, failed, skipped;      /* cases */
     int checks, failed_checks;        /* of all cases */
@@ -58,7 +60,7 @@ __attribute__((unused)) static int test_case(const char *name) {
 }
 #define TEST(name) if (test_case(name))
 
-__attribute__((format(printf, 4, 5), unused))
+GQA_PRINTF(4, 5) __attribute__((unused))
 static int test_check(int ok, const char *file, int line, const char *format, ...) {
     if (!test.name[0]) snprintf(test.name, sizeof test.name, "(outside of cases)");
     test.checks++;

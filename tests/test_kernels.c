@@ -20,18 +20,24 @@ static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
 
 static struct {
     void *blocks[32];
+    size_t sizes[32];
     int n;
 } memory;
 
 static void *new_bytes(size_t n) {
-    void *p = NULL;
-    if (memory.n == COUNT(memory.blocks) || posix_memalign(&p, 64, n)) abort();
+    void *p = memory.n < (int)COUNT(memory.blocks) ? gqa_pages_alloc(n, 0) : NULL;
+    if (!p) abort();
     memset(p, 0xff, n); /* NaN: what an earlier use may leave */
+    memory.sizes[memory.n] = n;
     return memory.blocks[memory.n++] = p;
 }
 static float *new_floats(size_t n) { return new_bytes(n * sizeof(float)); }
+static void free_last(void) {
+    memory.n--;
+    gqa_pages_free(memory.blocks[memory.n], memory.sizes[memory.n]);
+}
 static void free_all(void) {
-    while (memory.n) free(memory.blocks[--memory.n]);
+    while (memory.n) free_last();
 }
 
 static float *random_floats(size_t n, float size, uint64_t *seed) {
@@ -299,7 +305,7 @@ static void reference_attention(const attention *a, const float *q, const float 
         for (int i = 0; i < d; i++) out[i] += e * (double)v[t * d + i];
     }
     for (int i = 0; i < d; i++) out[i] /= sum;
-    free(memory.blocks[--memory.n]);
+    free_last();
 }
 
 /* What rounding of K or V may cost. */

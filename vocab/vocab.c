@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "../base/random.h"
 
@@ -196,10 +195,7 @@ gqa_vocab *vocab_alloc(int n_tokens) {
     gqa_vocab *v = calloc(1, sizeof *v);
     size_t n = (size_t)n_tokens + 1;
     if (!v) return NULL;
-    struct timespec time = {0};
-    timespec_get(&time, TIME_UTC);
-    uint64_t seed = (uint64_t)time.tv_nsec << 32 ^ (uint64_t)time.tv_sec ^ (uintptr_t)v;
-    v->hash_key = 0x10000 + gqa_random_mix(seed) % 0x7FFE0000;
+    v->hash_key = 0x10000 + gqa_random_mix(gqa_os_clock() ^ (uintptr_t)v) % 0x7FFE0000;
     v->n = n_tokens;
     v->bos = v->eos = v->unk = -1;
     v->bytes = calloc(n, sizeof *v->bytes);

@@ -1,0 +1,449 @@
+/* os_windows.c: os.h for Windows 10 and later. Names of files are UTF-8 here and UTF-16 in the
+ * system's calls, those with a W. */
+#ifdef _WIN32
+/* Names that the header has for other things than we, all in one file in a single-file build. */
+#define TOKEN_CONTROL WINDOWS_TOKEN_CONTROL
+#define TOKEN_USER WINDOWS_TOKEN_USER
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#include <shellapi.h>
+#undef TOKEN_CONTROL
+#undef TOKEN_USER
+#undef OPTIONAL
+
+#include <errno.h>
+#include <fcntl.h>
+#include <io.h>
+#include <limits.h>
+#include <process.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base.h"
+
+/* The system's last error as the nearest of C's, for strerror. Returns -1. */
+static int set_errno(void) {
+    static const struct { DWORD of_system; int of_c; } errors[] = {
+        {ERROR_FILE_NOT_FOUND, ENOENT}, {ERROR_PATH_NOT_FOUND, ENOENT},
+        {ERROR_INVALID_NAME, ENOENT}, {ERROR_BAD_NETPATH, ENOENT},
+        {ERROR_ACCESS_DENIED, EACCES}, /* this and two more: another program has it open */
+        {ERROR_SHARING_VIOLATION, EACCES}, {ERROR_USER_MAPPED_FILE, EACCES},
+        {ERROR_FILE_EXISTS, EEXIST}, {ERROR_ALREADY_EXISTS, EEXIST},
+        {ERROR_DISK_FULL, ENOSPC}, {ERROR_HANDLE_DISK_FULL, ENOSPC},
+        {ERROR_NOT_ENOUGH_MEMORY, ENOMEM}, {ERROR_COMMITMENT_LIMIT, ENOMEM},
+    };
+    DWORD last = GetLastError();
+    errno = EIO;
+    for (size_t i = 0; i < array_length(errors); i++)
+        if (errors[i].of_system == last) errno = errors[i].of_c;
+    return -1;
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+void *gqa_pages_alloc(size_t size, int huge) {
+    (void)huge; /* large pages need a privilege */
+    return VirtualAlloc(NULL, size ? size : 1, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+}
+
+void gqa_pages_free(void *p, size_t size) {
+    (void)size;
+    if (p) VirtualFree(p, 0, MEM_RELEASE);
+}
+
+static MEMORYSTATUSEX memory_status(void) {
+    MEMORYSTATUSEX status = {.dwLength = sizeof status};
+    GlobalMemoryStatusEx(&status);
+    return status;
+}
+
+double gqa_os_memory(void) { return (double)memory_status().ullTotalPhys; }
+double gqa_os_free_memory(void) { return (double)memory_status().ullAvailPhys; }
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+enum { MAX_WIDE = 4096 };
+
+/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8. */
+static const wchar_t *widen(const char *path, wchar_t *out) {
+    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, out, MAX_WIDE)) return out;
+    errno = ENOENT;
+    return NULL;
+}
+
+static uint64_t pair(DWORD high, DWORD low) { return (uint64_t)high << 32 | low; }
+
+static uint64_t nanoseconds(FILETIME t) {
+    const uint64_t from_1601_to_1970 = 11644473600u; /* seconds */
+    return (pair(t.dwHighDateTime, t.dwLowDateTime) - from_1601_to_1970 * 10000000u) * 100;
+}
+
+static int handle_info(HANDLE h, gqa_file_info *info) {
+    BY_HANDLE_FILE_INFORMATION of;
+    *info = (gqa_file_info){.kind = GQA_FILE_OTHER};
+    if (h == INVALID_HANDLE_VALUE) return set_errno();
+    if (GetFileType(h) != FILE_TYPE_DISK) return 0;
+    if (!GetFileInformationByHandle(h, &of)) return set_errno();
+    int is_folder = (of.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
+    info->kind = is_folder ? GQA_FILE_FOLDER : GQA_FILE_REGULAR;
+    info->id = (gqa_file_id){of.dwVolumeSerialNumber, pair(of.nFileIndexHigh, of.nFileIndexLow),
+                             pair(of.nFileSizeHigh, of.nFileSizeLow),
+                             nanoseconds(of.ftLastWriteTime), nanoseconds(of.ftCreationTime)};
+    return 0;
+}
+
+enum { SHARED = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE };
+
+static HANDLE open_handle(const char *path, DWORD access) {
+    wchar_t wide[MAX_WIDE];
+    if (!widen(path, wide)) {
+        SetLastError(ERROR_INVALID_NAME);
+        return INVALID_HANDLE_VALUE;
+    }
+    return CreateFileW(wide, access, SHARED, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+}
+
+int gqa_os_file_info(const char *path, gqa_file_info *info) {
+    HANDLE h = open_handle(path, FILE_READ_ATTRIBUTES);
+    int failed = handle_info(h, info);
+    if (h != INVALID_HANDLE_VALUE) CloseHandle(h);
+    return failed;
+}
+
+int gqa_os_open_info(int fd, gqa_file_info *info) {
+    return handle_info((HANDLE)_get_osfhandle(fd), info);
+}
+
+int gqa_os_stream_info(FILE *f, gqa_file_info *info) { return gqa_os_open_info(_fileno(f), info); }
+
+int gqa_os_exists(const char *path) {
+    wchar_t wide[MAX_WIDE];
+    return widen(path, wide) && GetFileAttributesW(wide) != INVALID_FILE_ATTRIBUTES;
+}
+
+FILE *gqa_os_fopen(const char *path, const char *mode) {
+    wchar_t wide[MAX_WIDE], wide_mode[8] = {mode[0], L'b'};
+    return widen(path, wide) ? _wfopen(wide, wide_mode) : NULL;
+}
+
+int gqa_os_open(const char *path) {
+    HANDLE h = open_handle(path, GENERIC_READ);
+    if (h == INVALID_HANDLE_VALUE) return set_errno();
+    int fd = _open_osfhandle((intptr_t)h, _O_RDONLY | _O_BINARY);
+    if (fd < 0) CloseHandle(h);
+    return fd;
+}
+
+int gqa_os_create(const char *path) {
+    wchar_t wide[MAX_WIDE];
+    if (!widen(path, wide)) return -1;
+    return _wopen(wide, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT,
+                  _S_IREAD | _S_IWRITE);
+}
+
+FILE *gqa_os_stream(int fd, const char *mode) { return _fdopen(fd, mode); }
+void gqa_os_close(int fd) { _close(fd); }
+int gqa_os_sync(FILE *f) { return _commit(_fileno(f)); }
+
+int gqa_os_replace(const char *from, const char *to) {
+    wchar_t old[MAX_WIDE], new[MAX_WIDE];
+    if (!widen(from, old) || !widen(to, new)) return -1;
+    return MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING) ? 0 : set_errno();
+}
+
+int gqa_os_remove(const char *path) {
+    wchar_t wide[MAX_WIDE];
+    return widen(path, wide) ? _wunlink(wide) : -1;
+}
+
+int gqa_os_link_target(const char *path, char *target, size_t capacity) {
+    (void)path;
+    (void)target;
+    (void)capacity;
+    return -1; /* a link is replaced */
+}
+
+void *gqa_os_map(int fd, size_t size) {
+    HANDLE file = (HANDLE)_get_osfhandle(fd);
+    HANDLE mapping = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+    void *p = mapping ? MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, size) : NULL;
+    if (!p) set_errno();
+    if (mapping) CloseHandle(mapping); /* the view keeps it */
+    return p;
+}
+
+void gqa_os_unmap(void *p, size_t size) {
+    (void)size;
+    UnmapViewOfFile(p);
+}
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+double gqa_os_seconds(void) {
+    LARGE_INTEGER count, rate;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&rate);
+    return (double)count.QuadPart / (double)rate.QuadPart;
+}
+
+uint64_t gqa_os_clock(void) {
+    FILETIME t;
+    GetSystemTimeAsFileTime(&t);
+    return nanoseconds(t);
+}
+
+int gqa_os_local_time(struct tm *now) {
+    time_t t = time(NULL);
+    return localtime_s(now, &t) ? -1 : 0;
+}
+
+void gqa_os_sleep(int microseconds) { Sleep((DWORD)(microseconds + 999) / 1000); }
+void gqa_os_yield(void) { SwitchToThread(); }
+long gqa_os_process(void) { return (long)GetCurrentProcessId(); }
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+static int count_bits(uint64_t mask) {
+    int n = 0;
+    for (; mask; mask &= mask - 1) n++;
+    return n;
+}
+
+/* Of one group of at most 64 CPUs, in which a program runs unless it asks for more. */
+int gqa_os_cores(void) {
+    SYSTEM_LOGICAL_PROCESSOR_INFORMATION all[256];
+    DWORD size = sizeof all;
+    DWORD_PTR allowed = 0, present;
+    GetProcessAffinityMask(GetCurrentProcess(), &allowed, &present);
+    int cores = 0, known = GetLogicalProcessorInformation(all, &size);
+    for (size_t i = 0; known && i < size / sizeof all[0]; i++)
+        cores += all[i].Relationship == RelationProcessorCore &&
+                 (all[i].ProcessorMask & allowed) != 0;
+    return max_int(cores ? cores : count_bits(allowed), 1);
+}
+
+int gqa_cgroup_cpus(const char *root) {
+    (void)root;
+    return INT_MAX;
+}
+
+void gqa_os_unbind_thread(void) {}
+int gqa_os_memory_is_limited(void) { return 0; }
+
+static unsigned __stdcall thread_main(void *arg) {
+    const gqa_os_thread *t = arg;
+    t->main(t->arg);
+    return 0;
+}
+
+int gqa_os_thread_start(gqa_os_thread *t, void (*main)(void *arg), void *arg) {
+    t->main = main;
+    t->arg = arg;
+    t->handle = _beginthreadex(NULL, 0, thread_main, t, 0, NULL);
+    return t->handle ? 0 : -1;
+}
+
+void gqa_os_thread_join(gqa_os_thread *t) {
+    WaitForSingleObject((HANDLE)t->handle, INFINITE);
+    CloseHandle((HANDLE)t->handle);
+}
+
+typedef struct monitor {
+    SRWLOCK lock;
+    CONDITION_VARIABLE wake;
+} monitor;
+_Static_assert(sizeof(monitor) <= sizeof(gqa_os_monitor), "gqa_os_monitor is too small");
+
+static monitor *monitor_of(gqa_os_monitor *m) { return (monitor *)(void *)m->storage; }
+
+void gqa_os_monitor_init(gqa_os_monitor *m) {
+    InitializeSRWLock(&monitor_of(m)->lock);
+    InitializeConditionVariable(&monitor_of(m)->wake);
+}
+
+void gqa_os_monitor_free(gqa_os_monitor *m) { (void)m; }
+void gqa_os_lock(gqa_os_monitor *m) { AcquireSRWLockExclusive(&monitor_of(m)->lock); }
+void gqa_os_unlock(gqa_os_monitor *m) { ReleaseSRWLockExclusive(&monitor_of(m)->lock); }
+
+void gqa_os_wait(gqa_os_monitor *m) {
+    SleepConditionVariableSRW(&monitor_of(m)->wake, &monitor_of(m)->lock, INFINITE, 0);
+}
+
+void gqa_os_wake_all(gqa_os_monitor *m) { WakeAllConditionVariable(&monitor_of(m)->wake); }
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+/* A mapped file cannot be truncated here. */
+void gqa_os_on_lost_page(void (*fn)(const char *path)) { (void)fn; }
+
+static void (*interrupt_told)(int signal);
+static int told_of_all;
+static volatile LONG holds, held_signal;
+
+/* Ctrl-C, Ctrl-Break, the window closed; in a thread of its own. */
+static BOOL WINAPI on_control(DWORD event) {
+    int signal_number = event == CTRL_C_EVENT ? SIGINT : SIGTERM;
+    if (holds) {
+        held_signal = signal_number;
+        return TRUE;
+    }
+    if (!interrupt_told || (signal_number != SIGINT && !told_of_all)) return FALSE;
+    interrupt_told(signal_number);
+    return TRUE;
+}
+
+static void install_control(void) {
+    static int is_installed;
+    if (!is_installed) SetConsoleCtrlHandler(on_control, TRUE);
+    is_installed = 1;
+}
+
+void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
+    interrupt_told = fn;
+    told_of_all = ends;
+    install_control();
+}
+
+void gqa_os_hold_signals(void) {
+    install_control();
+    held_signal = 0;
+    holds = 1;
+}
+
+int gqa_os_signal_held(void) { return held_signal != 0; }
+
+void gqa_os_release_signals(void) {
+    holds = 0;
+    if (!held_signal) return;
+    if (interrupt_told && (held_signal == SIGINT || told_of_all)) interrupt_told((int)held_signal);
+    else ExitProcess(128 + (unsigned)held_signal);
+}
+
+/* ---- the terminal --------------------------------------------------------------------------- */
+
+static HANDLE handle_of(FILE *f) { return (HANDLE)_get_osfhandle(_fileno(f)); }
+
+static char *narrow(const wchar_t *wide) {
+    int n = WideCharToMultiByte(CP_UTF8, 0, wide, -1, NULL, 0, NULL, NULL);
+    char *text = n > 0 ? malloc((size_t)n) : NULL;
+    if (text) WideCharToMultiByte(CP_UTF8, 0, wide, -1, text, n, NULL, NULL);
+    return text;
+}
+
+static UINT usual_code_page;
+static void restore_console(void) { SetConsoleOutputCP(usual_code_page); }
+
+static void begin_console(FILE *f) {
+    DWORD mode;
+    if (!GetConsoleMode(handle_of(f), &mode)) return;
+    SetConsoleMode(handle_of(f), mode | ENABLE_VIRTUAL_TERMINAL_PROCESSING);
+}
+
+void gqa_os_start(int *argc, char ***argv) {
+    int n;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &n);
+    char **all = wide ? calloc((size_t)n + 1, sizeof *all) : NULL; /* until the program ends */
+    int known = 0;
+    while (all && known < n && (all[known] = narrow(wide[known])) != NULL) known++;
+    if (all && known == n) {
+        *argc = n;
+        *argv = all;
+    }
+    LocalFree(wide);
+    _setmode(_fileno(stdin), _O_BINARY);
+    _setmode(_fileno(stdout), _O_BINARY);
+    _setmode(_fileno(stderr), _O_BINARY);
+    setvbuf(stderr, NULL, _IONBF, 0);
+    usual_code_page = GetConsoleOutputCP();
+    if (usual_code_page) {
+        SetConsoleOutputCP(CP_UTF8);
+        atexit(restore_console);
+    }
+    begin_console(stdout);
+    begin_console(stderr);
+}
+
+/* Also NUL is a character device: only consoles have a mode. */
+int gqa_os_is_terminal(FILE *f) {
+    DWORD mode;
+    return GetConsoleMode(handle_of(f), &mode) != 0;
+}
+
+int gqa_os_terminal_size(FILE *f, int *columns, int *rows) {
+    CONSOLE_SCREEN_BUFFER_INFO of;
+    if (!GetConsoleScreenBufferInfo(handle_of(f), &of)) return -1;
+    *columns = of.srWindow.Right - of.srWindow.Left + 1;
+    *rows = of.srWindow.Bottom - of.srWindow.Top + 1;
+    return 0;
+}
+
+int gqa_os_character_width(uint32_t code) {
+    static const struct { uint32_t first, last; int width; } ranges[] = {
+        {0x300, 0x36F, 0}, {0x200B, 0x200F, 0}, {0x20D0, 0x20FF, 0}, {0xFE00, 0xFE0F, 0},
+        {0x1100, 0x115F, 2}, {0x2E80, 0x303E, 2}, {0x3041, 0xA4CF, 2}, {0xAC00, 0xD7A3, 2},
+        {0xF900, 0xFAFF, 2}, {0xFE30, 0xFE6F, 2}, {0xFF00, 0xFF60, 2}, {0xFFE0, 0xFFE6, 2},
+        {0x1F300, 0x1F64F, 2}, {0x1F680, 0x1F6FF, 2}, {0x1F900, 0x1F9FF, 2}, {0x20000, 0x3FFFD, 2},
+    };
+    for (size_t i = 0; i < array_length(ranges); i++)
+        if (code >= ranges[i].first && code <= ranges[i].last) return ranges[i].width;
+    return 1;
+}
+
+int gqa_os_stdin_holds_text(void) {
+    HANDLE h = handle_of(stdin);
+    DWORD waiting = 0;
+    LARGE_INTEGER size, at;
+    if (GetFileType(h) == FILE_TYPE_PIPE)
+        return PeekNamedPipe(h, NULL, 0, NULL, &waiting, NULL) && waiting > 0;
+    return GetFileType(h) == FILE_TYPE_DISK && GetFileSizeEx(h, &size) &&
+           SetFilePointerEx(h, (LARGE_INTEGER){.QuadPart = 0}, &at, FILE_CURRENT) &&
+           size.QuadPart > at.QuadPart;
+}
+
+int gqa_os_has_keys(void) { return gqa_os_is_terminal(stdin) && gqa_os_is_terminal(stderr); }
+
+static DWORD usual_input; /* how the console was set before keys were taken */
+
+void gqa_os_take_keys(const char *ending) {
+    (void)ending;
+    GetConsoleMode(handle_of(stdin), &usual_input);
+    SetConsoleMode(handle_of(stdin), ENABLE_VIRTUAL_TERMINAL_INPUT);
+}
+
+void gqa_os_give_keys_back(void) { SetConsoleMode(handle_of(stdin), usual_input); }
+
+int gqa_os_stdin_is_ready(int milliseconds) {
+    DWORD found = WaitForSingleObject(handle_of(stdin), (DWORD)milliseconds);
+    return found == WAIT_OBJECT_0 ? 1 : found == WAIT_TIMEOUT ? 0 : -1;
+}
+
+/* Events of the console that have a character; UTF-16 becomes UTF-8. */
+int gqa_os_read_keys(char *keys, size_t size, int milliseconds) {
+    INPUT_RECORD events[16];
+    wchar_t text[16];
+    static wchar_t high; /* the first half of a character */
+    DWORD n = 0;
+    int len = 0;
+    if (gqa_os_stdin_is_ready(milliseconds) <= 0) return -1;
+    if (!ReadConsoleInputW(handle_of(stdin), events, 15, &n)) return 0;
+    if (high) text[len++] = high;
+    high = 0;
+    for (DWORD i = 0; i < n; i++) {
+        const KEY_EVENT_RECORD *key = &events[i].Event.KeyEvent;
+        if (events[i].EventType == KEY_EVENT && key->bKeyDown && key->uChar.UnicodeChar)
+            text[len++] = key->uChar.UnicodeChar;
+    }
+    if (len > 0 && (text[len - 1] & 0xFC00) == 0xD800) high = text[--len];
+    len = WideCharToMultiByte(CP_UTF8, 0, text, len, keys, (int)size, NULL, NULL);
+    return len > 0 ? len : -1;
+}
+
+void gqa_os_write_terminal(const char *data, size_t size) {
+    fwrite(data, 1, size, stderr);
+    fflush(stderr);
+}
+
+void gqa_os_suspend(void) {}
+#endif
