@@ -10,7 +10,8 @@
 # make install    and make uninstall; PREFIX=/usr/local  DESTDIR=dir  (more in lib.mk)
 # make dist       the library as one gqa.h and one gqa.c, in BUILD/dist
 #
-# Variables: CC=clang  OMP=0 (no OpenMP)  BUILD=dir  WERROR=1  V=1 (show commands)
+# Variables: CC=clang  OMP=0 (no OpenMP; the default on macOS and Windows)  BUILD=dir
+#            WERROR=1  V=1 (show commands)
 #            CFLAGS, CPPFLAGS, LDFLAGS of yours (also from the environment)  CFLAGS_EXTRA=...
 #            GQA_DATA=dir (test data, see scripts/get-test-data.sh)
 # What was built with other flags or another compiler is built again.
@@ -25,10 +26,17 @@ OMP     = $(if $(WINDOWS)$(MACOS),0,1)
 CFLAGS ?= -O2 -g -fno-asynchronous-unwind-tables
 OPT     = $(CFLAGS)
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wdouble-promotion
-STD     = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64
+STD     = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 \
+          $(if $(MACOS),-D_DARWIN_C_SOURCE)
 FLAGS   = $(STD) $(CPPFLAGS) $(OPT) -ffp-contract=off -fno-math-errno $(WARN) $(THREADS)
 LDLIBS  = -lm
-THREADS = $(if $(filter 1,$(OMP)),-fopenmp,$(if $(WINDOWS),,-pthread))
+OPENMP  = -fopenmp
+THREADS = $(if $(filter 1,$(OMP)),$(OPENMP),$(if $(WINDOWS),,-pthread))
+ifneq ($(and $(MACOS),$(filter 1,$(OMP))),) # Homebrew's, for the system's clang
+LIBOMP := $(shell brew --prefix libomp)
+OPENMP  = -Xpreprocessor -fopenmp -I$(LIBOMP)/include -L$(LIBOMP)/lib
+LDLIBS += -lomp
+endif
 ifneq ($(WINDOWS),)
 LDFLAGS += -static
 endif
@@ -48,8 +56,9 @@ CORE     = base kernels formats vocab weights session chat
 CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
 LIB_SRC  = $(CORE_SRC) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
-POSIX    = alloc foreign interrupts packed threads # tests that fork, or make folders
-TEST_SRC = $(filter-out $(if $(WINDOWS),$(POSIX:%=tests/test_%.c)),$(wildcard tests/test_*.c))
+# Tests that fork or make folders; that wrap functions by GNU's linker, or bind threads to CPUs.
+ABSENT   = $(if $(WINDOWS),foreign interrupts packed) $(if $(WINDOWS)$(MACOS),alloc threads)
+TEST_SRC = $(filter-out $(ABSENT:%=tests/test_%.c),$(wildcard tests/test_*.c))
 TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)

@@ -1,7 +1,7 @@
 /* os_posix.c: os.h for Linux, macOS, the BSDs and others like them. */
 #ifndef _WIN32
 #ifdef __APPLE__
-#define _DARWIN_C_SOURCE
+#define _DARWIN_C_SOURCE 1
 #else
 #define _GNU_SOURCE /* sched_getaffinity, CPU_*, MAP_ANONYMOUS, madvise, wcwidth */
 #endif

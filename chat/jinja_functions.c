@@ -316,7 +316,10 @@ static void put_date(jinja *j, jinja_builder *b, char conversion, int without_ze
         jinja_unsupported(j, "strftime_now: %%%c is not known", conversion);
         return;
     }
-    size_t n = strftime(out, sizeof out, format, tm);
+    int is_e = conversion == 'e'; /* Windows' strftime lacks %e, %F and %T */
+    const char *known = is_e ? "%d" : conversion == 'F' ? "%Y-%m-%d" : "%H:%M:%S";
+    size_t n = strftime(out, sizeof out, is_e || strchr("FT", conversion) ? known : format, tm);
+    if (is_e && out[0] == '0') out[0] = ' ';
     jinja_put_literal(j, b, out + (without_zero && n == 2 && out[0] == '0'));
 }
 

@@ -29,6 +29,8 @@ extern const gqa_kernels gqa_kernels_neon, gqa_kernels_neon_dot;
 #include <sys/auxv.h>
 enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP */
 static int has_dot(void) { return (getauxval(AT_HWCAP) & ASIMDDP) != 0; }
+#elif defined(__APPLE__)
+static int has_dot(void) { return 1; } /* from the M1 on */
 #else
 static int has_dot(void) { return 0; }
 #endif

@@ -1,9 +1,10 @@
 #!/bin/sh
 # test-ports.sh [NAME...]: builds and tests with other compilers, C libraries and machines: clang,
-# clang-openmp, musl, i386, armhf, aarch64. Needs Debian's clang, libomp-dev, musl-tools,
-# gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu and qemu-user; what is missing
-# is skipped, and says so. Emulated machines leave out the longest tests. Last line: "N passed, N
-# failed".
+# clang-openmp, musl, i386, armhf, aarch64, riscv64, windows, macos. Needs Debian's clang,
+# libomp-dev, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu,
+# gcc-riscv64-linux-gnu, qemu-user, gcc-mingw-w64-x86-64, wine64, and zig (ZIG=COMMAND), whose clang
+# builds for macOS; what is missing is skipped, and says so. Emulated machines leave out the longest
+# tests; what is built for macOS cannot run here. Last line: "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 wanted="$*"
 
@@ -23,20 +24,26 @@ build() {
 # What computes for long, without sizes or bytes of files that only one machine would get wrong.
 long="architectures train trainer convert alloc"
 
+# is_wanted NAME COMMAND...: asked for, and the commands are there
+is_wanted() {
+    name=$1
+    shift
+    case " ${wanted:-$name} " in *" $name "*) ;; *) return 1 ;; esac
+    for command in "$@"; do
+        command -v "$command" >/dev/null && continue
+        echo "SKIPPED: $name: no $command"
+        return 1
+    done
+}
+
 # port NAME COMPILER EMULATOR SCRIPTS MAKE-VARIABLES...: EMULATOR "": this machine runs it
 port() {
     name=$1 compiler=$2 emulator=$3 scripts=$4
     shift 4
-    case " ${wanted:-$name} " in *" $name "*) ;; *) return ;; esac
-    for command in "$compiler" $emulator; do
-        if ! command -v "$command" >/dev/null; then
-            echo "SKIPPED: $name: no $command"
-            return
-        fi
-    done
+    is_wanted "$name" "$compiler" ${emulator%% *} || return
     build CC="$compiler" "$@" || return
     log=build-$name/log
-    skip=${emulator:+$long}
+    skip=${emulator:+$long${more:+ $more}}
     BUILD=build-$name EMULATOR=$emulator SCRIPTS=$scripts SKIP=$skip sh tests/run.sh >"$log" 2>&1 ||
         grep -v ' 0 failed' "$log" | tail -n 60
     [ -z "$skip" ] || echo "SKIPPED: $name: $skip"
@@ -61,5 +68,54 @@ port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 port armhf arm-linux-gnueabihf-gcc qemu-arm "" OMP=0 LDFLAGS=-static OPT=-O2
 # gcc 12 fails on one test at -O2 with an internal error
 port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1
+more="chat complete forward hooks numeric fuzz_convert fuzz_model fuzz_session logits malformed"
+port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "" OMP=0 LDFLAGS=-static OPT=-O1
+
+# built WHAT COMMAND...: counts what has only to compile
+built() {
+    what=$1
+    shift
+    if "$@" >"build-$name/log" 2>&1; then
+        passed=$((passed + 1))
+        return
+    fi
+    tail -n 20 "build-$name/log"
+    echo "$name: $what does not build"
+    failed=$((failed + 1))
+}
+# library COMPILER...: and the single-file pair; all warnings are errors
+library() {
+    built library make -s BUILD="build-$name" WERROR=1 CC="$*" OPT=-O1 lib
+    python3 scripts/amalgamate.py "build-$name/dist"
+    built "the single-file pair" "$@" -std=c11 -Wall -Werror -O1 -c -o "build-$name/gqa.o" \
+        "build-$name/dist/gqa.c"
+}
+
+# Wine does not say how much memory its program has; see resident_bytes in test_session.
+more="hooks session logits"
+mingw=x86_64-w64-mingw32-gcc
+export WINEPREFIX="${WINEPREFIX:-$PWD/build-windows/wine}" WINEDEBUG=-all DISPLAY= EXE=
+if is_wanted windows "$mingw" wine; then
+    mkdir -p build-windows
+    EXE=.exe LC_ALL=C.UTF-8
+    export LC_ALL
+    port windows "$mingw" wine "tests/test_paths.sh tests/test_cli_usage.sh" WERROR=1 OPT=-O1
+    EXE=
+    library "$mingw"
+    # clang-cl's front end; MinGW's headers want to be told of a compiler that they know
+    built "the pair with clang -fms-compatibility" clang --target=x86_64-w64-windows-gnu \
+        -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -Werror -fsyntax-only \
+        build-windows/dist/gqa.c
+fi
+zig=${ZIG:-zig}
+for machine in aarch64 x86_64; do
+    is_wanted macos "$zig" || continue
+    name=macos-$machine
+    mkdir -p "build-$name"
+    built program make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O1 \
+        CC="$zig cc -target $machine-macos" "build-$name/run"
+    library "$zig" cc -target "$machine-macos"
+    echo "SKIPPED: $name: running what was built"
+done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh: runs every test program and test script, shows what fails (VERBOSE=1: every case), and
-# adds their cases up in the last line. EMULATOR="qemu-arm" runs programs of another machine;
+# adds their cases up in the last line. EMULATOR="qemu-arm" runs programs of another machine
+# (EXE=.exe: their names end so);
 # SCRIPTS="" leaves the scripts out, SKIP="library lint" the tests of these names.
 BUILD=${BUILD:-build}
 SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
@@ -9,7 +10,8 @@ run=$BUILD/run log=$BUILD/tests/log
 verbose=${VERBOSE:+-v}
 if [ -n "${EMULATOR:-}" ]; then
     run=$BUILD/run-emulated
-    printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$BUILD/run" >"$run" && chmod +x "$run"
+    printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$BUILD/run${EXE:-}" >"$run"
+    chmod +x "$run"
 fi
 
 # start TEST: its output goes to $log. Returns its exit code.

@@ -34,6 +34,7 @@ static struct {
 } test;
 
 __attribute__((unused)) static void test_start(int argc, char **argv) {
+    gqa_os_start(&argc, &argv);
     if (argc > 1 && !strcmp(argv[1], "-v")) test.verbose = 1;
     test.wanted = argv + 1 + test.verbose;
     test.n_wanted = argc - 1 - test.verbose;

@@ -111,7 +111,9 @@ else # root reads everything: as another user, with the program in a folder open
 fi
 
 test_case "a FIFO without a writer is refused, not waited for"
-if have mkfifo FIFO && have timeout FIFO; then
+if [ -n "${EXE:-}" ]; then
+    skip "FIFO: Windows has none"
+elif have mkfifo FIFO && have timeout FIFO; then
     model=$tmp/llama2c/model.bin fifo=$tmp/fifo
     mkdir "$tmp/llama2c"
     cp tests/fuzz/seeds/model/llama2c-v1 "$model"

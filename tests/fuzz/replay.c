@@ -20,7 +20,9 @@ int main(int argc, char **argv) {
     char folder[256], path[600];
     test_start(argc, argv);
     const char *name = argc ? strstr(argv[0], "test_fuzz_") : NULL;
-    snprintf(folder, sizeof folder, "tests/fuzz/seeds/%s", name ? name + strlen("test_fuzz_") : "");
+    if (name) name += strlen("test_fuzz_");
+    snprintf(folder, sizeof folder, "tests/fuzz/seeds/%.*s", name ? (int)strcspn(name, ".") : 0,
+             name ? name : "");
     DIR *d = opendir(folder);
     int files = 0;
     for (struct dirent *e; d && (e = readdir(d));) {

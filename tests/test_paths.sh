@@ -1,0 +1,39 @@
+#!/bin/sh
+# test_paths.sh RUN: names of files that are not ASCII, arguments, pipes, and bytes that stay as
+# they are: where systems differ.
+run=$1
+. tests/checks.sh
+folder=$tmp/модели
+model=$folder/сказки.gguf
+mkdir "$folder"
+cp models/stories-gqa.gguf "$model"
+
+test_case "a model in a folder with a Cyrillic name"
+expect 0 "" models/stories-gqa.gguf -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
+cp "$tmp/out" "$tmp/expected"
+expect 0 "" "$model" -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
+same "$tmp/out" "$tmp/expected" "the story"
+expect 1 "нет.gguf: cannot open: No such file or directory" "$folder/нет.gguf"
+expect 1 "модели: is a directory" "$folder"
+
+test_case "a prompt through a pipe"
+printf 'Once upon a time\n' | "$run" "$model" -f - -n 20 -t 0 -j 1 --quiet >"$tmp/out" 2>"$tmp/err"
+same "$tmp/out" "$tmp/expected" "the story"
+
+test_case "arguments, and text of a file"
+printf 'Жил-был\r\nдед\032\n' >"$folder/текст"
+expect 0 "" tokenize "$model" -i "Жил-был"
+cp "$tmp/out" "$tmp/ids"
+printf 'Жил-был' >"$folder/имя"
+expect 0 "" tokenize "$model" -f "$folder/имя"
+same "$tmp/out" "$tmp/ids" "ids"
+check "no line ends in \\r" not grep -q "$(printf '\r')" "$tmp/out"
+expect 0 "" tokenize "$model" -f "$folder/текст"
+check "\\r and Ctrl-Z are text" test "$(wc -w <"$tmp/out")" -gt "$(($(wc -w <"$tmp/ids") + 6))"
+
+test_case "a file that is written"
+expect 0 "" convert "$model" "$folder/копия.gguf"
+expect 1 "копия.gguf exists; --force replaces it" convert "$model" "$folder/копия.gguf"
+expect 0 "" convert --force "$model" "$folder/копия.gguf"
+check "nothing temporary is left" test "$(ls "$folder" | wc -l)" -eq 4
+finish
