@@ -35,6 +35,13 @@ static int save_packed_of(const char *path, const gqa_model_options *o, const ch
     return status;
 }
 
+/* Writes the model's panels to packed_path and reads the file. */
+static void save_packed(void) {
+    gqa_error err = {0};
+    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
+    packed_size = read_file(packed_path, packed, sizeof packed);
+}
+
 /* Opens the model: whether its packed weights came from the file, and whether it computes the
  * same logits (which are kept the first time). */
 static void check_opens(const char *what, int mapped) {
@@ -54,9 +61,7 @@ static void check_opens(const char *what, int mapped) {
 }
 
 static void test_saved(size_t model_size) {
-    gqa_error err = {0};
-    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
-    packed_size = read_file(packed_path, packed, sizeof packed);
+    save_packed();
     CHECK(packed_size > model_size / 2, "%zu bytes written", packed_size);
     check_opens("with its file", 1);
 }
@@ -112,7 +117,7 @@ static void test_changed_model(size_t size) {
     for (size_t i = 0; i + 8 < 4096 && !eps; i++)
         if (!memcmp(model + i, "rms_epsilon", 11)) eps = model + i + 15;
     uint8_t *const changed[] = {model + size - 5000, eps + 3, model + 200000};
-    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
+    save_packed();
     CHECK(opens_mapped() && verify(&err) == 0, "its own: %s", err.message);
     for (int i = 0; i < 3; i++) {
         nanosleep(&tick, NULL);
@@ -130,9 +135,7 @@ static void test_changed_model(size_t size) {
     CHECK(!opens_mapped(), "damaged panels are taken for a file that was written again");
     CHECK(verify(&err) == GQA_ERR_FORMAT, "damaged panels: verified");
     CHECK_HAS(err.message, ".packed: damaged panels");
-    packed[packed_size / 2] ^= 1;
-    CHECK(save_packed_of(model_path, NULL, packed_path, &err) == 0, "%s", err.message);
-    read_file(packed_path, packed, sizeof packed);
+    save_packed();
     packed[packed_size / 2] ^= 1;
     write_file(packed_path, packed, packed_size);
     CHECK(opens_mapped(), "panels of an unchanged file are read while opening");
