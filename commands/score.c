@@ -68,7 +68,7 @@ typedef struct scoring {
     int max_rows;           /* logits held at once, of two sessions */
     float *base, *logits;   /* [max_rows, vocab]: of the first session, of another */
     double *kl;             /* [n, n_positions]; the first row is not used */
-    int n_positions, at;    /* of all chunks; done so far */
+    size_t n_positions, at; /* of all chunks; done so far */
 } scoring;
 
 /* Evaluates rows tokens of a chunk, from its token number `from` on, in each session. */
@@ -78,7 +78,7 @@ static int score_rows(scoring *s, const int32_t *tokens, int from, int rows, gqa
         int status = gqa_session_eval_all(s->sessions[i], tokens + from, rows, z, err);
         if (status) return status;
         const float *base = s->base;
-        double *kl = s->kl + (size_t)i * (size_t)s->n_positions + s->at;
+        double *kl = s->kl + i * s->n_positions + s->at;
         for (int next = from + 1; next <= from + rows; next++) {
             if (next > s->chunk / 2 && next < s->chunk)
                 add_token(&s->scores[i], z, s->vocab, tokens[next]);
@@ -112,13 +112,14 @@ int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chu
     int vocab = gqa_model_config(gqa_session_model(sessions[0]))->vocab_size;
     int max_rows = min_int(chunk - chunk / 2, max_int(16, LOGITS / vocab));
     int status = 0, show = progress && gqa_os_is_terminal(stderr);
-    size_t row = (size_t)vocab * sizeof(float);
+    size_t row = vocab * sizeof(float);
     gqa_error err = {0};
-    scoring s = {sessions, scores, n, chunk, vocab, max_rows, .n_positions = n_chunks * chunk};
-    s.base = calloc(row, (size_t)max_rows);
-    s.logits = n > 1 ? calloc(row, (size_t)max_rows) : s.base;
-    s.kl = calloc((size_t)s.n_positions * sizeof *s.kl, (size_t)n);
-    memset(scores, 0, (size_t)n * sizeof *scores);
+    size_t n_positions = (size_t)n_chunks * chunk;
+    scoring s = {sessions, scores, n, chunk, vocab, max_rows, .n_positions = n_positions};
+    s.base = calloc(row, max_rows);
+    s.logits = n > 1 ? calloc(row, max_rows) : s.base;
+    s.kl = calloc(s.n_positions * sizeof *s.kl, n);
+    memset(scores, 0, n * sizeof *scores);
     if (!s.base || !s.logits || !s.kl)
         status = fail("out of memory for the logits of %d tokens", max_rows);
     for (int c = 0; c < n_chunks && !status; c++) {
@@ -129,8 +130,8 @@ int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chu
     }
     if (show) fprintf(stderr, "\r%60s\r", "");
     for (int i = 1; i < n && !status; i++)
-        scores[i].from_first = score_divergence(s.kl + (size_t)i * (size_t)s.n_positions,
-                                                s.n_positions, scores[i].same_top);
+        scores[i].from_first = score_divergence(s.kl + i * s.n_positions,
+                                                (int)s.n_positions, scores[i].same_top);
     if (s.logits != s.base) free(s.logits);
     free(s.base);
     free(s.kl);

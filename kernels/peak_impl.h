@@ -17,7 +17,9 @@
 static float kernel_peak_float(long rounds, double *macs) {
     vf a = vf_set1(1.0000001f), b = vf_set1(1e-9f), c[PEAK_CHAINS], sum = vf_set1(0);
 #define PEAK_BEGIN(j) c[j] = b;
-#define PEAK_STEP(j) c[j] = vf_fma(c[j], a, b); PEAK_KEEP(c[j]);
+#define PEAK_STEP(j) \
+    c[j] = vf_fma(c[j], a, b); \
+    PEAK_KEEP(c[j]);
 #define PEAK_END(j) sum = vf_add(sum, c[j]);
     PEAK_ALL(PEAK_BEGIN)
     for (long i = 0; i < rounds; i++) {
@@ -43,7 +45,10 @@ static int32_t sum_of_lanes(vi v) {
 static int32_t kernel_peak_int8(long rounds, double *macs) {
     vi a = vi_set1(0x01010101), b = a, c[PEAK_CHAINS], sum = vi_set1(0);
 #define PEAK_BEGIN(j) c[j] = a;
-#define PEAK_STEP(j) PEAK_KEEP(a); c[j] = vi_mac8(c[j], a, b); PEAK_KEEP(c[j]);
+#define PEAK_STEP(j) \
+    PEAK_KEEP(a); \
+    c[j] = vi_mac8(c[j], a, b); \
+    PEAK_KEEP(c[j]);
 #define PEAK_END(j) sum = vi_add(sum, c[j]);
     PEAK_ALL(PEAK_BEGIN)
     for (long i = 0; i < rounds; i++) {

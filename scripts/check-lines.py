@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """check-lines.py [--root DIR] [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a
-file longer than 600 lines or a function of C longer than 60, and where a line of C or of a shell
-script holds two statements. Without arguments: every source file that git knows of.
+file longer than 600 lines or a function of C longer than 60, where a line of C (macros included) or
+of a shell script holds two statements, and where the C outside tests/ and examples/ has 200 casts
+to size_t or more (store widths and strides as size_t). Without arguments: every source file that
+git knows of.
 
 A function is what stands between a line that begins at the margin and ends in "{", and the next "}"
 at the margin."""
@@ -10,7 +12,7 @@ import re
 import subprocess
 import sys
 
-WIDTH, FILE_LINES, FUNCTION_LINES = 100, 600, 60
+WIDTH, FILE_LINES, FUNCTION_LINES, CASTS = 100, 600, 60, 200
 KINDS = (".c", ".h", ".sh", ".py", ".mjs", "Makefile", ".mk", ".ci/run")
 EXEMPT = {"vocab/unicode_table.c": "a table of numbers, made by scripts/make_unicode_table.py"}
 WANTED = sys.argv[1:]
@@ -39,8 +41,8 @@ def without_text(line):
 def two_statements(line):
     """Whether a line of C ends a statement and goes on, or returns after a comma. The three parts
     of a for are one."""
-    code = without_text(line)
-    if code.lstrip().startswith(("#", "*")) or code.rstrip().endswith("\\"):
+    code = re.sub(r"^\s*#\s*define\s+\w+(\([^)]*\))?|\\$", "", without_text(line).rstrip())
+    if code.lstrip().startswith(("#", "*")):
         return False
     while re.search(r"\([^()]*\)", code):
         code = re.sub(r"\([^()]*\)", "", code)
@@ -69,9 +71,19 @@ def two_commands(code):
     return re.search(r";\s*\S", code) is not None
 
 
-def faults(path):
+def lines_of(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as f:
-        lines = f.read().split("\n")
+        return f.read().split("\n")
+
+
+def casts(path):
+    if not path.endswith((".c", ".h")) or path.startswith(("tests/", "examples/")):
+        return 0
+    return sum(without_text(line).count("(size_t)") for line in lines_of(path))
+
+
+def faults(path):
+    lines = lines_of(path)
     if len(lines) - 1 > FILE_LINES:
         yield len(lines) - 1, f"the file has more than {FILE_LINES} lines"
     if path.endswith((".sh", ".ci/run")):
@@ -96,11 +108,15 @@ def faults(path):
 
 
 def main():
-    count = 0
+    count = n_casts = 0
     for path in sources(WANTED):
+        n_casts += casts(path)
         for number, fault in faults(path):
             print(f"{path}:{number}: {fault}")
             count += 1
+    if n_casts >= CASTS:
+        print(f"{n_casts} casts to size_t outside tests/ and examples/, at most {CASTS - 1}")
+        count += 1
     return 1 if count else 0
 
 

@@ -42,6 +42,15 @@ CASES = (
     ("a comma before what is returned", "lines", {"a.c": "    return fail(a, b), -1;"},
      "a.c:1: two statements"),
     ("two statements in braces", "lines", {"a.h": "if (x) { a(); b(); }"}, "a.h:1: two statements"),
+    ("two statements of a macro", "lines", {"a.h": "#define F(x) a(x); b(x)"}, "a.h:1: two state"),
+    ("two statements further on in a macro", "lines", {
+        "a.h": "#define F(x) \\\n    do { \\\n        a(x); b(x); \\\n    } while (0)"},
+     "a.h:3: two statements"),
+    ("macros as they should be", "lines", {
+        "a.h": "#define F(x) (x)\n#define G(x) if (a) b(x)\n#define H \\\n  a(); \\\n  b()"}, ""),
+    ("199 casts to size_t", "lines", {"a.c": "(size_t)n;\n" * 199, "tests/b.c": "(size_t)n"}, ""),
+    ("200 casts to size_t", "lines", {"a.c": "(size_t)n;\n" * 100, "b.h": "(size_t)n,\n" * 100},
+     "200 casts to size_t outside tests/ and examples/, at most 199"),
     ("two commands", "lines", {"a.sh": "\nwhat=$1; shift"}, "a.sh:2: two commands on a line"),
     ("two commands in braces", "lines", {"a.sh": "a || { b; c; }"}, "a.sh:1: two commands"),
     ("two commands after then", "lines", {"a.sh": "if a; then b; c; fi"}, "a.sh:1: two commands"),
