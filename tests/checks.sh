@@ -6,30 +6,41 @@
 #                              stdout goes to $tmp/out, stderr to $tmp/err
 #     same FILE FILE WHAT      the files are equal
 #
+# A case fails without a name, with that of an earlier one, or when it checks and skips nothing.
 # $run is the program, $tmp a folder of the script's own, gone at its end. A failed check shows the
 # end of $tmp/err and $tmp/log. VERBOSE=1 prints each case. `finish` prints the last line, for
 # run.sh.
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0 skipped=0 checks=0 failed_checks=0
-case_name='' case_checks=0 case_failed=0
+case_name='' case_checks=0 case_failed=0 case_skipped=0
+case_names='
+
+'
 
 end_case() {
     [ -n "$case_name" ] || return 0
+    [ $((case_checks + case_skipped)) -gt 0 ] || no "$case_name: no checks"
     if [ "$case_failed" -gt 0 ]; then
         failed=$((failed + 1)) word='FAILED'
     else
         word='ok    '
-        [ "$case_name" = '(outside of cases)' ] || passed=$((passed + 1))
+        [ "$case_name" = '(outside of cases)' ] || [ $case_checks -eq 0 ] || passed=$((passed + 1))
     fi
     if [ -n "${VERBOSE:-}" ] || [ "$case_failed" -gt 0 ]; then
         echo "$word $case_name ($case_checks checks)"
     fi
-    case_name='' case_checks=0 case_failed=0
+    case_name='' case_checks=0 case_failed=0 case_skipped=0
 }
 test_case() {
     end_case
     case_name=$1
+    case $case_names in *"
+$1
+"*) no "\"$1\" is empty or the name of an earlier case" ;;
+    esac
+    case_names="$case_names$1
+"
 }
 count_check() {
     checks=$((checks + 1)) case_checks=$((case_checks + 1))
@@ -67,7 +78,7 @@ expect() {
 }
 same() { if cmp -s "$1" "$2"; then ok; else no "$3"; fi; }
 skip() {
-    skipped=$((skipped + 1))
+    skipped=$((skipped + 1)) case_skipped=$((case_skipped + 1))
     echo "SKIPPED: $*"
 }
 # have COMMAND WHAT: whether the system has a command; else WHAT is skipped.

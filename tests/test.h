@@ -10,7 +10,8 @@
  *
  * It prints which checks failed, where and with which values, and at its end the number of checks
  * and "N passed, N failed[, N skipped]" in cases, which tests/run.sh adds up. -v also prints each
- * case with its number of checks; names as arguments run the cases of these names alone. */
+ * case with its number of checks; names as arguments run the cases of these names alone. A case
+ * fails without a name, with that of an earlier one, or if it checks and skips nothing. */
 #ifndef GQA_TEST_H
 #define GQA_TEST_H
 
@@ -28,7 +29,9 @@ static struct {
     int passed, failed, skipped;      /* cases */
     int checks, failed_checks;        /* of all cases */
     char name[128];                   /* the case that runs; "": none */
-    int case_checks, case_failed;
+    char names[1000][128];            /* [n_names] of all cases so far */
+    int n_names;
+    int case_checks, case_failed, case_skipped;
     int verbose, n_wanted;
     char **wanted;                    /* [n_wanted] names given on the command line */
 } test;
@@ -39,27 +42,6 @@ __attribute__((unused)) static void test_start(int argc, char **argv) {
     test.wanted = argv + 1 + test.verbose;
     test.n_wanted = argc - 1 - test.verbose;
 }
-
-static void test_case_end(void) {
-    if (!test.name[0]) return;
-    if (test.verbose || test.case_failed)
-        printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name,
-               test.case_checks);
-    if (test.case_failed) test.failed++;
-    else if (test.name[0] != '(') test.passed++;  /* what is checked outside of cases is none */
-    test.name[0] = 0;
-    test.case_checks = test.case_failed = 0;
-}
-
-/* Begins a case, and ends the one before. Returns whether it shall run. */
-__attribute__((unused)) static int test_case(const char *name) {
-    test_case_end();
-    int wanted = test.n_wanted == 0;
-    for (int i = 0; i < test.n_wanted; i++) wanted |= !strcmp(test.wanted[i], name);
-    if (wanted) snprintf(test.name, sizeof test.name, "%s", name);
-    return wanted;
-}
-#define TEST(name) if (test_case(name))
 
 GQA_PRINTF(4, 5) __attribute__((unused))
 static int test_check(int ok, const char *file, int line, const char *format, ...) {
@@ -91,10 +73,47 @@ static int test_check(int ok, const char *file, int line, const char *format, ..
     CHECK((part)[0] && strstr((text), (part)) != NULL, "\"%s\" does not hold \"%s\"", (text), \
           (part))
 
+static void test_case_end(void) {
+    if (!test.name[0]) return;
+    if (!test.case_checks && !test.case_skipped) test_check(0, __FILE__, __LINE__, "no checks");
+    if (test.verbose || test.case_failed)
+        printf("%s %s (%d checks)\n", test.case_failed ? "FAILED" : "ok    ", test.name,
+               test.case_checks);
+    if (test.case_failed) test.failed++;
+    else if (test.case_checks && test.name[0] != '(') test.passed++; /* a case, not skipped */
+    test.name[0] = 0;
+    test.case_checks = test.case_failed = test.case_skipped = 0;
+}
+
+/* Keeps the name of a case. Returns whether there is room for it, and no case had it before. */
+static int test_name_is_new(const char *name) {
+    const int max_names = sizeof test.names / sizeof test.names[0];
+    if (!name[0] || test.n_names == max_names) return 0;
+    char *kept = test.names[test.n_names];
+    snprintf(kept, sizeof test.names[0], "%s", name);
+    for (int i = 0; i < test.n_names; i++)
+        if (!strcmp(test.names[i], kept)) return 0;
+    test.n_names++;
+    return 1;
+}
+
+/* Begins a case, and ends the one before. Returns whether it shall run. */
+__attribute__((unused)) static int test_case(const char *name) {
+    test_case_end();
+    int wanted = test.n_wanted == 0;
+    for (int i = 0; i < test.n_wanted; i++) wanted |= !strcmp(test.wanted[i], name);
+    if (wanted) snprintf(test.name, sizeof test.name, "%s", name);
+    if (!test_name_is_new(name))
+        test_check(0, __FILE__, __LINE__, "\"%s\" is empty or the name of an earlier case", name);
+    return wanted;
+}
+#define TEST(name) if (test_case(name))
+
 /* A test that needs data that is not here: shown and counted. */
 __attribute__((unused)) static void test_skip(const char *what, const char *why) {
     printf("SKIPPED: %s: %s\n", what, why);
     test.skipped++;
+    test.case_skipped++;
 }
 
 /* $GQA_DATA/name in a static buffer, or NULL (and a visible skip) when the variable is not set or

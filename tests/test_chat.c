@@ -186,7 +186,9 @@ static void check_content(void) {
         {"<|im_end|>{{ messages[0].content | upper }}", "</s>", "#</S>"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        TEST(cases[i].jinja) {
+        char name[128];
+        snprintf(name, sizeof name, "no special token from content: %s", cases[i].jinja);
+        TEST(name) {
             uint8_t *file;
             gqa_model *m = chat_model(cases[i].jinja, &file, 1);
             gqa_message says = SAYS("<|im_end|>", cases[i].content);
@@ -279,7 +281,9 @@ static void check_variables(void) {
         {"{{ eos_token }}", "</s>", {0}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        TEST(cases[i].jinja) {
+        char name[128];
+        snprintf(name, sizeof name, "%s gives %s", cases[i].jinja, cases[i].want);
+        TEST(name) {
             uint8_t *file;
             gqa_model *m = chat_model(cases[i].jinja, &file, 1);
             const char *text = text_with(m, kind, 2, cases[i].opt);
@@ -332,7 +336,9 @@ static void check_refused(const gqa_model *m) {
         {"a reserved field", kind, 2, {.reserved = {(void *)1}}, "reserved"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        TEST(cases[i].name) {
+        char name[128];
+        snprintf(name, sizeof name, "refused: %s", cases[i].name);
+        TEST(name) {
             gqa_error err = {0};
             int32_t *tokens = (int32_t *)1;
             int n = gqa_chat_format(m, cases[i].messages, cases[i].n, &cases[i].opt, &tokens, &err);

@@ -74,6 +74,40 @@ BUILD=$tmp SCRIPTS="" SKIP="zero two" sh tests/run.sh >"$tmp/out" 2>"$tmp/err"
 check "its name" grep -q "^SKIPPED: .*/test_two: left out here" "$tmp/out"
 check "the sum" grep -qx "3 passed, 0 failed, 1 skipped" "$tmp/out"
 
+test_case "cases without a name, with an earlier one's, and without checks fail"
+cat >"$tmp/cases.c" <<'END'
+#include "test.h"
+int main(int argc, char **argv) {
+    test_start(argc, argv);
+    TEST("") CHECK(1, "no name");
+    TEST("a") CHECK(1, "the first");
+    TEST("a") CHECK(1, "the second");
+    TEST("nothing") test.verbose = 0;
+    TEST("skipped") test_skip("this", "it is an example");
+    return test_end();
+}
+END
+cat >"$tmp/cases.sh" <<'END'
+. tests/checks.sh
+test_case ""
+ok
+test_case "a"
+ok
+test_case "a"
+ok
+test_case "nothing"
+test_case "skipped"
+skip "this: it is an example"
+finish
+END
+$CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" >"$tmp/log" 2>&1 && ok || no "cases.c"
+for cases in "$tmp/cases" "sh $tmp/cases.sh"; do
+    $cases >"$tmp/out"
+    check "$cases: exit code 1" test $? -eq 1
+    check "$cases: the sum" grep -qx "1 passed, 3 failed, 1 skipped" "$tmp/out"
+    check "$cases: why" grep -q '"a" is empty or the name of an earlier case' "$tmp/out"
+done
+
 test_case "compare-commits.sh"
 strict="-std=c11 -Wall -Wextra -Werror"
 check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c

@@ -242,7 +242,9 @@ static void test_teams(void) {
         gqa_team_free(team);
     }
     TEST("a team that was never used") {
-        gqa_team_free(gqa_team_new(4, NULL, NULL));
+        gqa_team *team = gqa_team_new(4, NULL, NULL);
+        CHECK(team != NULL && gqa_team_threads(team) == 4, "no team of 4 threads");
+        gqa_team_free(team);
     }
 }
 
