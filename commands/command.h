@@ -33,7 +33,7 @@ typedef struct opt {
 #define OPT_END {NULL, OPT_FLAG, NULL, 0, 0, NULL}
 /* The help of options that many commands have. */
 #define THREADS_HELP "threads (default: one per physical core)"
-#define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0; K/V: of keys, of values (default f16)"
+#define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0, or KEYS/VALUES (default f16)"
 #define REPACK_HELP "run from the mapped file: less memory, slower"
 #define FORCE_HELP "replace OUT.gguf if it exists"
 #define QUIET_HELP "print nothing on stderr but errors"

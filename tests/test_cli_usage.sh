@@ -33,6 +33,12 @@ expect 0 "" help generate
 same "$tmp/out" "$tmp/help" "run help COMMAND"
 expect 0 "" help
 check "run help lists the commands" grep -q "  perplexity " "$tmp/out"
+test_case "help is at most 100 columns wide"
+for command in $(sed -n 's/^  \([a-z]*\)  .*/\1/p' "$tmp/out"); do
+    expect 0 "" help "$command"
+    check "$command: $(grep -E '^.{101}' "$tmp/out")" not grep -qE '^.{101}' "$tmp/out"
+done
+check "commands were found" test "$checks" -gt 30
 expect 0 "" version
 check "run version" grep -q "^gqa.c [0-9]" "$tmp/out"
 expect 2 "did you mean tokenize?" help tokenise
