@@ -18,12 +18,14 @@
  * Conventions. A function that can fail returns NULL or a negative gqa_status, and fills *err
  * when err is not NULL; on success *err is not written. (gqa_token_bytes, gqa_token_name and
  * gqa_sampler_next only return the status; gqa_log_sum_exp and gqa_log_softmax cannot fail.) A
- * refused call leaves its objects as they were. An options pointer may be NULL, and a zero field in
- * an options struct means its documented default: clear the struct, then set what you need.
+ * refused call leaves its objects as they were. Pointers must not be NULL unless a comment allows
+ * it: a function with an err argument refuses NULL, a getter or other function without one must
+ * not be given it. *_free and *_close accept NULL. An options pointer may be NULL, and a zero field
+ * in an options struct means its documented default: clear the struct, then set what you need.
  * Reserved fields must be zero. A later version may use them; zero will keep today's behaviour. The
- * object owns what the library returns a pointer to, unless the comment says gqa_free. *_free and
- * *_close accept NULL. The library never prints, never exits, and has no global state. Shapes are
- * given as stored, row-major: [rows, cols]. */
+ * object owns what the library returns a pointer to, unless the comment says gqa_free. The library
+ * never prints, never exits, and has no global state. Shapes are given as stored, row-major: [rows,
+ * cols]. */
 #ifndef GQA_MODEL_H
 #define GQA_MODEL_H
 
@@ -439,10 +441,10 @@ void gqa_sampler_accept(gqa_sampler *sampler, int32_t token);
 void gqa_sampler_reset(gqa_sampler *sampler, uint64_t seed);  /* as new, with that seed */
 
 /* log(sum_i exp(logits[i])), summed in double: logits[i] minus it is the natural logarithm of the
- * probability of i. NaN counts as minus infinity; n < 1 gives minus infinity. */
+ * probability of i. NaN counts as minus infinity; NULL or n < 1 gives minus infinity. */
 double gqa_log_sum_exp(const float *logits, int n);
-/* The logarithms of all probabilities: out[i] = logits[i] - gqa_log_sum_exp(logits, n). out may be
- * logits. */
+/* The logarithms of all probabilities: out[i] = logits[i] - gqa_log_sum_exp(logits, n), minus
+ * infinity where logits is NULL. out may be logits. */
 void gqa_log_softmax(const float *logits, int n, float *out);
 
 /* ---- generate -------------------------------------------------------------------------------- */

@@ -143,6 +143,7 @@ static double difference(float x, double max) {  /* infinity minus itself is 0 h
 static double log_sum_above(const float *logits, int n, double *max) {
     double sum = 0;
     *max = -HUGE_VAL;
+    if (!logits) n = 0;
     for (int i = 0; i < n; i++)
         if ((double)logits[i] > *max) *max = (double)logits[i];
     for (int i = 0; i < n; i++)
@@ -158,8 +159,8 @@ double gqa_log_sum_exp(const float *logits, int n) {
 void gqa_log_softmax(const float *logits, int n, float *out) {
     double max, log_sum = log_sum_above(logits, n, &max);
     for (int i = 0; i < n; i++) {
-        double log_p = difference(logits[i], max) - log_sum;
-        out[i] = is_possible(logits[i]) ? (float)log_p : -HUGE_VALF;
+        int possible = logits && is_possible(logits[i]);
+        out[i] = possible ? (float)(difference(logits[i], max) - log_sum) : -HUGE_VALF;
     }
 }
 

@@ -51,7 +51,11 @@ static const special_token *special_at(const gqa_vocab *v, const char *text, siz
 
 int gqa_vocab_tokenize(const gqa_vocab *v, const char *text, const unsigned char *is_content,
                        size_t len, unsigned flags, int32_t *out, int cap, gqa_error *err) {
+    const unsigned known = GQA_TOKENIZE_BOS | GQA_TOKENIZE_SPECIAL | GQA_TOKENIZE_EOS;
     id_list list = {out, out ? cap : 0, 0, 0};
+    if (flags & ~known)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "tokenize flags 0x%x: unknown bits 0x%x", flags,
+                        flags & ~known);
     if (len > INT32_MAX / 8)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "a text of %zu bytes is too long to tokenize", len);
     int adds_bos = (flags & GQA_TOKENIZE_BOS) && v->add_bos && v->bos >= 0;
@@ -115,6 +119,8 @@ static int tokenize(const gqa_model *m, const char *text, const unsigned char *i
 
 int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flags, int32_t *out,
                  int cap, gqa_error *err) {
+    if (!m || (!text && len > 0))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "tokenize: model or text is NULL");
     return tokenize(m, text, NULL, len, flags, out, cap, err);
 }
 

@@ -251,7 +251,7 @@ static int use_tokens(gqa_error *err) {
         output_bytes(ids, sizeof *ids * (size_t)n);
     }
     CHECK(n >= 0 || !ids, "tokens in spite of an error");
-    free(ids);
+    gqa_free(ids);
     gqa_model_close(m);
     return n < 0 ? n : 0;
 }
@@ -308,7 +308,7 @@ static int use_llama2c(gqa_error *err) {
     int n = s ? gqa_tokenize_new(m, "Once upon a time", 16, GQA_TOKENIZE_BOS, &ids, err) : -1;
     int status = n < 0 ? n : gqa_session_eval(s, ids, n, err);
     if (!status) output_logits(s);
-    free(ids);
+    gqa_free(ids);
     gqa_session_free(s);
     gqa_model_close(m);
     return status;

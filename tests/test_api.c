@@ -264,6 +264,8 @@ static void check_null(const gqa_model *m) {
         gqa_tokenize_new(NULL, "x", 1, 0, &ids, &err),
         gqa_tokenize_new(m, "x", 1, 0, NULL, &err),
         gqa_tokenize_new(m, NULL, 1, 0, &ids, &err),
+        gqa_tokenize(NULL, "x", 1, 0, NULL, 0, &err),
+        gqa_tokenize(m, NULL, 1, 0, NULL, 0, &err),
         gqa_model_save_packed(NULL, "x", &err),
         gqa_model_save_packed(m, NULL, &err),
         gqa_token_name(NULL, 1, NULL, 0),
@@ -425,6 +427,9 @@ static void check_log_softmax(void) {
     CHECK(none[0] == -HUGE_VALF && none[1] == -HUGE_VALF, "nothing is possible");
     gqa_log_softmax(x, 0, NULL);
     CHECK(gqa_log_sum_exp(NULL, 0) == -HUGE_VAL, "the sum of no logits");
+    CHECK(gqa_log_sum_exp(NULL, 2) == -HUGE_VAL, "of a session that has none");
+    gqa_log_softmax(NULL, 5, out);
+    for (int i = 0; i < 5; i++) CHECK(out[i] == -HUGE_VALF, "%g", (double)out[i]);
 }
 
 static void check_versions(void) {

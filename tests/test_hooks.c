@@ -207,6 +207,10 @@ static void check_refused(const gqa_model *m) {
               status);
         CHECK_HAS(err.message, cases[i].message);
     }
+    gqa_generate_options flags = {.tokenize_flags = GQA_TOKENIZE_BOS | 8};
+    int status = gqa_generate(b.s, b.sampler, "a", &flags, NULL, NULL, NULL, &err);
+    CHECK(status == GQA_ERR_ARGUMENT && gqa_session_position(b.s) == 0, "flags 9: %d", status);
+    CHECK_HAS(err.message, "tokenize flags 0x9: unknown bits 0x8");
     free_bench(&b);
 }
 

@@ -231,7 +231,7 @@ static void check_tokens(void) {
     int n = m ? gqa_tokenize_new(m, golden.text, length, GQA_TOKENIZE_BOS, &ids, &err) : -1;
     CHECK(n == golden.n, "%d ids, expected %d: %s", n, golden.n, err.message);
     if (n == golden.n) CHECK(!memcmp(ids, golden.tokens, sizeof *ids * (size_t)n), "other ids");
-    free(ids);
+    gqa_free(ids);
     gqa_model_close(m);
 }
 
