@@ -104,6 +104,15 @@ static void test_stop(void) {
     CHECK(gqa_trainer_step(t, &d, &again, &err) == GQA_ERR_CANCELLED, "%s", err.message);
     CHECK(gqa_trainer_validate(t, &d, 0, &v, &err) == GQA_ERR_CANCELLED, "%s", err.message);
     CHECK(gqa_trainer_steps_done(t) == 3, "%d steps", gqa_trainer_steps_done(t));
+    /* So does a unit of attention, which may take seconds where sequences are long. */
+    pass p = {.k = t->k, .net = &t->net, .back = &t->back, .scratch = t->scratch, .stop = &stop};
+    float *attn = t->net.acts[0].attn, *dq = t->back.dqkv, kept = attn[0], kept_dq = dq[0];
+    attn[0] = dq[0] = 77;
+    train_attention_forward(&p, &t->net, &t->net.acts[0], 0, 0);
+    train_attention_backward(&p, &t->net.acts[0], 0, 0);
+    CHECK(attn[0] == 77 && dq[0] == 77, "attention goes on");
+    attn[0] = kept;
+    dq[0] = kept_dq;
     stop = 0;
     for (int i = 3; i < 5; i++)
         CHECK(gqa_trainer_step(t, &d, &again, &err) == 0, "%s", err.message);

@@ -112,7 +112,7 @@ void train_attention_forward(const pass *p, const network *net, const layer_acts
     const attention_scratch s = find_scratch(p, net, thread);
     const float *K = acts->qkv + at.k, *V = acts->qkv + at.v;
     size_t hd = net->head_dim, width = at.group * hd, ld = at.ld, ld_s = at.ld_scores;
-    for (size_t first = 0; first < net->length; first += at.span) {
+    for (size_t first = 0; first < net->length && !pass_stopped(p); first += at.span) {
         const position_block b = find_block(net, &at, first);
         gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
         train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.Q, hd), transposed(K, ld),
@@ -150,7 +150,7 @@ void train_attention_backward(const pass *p, const layer_acts *acts, int unit, i
         memset(dK + t * ld, 0, hd * sizeof *dK);
         memset(dV + t * ld, 0, hd * sizeof *dV);
     }
-    for (size_t first = 0; first < net->length; first += at.span) {
+    for (size_t first = 0; first < net->length && !pass_stopped(p); first += at.span) {
         const position_block b = find_block(net, &at, first);
         const size_t out = at.attn + first * at.ld_attn;
         gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
