@@ -391,10 +391,10 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
 /* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
 static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                           const product *next) {
-    int ffn_dim = layer->config.ffn_dim, parts = ceil_div(ffn_dim, COLUMNS);
+    int ffn_dim = layer->config.ffn_dim, units_per_row = ceil_div(ffn_dim, COLUMNS);
     int as_int8 = wants_int8(next, 1);
-    for_units(u, me, p->n * parts) {
-        int row = u / parts, first = u % parts * COLUMNS;
+    for_units(u, me, p->n * units_per_row) {
+        int row = u / units_per_row, first = u % units_per_row * COLUMNS;
         int end = min_int(first + COLUMNS, ffn_dim);
         size_t offset = (size_t)row * p->ffn_dim + (size_t)first;
         float *gate = p->scratch->gate + offset, *up = p->scratch->up + offset;
@@ -470,12 +470,12 @@ static const float *add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer
 
 /* Logits divided by their scale (granite) and capped (gemma2). */
 static void scale_logits(pass_state *p, gqa_worker *me) {
-    int vocab_size = p->config->vocab_size, parts = ceil_div(vocab_size, COLUMNS);
+    int vocab_size = p->config->vocab_size, units_per_row = ceil_div(vocab_size, COLUMNS);
     float scale = 1 / p->config->logit_scale, cap = p->config->logit_softcap;
     if (scale == 1 && cap == 0) return;
-    for_units(u, me, p->pass->n_out * parts) {
-        int first = u % parts * COLUMNS, end = min_int(first + COLUMNS, vocab_size);
-        float *x = row_of(p->pass->logits, p->model->vocab_size, u / parts);
+    for_units(u, me, p->pass->n_out * units_per_row) {
+        int first = u % units_per_row * COLUMNS, end = min_int(first + COLUMNS, vocab_size);
+        float *x = row_of(p->pass->logits, p->model->vocab_size, u / units_per_row);
         for (int i = first; i < end; i++) {
             x[i] *= scale;
             if (cap > 0) x[i] = cap * tanhf(x[i] / cap);

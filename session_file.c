@@ -107,9 +107,9 @@ typedef struct session_stream {
     uint64_t sum;            /* checksum of what has passed */
 } session_stream;
 
-/* The parts after the header, in the order of the file: written from, or read into, the session. */
-static void move_parts(session_stream *stream, const gqa_session *s, const session_header *h,
-                       void (*move)(session_stream *stream, void *data, size_t size)) {
+/* What follows the header, in the order of the file: written from, or read into, the session. */
+static void move_contents(session_stream *stream, const gqa_session *s, const session_header *h,
+                          void (*move)(session_stream *stream, void *data, size_t size)) {
     size_t vocab = s->model->vocab_size;
     move(stream, s->tokens, sizeof(int32_t) * h->position);
     if (h->flags & HAS_LOGITS) move(stream, s->logits, sizeof(float) * vocab);
@@ -141,15 +141,15 @@ static void write_raw(session_stream *stream, const void *data, size_t size) {
     }
 }
 
-static void write_part(session_stream *stream, void *data, size_t size) {
+static void write_hashed(session_stream *stream, void *data, size_t size) {
     stream->sum = gqa_hash(stream->sum, data, size);
     write_raw(stream, data, size);
 }
 
 static void write_session(session_stream *stream, const gqa_session *s) {
     session_header h = header_of(s);
-    write_part(stream, &h, sizeof h);
-    move_parts(stream, s, &h, write_part);
+    write_hashed(stream, &h, sizeof h);
+    move_contents(stream, s, &h, write_hashed);
     uint64_t sum = stream->sum;
     write_raw(stream, &sum, sizeof sum);
 }
@@ -192,7 +192,7 @@ static void read_raw(session_stream *stream, void *data, size_t size) {
     stream->at += size;
 }
 
-static void read_part(session_stream *stream, void *data, size_t size) {
+static void read_hashed(session_stream *stream, void *data, size_t size) {
     read_raw(stream, data, size);
     if (!stream->failed) stream->sum = gqa_hash(stream->sum, data, size);
 }
@@ -260,7 +260,7 @@ static void reset_scales(gqa_session *s) {
 static int read_contents(session_stream *stream, const gqa_session *s, const session_header *h,
                          const char *path, gqa_error *err) {
     uint64_t sum = 0;
-    move_parts(stream, s, h, read_part);
+    move_contents(stream, s, h, read_hashed);
     read_raw(stream, &sum, sizeof sum);
     if (stream->failed) return gqa_fail(err, GQA_ERR_FORMAT, "%s: truncated", path);
     for (uint32_t i = 0; i < h->position; i++)
@@ -275,7 +275,7 @@ static int read_contents(session_stream *stream, const gqa_session *s, const ses
  * is damaged. */
 static int read_session(session_stream *stream, gqa_session *s, const char *path, gqa_error *err) {
     session_header h = {0};
-    read_part(stream, &h, sizeof h);
+    read_hashed(stream, &h, sizeof h);
     int status = check_header(s, &h, stream, path, err);
     if (status) return status;
     gqa_session_rewind(s, 0, NULL);

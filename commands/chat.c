@@ -144,8 +144,8 @@ typedef struct answer_text {
     int failed;                /* no memory, or stdout cannot be written */
 } answer_text;
 
-/* Makes room for one more item of that size. */
-static int make_room(void **items, size_t n, size_t *capacity, size_t size) {
+/* Grows an array by one item of that size. */
+static int grow_array(void **items, size_t n, size_t *capacity, size_t size) {
     if (n < *capacity) return 0;
     size_t larger = (n + 64) * 2;
     void *grown = realloc(*items, larger * size);
@@ -158,7 +158,7 @@ static int make_room(void **items, size_t n, size_t *capacity, size_t size) {
 static int on_text(void *user, const char *text, size_t len) {
     answer_text *a = user;
     if (view_put(&a->view, text, len)) return a->failed = 1;
-    if (make_room((void **)&a->text, a->len + len, &a->capacity, 1)) return a->failed = 1;
+    if (grow_array((void **)&a->text, a->len + len, &a->capacity, 1)) return a->failed = 1;
     memcpy(a->text + a->len, text, len);
     a->len += len;
     return interrupted();
@@ -184,7 +184,7 @@ static int on_token(void *user, int32_t token, float log_probability) {
     answer_text *a = user;
     (void)log_probability;
     if (gqa_token_is_end(a->c->run.model, token) && !a->c->run.settings->ignore_end) return 0;
-    if (make_room((void **)&a->tokens, a->n_tokens, &a->token_capacity, sizeof *a->tokens))
+    if (grow_array((void **)&a->tokens, a->n_tokens, &a->token_capacity, sizeof *a->tokens))
         return a->failed = 1;
     a->tokens[a->n_tokens++] = token;
     add_to_choice(&a->choice, token);

@@ -125,21 +125,21 @@ TEMPLATE void load_super(int type, const uint8_t *block, super_scales *super) {
     }
 }
 
-/* The scales of 16- or 32-column part `sub` of a packed block; the negated minima. */
+/* The scales of 16- or 32-column sub-block `sub` of a packed block; the negated minima. */
 TEMPLATE vf unpack_scale(int type, const uint8_t *block, const super_scales *super, int sub,
                          int v) {
     const uint8_t *scales = block + 64 * bits_of(type);
-    int lane = v * VF_LANES, part = sub * GQA_PANEL + lane;
+    int lane = v * VF_LANES, at = sub * GQA_PANEL + lane;
     if (!is_k_quant(type)) return vf_load_f16((const uint16_t *)scales + lane);
-    if (type == GQA_TYPE_Q2_K) return vf_mul(super->d[v], vf_load_low4(scales + part));
+    if (type == GQA_TYPE_Q2_K) return vf_mul(super->d[v], vf_load_low4(scales + at));
     if (has_min(type)) return vf_mul(super->d[v], vf_load_u8(scales + lane));
-    return vf_mul(super->d[v], vf_load_i8((const int8_t *)scales + part));
+    return vf_mul(super->d[v], vf_load_i8((const int8_t *)scales + at));
 }
 TEMPLATE vf unpack_min(int type, const uint8_t *block, const super_scales *super, int sub, int v) {
     const uint8_t *scales = block + 64 * bits_of(type);
-    int lane = v * VF_LANES, part = sub * GQA_PANEL + lane;
+    int lane = v * VF_LANES, at = sub * GQA_PANEL + lane;
     if (has_half_min(type)) return vf_load_f16((const uint16_t *)scales + GQA_PANEL + lane);
-    if (type == GQA_TYPE_Q2_K) return vf_mul(super->min[v], vf_load_high4(scales + part));
+    if (type == GQA_TYPE_Q2_K) return vf_mul(super->min[v], vf_load_high4(scales + at));
     return vf_mul(super->min[v], vf_load_u8(scales + GQA_PANEL + lane));
 }
 
@@ -245,7 +245,7 @@ TEMPLATE void fetch_ahead(const uint8_t *p, int bytes) {
 
 /* ---- decoding ------------------------------------------------------------------------------- */
 
-/* Part `sub` of a packed block, mr vectors of rows from v0 on. */
+/* Sub-block `sub` of a packed block, mr vectors of rows from v0 on. */
 TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, int sub, int v0,
                               const super_scales *super, const acts_view *x, size_t at,
                               tile_sums sum) {

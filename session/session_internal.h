@@ -125,8 +125,8 @@ int gqa_cache_first_needed(const gqa_session *s, int position);
 /* Copies the tiles that hold positions first .. end - 1, in layers without a window all before
  * end, and their scales. */
 void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end);
-/* Makes room for values that did not fit in an f16 cache, by smaller scales. Returns whether there
- * were such: the pass must be computed again then. */
+/* Lowers the scales of an f16 cache in which values did not fit. Returns whether there were such:
+ * the pass must be computed again then. */
 int gqa_cache_rescale(gqa_session *s);
 
 #endif

@@ -1,5 +1,5 @@
 /* sessions.h: small random models and sessions over them, for the tests of sessions. Whatever
- * cannot be made ends the program. A field that is 0 gets the default told beside it. */
+ * cannot be made ends the program. A field that is 0 gets the default beside it. */
 #ifndef GQA_TEST_SESSIONS_H
 #define GQA_TEST_SESSIONS_H
 
