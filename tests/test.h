@@ -151,12 +151,13 @@ __attribute__((unused)) static float test_random(uint64_t *state) {
 __attribute__((unused)) static int test_end(void) {
     test_case_end();
     printf("%d checks, %d failed\n", test.checks, test.failed_checks);
-    if (test.n_wanted && !test.passed && !test.failed)
+    int none = test.n_wanted && !test.passed && !test.failed && !test.skipped;
+    if (none)
         printf("no case has that name (-v lists them)\n");
     printf("%d passed, %d failed", test.passed, test.failed);
     if (test.skipped) printf(", %d skipped", test.skipped);
     printf("\n");
-    return test.failed || (test.n_wanted && !test.passed) ? 1 : 0;
+    return test.failed || none ? 1 : 0;
 }
 
 /* The larger of two errors; one that is no number is the largest (fmax would pass over it). */
