@@ -252,12 +252,12 @@ static void check_ends(void) {
     }
 }
 
-/* END above X, as long as neither is penalised. */
+/* END (or what user points to) above X, as long as neither is penalised. */
 static int end_above_x(void *user, const int32_t *tokens, int n_tokens, float *logits, int n) {
-    (void)user;
+    const int *top = user;
     (void)tokens;
     (void)n_tokens;
-    for (int i = 0; i < n; i++) logits[i] = i == END ? 1 : i == X ? 0.9f : 0;
+    for (int i = 0; i < n; i++) logits[i] = i == (top ? *top : END) ? 1 : i == X ? 0.9f : 0;
     return 0;
 }
 
@@ -271,6 +271,11 @@ static void check_template_tokens(void) {
         int32_t prompt[] = {BOS, HE, END, BOS, HE};
         int status = gqa_generate_tokens(s, penal, prompt, 5, &o, NULL, NULL, &r, NULL);
         CHECK(status == 0 && r.stop == GQA_STOP_END, "status %d, stop %d", status, r.stop);
+        int of_text = HE;
+        gqa_session_rewind(s, 0, NULL);
+        gqa_sampler_reset(penal, 0);
+        status = gqa_generate_tokens(s, penal, prompt, 5, &o, NULL, &of_text, NULL, NULL);
+        CHECK(status == 0 && gqa_session_tokens(s)[5] == X, "\"He\" of the prompt comes again");
         gqa_sampler_free(penal);
         gqa_session_free(s);
         chain_close(&c);

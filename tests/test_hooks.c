@@ -82,7 +82,8 @@ static gqa_generate_result run(bench *b, record *r, gqa_generate_options opt) {
     return result;
 }
 
-static void check_tokens_like_text(const gqa_model *m) {
+/* 40 tokens from text, and from ids in two calls: a space at the border is kept. */
+static void check_tokens_like_text(const gqa_model *m, int first) {
     gqa_error err = {0};
     bench a = new_bench(m, 0.8f), b = new_bench(m, 0.8f);
     record whole = new_record(a.s), parts = new_record(b.s);
@@ -90,11 +91,11 @@ static void check_tokens_like_text(const gqa_model *m) {
     run(&a, &whole, opt);
     int32_t *ids;
     int n = gqa_tokenize_new(m, prompt, strlen(prompt), GQA_TOKENIZE_BOS, &ids, &err);
-    opt.max_tokens = 15;
+    opt.max_tokens = first;
     gqa_generate_result result;
     CHECK(!gqa_generate_tokens(b.s, b.sampler, ids, n, &opt, on_text, &parts, &result, &err) &&
-          result.prompt_tokens == n && result.generated_tokens == 15, "%s", err.message);
-    opt.max_tokens = 25;
+          result.prompt_tokens == n && result.generated_tokens == first, "%s", err.message);
+    opt.max_tokens = 40 - first;
     CHECK(!gqa_generate_tokens(b.s, b.sampler, NULL, 0, &opt, on_text, &parts, &result, &err) &&
           result.prompt_tokens == 0 && result.stop == GQA_STOP_LENGTH, "%s", err.message);
     CHECK(whole.len == parts.len && !memcmp(whole.text, parts.text, whole.len),
@@ -176,6 +177,10 @@ static void check_end_reported(const gqa_model *m) {
         .max_tokens = 20, .on_token = on_token, .on_logits = on_logits});
     CHECK(result.stop == GQA_STOP_END && result.generated_tokens == 0 && r.n_ids == 1 &&
           r.ids[0] == gqa_token_eos(m), "stop %d, %d reported", (int)result.stop, r.n_ids);
+    result = run(&b, &r, (gqa_generate_options){
+        .max_tokens = 3, .ignore_end = 1, .on_token = on_token, .on_logits = on_logits});
+    CHECK(result.stop == GQA_STOP_LENGTH && result.generated_tokens == 3 && r.n_ids == 4,
+          "ignored: stop %d, %d reported", (int)result.stop, r.n_ids);
     free_bench(&b);
 }
 
@@ -243,10 +248,11 @@ static void check_joined(const gqa_model *m, const char *text) {
     gqa_free(ids);
 }
 
-static void check_text_stop(const gqa_model *m) {
+/* Pushes the tokens of text: what comes out ends before the stop string. */
+static void check_stopped(const gqa_model *m, const char *text, const char *stop,
+                          const char *expected) {
     gqa_error err = {0};
-    static const char *const stops[] = {"mat and", "zzz"};
-    const char text[] = "The cat sat on the mat and slept.", *out;
+    const char *const stops[] = {stop, "zzz"}, *out;
     char joined[200] = "";
     size_t len;
     int32_t *ids;
@@ -256,11 +262,17 @@ static void check_text_stop(const gqa_model *m) {
         stopped = gqa_text_push(t, ids[i], &out, &len, &err);
         strncat(joined, out, len);
     }
-    CHECK(stopped == 1 && !strcmp(joined, "The cat sat on the "), "\"%s\"", joined);
+    CHECK(stopped == 1 && !strcmp(joined, expected), "\"%s\"", joined);
     gqa_text_flush(t, &out, &len);
     CHECK(len == 0, "nothing after a stop string");
     gqa_text_free(t);
     gqa_free(ids);
+}
+
+static void check_text_stop(const gqa_model *m) {
+    gqa_error err = {0};
+    check_stopped(m, "The cat sat on the mat and slept.", "mat and", "The cat sat on the ");
+    check_stopped(m, "The cat sat.", "sat.", "The cat "); /* all but its last byte are held back */
     static const char *const empty[] = {"x", ""};
     CHECK(!gqa_text_new(m, 0, empty, 2, &err) && err.code == GQA_ERR_ARGUMENT, "an empty one");
     CHECK(!gqa_text_new(m, 0, NULL, 1, &err) && !gqa_text_new(NULL, 0, NULL, 0, &err), "NULL");
@@ -282,7 +294,8 @@ int main(int argc, char **argv) {
     gqa_error err = {0};
     gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
     if (!CHECK(m, "%s", err.message)) return test_end();
-    TEST("tokens like text, and continued") check_tokens_like_text(m);
+    TEST("tokens like text, and continued")
+        for (int first = 15; first < 20; first++) check_tokens_like_text(m, first);
     TEST("on_token") check_on_token(m);
     TEST("on_logits") check_on_logits(m);
     TEST("callbacks that stop") check_stopping(m);
