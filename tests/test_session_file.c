@@ -222,20 +222,21 @@ static int can_sample(const gqa_session *s) {
 
 /* Whatever the cache holds, the session can be read on, sampled from and rewound. */
 static int is_usable(gqa_session *s, uint64_t seed, gqa_error *err) {
+    enum { ROWS = 4 }; /* few: emulated machines read thousands of such files */
     int n = gqa_session_position(s), left = gqa_session_context(s) - n, ok = 1;
-    int32_t t[12];
-    random_tokens(t, 12, seed);
+    int32_t t[ROWS];
+    random_tokens(t, ROWS, seed);
     for (int i = 0; i < n; i++)
         ok &= gqa_session_tokens(s)[i] >= 0 && gqa_session_tokens(s)[i] < VOCAB;
-    int decoding = gqa_session_eval(s, t, 1, err), prefill = gqa_session_eval(s, t, 11, err);
+    int decoding = gqa_session_eval(s, t, 1, err), prefill = gqa_session_eval(s, t, ROWS - 1, err);
     ok &= decoding == (left < 1 ? GQA_ERR_CONTEXT : 0) || decoding == GQA_ERR_NUMERIC;
-    ok &= prefill == (left < 12 ? GQA_ERR_CONTEXT : 0) || prefill == GQA_ERR_NUMERIC;
+    ok &= prefill == (left < ROWS ? GQA_ERR_CONTEXT : 0) || prefill == GQA_ERR_NUMERIC;
     ok &= can_sample(s);
     if (gqa_session_rewind(s, n / 2, NULL) == 0) {
-        int again = gqa_session_eval(s, t, n - n / 2 < 12 ? 1 : 12, err);
+        int again = gqa_session_eval(s, t, n - n / 2 < ROWS ? 1 : ROWS, err);
         ok &= again == 0 || again == GQA_ERR_NUMERIC;
     }
-    return ok && gqa_session_rewind(s, 0, NULL) == 0 && gqa_session_eval(s, t, 12, err) == 0;
+    return ok && gqa_session_rewind(s, 0, NULL) == 0 && gqa_session_eval(s, t, ROWS, err) == 0;
 }
 
 /* Signs and loads v->file [size]. Refused: with a message, and the session as it was or empty.
@@ -320,7 +321,7 @@ static void hostile_tokens(victim *v, size_t size, uint64_t *seed, const char *w
  * tokens of the vocabulary. */
 static void hostile_positions(victim *v) {
     static const uint32_t positions[] = {0,  1,   7,   31,  32,  33,  64,  119, 127,
-                                         128, 129, 188, 189, 199, 200, 201, 232, 700};
+                                         128, 129, 196, 197, 199, 200, 201, 232, 700};
     uint32_t ring = word_of(v->good, AT_RING), limit = (ring ? ring : CONTEXT + 31) / 32;
     uint64_t seed = 16;
     char what[80];
