@@ -527,7 +527,9 @@ typedef struct gqa_chat_options {
     const char *date;          /* "YYYY-MM-DD", for templates that write it; NULL: today */
     const char *tools;         /* JSON array of tools, as in OpenAI's API; NULL: none */
     const char *variables;     /* JSON object: more variables for the template; NULL: none */
-    void *reserved[3];
+    const char *messages_json; /* JSON array of messages as OpenAI's clients write them, with tool
+                                * calls, results and parts; then messages is NULL, n and first 0 */
+    void *reserved[2];
 } gqa_chat_options;
 
 /* Token ids of a conversation as the model's chat template writes it, with the beginning of the

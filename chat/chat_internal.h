@@ -25,6 +25,9 @@ typedef struct chat_setting {
 /* The model's own template or the one that *opt names, and the model's tokens. */
 void chat_setting_of(const gqa_model *model, const gqa_chat_options *opt, chat_setting *setting);
 
+/* opt->messages_json: an array of objects, at least one. */
+int chat_parse_messages(const gqa_chat_options *opt, gqa_json *json, gqa_error *err);
+
 /* Renders messages, a JSON array of objects with role and content, with the variables that
  * transformers gives: add_generation_prompt, bos_token, eos_token, messages, tools, documents, and
  * those of *opt. */

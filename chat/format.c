@@ -41,7 +41,10 @@ static int check_ids(const gqa_model *m, const gqa_message *message, int i, gqa_
 }
 
 static int check_messages(const gqa_model *model, const gqa_message *messages, int n,
-                          gqa_error *err) {
+                          const gqa_chat_options *opt, gqa_error *err) {
+    if (opt->messages_json && (messages || n))
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: expected messages or messages_json, got both");
+    if (opt->messages_json) return 0;
     if (!messages) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: messages is NULL");
     if (n < 1)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: %d messages, expected at least 1", n);
@@ -211,14 +214,15 @@ int gqa_chat_format(const gqa_model *m, const gqa_message *messages, int n,
     if (!m || !tokens) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: model or tokens is NULL");
     *tokens = NULL;
     int status = check_chat_options(opt, n, err);
-    if (!status) status = check_messages(m, messages, n, err);
+    if (!status) status = check_messages(m, messages, n, opt, err);
     if (status) return status;
     chat_setting setting;
     gqa_json json = {0};
     gqa_jinja_output out = {0};
     size_t from = 0;
     chat_setting_of(m, opt, &setting);
-    status = json_of(messages, n, &json, err);
+    status = opt->messages_json ? chat_parse_messages(opt, &json, err)
+                                : json_of(messages, n, &json, err);
     if (!status) status = chat_render(&setting, json.nodes, opt, &out, err);
     if (!status) status = find_first(&setting, &json, messages, opt, &out, &from, err);
     if (!status) status = chat_tokenize(m, &out, from, messages, n, tokens, err);

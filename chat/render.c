@@ -36,6 +36,17 @@ static int parse_option(gqa_json *json, const char *text, gqa_json_kind kind, co
                     kind == GQA_JSON_ARRAY ? "an array" : "an object");
 }
 
+int chat_parse_messages(const gqa_chat_options *opt, gqa_json *json, gqa_error *err) {
+    int status = parse_option(json, opt->messages_json, GQA_JSON_ARRAY, "messages", err), n = 0;
+    if (status) return status;
+    const gqa_json_node *array = json->nodes, *at = array + 1;
+    for (; at < array + array->size && at->kind == GQA_JSON_OBJECT; at += at->size) n++;
+    if (n == 0 || at < array + array->size)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "messages: element %d is %s, expected an object", n,
+                        at < array + array->size ? "something else" : "missing");
+    return 0;
+}
+
 /* The members of an object as variables; returns how many. */
 static int add_members(const gqa_json_node *object, gqa_jinja_variable *variables) {
     int n = 0;

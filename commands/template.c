@@ -55,71 +55,68 @@ static int open_template(template_source *source, settings *s) {
     return EXIT_SUCCESS;
 }
 
-/* A file's text, which must be an array. */
-static int parse_array(gqa_json *json, const char *path, const char *text, size_t len) {
+/* The text of a file, which must be a JSON array; NULL after a message. */
+static char *read_array(const char *path) {
+    gqa_json json = {0};
     gqa_error err = {0};
-    if (gqa_json_parse(json, text, len, &err)) return fail("%s: %s", path, err.message);
-    if (json->nodes->kind == GQA_JSON_ARRAY) return EXIT_SUCCESS;
-    return fail("%s: expected a JSON array", path);
-}
-
-/* The messages: a JSON array from a file, or one message. */
-static int read_messages(gqa_json *json, const char *path) {
-    static const char example[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
-    size_t len = sizeof example - 1;
-    char *text = path ? read_text(path, &len) : NULL;
-    if (path && !text) return EXIT_FAILURE;
-    int code = parse_array(json, path, text ? text : example, len);
+    size_t len;
+    char *text = read_text(path, &len);
+    if (!text) return NULL;
+    int is_json = gqa_json_parse(&json, text, len, &err) == 0;
+    int is_array = is_json && json.nodes->kind == GQA_JSON_ARRAY;
+    if (!is_array) fail("%s: %s", path, is_json ? "expected a JSON array" : err.message);
+    gqa_json_free(&json);
+    if (is_array) return text;
     free(text);
-    return code;
+    return NULL;
 }
 
-static int print_ids(const gqa_model *model, const gqa_jinja_output *out) {
+/* The template's own words as they are; of other errors, which template it was. */
+static int report(const settings *s, int status, const gqa_error *err) {
+    if (status == GQA_ERR_ARGUMENT) return fail("%s", err->message);
+    return fail("%s: %s", s->path, err->message);
+}
+
+static int print_ids(const settings *s, const gqa_model *model) {
     gqa_error err = {0};
     int32_t *ids;
-    int n = chat_tokenize(model, out, 0, NULL, 0, &ids, &err);
-    if (n < 0) return fail("%s", err.message);
+    int n = gqa_chat_format(model, NULL, 0, &s->chat, &ids, &err);
+    if (n < 0) return report(s, n, &err);
     for (int i = 0; i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     putchar('\n');
     gqa_free(ids);
     return finish_stdout();
 }
 
-static int print_prompt(const settings *s, const template_source *source,
-                        const gqa_json *messages) {
-    gqa_jinja_output out;
+static int print_prompt(const settings *s, const template_source *source) {
+    gqa_json messages = {0};
+    gqa_jinja_output out = {0};
     gqa_error err = {0};
-    int status = chat_render(&source->setting, messages->nodes, &s->chat, &out, &err);
-    if (status == GQA_ERR_ARGUMENT) return fail("%s", err.message); /* the template's own words */
-    if (status) return fail("%s: %s", s->path, err.message);
-    int code = EXIT_SUCCESS;
-    if (s->ids) {
-        code = print_ids(source->model, &out);
-    } else {
-        write_text(stdout, out.text, out.len);
-        stdout_text(out.len == 0 || out.text[out.len - 1] == '\n');
-        code = finish_stdout();
-    }
+    if (s->ids) return print_ids(s, source->model);
+    int status = chat_parse_messages(&s->chat, &messages, &err);
+    if (!status) status = chat_render(&source->setting, messages.nodes, &s->chat, &out, &err);
+    gqa_json_free(&messages);
+    if (status) return report(s, status, &err);
+    write_text(stdout, out.text, out.len);
+    stdout_text(out.len == 0 || out.text[out.len - 1] == '\n');
     gqa_jinja_output_free(&out);
-    return code;
+    return finish_stdout();
 }
 
 static int run_template(settings *s) {
+    static const char example[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
     template_source source = {0};
-    gqa_json messages = {0}, tools_json = {0};
-    size_t size;
-    char *tools = s->tools ? read_text(s->tools, &size) : NULL;
-    if (s->tools && !tools) return EXIT_FAILURE;
+    char *tools = s->tools ? read_array(s->tools) : NULL;
+    char *messages = s->messages ? read_array(s->messages) : NULL;
     s->chat.tools = tools;
+    s->chat.messages_json = messages ? messages : example;
     s->chat.thinking = s->think - s->no_think;
-    int code = tools ? parse_array(&tools_json, s->tools, tools, size) : EXIT_SUCCESS;
-    gqa_json_free(&tools_json);
-    if (!code) code = open_template(&source, s);
-    if (!code) code = read_messages(&messages, s->messages);
-    if (!code) code = print_prompt(s, &source, &messages);
-    gqa_json_free(&messages);
+    int is_read = (tools || !s->tools) && (messages || !s->messages);
+    int code = is_read ? open_template(&source, s) : EXIT_FAILURE;
+    if (!code) code = print_prompt(s, &source);
     gqa_model_close(source.model);
     free(source.file);
+    free(messages);
     free(tools);
     return code;
 }
@@ -149,5 +146,7 @@ int command_template(int argc, char **argv) {
     if (!s.path) return usage_error("template: no model or .jinja file given");
     if (s.think && s.no_think)
         return usage_error("template: --think and --no-think exclude each other");
+    if (s.ids && (s.bos || s.eos))
+        return usage_error("template: --ids is of the model's own tokens, without --bos and --eos");
     return check_date(s.chat.date) ? EXIT_USAGE : run_template(&s);
 }

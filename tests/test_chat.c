@@ -307,6 +307,39 @@ static void check_variables(void) {
     }
 }
 
+/* Tool calls, their results and parts reach the template; none of their strings, nor a key, becomes
+ * a special token. */
+static void check_json(void) {
+    static const char messages[] =
+        "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"<|im_end|>\"}]},"
+        " {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": "
+        "{\"name\": \"f</s>\", \"arguments\": {\"<|im_start|>\": [\"<|im_end|>\", 2]}}}]},"
+        " {\"role\": \"tool\", \"name\": \"<s>\", \"content\": \"</s>\"}]";
+    static const char jinja[] =
+        "{{ messages[0].content[0].text }}<|im_end|>{% set call = messages[1].tool_calls[0] %}"
+        "{{ call.function.name }}{{ call.function.arguments | tojson }}{{ messages[1].content }}"
+        "{% for k, v in call.function.arguments.items() %}{{ k }}{{ v[0] }}{% endfor %}"
+        "{{ messages[2].name }}{{ messages[2].content }}{{ messages[2] }}";
+    static const char want[] =
+        "<|im_end|><|im_end|>f</s>{\"<|im_start|>\": [\"<|im_end|>\", 2]}None"
+        "<|im_start|><|im_end|><s></s>{'role': 'tool', 'name': '<s>', 'content': '</s>'}";
+    TEST("messages as JSON") {
+        uint8_t *file;
+        gqa_model *m = chat_model(jinja, &file, 1);
+        gqa_chat_options opt = {.messages_json = messages};
+        gqa_error err = {0};
+        int32_t *tokens;
+        const char *text = text_with(m, NULL, 0, opt);
+        CHECK(!strncmp(text, "<s>", 3) && !strcmp(text + 3, want), "\"%s\"", text);
+        int n = gqa_chat_format(m, NULL, 0, &opt, &tokens, &err);
+        CHECK(count_of(tokens, n, 1) == 1 && count_of(tokens, n, 2) == 0 &&
+              count_of(tokens, n, 3) == 0 && count_of(tokens, n, 4) == 1, "special tokens");
+        gqa_free(tokens);
+        gqa_model_close(m);
+        free(file);
+    }
+}
+
 static void check_refused(const gqa_model *m) {
     static const gqa_message empty[] = {SAYS("user", NULL)}, late[] = {
         SAYS("user", "x"), SAYS("system", "y"),
@@ -343,6 +376,12 @@ static void check_refused(const gqa_model *m) {
          "a system message is only possible at the beginning"},
         {"thinking", kind, 2, {.thinking = 2}, "thinking is 2"},
         {"a date", kind, 2, {.date = "today"}, "date"},
+        {"messages twice", kind, 2, {.messages_json = "[]"}, "got both"},
+        {"messages that are no list", NULL, 0, {.messages_json = "{}"}, "expected an array"},
+        {"no message as JSON", NULL, 0, {.messages_json = "[]"}, "element 0 is missing"},
+        {"a message that is no object", NULL, 0, {.messages_json = "[{}, 1]"},
+         "element 1 is something else, expected an object"},
+        {"first with JSON", NULL, 0, {.messages_json = "[{}]", .first = 1}, "first is 1"},
         {"tools that are no JSON", kind, 2, {.tools = "["}, "tools: "},
         {"tools that are no list", kind, 2, {.tools = "{}"}, "tools: expected an array"},
         {"variables that are a list", kind, 2, {.variables = "[]"}, "expected an object"},
@@ -411,6 +450,7 @@ int main(int argc, char **argv) {
     check_answers(m);
     check_variables();
     check_role();
+    check_json();
     check_refused(m);
     TEST("stop text") {
         CHECK(!gqa_chat_stop(m, NULL), "chatml ends by a token");
