@@ -43,7 +43,7 @@ static int check_ids(const gqa_model *m, const gqa_message *message, int i, gqa_
 static int check_messages(const gqa_model *model, const gqa_message *messages, int n,
                           const gqa_chat_options *opt, gqa_error *err) {
     if (opt->messages_json && (messages || n))
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: expected messages or messages_json, got both");
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: messages or messages_json, got both");
     if (opt->messages_json) return 0;
     if (!messages) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: messages is NULL");
     if (n < 1)

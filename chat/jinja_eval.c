@@ -28,6 +28,10 @@ static jinja_value eval_name(jinja *j, jinja_value name) {
         if (found) return *found;
     }
     const jinja_function *function = jinja_function_named(*name.text, JINJA_GLOBAL);
+    static const char *const own[] = {"lipsum", "cycler", "joiner", "self", "varargs", "kwargs"};
+    for (size_t i = 0; i < array_length(own); i++)
+        if (jinja_text_is(*name.text, own[i]))
+            return jinja_unsupported(j, "Jinja's own '%s' is not known", own[i]);
     if (!function) return jinja_undefined(j, "'%s' is undefined", jinja_shown(j, *name.text));
     return jinja_bind(j, function, jinja_none());
 }

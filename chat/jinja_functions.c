@@ -8,28 +8,32 @@
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
-/* The number that a text is, perhaps with space around it. 0, or -1. */
-static int read_number(jinja_text text, jinja_value *out) {
+/* The number that a text is, perhaps with space around it; nothing where it is none. */
+static jinja_value read_number(jinja *j, jinja_text text) {
     static const char digits[] = "0123456789";
-    char copy[20] = "";
+    char copy[GQA_JSON_MAX_NUMBER + 1] = "";
     text = jinja_trim(text, NULL, JINJA_LEFT | JINJA_RIGHT);
-    if (text.len >= sizeof copy) return -1;
+    if (text.len >= sizeof copy) return jinja_unsupported(j, "a number of %zu bytes", text.len);
     memcpy(copy, text.bytes, text.len);
     const char *p = copy + (*copy == '+' || *copy == '-');
     size_t whole = strspn(p, digits), n = whole;
     if (p[n] == '.') n += 1 + strspn(p + n + 1, digits);
-    if ((p[n] | 32) == 'e') n += strspn(p + n, "eE+-0123456789");
-    if (whole == 0 || p + n != copy + text.len) return -1;
-    *out = n == whole ? jinja_int(strtoll(copy, NULL, 10)) : jinja_float(gqa_parse_double(copy));
-    return 0;
+    size_t sign = p[n] && (p[n + 1] == '+' || p[n + 1] == '-');
+    size_t exponent = (p[n] | 32) == 'e' ? strspn(p + n + 1 + sign, digits) : 0;
+    if (exponent) n += 1 + sign + exponent;
+    if (whole && p[whole] == '_') return jinja_unsupported(j, "a number with \"_\"");
+    if (whole == 0 || p + n != copy + text.len) return (jinja_value){.kind = JINJA_MISSING};
+    if (n > whole) return jinja_float(gqa_parse_double(copy));
+    return jinja_from_json(j, &(gqa_json_node){GQA_JSON_NUMBER, copy, text.len, 1});
 }
 
 static jinja_value filter_int(jinja *j, const jinja_call *call) {
     jinja_value v = call->self;
     jinja_value otherwise = call->bound[0].kind == JINJA_MISSING ? jinja_int(0) : call->bound[0];
     if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
-    if (v.kind == JINJA_STRING && read_number(*v.text, &v)) return otherwise;
+    if (v.kind == JINJA_STRING) v = read_number(j, *v.text);
     if (v.kind == JINJA_FLOAT && fabs(v.number) < 9e18) return jinja_int((int64_t)v.number);
+    if (v.kind == JINJA_FLOAT) return jinja_unsupported(j, "int: a number that exceeds 64 bits");
     return jinja_is_number(v) && v.kind != JINJA_FLOAT ? jinja_int(v.integer) : otherwise;
 }
 
@@ -84,12 +88,51 @@ static jinja_value attribute_of(jinja *j, jinja_value v, jinja_value path) {
         jinja_text part = jinja_part(*path.text, at, path.text->len - at);
         const char *dot = memchr(part.bytes, '.', part.len);
         if (dot) part.len = (size_t)(dot - part.bytes);
-        jinja_value key = jinja_string(j, part);
-        read_number(part, &key);
-        v = jinja_item(j, v, key);
+        int is_index = part.len && memchr("0123456789", part.bytes[0], 10);
+        v = jinja_item(j, v, is_index ? read_number(j, part) : jinja_string(j, part));
         at += part.len + 1;
     }
     return v;
+}
+
+/* What sort and unique compare: an item or an attribute of it; of a str, its lower case. */
+static jinja_value sort_key(jinja *j, jinja_value item, jinja_value case_sensitive,
+                            jinja_value attribute) {
+    if (attribute.kind > JINJA_NONE) item = attribute_of(j, item, attribute);
+    if (item.kind != JINJA_STRING || jinja_truth(case_sensitive)) return item;
+    return jinja_with_case(j, *item.text, JINJA_LOWER);
+}
+
+/* sort(reverse=False, case_sensitive=False, attribute=None) */
+static jinja_value filter_sort(jinja *j, const jinja_call *call) {
+    jinja_value attribute = call->bound[2], sorted = jinja_new(j, JINJA_LIST);
+    const jinja_list *list = jinja_iterate(j, call->self);
+    jinja_list pairs = {0};
+    if (attribute.kind == JINJA_STRING && memchr(attribute.text->bytes, ',', attribute.text->len))
+        return jinja_unsupported(j, "sort: more than one attribute");
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_append(j, &pairs, sort_key(j, list->items[i], call->bound[1], attribute));
+        jinja_append(j, &pairs, list->items[i]);
+    }
+    jinja_sort_pairs(j, &pairs, jinja_truth(call->bound[0]) ? JINJA_GT : JINJA_LT);
+    for (size_t i = 0; !j->status && i < pairs.n; i += 2)
+        jinja_append(j, sorted.list, pairs.items[i + 1]);
+    return sorted;
+}
+
+/* unique(case_sensitive=False, attribute=None) */
+static jinja_value filter_unique(jinja *j, const jinja_call *call) {
+    jinja_value unique = jinja_new(j, JINJA_GENERATOR), seen = jinja_new(j, JINJA_LIST);
+    const jinja_list *list = jinja_iterate(j, call->self);
+    for (size_t i = 0; !j->status && i < list->n; i++) {
+        jinja_value key = sort_key(j, list->items[i], call->bound[0], call->bound[1]);
+        if (key.kind >= JINJA_LIST)
+            return jinja_unsupported(j, "unique: of a %s", jinja_type(key));
+        if (jinja_truth(jinja_operate(j, JINJA_IN, key, seen))) continue;
+        jinja_append(j, seen.list, key);
+        jinja_append(j, unique.list, list->items[i]);
+    }
+    return unique;
 }
 
 /* The filter joins any values, the method of a separator only texts. */
@@ -182,7 +225,7 @@ static jinja_value dict_view(jinja *j, const jinja_list *dict, int part) {
         }
         jinja_append(j, view.list, item);
     }
-    view.is_view = 1;
+    view.is_view = JINJA_DICT_VIEW;
     return view;
 }
 static jinja_value method_view(jinja *j, const jinja_call *call) {
@@ -195,11 +238,11 @@ static jinja_value filter_items(jinja *j, const jinja_call *call) {
     int is_sorted = call->mode == MODE_SORTED;
     if (v.kind == JINJA_UNDEFINED && !is_sorted) return jinja_new(j, JINJA_GENERATOR);
     if (v.kind != JINJA_DICT) return jinja_fail(j, "expected a dict, got %s", jinja_type(v));
-    if (is_sorted) v.list = jinja_sort_dict(j, v.list, 1);
-    jinja_value pairs = dict_view(j, v.list, MODE_ITEMS);
-    pairs.is_view = 0;
-    if (!is_sorted) pairs.kind = JINJA_GENERATOR;
-    return pairs;
+    jinja_call by_key = {.self = dict_view(j, v.list, MODE_ITEMS), .bound[2] = jinja_int(0)};
+    if (is_sorted) return filter_sort(j, &by_key);
+    by_key.self.is_view = 0;
+    by_key.self.kind = JINJA_GENERATOR;
+    return by_key.self;
 }
 
 static jinja_value method_get(jinja *j, const jinja_call *call) {
@@ -245,7 +288,8 @@ static jinja_value filter_default(jinja *j, const jinja_call *call) {
 /* Whether a value is of one of the kinds, of which mode has the bits. */
 static jinja_value test_kind(jinja *j, const jinja_call *call) {
     (void)j;
-    jinja_kind kind = call->self.is_view ? JINJA_GENERATOR : call->self.kind;
+    int is_dict_view = call->self.is_view == JINJA_DICT_VIEW;
+    jinja_kind kind = is_dict_view ? JINJA_GENERATOR : call->self.kind;
     return jinja_bool(call->mode >> kind & 1);
 }
 
@@ -275,7 +319,7 @@ static jinja_value global_range(jinja *j, const jinja_call *call) {
     int has_start = call->bound[1].kind != JINJA_MISSING;
     int64_t i = has_start ? given[0] : 0, end = given[has_start], step = given[2];
     jinja_value list = jinja_new(j, JINJA_LIST);
-    list.is_view = 1;
+    list.is_view = JINJA_RANGE;
     if (step == 0) return jinja_fail(j, "range() arg 3 must not be zero");
     while (!j->status && (step > 0 ? i < end : i > end)) {
         if (list.list->n == JINJA_MAX_RANGE)
@@ -317,10 +361,11 @@ static void put_date(jinja *j, jinja_builder *b, char conversion, int without_ze
         return;
     }
     int is_e = conversion == 'e'; /* Windows' strftime lacks %e, %F and %T */
-    const char *known = is_e ? "%d" : conversion == 'F' ? "%Y-%m-%d" : "%H:%M:%S";
-    size_t n = strftime(out, sizeof out, is_e || strchr("FT", conversion) ? known : format, tm);
+    const char *known = is_e ? "%d" : conversion == 'F' ? "%Y-%m-%d" : "%H:%M:%S", *from = out;
+    strftime(out, sizeof out, is_e || strchr("FT", conversion) ? known : format, tm);
     if (is_e && out[0] == '0') out[0] = ' ';
-    jinja_put_literal(j, b, out + (without_zero && n == 2 && out[0] == '0'));
+    while (without_zero && (*from == '0' || *from == ' ') && from[1]) from++;
+    jinja_put_literal(j, b, from);
 }
 
 static jinja_value global_strftime(jinja *j, const jinja_call *call) {
@@ -379,6 +424,8 @@ static const jinja_function jinja_functions[] = {
     {"min", JINJA_FILTER, "", filter_min, MODE_MIN},
     {"max", JINJA_FILTER, "", filter_min, MODE_MAX},
     {"reverse", JINJA_FILTER, "", filter_reverse, 0},
+    {"sort", JINJA_FILTER, "reverse?,case_sensitive?,attribute?", filter_sort, 0},
+    {"unique", JINJA_FILTER, "case_sensitive?,attribute?", filter_unique, 0},
     {"map", JINJA_FILTER, NULL, filter_map, 0},
     {"select", JINJA_FILTER, NULL, filter_select, MODE_SELECT},
     {"reject", JINJA_FILTER, NULL, filter_select, MODE_REJECT},
@@ -464,10 +511,25 @@ static void bind_arguments(jinja *j, const jinja_function *f, jinja_call *call) 
         jinja_fail(j, "%s: expected the arguments (%s), got others", f->name, f->parameters);
 }
 
+/* What the filter safe gives is a string of another type, Markup, in Python. Here it keeps it in
+ * functions that give a string like it, is refused by others, but for those that do not care. */
+static jinja_value run_on_markup(jinja *j, const jinja_function *f, const jinja_call *call) {
+    int keeps = f->run == jinja_strip || f->run == filter_string ||
+                (f->run == jinja_case && f->mode != JINJA_TITLE_FILTER);
+    int ignores = f->roles & JINJA_TEST || f->run == jinja_tojson || f->run == filter_length ||
+                  f->run == filter_default || f->run == jinja_has_end;
+    if (!ignores && !keeps)
+        return jinja_unsupported(j, "%s of a string from the filter safe", f->name);
+    jinja_value v = f->run(j, call);
+    v.is_markup = keeps || v.is_markup;
+    return v;
+}
+
 jinja_value jinja_run(jinja *j, const jinja_function *f, jinja_call *call) {
     if (f->parameters) bind_arguments(j, f, call);
     call->mode = f->mode;
-    return j->status ? jinja_none() : f->run(j, call);
+    if (j->status) return jinja_none();
+    return call->self.is_markup ? run_on_markup(j, f, call) : f->run(j, call);
 }
 
 jinja_value jinja_run_named(jinja *j, jinja_text name, int role, jinja_call *call) {
@@ -475,7 +537,8 @@ jinja_value jinja_run_named(jinja *j, jinja_text name, int role, jinja_call *cal
     const jinja_function *f = jinja_function_named(name, role);
     if (!f)
         return jinja_unsupported(j, "the %s \"%s\" is not known", what, jinja_shown(j, name));
-    if (f->roles & JINJA_OF_STR) call->self = jinja_string(j, jinja_str(j, call->self));
+    if (f->roles & JINJA_OF_STR && call->self.kind != JINJA_STRING)
+        call->self = jinja_string(j, jinja_str(j, call->self));
     return jinja_run(j, f, call);
 }
 

@@ -30,6 +30,8 @@ typedef enum jinja_kind {
     JINJA_LOOP, JINJA_MACRO, JINJA_FUNCTION /* these can be called */
 } jinja_kind;
 
+enum { JINJA_RANGE = 1, JINJA_DICT_VIEW = 2 }; /* what a list is a view of; no index into the last */
+
 /* Bytes of valid UTF-8, and for each whether it is content; is_content NULL: none is. */
 typedef struct jinja_text {
     const char *bytes;
@@ -40,7 +42,7 @@ typedef struct jinja_text {
 typedef struct jinja_value {
     jinja_kind kind;
     unsigned char is_markup;   /* a string from the filter safe: + escapes what is added to it */
-    unsigned char is_view;     /* a list that Python does not write as one: a range, items(), ... */
+    unsigned char is_view;     /* a list that Python does not write as one; 0: it does */
     union {
         int64_t integer;       /* and JINJA_BOOL: 0 or 1 */
         double number;
@@ -236,7 +238,8 @@ int jinja_equal(jinja *j, jinja_value a, jinja_value b);
 /* The items of what can be iterated over; NULL after an error. */
 jinja_list *jinja_iterate(jinja *j, jinja_value v);
 int64_t jinja_length(jinja *j, jinja_value v);
-jinja_list *jinja_sort_dict(jinja *j, const jinja_list *dict, int ignores_case);
+/* Sorts what stands in turn, a key and its item, by key, JINJA_LT or JINJA_GT; equal ones stay. */
+void jinja_sort_pairs(jinja *j, jinja_list *pairs, jinja_op op);
 jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b);
 jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name);
 jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key);

@@ -75,7 +75,11 @@ static void put_container(jinja *j, jinja_builder *b, jinja_value v, const print
                           int depth) {
     int is_dict = v.kind == JINJA_DICT, is_tuple = v.kind == JINJA_TUPLE && !s->is_json;
     const char *brackets = is_dict ? "{}" : is_tuple ? "()" : "[]";
-    const jinja_list *list = is_dict && s->is_sorted ? jinja_sort_dict(j, v.list, 0) : v.list;
+    jinja_list sorted = {0};
+    const jinja_list *list = is_dict && s->is_sorted ? &sorted : v.list;
+    for (size_t i = 0; list == &sorted && i < v.list->n && !j->status; i++)
+        jinja_append(j, &sorted, v.list->items[i]);
+    jinja_sort_pairs(j, &sorted, JINJA_LT);
     jinja_put(j, b, jinja_part(jinja_literal(brackets), 0, 1));
     for (size_t i = 0; !j->status && i < list->n; i++) {
         if (i) jinja_put(j, b, s->between);

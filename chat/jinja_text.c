@@ -30,13 +30,9 @@ int jinja_is_space(uint32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-static int text_is_letter(uint32_t c) {
-    return in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count);
-}
-
 int jinja_is_printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
-    return text_is_letter(c) ||
+    return in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count) ||
            in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count) ||
            in_ranges(c, gqa_unicode_marks, gqa_unicode_marks_count) ||
            in_ranges(c, gqa_unicode_punctuation, gqa_unicode_punctuation_count) ||
@@ -45,16 +41,44 @@ int jinja_is_printable(uint32_t c) {
 
 /* ---- upper and lower case -------------------------------------------------------------------- */
 
-/* Letters of two cases: Latin, Greek, Cyrillic and Armenian; a letter of other alphabets stays as
- * it is. `lower` is so far from each capital in first to last; step 2: every second one is. */
+/* Letters of two cases: Latin, Greek, Cyrillic and Armenian. `lower` is so far from each capital in
+ * first to last; step 2: every second one is. */
 static const struct {
     uint32_t first, last, step, lower;
 } text_capitals[] = {
     {'A', 'Z', 1, 32}, {0xC0, 0xD6, 1, 32}, {0xD8, 0xDE, 1, 32}, {0x100, 0x12E, 2, 1},
-    {0x132, 0x136, 2, 1}, {0x139, 0x147, 2, 1}, {0x14A, 0x176, 2, 1}, {0x179, 0x17D, 2, 1},
-    {0x388, 0x38A, 1, 37}, {0x391, 0x3A1, 1, 32}, {0x3A3, 0x3AB, 1, 32}, {0x400, 0x40F, 1, 80},
-    {0x410, 0x42F, 1, 32}, {0x460, 0x480, 2, 1}, {0x48A, 0x4BE, 2, 1}, {0x4D0, 0x52E, 2, 1},
-    {0x531, 0x556, 1, 48}, {0x1E00, 0x1E94, 2, 1}, {0x1EA0, 0x1EFE, 2, 1},
+    {0x132, 0x136, 2, 1}, {0x139, 0x147, 2, 1}, {0x14A, 0x176, 2, 1}, {0x178, 0x178, 1, -121u},
+    {0x179, 0x17D, 2, 1}, {0x1A0, 0x1A4, 2, 1}, {0x1AF, 0x1AF, 1, 1}, {0x1CD, 0x1DB, 2, 1},
+    {0x1F8, 0x21E, 2, 1}, {0x386, 0x386, 1, 38}, {0x388, 0x38A, 1, 37}, {0x38C, 0x38C, 1, 64},
+    {0x38E, 0x38F, 1, 63}, {0x391, 0x3A1, 1, 32}, {0x3A3, 0x3AB, 1, 32}, {0x400, 0x40F, 1, 80},
+    {0x410, 0x42F, 1, 32}, {0x460, 0x480, 2, 1}, {0x48A, 0x4BE, 2, 1}, {0x4C0, 0x4C0, 1, 15},
+    {0x4C1, 0x4CD, 2, 1}, {0x4D0, 0x52E, 2, 1}, {0x531, 0x556, 1, 48}, {0x1E00, 0x1E94, 2, 1},
+    {0x1EA0, 0x1EFE, 2, 1},
+};
+
+/* Letters with a case that is not known here, or that becomes several letters, or depends on its
+ * neighbours: of which `modes` (NO_UPPER, NO_LOWER) nothing can be said. Python's title() also asks
+ * whether what stands before a letter has a case, which of all of them is not known. */
+enum { NO_UPPER = 1, NO_LOWER = 2, NO_CASE = 3 };
+static const struct {
+    uint32_t first, last;
+    int modes;
+} text_unknown[] = {
+    {0xAA, 0xAA, 0}, {0xB5, 0xB5, NO_UPPER}, {0xBA, 0xBA, 0}, {0xDF, 0xDF, NO_UPPER},
+    {0x130, 0x130, NO_LOWER}, {0x131, 0x131, NO_UPPER}, {0x138, 0x138, 0},
+    {0x149, 0x149, NO_UPPER}, {0x17F, 0x17F, NO_UPPER}, {0x180, 0x19F, NO_CASE},
+    {0x1A6, 0x1AE, NO_CASE}, {0x1B1, 0x1CC, NO_CASE}, {0x1DD, 0x1F7, NO_CASE},
+    {0x220, 0x2E4, NO_CASE}, {0x345, 0x345, NO_UPPER}, {0x370, 0x37F, NO_CASE},
+    {0x390, 0x390, NO_UPPER}, {0x3A3, 0x3A3, NO_LOWER}, {0x3B0, 0x3B0, NO_UPPER},
+    {0x3C2, 0x3C2, NO_UPPER}, {0x3CF, 0x3FF, NO_CASE}, {0x560, 0x560, 0},
+    {0x587, 0x588, NO_UPPER}, {0x10A0, 0x10FF, NO_CASE}, {0x13A0, 0x13FD, NO_CASE},
+    {0x1C80, 0x1CBF, NO_CASE}, {0x1D00, 0x1DBF, NO_UPPER}, {0x1E96, 0x1E9F, NO_CASE},
+    {0x1F00, 0x1FFC, NO_CASE}, {0x2071, 0x209C, 0}, {0x2102, 0x2125, 0},
+    {0x2126, 0x2184, NO_CASE}, {0x24B6, 0x24E9, NO_CASE}, {0x2C00, 0x2D2D, NO_CASE},
+    {0xA640, 0xA69D, NO_CASE}, {0xA722, 0xA7FA, NO_CASE}, {0xAB30, 0xABBF, NO_UPPER},
+    {0xFB00, 0xFB17, NO_UPPER}, {0xFF21, 0xFF5A, NO_CASE}, {0x10400, 0x10CF2, NO_CASE},
+    {0x118A0, 0x118DF, NO_CASE}, {0x16E40, 0x16E7F, NO_CASE}, {0x1D400, 0x1D7CB, 0},
+    {0x1DF00, 0x1DF1E, 0}, {0x1E900, 0x1E943, NO_CASE}, {0x1F130, 0x1F189, 0},
 };
 
 static uint32_t text_with_case(uint32_t c, int is_upper) {
@@ -67,12 +91,26 @@ static uint32_t text_with_case(uint32_t c, int is_upper) {
     return c;
 }
 
+static int text_has_case(uint32_t c) {
+    return text_with_case(c, 0) != c || text_with_case(c, 1) != c;
+}
+
+static void check_case(jinja *j, uint32_t c, int mode, int is_upper) {
+    for (size_t i = 0; i < array_length(text_unknown); i++) {
+        int is_asked = text_unknown[i].modes & (is_upper ? NO_UPPER : NO_LOWER);
+        if (c >= text_unknown[i].first && c <= text_unknown[i].last &&
+            (is_asked || mode == JINJA_TITLE))
+            jinja_unsupported(j, "the %s case of U+%04X is not known", is_upper ? "upper" : "lower",
+                              (unsigned)c);
+    }
+}
+
 /* The filter `title` begins a word after blanks and opening brackets, Python's method after
- * everything that is no letter. */
+ * everything that has no case. */
 static int text_is_upper(int mode, uint32_t previous) {
     if (mode == JINJA_UPPER || mode == JINJA_LOWER) return mode == JINJA_UPPER;
     if (mode == JINJA_CAPITALIZE) return previous == 0;
-    if (mode == JINJA_TITLE) return !text_is_letter(previous);
+    if (mode == JINJA_TITLE) return !text_has_case(previous);
     return jinja_is_space(previous) || (previous < 128 && strchr("-({[<", (int)previous));
 }
 
@@ -81,7 +119,9 @@ jinja_value jinja_with_case(jinja *j, jinja_text text, int mode) {
     uint32_t c, previous = 0;
     for (size_t at = 0, from = 0; !j->status && jinja_next(text, &at, &c); from = at) {
         unsigned char is_content = text.is_content ? text.is_content[from] : 0;
-        jinja_put_char(j, &b, text_with_case(c, text_is_upper(mode, previous)), is_content);
+        int is_upper = text_is_upper(mode, previous);
+        check_case(j, c, mode, is_upper);
+        jinja_put_char(j, &b, text_with_case(c, is_upper), is_content);
         previous = c;
     }
     return jinja_built(j, &b);
@@ -134,6 +174,13 @@ static const jinja_text *text_argument(jinja *j, const jinja_value *v) {
     return NULL;
 }
 
+/* An argument that counts something. */
+static int64_t text_count(jinja *j, jinja_value v, int64_t otherwise) {
+    if (v.kind == JINJA_INT || v.kind == JINJA_BOOL) return v.integer;
+    if (v.kind != JINJA_MISSING) jinja_fail(j, "expected int, got %s", jinja_type(v));
+    return otherwise;
+}
+
 jinja_value jinja_strip(jinja *j, const jinja_call *call) {
     const jinja_text *set = text_argument(j, &call->bound[0]);
     jinja_text text = *call->self.text;
@@ -152,7 +199,7 @@ static size_t text_word(jinja_text text) {
 /* split(sep=None, maxsplit=-1): without a separator, words between space. */
 jinja_value jinja_split(jinja *j, const jinja_call *call) {
     const jinja_text *separator = text_argument(j, &call->bound[0]);
-    int64_t limit = call->bound[1].kind == JINJA_INT ? call->bound[1].integer : -1;
+    int64_t limit = text_count(j, call->bound[1], -1);
     jinja_value list = jinja_new(j, JINJA_LIST);
     jinja_text rest = separator ? *call->self.text : jinja_trim(*call->self.text, NULL, JINJA_LEFT);
     if (separator && separator->len == 0) return jinja_fail(j, "empty separator");
@@ -171,7 +218,7 @@ jinja_value jinja_split(jinja *j, const jinja_call *call) {
 jinja_value jinja_replace(jinja *j, const jinja_call *call) {
     const jinja_text *old = text_argument(j, &call->bound[0]);
     const jinja_text *new = text_argument(j, &call->bound[1]);
-    int64_t limit = call->bound[2].kind == JINJA_INT ? call->bound[2].integer : -1;
+    int64_t limit = text_count(j, call->bound[2], -1);
     jinja_text text = *call->self.text;
     jinja_builder b = {0};
     size_t from = 0, at = 0;
@@ -245,7 +292,7 @@ jinja_value jinja_indent(jinja *j, const jinja_call *call) {
     if (call->self.kind != JINJA_STRING)
         return jinja_fail(j, "indent: expected str, got %s", jinja_type(call->self));
     if (width.kind != JINJA_STRING)
-        width = jinja_spaces(j, width.kind == JINJA_INT ? width.integer : 4);
+        width = jinja_spaces(j, text_count(j, width, 4));
     jinja_text text = *call->self.text;
     for (size_t at = 0, from = 0, end = 0; from <= text.len && !j->status; from = at) {
         uint32_t c = 0;

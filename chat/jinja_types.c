@@ -114,24 +114,15 @@ static void swap_values(jinja_value *a, jinja_value *b) {
     *b = old;
 }
 
-jinja_list *jinja_sort_dict(jinja *j, const jinja_list *dict, int ignores_case) {
-    jinja_list *sorted = jinja_new(j, JINJA_DICT).list, *keys = jinja_new(j, JINJA_LIST).list;
-    for (size_t i = 0; !j->status && i < dict->n; i += 2) {
-        jinja_value key = dict->items[i];
-        if (ignores_case && key.kind == JINJA_STRING)
-            key = jinja_with_case(j, *key.text, JINJA_LOWER);
-        jinja_append(j, keys, key);
-        jinja_append(j, sorted, dict->items[i]);
-        jinja_append(j, sorted, dict->items[i + 1]);
-        for (size_t k = i / 2; k > 0 && !jinja_spend(j, 1); k--) {
-            jinja_value *moved = &keys->items[k], *pair = &sorted->items[2 * k];
-            if (compare_values(j, JINJA_LT, moved[-1], moved[0]) <= 0) break;
-            swap_values(&moved[-1], &moved[0]);
-            swap_values(&pair[-2], &pair[0]);
-            swap_values(&pair[-1], &pair[1]);
+void jinja_sort_pairs(jinja *j, jinja_list *pairs, jinja_op op) {
+    for (size_t end = 2; end < pairs->n && !j->status; end += 2) {
+        for (size_t i = end; i > 0 && !jinja_spend(j, 1); i -= 2) {
+            jinja_value *pair = &pairs->items[i];
+            if (!jinja_truth(jinja_operate(j, op, pair[0], pair[-2]))) break;
+            swap_values(&pair[0], &pair[-2]);
+            swap_values(&pair[1], &pair[-1]);
         }
     }
-    return j->status ? NULL : sorted;
 }
 
 /* ---- iteration ------------------------------------------------------------------------------- */
@@ -195,13 +186,16 @@ static jinja_value integer_arithmetic(jinja *j, jinja_op op, int64_t x, int64_t 
 static jinja_value float_arithmetic(jinja *j, jinja_op op, double x, double y) {
     if ((op == JINJA_DIV || op == JINJA_MOD || op == JINJA_FLOOR) && y == 0)
         return jinja_fail(j, "division by zero");
+    double rest = fmod(x, y); /* of the sign of y, as Python has it */
+    if (rest == 0) rest = copysign(0, y);
+    else if ((rest < 0) != (y < 0)) rest += y;
     switch (op) {
     case JINJA_ADD: return jinja_float(x + y);
     case JINJA_SUB: return jinja_float(x - y);
     case JINJA_MUL: return jinja_float(x * y);
     case JINJA_DIV: return jinja_float(x / y);
-    case JINJA_FLOOR: return jinja_float(floor(x / y));
-    default: return jinja_float(x - y * floor(x / y));
+    case JINJA_FLOOR: return jinja_float(round((x - rest) / y));
+    default: return jinja_float(rest);
     }
 }
 
@@ -254,7 +248,7 @@ static jinja_value arithmetic(jinja *j, jinja_op op, jinja_value a, jinja_value 
         return integer_arithmetic(j, op, a.integer, b.integer);
     }
     if (op == JINJA_ADD && a.kind == b.kind && is_text_or_sequence(a)) return concatenate(j, a, b);
-    if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b))
+    if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b) && !a.is_markup)
         return repeat_text(j, *a.text, b.integer);
     return operands_error(j, op, a, b);
 }
@@ -281,6 +275,21 @@ jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
 
 /* ---- attributes and indices ------------------------------------------------------------------ */
 
+/* Whether Python has a method of that name that is not known here. Those that change an object are
+ * undefined in the sandbox. */
+static int is_unknown_method(jinja *j, jinja_kind kind, jinja_text name) {
+    static const char of_str[] =
+        ",casefold,center,count,encode,expandtabs,find,format_map,index,isalnum,isalpha,isascii,"
+        "isdecimal,isdigit,isidentifier,islower,isnumeric,isprintable,isspace,istitle,isupper,"
+        "ljust,partition,removeprefix,removesuffix,rfind,rindex,rjust,rpartition,rsplit,"
+        "splitlines,swapcase,translate,zfill,";
+    const char *methods = kind == JINJA_STRING ? of_str : kind == JINJA_DICT ? ",copy,fromkeys," :
+                          kind == JINJA_LIST || kind == JINJA_TUPLE ? ",copy,count,index," : "";
+    char wanted[100];
+    snprintf(wanted, sizeof wanted, ",%s,", jinja_shown(j, name));
+    return strstr(methods, wanted) != NULL;
+}
+
 jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
     const jinja_function *function = NULL;
     const jinja_value *found = NULL;
@@ -288,6 +297,9 @@ jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
     if (v.kind == JINJA_STRING) function = jinja_function_named(name, JINJA_STR_METHOD);
     if (v.kind == JINJA_DICT) function = jinja_function_named(name, JINJA_DICT_METHOD);
     if (function) return jinja_bind(j, function, v);
+    if (is_unknown_method(j, v.kind, name) || v.kind >= JINJA_LOOP)
+        return jinja_unsupported(j, "the attribute %s of a %s is not known", jinja_shown(j, name),
+                                 jinja_type(v));
     if (v.kind == JINJA_DICT || v.kind == JINJA_NAMESPACE)
         found = jinja_find_name(j, v.list, name);
     if (found) return *found;
@@ -311,7 +323,8 @@ jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
         if (found) return *found;
     }
     if (key.kind == JINJA_STRING) return jinja_attribute(j, v, *key.text);
-    if (is_integer(key) && is_text_or_sequence(v)) {
+    if (v.is_markup) return jinja_unsupported(j, "a part of a string from the filter safe");
+    if (is_integer(key) && is_text_or_sequence(v) && v.is_view != JINJA_DICT_VIEW) {
         int64_t n = jinja_length(j, v), i = key.integer < 0 ? key.integer + n : key.integer;
         if (i >= 0 && i < n && v.kind != JINJA_STRING) return v.list->items[i];
         if (i >= 0 && i < n) return jinja_string(j, text_range(*v.text, i, i + 1));
@@ -333,7 +346,8 @@ static int64_t slice_bound(jinja *j, jinja_value v, int64_t missing, int64_t n, 
 
 jinja_value jinja_slice(jinja *j, jinja_value v, const jinja_value bounds[3]) {
     if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
-    if (!is_text_or_sequence(v))
+    if (v.is_markup) return jinja_unsupported(j, "a part of a string from the filter safe");
+    if (!is_text_or_sequence(v) || v.is_view == JINJA_DICT_VIEW)
         return jinja_fail(j, "'%s' object is not subscriptable", jinja_type(v));
     int64_t n = jinja_length(j, v), step = slice_bound(j, bounds[2], 1, 0, INT64_MIN, INT64_MAX);
     if (step == 0) return jinja_fail(j, "slice step cannot be zero");

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """jinja_cases.py [--check]: what the jinja2 package makes of each template in jinja.json, set up as
-transformers does it; null where it refuses. With --check nothing is written, and it fails where the
-file says something else. Needs jinja2; neither build nor tests do."""
+transformers does it. Where it refuses, null, and what the evaluator's own message must hold: the
+text of raise_exception, else the name of the construct, written by hand. With --check nothing is
+written, and it fails where the file says something else. Needs jinja2; the build does not, and
+test_cli_template.sh runs the check where it is."""
 import datetime
 import json
 import os
@@ -26,8 +28,12 @@ class Generation(ext.Extension):
         return caller()
 
 
+class Raised(jinja2.TemplateError):
+    pass
+
+
 def raise_exception(message):
-    raise jinja2.TemplateError(message)
+    raise Raised(message)
 
 
 def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -35,23 +41,30 @@ def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
                       sort_keys=sort_keys)
 
 
-def render(environment, template, variables):
+def render(environment, template, variables, given):
     try:
-        return environment.from_string(template).render(**variables)
-    except Exception:
-        return None
+        return [template, environment.from_string(template).render(**variables)]
+    except Raised as e:
+        return [template, None, str(e)]
+    except Exception as e:
+        return [template, None, given[2] if len(given) > 2 else str(e)]
 
 
-def main():
+def transformers_environment():
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
                                                 extensions=[Generation, ext.loopcontrols])
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = datetime.datetime(2026, 11, 25).strftime
+    return environment
+
+
+def main():
+    environment = transformers_environment()
     with open(PATH, encoding="utf-8") as f:
         text = f.read()
     variables, cases = (json.loads(text)[key] for key in ("variables", "cases"))
-    rows = [[template, render(environment, template, variables)] for template, _ in cases]
+    rows = [render(environment, case[0], variables, case) for case in cases]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     given = json.dumps(variables, ensure_ascii=False)
     made = f'{{"variables": {given},\n"cases": [\n{lines}\n]}}\n'
