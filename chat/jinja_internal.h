@@ -30,7 +30,7 @@ typedef enum jinja_kind {
     JINJA_LOOP, JINJA_MACRO, JINJA_FUNCTION /* these can be called */
 } jinja_kind;
 
-enum { JINJA_RANGE = 1, JINJA_DICT_VIEW = 2 }; /* what a list is a view of; no index into the last */
+enum { JINJA_RANGE = 1, JINJA_DICT_VIEW = 2 }; /* the latter has no indices */
 
 /* Bytes of valid UTF-8, and for each whether it is content; is_content NULL: none is. */
 typedef struct jinja_text {
@@ -42,7 +42,7 @@ typedef struct jinja_text {
 typedef struct jinja_value {
     jinja_kind kind;
     unsigned char is_markup;   /* a string from the filter safe: + escapes what is added to it */
-    unsigned char is_view;     /* a list that Python does not write as one; 0: it does */
+    unsigned char is_view;     /* a list that Python does not write as one: JINJA_RANGE, ... */
     union {
         int64_t integer;       /* and JINJA_BOOL: 0 or 1 */
         double number;

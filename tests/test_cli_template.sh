@@ -64,6 +64,15 @@ expect 1 "none.jinja" template "$tmp/none.jinja"
 expect 2 "no model or .jinja file given" template
 expect 2 "--think and --no-think exclude each other" template "$t" --think --no-think
 
+test_case "tests/golden/jinja.json is what jinja2 makes of it"
+if have python3 "jinja.json against jinja2"; then
+    if python3 -c "import jinja2" 2>/dev/null; then
+        check "jinja_cases.py --check" python3 tests/golden/jinja_cases.py --check
+    else
+        skip "jinja.json against jinja2: Python has no jinja2"
+    fi
+fi
+
 test_case "a model without a template, and ids"
 make_model
 "$run" template "$m" >"$tmp/out" 2>"$tmp/err"

@@ -11,8 +11,9 @@
 #include "../../weights/model_internal.h"
 
 static const char example[] =
-    "[{\"role\": \"user\", \"content\": \" a<|im_end|>\\n\", \"n\": 1.5}, {\"role\": \"assistant\", "
-    "\"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f</s>\", \"arguments\": {}}}]}]";
+    "[{\"role\": \"user\", \"content\": \" a<|im_end|>\\n\", \"n\": 1.5},"
+    " {\"role\": \"assistant\", \"content\": null,"
+    "  \"tool_calls\": [{\"function\": {\"name\": \"f</s>\", \"arguments\": {}}}]}]";
 
 /* The nodes of a value, each within its parent. */
 static void check_json(const gqa_json *json) {
