@@ -60,19 +60,6 @@ static jinja_value filter_first(jinja *j, const jinja_call *call) {
     return jinja_undefined(j, "the sequence is empty");
 }
 
-enum { MODE_MIN, MODE_MAX };
-static jinja_value filter_min(jinja *j, const jinja_call *call) {
-    const jinja_op op = call->mode == MODE_MIN ? JINJA_LT : JINJA_GT;
-    const jinja_list *list = jinja_iterate(j, call->self);
-    jinja_value found = jinja_undefined(j, "the sequence is empty");
-    for (size_t i = 0; !j->status && i < list->n; i++) {
-        jinja_value item = list->items[i];
-        if (!jinja_is_number(item)) return jinja_unsupported(j, "min and max of what is no number");
-        if (i == 0 || jinja_truth(jinja_operate(j, op, item, found))) found = item;
-    }
-    return found;
-}
-
 static jinja_value filter_reverse(jinja *j, const jinja_call *call) {
     const jinja_value whole[3] = {jinja_none(), jinja_none(), jinja_int(-1)};
     int is_text = call->self.kind == JINJA_STRING;
@@ -118,6 +105,15 @@ static jinja_value filter_sort(jinja *j, const jinja_call *call) {
     for (size_t i = 0; !j->status && i < pairs.n; i += 2)
         jinja_append(j, sorted.list, pairs.items[i + 1]);
     return sorted;
+}
+
+/* min and max(case_sensitive=False, attribute=None) */
+enum { MODE_MIN, MODE_MAX };
+static jinja_value filter_min(jinja *j, const jinja_call *call) {
+    jinja_call sort = {.self = call->self, .bound[0] = jinja_bool(call->mode == MODE_MAX)};
+    sort.bound[1] = call->bound[0];
+    sort.bound[2] = call->bound[1];
+    return filter_first(j, &(jinja_call){.self = filter_sort(j, &sort), .mode = MODE_FIRST});
 }
 
 /* unique(case_sensitive=False, attribute=None) */
@@ -421,8 +417,8 @@ static const jinja_function jinja_functions[] = {
     {"list", JINJA_FILTER, "", filter_list, 0},
     {"first", JINJA_FILTER, "", filter_first, MODE_FIRST},
     {"last", JINJA_FILTER, "", filter_first, MODE_LAST},
-    {"min", JINJA_FILTER, "", filter_min, MODE_MIN},
-    {"max", JINJA_FILTER, "", filter_min, MODE_MAX},
+    {"min", JINJA_FILTER, "case_sensitive?,attribute?", filter_min, MODE_MIN},
+    {"max", JINJA_FILTER, "case_sensitive?,attribute?", filter_min, MODE_MAX},
     {"reverse", JINJA_FILTER, "", filter_reverse, 0},
     {"sort", JINJA_FILTER, "reverse?,case_sensitive?,attribute?", filter_sort, 0},
     {"unique", JINJA_FILTER, "case_sensitive?,attribute?", filter_unique, 0},
