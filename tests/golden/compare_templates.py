@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """compare_templates.py RUN FOLDER: every *.jinja of FOLDER with eleven conversations, by `RUN
 template` and by the jinja2 package, set up as transformers does it. Prints each difference, and
-counts: equal, refused by both, refused only by RUN (with its message), different. Fetches nothing;
-needs jinja2. Exit 1 where something is refused only by RUN, or differs."""
+counts: equal, raised by both (in the same words), refused by both, refused only by RUN, different.
+Fetches nothing; needs jinja2. Exit 1 where something is refused only by RUN, or differs."""
 import glob
 import json
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 
-from jinja_cases import transformers_environment
+from jinja_cases import Raised, transformers_environment
 
 USER = {"role": "user", "content": " Hi <b>\u00e9 'there' "}
 SYSTEM = {"role": "system", "content": "Be kind.\n"}
@@ -53,6 +53,8 @@ def theirs(environment, source, messages, options):
                  "eos_token": "</s>", "add_generation_prompt": True, **options}
     try:
         return environment.from_string(source).render(**variables), ""
+    except Raised as e:
+        return None, f"run: {e}"
     except Exception as e:
         return None, f"{type(e).__name__}: {e}"
 
@@ -86,8 +88,10 @@ def main():
             result = "equal" if got == want else "different"
             if got is None:
                 result = "refused by both" if want is None else "refused only here"
+            if result == "refused by both" and error.startswith("run: "):
+                result = "raised by both" if message.endswith(error) else "different"
             counts[result] += 1
-            if want != got:
+            if want != got or result == "different":
                 print(f"{os.path.basename(path)}, {name}: {result}: {message or got!r}"
                       f"; expected {error or want!r}")
             elif want is None:
