@@ -399,6 +399,7 @@ static const jinja_function jinja_functions[] = {
     {"title", TEXT_FILTER, "", jinja_case, JINJA_TITLE_FILTER},
     {"title", JINJA_STR_METHOD, "", jinja_case, JINJA_TITLE},
     {"replace", TEXT_FILTER | JINJA_STR_METHOD, "old,new,count?", jinja_replace, 0},
+    {"find", JINJA_STR_METHOD, "sub", jinja_find_text, 0},
     {"split", JINJA_STR_METHOD, "sep?,maxsplit?", jinja_split, 0},
     {"format", JINJA_STR_METHOD, NULL, jinja_format, 0},
     {"startswith", JINJA_STR_METHOD, "prefix", jinja_has_end, JINJA_LEFT},

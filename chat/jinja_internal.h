@@ -266,6 +266,7 @@ jinja_value jinja_with_case(jinja *j, jinja_text text, int mode);
 jinja_value jinja_case(jinja *j, const jinja_call *call);
 jinja_value jinja_strip(jinja *j, const jinja_call *call); /* mode: the sides */
 jinja_value jinja_split(jinja *j, const jinja_call *call);
+jinja_value jinja_find_text(jinja *j, const jinja_call *call);
 jinja_value jinja_replace(jinja *j, const jinja_call *call);
 jinja_value jinja_format(jinja *j, const jinja_call *call);
 jinja_value jinja_has_end(jinja *j, const jinja_call *call); /* mode: the side */

@@ -212,6 +212,15 @@ jinja_value jinja_split(jinja *j, const jinja_call *call) {
     return list;
 }
 
+/* find(sub): the place of its first character, or -1. */
+jinja_value jinja_find_text(jinja *j, const jinja_call *call) {
+    const jinja_text *part = text_argument(j, &call->bound[0]);
+    if (!part) return jinja_fail(j, "find: expected a text");
+    size_t at = jinja_search(j, *call->self.text, *part, 0);
+    if (at == SIZE_MAX) return jinja_int(-1);
+    return jinja_int(jinja_length(j, jinja_string(j, jinja_part(*call->self.text, 0, at))));
+}
+
 jinja_value jinja_replace(jinja *j, const jinja_call *call) {
     const jinja_text *old = text_argument(j, &call->bound[0]);
     const jinja_text *new = text_argument(j, &call->bound[1]);

@@ -279,7 +279,7 @@ jinja_value jinja_operate(jinja *j, jinja_op op, jinja_value a, jinja_value b) {
  * undefined in the sandbox. */
 static int is_unknown_method(jinja *j, jinja_kind kind, jinja_text name) {
     static const char of_str[] =
-        ",casefold,center,count,encode,expandtabs,find,format_map,index,isalnum,isalpha,isascii,"
+        ",casefold,center,count,encode,expandtabs,format_map,index,isalnum,isalpha,isascii,"
         "isdecimal,isdigit,isidentifier,islower,isnumeric,isprintable,isspace,istitle,isupper,"
         "ljust,partition,removeprefix,removesuffix,rfind,rindex,rjust,rpartition,rsplit,"
         "splitlines,swapcase,translate,zfill,";

@@ -105,7 +105,7 @@ static const struct {
     {"{{ [1]|sort(attribute='a,b') }}", "sort: more than one attribute"},
     {"{{ 1 is escaped }}", "the test \"escaped\" is not known"},
     {"{{ 'a'.zfill(3) }}", "the attribute zfill of a str is not known"},
-    {"{{ 'a'.find is defined }}", "the attribute find of a str is not known"},
+    {"{{ 'a'.rfind is defined }}", "the attribute rfind of a str is not known"},
     {"{{ [].index(1) }}", "the attribute index of a list is not known"},
     {"{{ {}.copy() }}", "the attribute copy of a dict is not known"},
     {"{{ range.x is defined }}", "the attribute x of a function"},
