@@ -94,7 +94,7 @@ static void bind_parameters(jinja *j, const jinja_node *macro, const jinja_call 
     for (const jinja_node *p = macro->a; p && !j->status; p = p->next, n++) {
         const jinja_value *named = jinja_find(j, &call->named, p->value);
         jinja_value v;
-        used += named ? 2 : 0;
+        used += named && n >= call->values.n ? 2 : 0;
         if (n < call->values.n) v = call->values.items[n];
         else if (named) v = *named;
         else if (p->a) v = evaluate(j, p->a);

@@ -500,7 +500,7 @@ static void bind_arguments(jinja *j, const jinja_function *f, jinja_call *call) 
         else if (named) call->bound[n] = *named;
         else if (!is_optional)
             jinja_fail(j, "%s: the argument %.*s is missing", f->name, (int)len, p);
-        used += named ? 2 : 0;
+        used += named && n >= call->values.n ? 2 : 0;
         p += len + (size_t)is_optional;
         p += *p == ',';
     }
