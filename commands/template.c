@@ -72,7 +72,7 @@ static char *read_array(const char *path) {
 }
 
 /* The template's own words as they are; of other errors, which template it was. */
-static int report(const settings *s, int status, const gqa_error *err) {
+static int template_failed(const settings *s, int status, const gqa_error *err) {
     if (status == GQA_ERR_ARGUMENT) return fail("%s", err->message);
     return fail("%s: %s", s->path, err->message);
 }
@@ -81,7 +81,7 @@ static int print_ids(const settings *s, const gqa_model *model) {
     gqa_error err = {0};
     int32_t *ids;
     int n = gqa_chat_format(model, NULL, 0, &s->chat, &ids, &err);
-    if (n < 0) return report(s, n, &err);
+    if (n < 0) return template_failed(s, n, &err);
     for (int i = 0; i < n; i++) printf("%s%d", i ? " " : "", ids[i]);
     putchar('\n');
     gqa_free(ids);
@@ -96,7 +96,7 @@ static int print_prompt(const settings *s, const template_source *source) {
     int status = chat_parse_messages(&s->chat, &messages, &err);
     if (!status) status = chat_render(&source->setting, messages.nodes, &s->chat, &out, &err);
     gqa_json_free(&messages);
-    if (status) return report(s, status, &err);
+    if (status) return template_failed(s, status, &err);
     write_text(stdout, out.text, out.len);
     stdout_text(out.len == 0 || out.text[out.len - 1] == '\n');
     gqa_jinja_output_free(&out);
