@@ -39,13 +39,13 @@ static void encode_plain(const gqa_vocab *v, const char *text, size_t len, int a
 }
 
 /* The special token at text[at]. User-defined tokens are always recognised, others only if the
- * caller asks, and not in what people write. */
+ * caller asks; in what people write, no marks are. */
 static const special_token *special_at(const gqa_vocab *v, const char *text, size_t at, size_t len,
                                        const unsigned char *is_content, unsigned flags) {
-    int all = (flags & GQA_TOKENIZE_SPECIAL) != 0;
-    const special_token *s = vocab_special_at(v, text + at, len - at, all);
-    for (size_t i = at; s && all && is_content && i < at + s->name.size; i++)
-        if (is_content[i]) return vocab_special_at(v, text + at, len - at, 0);
+    special_kinds kinds = flags & GQA_TOKENIZE_SPECIAL ? SPECIAL_ALL : SPECIAL_USER;
+    const special_token *s = vocab_special_at(v, text + at, len - at, kinds);
+    for (size_t i = at; s && is_content && i < at + s->name.size; i++)
+        if (is_content[i]) return vocab_special_at(v, text + at, len - at, SPECIAL_PLAIN);
     return s;
 }
 

@@ -2,6 +2,7 @@
  * never becomes a special token. */
 #include "test.h"
 
+#include "../chat/chat_internal.h"
 #include "../formats/gguf.h"
 
 #define SAYS(who, what) {.role = who, .content = what}
@@ -205,6 +206,102 @@ static void check_content(void) {
             restore_spaces(text);
             CHECK(!strcmp(text, want + is_special), "\"%s\"", text);
             gqa_free(tokens);
+            gqa_model_close(m);
+            free(file);
+        }
+    }
+}
+
+/* Marks that the file calls user-defined, and what stands between them; runs of newlines. */
+static gqa_model *marks_model(const char *jinja, uint8_t **file) {
+    static const struct {
+        const char *name;
+        int32_t type;
+    } fixed[] = {
+        {"<unk>", 2}, {"<s>", 3}, {"<b>", 4}, {"[x]", 4}, {"|||E|||", 4}, {"\n\n", 4},
+        {"<", 1}, {"<b", 1}, {">", 1}, {"b", 1}, {"[", 1}, {"x", 1}, {"]", 1}, {"|", 1}, {"E", 1},
+        {"x]", 1}, {"\n", 1}, {"{", 1}, {"}", 1}, {"\"", 1}, {":", 1}, {"\u2581", 1},
+    };
+    enum { N = (int)(sizeof fixed / sizeof *fixed) };
+    gqa_bytes names[N];
+    int32_t types[N];
+    float scores[N] = {0};
+    gguf_writer *w = gguf_writer_new(NULL, NULL);
+    for (int i = 0; i < N; i++) {
+        names[i] = (gqa_bytes){fixed[i].name, strlen(fixed[i].name)};
+        types[i] = fixed[i].type;
+    }
+    gguf_put_string(w, "tokenizer.ggml.model", "llama", 5);
+    gguf_put_strings(w, "tokenizer.ggml.tokens", names, N);
+    gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, N);
+    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, N);
+    gguf_put_int(w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, 0);
+    gguf_put_int(w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, 0);
+    gguf_put_string(w, "tokenizer.chat_template", jinja, strlen(jinja));
+    size_t size;
+    gqa_error err = {0};
+    CHECK(gguf_finish_memory(w, file, &size, &err) == 0, "%s", err.message);
+    gqa_model *m = gqa_model_from_memory(*file, size, NULL, &err);
+    CHECK(m, "%s", err.message);
+    return m;
+}
+
+/* Token ids of messages in JSON, as text. */
+static const char *ids_of(const gqa_model *m, const char *messages) {
+    static char all[200];
+    const gqa_chat_options opt = {0};
+    gqa_json json;
+    gqa_jinja_output out = {0};
+    gqa_error err = {0};
+    chat_setting setting;
+    int32_t *ids = NULL;
+    int len = 0;
+    chat_setting_of(m, &opt, &setting);
+    int status = gqa_json_parse(&json, messages, strlen(messages), &err);
+    if (!status) status = chat_render(&setting, json.nodes, &opt, &out, &err);
+    int n = status ? status : chat_tokenize(m, &out, 0, NULL, 0, &ids, &err);
+    CHECK(n >= 0, "%s", err.message);
+    all[0] = 0;
+    for (int i = 0; i < n; i++)
+        len += snprintf(all + len, sizeof all - (size_t)len, i ? " %d" : "%d", ids[i]);
+    gqa_jinja_output_free(&out);
+    gqa_json_free(&json);
+    gqa_free(ids);
+    return all;
+}
+
+static void check_marks(void) {
+    static const struct {
+        const char *name, *jinja, *messages, *ids;
+    } cases[] = {
+        {"the template's marks", "<b>[x]|||E|||\n\n{{ messages[0].role }}",
+         "[{\"role\": \"x\"}]", "2 3 4 5 11"},
+        {"a user's marks are text", "<b>{{ messages[0].content }}[x]",
+         "[{\"role\": \"user\", \"content\": \"<b>[x]|||E|||\"}]",
+         "2 7 8 10 15 13 13 13 14 13 13 13 3"},
+        {"a user's newlines are a token", "{{ messages[0].content }}",
+         "[{\"role\": \"user\", \"content\": \"x\\n\\nx\"}]", "11 5 11"},
+        {"of the template and a user: newlines", "x\n{{ messages[0].content }}",
+         "[{\"role\": \"user\", \"content\": \"\\nx\"}]", "11 5 11"},
+        {"of the template and a user: a mark", "<{{ messages[0].content }}",
+         "[{\"role\": \"user\", \"content\": \"b>\"}]", "7 8"},
+        {"system, tool and assistant", "{% for m in messages %}{{ m.content }}{% endfor %}",
+         "[{\"role\": \"system\", \"content\": \"<b>\"}, {\"role\": \"tool\", \"content\": "
+         "\"[x]\"}, {\"role\": \"assistant\", \"content\": \"<b>\"}]", "7 8 10 15 7 8"},
+        {"a call of a tool", "{{ messages[0].tool_calls[0].function.arguments | tojson }}",
+         "[{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"x\", "
+         "\"arguments\": {\"<b>\": \"[x]\"}}}]}]", "17 19 7 8 19 20 21 19 10 15 19 18"},
+        {"a list of parts",
+         "{% for p in messages[0].content %}<b>{{ p.text }}{% endfor %}",
+         "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"<b>\"}, "
+         "{\"type\": \"text\", \"text\": \"x\"}]}]", "2 7 8 2 11"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        TEST(cases[i].name) {
+            uint8_t *file;
+            gqa_model *m = marks_model(cases[i].jinja, &file);
+            const char *ids = ids_of(m, cases[i].messages);
+            CHECK(!strcmp(ids, cases[i].ids), "%s, expected %s", ids, cases[i].ids);
             gqa_model_close(m);
             free(file);
         }
@@ -447,6 +544,7 @@ int main(int argc, char **argv) {
     check_conversations();
     check_tokens(m);
     check_content();
+    check_marks();
     check_answers(m);
     check_variables();
     check_role();

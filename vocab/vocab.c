@@ -35,14 +35,24 @@ uint32_t vocab_hash_size(uint64_t n) {
     return size;
 }
 
-/* Of tokens with the same bytes the first one is found. */
+/* "<table>", "[multimodal]", "|||NAME|||": not a run of blanks or a word. */
+static int is_bracketed(gqa_bytes name) {
+    char last = name.size ? name.data[name.size - 1] : 0;
+    char first = last == '>' ? '<' : last == ']' ? '[' : last == '|' ? '|' : 0;
+    const char *at = first ? memchr(name.data, first, name.size) : NULL;
+    return at && at + 2 < name.data + name.size;
+}
+
+/* Of tokens with the same bytes the first one is found. Marks are found as a whole or not at all:
+ * merges do not lead to them. */
 static int make_table(gqa_vocab *v) {
     v->table_size = vocab_hash_size((uint64_t)v->n);
     v->table = malloc(sizeof *v->table * v->table_size);
     if (!v->table) return -1;
     memset(v->table, -1, sizeof *v->table * v->table_size);
     for (int id = 0; id < v->n; id++) {
-        int is_text = v->types[id] == TOKEN_NORMAL || v->types[id] == TOKEN_USER;
+        int is_text = v->types[id] == TOKEN_NORMAL ||
+                      (v->types[id] == TOKEN_USER && !is_bracketed(v->names[id]));
         if (!is_text || !v->bytes[id].size) continue;
         int32_t *slot = token_slot(v, v->bytes[id].data, v->bytes[id].size);
         if (*slot < 0) *slot = id;
@@ -112,7 +122,8 @@ static int make_specials(gqa_vocab *v) {
     return 0;
 }
 
-const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len, int all) {
+const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len,
+                                      special_kinds kinds) {
     int first = v->special_first[(unsigned char)*text];
     int low = first, high = v->special_first[(unsigned char)*text + 1];
     while (low < high) { /* low: the first one whose name is after the text */
@@ -122,8 +133,9 @@ const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size
     }
     for (int32_t i = low - 1; i >= first; i = v->special[i].prefix) {
         const special_token *s = &v->special[i];
-        int recognised = all || v->types[s->id] == TOKEN_USER;
-        if (recognised && begins_with((gqa_bytes){text, len}, s->name)) return s;
+        int is_wanted = kinds == SPECIAL_ALL || (v->types[s->id] == TOKEN_USER &&
+                                                 (kinds == SPECIAL_USER || !is_bracketed(s->name)));
+        if (is_wanted && begins_with((gqa_bytes){text, len}, s->name)) return s;
     }
     return NULL;
 }
@@ -279,7 +291,7 @@ int gqa_vocab_new(gqa_vocab **out, const gqa_bytes *tokens, const float *scores,
 /* ---- questions --------------------------------------------------------------------------- */
 
 int32_t gqa_vocab_find(const gqa_vocab *v, const char *text, size_t len) {
-    const special_token *s = len ? vocab_special_at(v, text, len, 1) : NULL;
+    const special_token *s = len ? vocab_special_at(v, text, len, SPECIAL_ALL) : NULL;
     return s && s->name.size == len ? s->id : vocab_lookup(v, text, len);
 }
 

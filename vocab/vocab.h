@@ -73,8 +73,12 @@ int vocab_byte_of_name(gqa_bytes name);
 /* Copies text[len] to out [3 * len] with U+2581 for every space; returns the bytes written. */
 size_t vocab_mark_spaces(const char *text, size_t len, char *out);
 
-/* The longest special token that text[len] begins with, or NULL; all: not user-defined only. */
-const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len, int all);
+/* Which special tokens are looked for: all, those that the file calls user-defined, or of these
+ * those that are no marks like <table>, but runs of blanks and words. */
+typedef enum special_kinds { SPECIAL_ALL, SPECIAL_USER, SPECIAL_PLAIN } special_kinds;
+/* The longest one that text[len] begins with, or NULL. */
+const special_token *vocab_special_at(const gqa_vocab *v, const char *text, size_t len,
+                                      special_kinds kinds);
 /* Makes control tokens of those that end a text or mark the parts of a conversation, by their
  * names and v->chat_template, whatever type the file gives them. */
 void vocab_promote(gqa_vocab *v);
