@@ -38,10 +38,10 @@ static const chat_template chat_templates[] = {
                  "{% endif %}{% endfor %}",
     },
     {
-        .name = "mistral",
+        .name = "mistral", /* v3 and later; SentencePiece puts its blank after a control token */
         .jinja = "{{ bos_token }}" SYSTEM_INSIDE("", "\\n\\n")
                  "{% if m.role == 'assistant' %}{{ m.content }}{{ eos_token }}"
-                 "{% else %}[INST] {{ system if loop.first }}{{ m.content }} [/INST]"
+                 "{% else %}[INST]{{ system if loop.first }}{{ m.content }}[/INST]"
                  "{% endif %}{% endfor %}",
     },
     {

@@ -68,9 +68,10 @@ static void check_first_messages(void) {
                    "<s>[INST] <<SYS>>\nBe kind\n<</SYS>>\n\nHi {u} [/INST]");
         check_text("llama2", kind + 1, 1, none, "<s>[INST] Hi {u} [/INST]");
     }
-    TEST("mistral") {
-        check_text("mistral", kind + 1, 1, none, "<s>[INST] Hi {u} [/INST]");
-        check_text("mistral", kind, 2, none, "<s>[INST] Be kind\n\nHi {u} [/INST]");
+    TEST("mistral") { /* Mistral-Nemo-Instruct-2407's template */
+        check_text("mistral", kind + 1, 1, none, "<s>[INST]Hi {u}[/INST]");
+        check_text("mistral", kind, 2, none, "<s>[INST]Be kind\n\nHi {u}[/INST]");
+        check_text("mistral", kind + 1, 3, none, "<s>[INST]Hi {u}[/INST]Yes?</s>[INST]Bye[/INST]");
     }
     TEST("zephyr") { /* TinyLlama-1.1B-Chat's model card */
         check_text("zephyr", kind, 2, none,

@@ -127,7 +127,7 @@ check "shown" test "$(say | head -n 1)" = " <think>so it is</think>"
 check "hidden" test "$(say --no-show-think)" = " Good day"
 
 test_case "thoughts between control tokens"
-sed 's/User: Hello/[INST] Hello [\/INST]/; s/.*<think>/{/; s/<.think>/}/' "$tmp/thoughts" \
+sed 's/User: Hello/[INST]Hello[\/INST]/; s/.*<think>/{/; s/<.think>/}/' "$tmp/thoughts" \
     >"$tmp/braces"
 check "train" "$run" train "$tmp/b.gguf" -f "$tmp/braces" --vocab 300 --batch 4 --length 32 \
     --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 200 --quiet
