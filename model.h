@@ -551,7 +551,7 @@ typedef struct gqa_chat_options {
 int gqa_chat_format(const gqa_model *model, const gqa_message *messages, int n,
                     const gqa_chat_options *opt, int32_t **tokens, gqa_error *err);
 /* The name of the template that gqa_chat_format uses, "own" for the one in the model's file; NULL:
- * template_name is unknown. */
+ * template_name is unknown, or reserved not zero. */
 const char *gqa_chat_template_name(const gqa_model *model, const gqa_chat_options *opt);
 /* A stop string for gqa_generate_options.stop, where no token ends an answer; NULL: none is
  * needed. */

@@ -237,13 +237,18 @@ static const chat_template *table_template(const gqa_model *m, const gqa_chat_op
     return m && !gqa_model_chat_template(m) ? chat_template_for_tokens(m) : NULL;
 }
 
+static int has_reserved(const gqa_chat_options *opt) {
+    return opt && gqa_check_reserved(opt->reserved, sizeof opt->reserved, "chat options", NULL);
+}
+
 const char *gqa_chat_template_name(const gqa_model *m, const gqa_chat_options *opt) {
+    if (has_reserved(opt)) return NULL;
     const chat_template *t = table_template(m, opt);
     if (t) return t->name;
     return m && !(opt && opt->template_name) ? "own" : NULL;
 }
 
 const char *gqa_chat_stop(const gqa_model *m, const gqa_chat_options *opt) {
-    const chat_template *t = table_template(m, opt);
+    const chat_template *t = has_reserved(opt) ? NULL : table_template(m, opt);
     return t ? t->stop : NULL;
 }

@@ -556,6 +556,8 @@ int main(int argc, char **argv) {
         CHECK(!strcmp(gqa_chat_stop(m, &(gqa_chat_options){.template_name = "plain"}), "\nUser:"),
               "plain");
         CHECK(!gqa_chat_template_name(m, &(gqa_chat_options){.template_name = "x"}), "unknown");
+        gqa_chat_options reserved = {.template_name = "plain", .reserved = {m}};
+        CHECK(!gqa_chat_template_name(m, &reserved) && !gqa_chat_stop(m, &reserved), "reserved");
     }
     gqa_model_close(bytes);
     free(other);
