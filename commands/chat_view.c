@@ -25,22 +25,25 @@ const thought_tags *view_tags(const gqa_model *m) {
 
 static int write_out(const char *text, size_t len) {
     if (len) stdout_text(text[len - 1] == '\n');
-    return fwrite(text, 1, len, stdout) != len;
+    return write_text(stdout, text, len);
 }
 
-static int set_dim(const chat_view *view, int is_dim) {
-    return view->is_terminal && !view->hides_thoughts &&
-           fputs(is_dim ? "\033[2m" : "\033[0m", stdout) < 0;
+/* A thought is dim; for a hidden one, a word stands until it ends. */
+static int mark_thought(const chat_view *view, int begins) {
+    const char *mark = begins ? "\033[2m" : "\033[0m";
+    if (view->hides_thoughts) mark = begins ? "\0337\033[2mthinking...\033[0m" : "\0338\033[J";
+    return view->is_terminal && (fputs(mark, stdout) < 0 || fflush(stdout));
 }
 
 void view_begin(chat_view *view, const thought_tags *tags, int hides_thoughts, int is_thinking) {
     int columns = 0, rows;
     *view = (chat_view){.tags = tags, .hides_thoughts = hides_thoughts,
                         .is_thinking = is_thinking};
-    view->is_terminal = gqa_os_is_terminal(stdout);
+    const char *term = getenv("TERM"); /* Windows has none */
+    view->is_terminal = gqa_os_is_terminal(stdout) && !(term && !strcmp(term, "dumb"));
     if (view->is_terminal) gqa_os_terminal_size(stdout, &columns, &rows);
     view->columns = columns > 20 ? columns : 80;
-    if (is_thinking) set_dim(view, 1);
+    if (is_thinking) mark_thought(view, 1);
 }
 
 /* ---- words ---------------------------------------------------------------------------------- */
@@ -104,7 +107,7 @@ static int change_thinking(chat_view *view, int is_thinking) {
     view->is_thinking = is_thinking;
     view->is_after_thoughts = !is_thinking && view->hides_thoughts;
     if (is_shown) return failed | write_out(view->tag, view->n_tag);
-    return failed | set_dim(view, is_thinking);
+    return failed | mark_thought(view, is_thinking);
 }
 
 int view_put(chat_view *view, const char *text, size_t len) {
@@ -133,6 +136,6 @@ int view_put(chat_view *view, const char *text, size_t len) {
 int view_end(chat_view *view) {
     int failed = put_visible(view, view->tag, view->n_tag);
     failed |= flush_word(view);
-    if (view->is_thinking) failed |= set_dim(view, 0);
+    if (view->is_thinking) failed |= mark_thought(view, 0);
     return failed | fflush(stdout);
 }

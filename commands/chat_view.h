@@ -16,7 +16,7 @@ const thought_tags *view_tags(const gqa_model *model);
 
 typedef struct chat_view {
     const thought_tags *tags;
-    int is_terminal, hides_thoughts;
+    int is_terminal, hides_thoughts; /* is_terminal: one that is not dumb */
     int is_thinking;
     int is_after_thoughts;     /* that were hidden: blanks are left out until text comes */
     int columns, column;       /* of the terminal; where the text is */
