@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """test_terminal.py RUN: the program on a terminal of its own: what Ctrl-C, Ctrl-D and a window that
 is closed do to a generation and to a conversation. VERBOSE=1 prints each case."""
+import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
+import struct
 import sys
 import tempfile
+import termios
 import time
 
 RUN, MODEL = os.path.abspath(sys.argv[1]), "models/stories-gqa.gguf"
@@ -23,13 +27,18 @@ def check(ok, what):
         print("FAILED:", what)
 
 
+def set_columns(terminal, columns):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+
+
 class Program:
     """RUN on a terminal."""
 
-    def __init__(self, *arguments, TERM="xterm"):
+    def __init__(self, *arguments, TERM="xterm", columns=80):
         self.seen = self.waiting = b""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            set_columns(0, columns)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even when the tests run under nohup
             os.environ["TERM"] = TERM
             os.execv(RUN, [RUN, *arguments])
@@ -93,6 +102,7 @@ class Program:
         return None
 
 
+KEYS_OFF = b"\x1b[?2004l"  # comes before what follows a message
 HUNG_UP = (-signal.SIGHUP, 1, 130)
 
 
@@ -235,6 +245,68 @@ def keys_edit_a_message():
         check(got == want, f"{typed[:40]}: {got[:40]!r}, expected {want[:40]!r}")
 
 
+def lines_are_wrapped_between_words():
+    answer = "The quick brown fox jumps over the lazy dog and runs far away"
+    program = Program("chat", MODEL, "--choice", answer, columns=40)
+    check(program.shows(b", plain template, context of 256 tokens; /help lists the commands\r\n"),
+          f"the line at the start: {program.seen}")
+    for columns, wrapped in (
+            (40, b"The quick brown fox jumps over the lazy\r\ndog and runs far away\r\n"),
+            (30, b"The quick brown fox jumps\r\nover the lazy dog and runs\r\nfar away\r\n"),
+            (70, answer.encode() + b"\r\n")):
+        set_columns(program.terminal, columns)
+        program.type(b"Hi\r")
+        check(program.shows(KEYS_OFF + wrapped), f"{columns} columns: {program.seen[-200:]}")
+    program.type(b"\x04")
+    check(program.end() == 0, "exit code 0")
+    program.close_terminal()
+
+
+def thoughts_are_dim_or_hidden():
+    for options, TERM, shown in (
+            ((), "xterm", KEYS_OFF + b"\x1b[2mso it is\x1b[0m Good day\r\n"),
+            (("--no-show-think",), "xterm",
+             KEYS_OFF + b"\x1b7\x1b[2mthinking...\x1b[0m\x1b8\x1b[JGood day\r\n"),
+            ((), "dumb", b"\r\n<think>so it is</think> Good day\r\n"),
+            (("--no-show-think",), "dumb", b"\r\nGood day\r\n")):
+        program = Program("chat", MODEL, "--choice", "<think>so it is</think> Good day", *options,
+                          TERM=TERM)
+        check(program.shows(b"> "), "a prompt")
+        program.type(b"Hi\r")
+        check(program.shows(shown), f"{TERM} {options}: {program.seen}")
+        program.type(b"\x04")
+        check(program.end() == 0, "exit code 0")
+        program.close_terminal()
+
+
+def after_ctrl_c_it_goes_on_from_what_was_shown():
+    with tempfile.TemporaryDirectory() as folder:
+        saved = os.path.join(folder, "s")
+        program = Program("chat", MODEL, "-n", "0", "-c", "100000", "--ignore-eos", "-s", "1")
+        check(program.shows(b"> "), "a prompt")
+        for message in (b"Hello\r", b"More\r"):
+            program.type(message)
+            check(program.shows(message + b"\n"), "the echo of the message")
+            check(program.shows(b". "), "a sentence")
+            os.kill(program.pid, signal.SIGINT)  # as Ctrl-C, which drops what waits to be shown
+            check(program.shows(b"(interrupted; Ctrl-D ends the conversation)\r\n> "), "a note")
+            program.type(b"/stats\r")
+            check(program.shows(b"tok/s\r\n> "), "the state")
+        program.type(b"/save " + saved.encode() + b"\r")
+        check(program.shows(b"(saved)"), "saved")
+        program.type(b"\x04")
+        check(program.end() == 0, "exit code 0")
+        program.close_terminal()
+        with open(saved + ".json", encoding="utf-8") as f:
+            messages = [m["content"] for m in json.load(f)]
+    text = program.seen.decode()
+    shown = re.findall(r"(?:Hello|More)\r\n\x1b\[\?2004l(.*?)\(interrupted", text, re.DOTALL)
+    check([s.split() for s in shown] == [m.split() for m in messages[1::2]], "kept as shown")
+    held = int(re.search(r"(\d+) of 100000 positions, 1 answers", text)[1])
+    kept = [int(n) for n in re.findall(r"(\d+) tokens kept", text)]
+    check(held > 15 and kept[1] >= held - 1, f"{held} positions, then {kept} tokens kept")
+
+
 def a_dumb_terminal_is_read_by_lines():
     program = Program("chat", MODEL, "-n", "8", TERM="dumb")
     check(program.shows(b"> "), "a prompt")
@@ -287,6 +359,9 @@ CASES = (
     sigterm_at_the_prompt_leaves_the_terminal_as_it_was,
     control_characters_are_shown_and_not_obeyed,
     keys_edit_a_message,
+    lines_are_wrapped_between_words,
+    thoughts_are_dim_or_hidden,
+    after_ctrl_c_it_goes_on_from_what_was_shown,
     a_dumb_terminal_is_read_by_lines,
     closing_the_terminal_ends_a_generation,
     closing_the_terminal_ends_a_conversation,
