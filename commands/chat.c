@@ -310,9 +310,11 @@ static int talk(conversation *c, const char *first) {
 
 static const char known_templates[] = "llama3, chatml, llama2, mistral, zephyr, plain";
 
-const char *chat_template(const conversation *c) {
+void check_thinking(conversation *c) {
     const char *own = gqa_model_chat_template(c->run.model);
-    return own && !c->format.template_name ? own : "";
+    if (!c->format.thinking || c->has_checked_thinking) return;
+    warn_thinking(own && !c->format.template_name ? own : "");
+    c->has_checked_thinking = 1;
 }
 
 static int choose_template(conversation *c) {
@@ -323,7 +325,7 @@ static int choose_template(conversation *c) {
     if (!given && !is_own && !c->quiet)
         warning("the model has no chat template, it may not be made for conversations; using %s "
                 "(--template NAME: %s)", name, known_templates);
-    if (c->format.thinking && !c->quiet) warn_thinking(chat_template(c));
+    if (!c->quiet) check_thinking(c);
     if (gqa_os_is_terminal(stdin) && !c->quiet)
         fprintf(stderr, "%s, %s template, context of %d tokens; /help lists the commands\n",
                 gqa_model_config(c->run.model)->name, is_own ? "its own" : name,

@@ -25,6 +25,7 @@ typedef struct conversation {
     int n_generated;           /* answers so far, those taken back too */
     int has_dropped;           /* oldest turns, which was said */
     int has_failed;            /* to answer a message */
+    int has_checked_thinking;
     /* of the last answer */
     int n_kept, n_evaluated, n_answer;
     double prefill_seconds, decode_seconds;
@@ -35,7 +36,8 @@ typedef struct conversation {
 int add_turn(conversation *c, const char *role, const char *text, size_t len);
 /* Forgets turns from `first` on. */
 void drop_turns(conversation *c, int first, int count);
-const char *chat_template(const conversation *c); /* of the model, if it is used; else "" */
+/* Warns, once, of a template that cannot turn thinking on or off as is asked for. */
+void check_thinking(conversation *c);
 int has_system(const conversation *c);
 /* Token ids of the conversation without the n_left_out turns after the system prompt, for
  * gqa_free(). How many, or negative after printing an error. */

@@ -129,7 +129,7 @@ static int think(conversation *c, const char *word) {
         return 0;
     }
     if (*word) c->format.thinking = found - 1;
-    if (*word && c->format.thinking) warn_thinking(chat_template(c));
+    check_thinking(c);
     fprintf(stderr, "(thinking: %s; /think on, off or auto)\n", words[c->format.thinking + 1]);
     return 0;
 }
