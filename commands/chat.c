@@ -50,7 +50,7 @@ int has_system(const conversation *c) { return c->n > 0 && !strcmp(c->turns[0].r
 static int next_user(const conversation *c, int first) {
     int end = first + 1;
     while (end < c->n && strcmp(c->turns[end].role, "user")) end++;
-    return c->n_held || end >= c->n ? 0 : end;
+    return end >= c->n ? 0 : end;
 }
 
 /* ---- the prompt ----------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ static int no_memory(void) {
 
 int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
     gqa_error err = {0};
-    int n_messages = 0, first = has_system(c);
+    int n_messages = 0, first = has_system(c), n_held = n_left_out ? 0 : c->n_held;
     gqa_message *messages = calloc((size_t)c->n + 1, sizeof *messages);
     *tokens = NULL;
     if (!messages) return no_memory();
@@ -72,19 +72,19 @@ int format_turns(conversation *c, int n_left_out, int32_t **tokens) {
         messages[n_messages++] = (gqa_message){.role = t->role, .content = t->content,
                                                .tokens = t->tokens, .n_tokens = t->n_tokens};
     }
-    c->format.first = c->n_held ? 2 : 0;
+    c->format.first = n_held ? 2 : 0;
     int n = gqa_chat_format(c->run.model, messages, n_messages, &c->format, tokens, &err);
     free(messages);
     if (n < 0) fail("%s", err.message);
-    if (n < 0 || !c->n_held) return n;
-    int32_t *all = malloc(sizeof *all * (c->n_held + n));
+    if (n < 0 || !n_held) return n;
+    int32_t *all = malloc(sizeof *all * (n_held + n));
     if (all) {
-        memcpy(all, c->held, sizeof *all * c->n_held);
-        memcpy(all + c->n_held, *tokens, sizeof *all * n);
+        memcpy(all, c->held, sizeof *all * n_held);
+        memcpy(all + n_held, *tokens, sizeof *all * n);
     }
     gqa_free(*tokens);
     *tokens = all;
-    return all ? c->n_held + n : no_memory();
+    return all ? n_held + n : no_memory();
 }
 
 /* The tokens of all turns that fit with some space for an answer; *n_left_out: oldest ones that do
@@ -110,6 +110,7 @@ static void leave_out(conversation *c, int count) {
     if (count && !c->has_dropped)
         fprintf(stderr, "(context full: from here on, the oldest messages are left out)\n");
     c->has_dropped |= count > 0;
+    if (count) c->n_held = 0; /* the two turns that stood for it were the oldest */
 }
 
 /* Whether the prompt ends inside a thought: some templates begin the answer with <think>. */
