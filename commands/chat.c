@@ -255,6 +255,19 @@ static int generate_answer(conversation *c, int is_thinking) {
     return EXIT_SUCCESS;
 }
 
+/* What was said may be repeated; what the template writes around it is not counted. */
+static void accept_turns(conversation *c) {
+    for (int i = c->n_held ? 2 : 0; i < c->n; i++) {
+        const turn *t = &c->turns[i];
+        int n = t->n_tokens;
+        int32_t *tokens = NULL;
+        if (!t->tokens)
+            tokens = text_tokenize(c->run.model, t->content, strlen(t->content), 0, 1, &n);
+        text_accept(&c->run, tokens ? tokens : t->tokens, n);
+        gqa_free(tokens);
+    }
+}
+
 int answer(conversation *c) {
     int32_t *tokens = NULL;
     int n_left_out, n = make_prompt(c, &tokens, &n_left_out);
@@ -271,6 +284,7 @@ int answer(conversation *c) {
     gqa_free(tokens);
     if (!status) {
         leave_out(c, n_left_out);
+        accept_turns(c);
         return generate_answer(c, is_thinking);
     }
     if (status != GQA_ERR_CANCELLED) return EXIT_FAILURE;

@@ -198,6 +198,7 @@ static int eval_prompt(text_run *run, const settings *o, const int32_t *tokens, 
     if (o->cache && load_cache(run, o->cache)) return -1;
     int status = text_sync(run, tokens, n, &kept, &r->prefill_seconds);
     if (status) return status;
+    text_accept(run, tokens, n);
     r->prompt_tokens = kept == n ? 1 : n - kept; /* the last one is evaluated in any case */
     if (!o->cache || kept == n) return 0;
     hold_signals();

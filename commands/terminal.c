@@ -222,7 +222,7 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
     return tokens;
 }
 
-static void accept(text_run *run, const int32_t *tokens, int n) {
+void text_accept(text_run *run, const int32_t *tokens, int n) {
     for (int i = 0; i < n; i++)
         if (!gqa_token_is_control(run->model, tokens[i]))
             gqa_sampler_accept(run->sampler, tokens[i]);
@@ -262,7 +262,5 @@ int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *se
         gqa_session_rewind(session, 0, NULL);
     }
     *kept = common;
-    int status = feed(run, tokens + from, n - from, seconds);
-    if (!status) accept(run, tokens, n);
-    return status;
+    return feed(run, tokens + from, n - from, seconds);
 }

@@ -36,10 +36,12 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
                        int quiet, int *n);
 
 /* Makes the session hold tokens[n]: keeps the longest common beginning, *kept tokens, and evaluates
- * the rest, at least the last, with progress on stderr after a second. The sampler accepts all
- * of them but control tokens, which are not repeated text. Returns 0, or a negative status after
- * printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
+ * the rest, at least the last, with progress on stderr after a second. Returns 0, or a negative
+ * status after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
 int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *seconds);
+
+/* Tells the sampler of text that an answer may repeat: of all tokens but control tokens. */
+void text_accept(text_run *run, const int32_t *tokens, int n);
 
 /* How often Ctrl-C came since interrupt_clear. The third one, when two changed nothing, ends the
  * program. */

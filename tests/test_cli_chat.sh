@@ -44,14 +44,14 @@ same "$tmp/out" "$tmp/plain" "the same answers"
 
 test_case "messages: saved as JSON, loaded, taken back, answered again"
 printf '%s\n' "/system Be kind" "Hello" "The dog" "/save $tmp/j" "/undo" "/context" "/regen" \
-    "/think on" "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
+    "/think on" "/think off" "/think on" "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
     "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 says "(system prompt set)"
 says "400 positions, 3 messages"
 says "400 positions, 5 messages"
 says "(thinking: on;"
-says "the template has neither enable_thinking nor thinking"
+check "warned once" test "$(grep -c "neither enable_thinking nor thinking" "$tmp/err")" -eq 1
 check "four answers" test "$(wc -l <"$tmp/out")" -eq 4
 check "answered again as before" test "$(sed -n 1p "$tmp/out")" = "$(sed -n 3p "$tmp/out")"
 kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
@@ -75,6 +75,16 @@ printf '%s\n' "/load $tmp/j" "Go on" "/context" "/stats" |
 says "400 positions, 2 messages"
 kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
 check "without messages it goes on from the tokens: $kept" test "$kept" -gt 100
+
+test_case "a session without messages leaves a full context as a whole"
+{
+    echo "/load $tmp/j"
+    for i in 1 2 3 4 5 6; do printf '%s\n' "The dog says $i" "/context"; done
+} | "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "exit code" test $? -eq 0
+check "six answers" test "$(wc -l <"$tmp/out")" -eq 6
+check "said once" test "$(grep -c "the oldest messages are left out" "$tmp/err")" -eq 1
+check "the last messages stay" grep -q "^1[0-9]* of 200 positions, [2-4] messages" "$tmp/err"
 
 test_case "/save replaces nothing but an earlier session and its messages"
 cp "$m" "$tmp/copy.gguf"
@@ -159,6 +169,23 @@ with_template '{{ messages[-1].content }}<think>'
 echo "Hello" | "$run" chat "$tmp/own.gguf" --no-show-think --choice "Yes" --quiet \
     >"$tmp/out" 2>"$tmp/err"
 check "a choice is shown even so" test "$(cat "$tmp/out")" = Yes
+
+test_case "the template is no repeated text"
+i=0
+while [ $i -lt 60 ]; do
+    printf 'User: OK\nAssistant:\nAssistant<|endoftext|>'
+    i=$((i + 1))
+done >"$tmp/roles"
+check "train" "$run" train "$tmp/r.gguf" -f "$tmp/roles" --vocab 300 --batch 4 --length 32 \
+    --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 200 --quiet
+say() {
+    echo "$1" | "$run" chat "$tmp/r.gguf" --template plain --quiet -t 0 -n 12 --repeat-penalty "$2"
+}
+check "the name of a role" test "$(say OK 100)" = "$(printf '\nAssistant')"
+say Assistant 1 >"$tmp/out"
+check "in a message" grep -q Assistant "$tmp/out"
+say Assistant 100 >"$tmp/out"
+check "which is counted" not grep -q Assistant "$tmp/out"
 
 test_case "zero bytes are left out"
 printf 'The\000 dog\n/template\n' >"$tmp/in"
