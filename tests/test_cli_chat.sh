@@ -115,6 +115,21 @@ evaluated=$(sed -n 's/^last prompt:.* kept, \([0-9]*\) eval.*/\1/p' "$tmp/err" |
 check "as many for each message: $evaluated" sh -c "set -- $evaluated;
     [ \$# -eq 5 ] && [ \$2 -eq \$3 ] && [ \$3 -eq \$4 ] && [ \$4 -eq \$5 ]"
 
+test_case "a template that drops old thoughts, in five turns"
+with_template "{% for m in messages %}<|{{ m.role }}|>{{ m.content if loop.last
+    else m.content.split('</think>')[-1] }}{% endfor %}<|assistant|>"
+{
+    for i in 1 2 3 4 5; do printf '%s\n' "The dog says $i" "/stats"; done
+    echo "/template"
+} | "$run" chat "$tmp/own.gguf" -c 1000 --choice "<think>so it is</think>Good day" \
+    >"$tmp/out" 2>"$tmp/err"
+check "exit code" test $? -eq 0
+evaluated=$(sed -n 's/^last prompt:.* kept, \([0-9]*\) eval.*/\1/p' "$tmp/err" | tr '\n' ' ')
+# every later prompt: the last answer without its thought, and a message of the same length
+check "as many for each message: $evaluated" sh -c "set -- $evaluated;
+    [ \$# -eq 5 ] && [ \$2 -eq \$3 ] && [ \$3 -eq \$4 ] && [ \$4 -eq \$5 ]"
+check "one thought is left" test "$(grep -o "<think>" "$tmp/err" | wc -l)" -eq 1
+
 test_case "the oldest messages leave a full context"
 for i in 1 2 3 4 5 6; do printf '%s\n' "The dog says $i" "/context"; done |
     "$run" chat "$m" -y "Be kind" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
@@ -209,6 +224,17 @@ says "/reset takes no argument, got \"the counter\""
 says "unknown command /lod, did you mean /load? (/help lists them; a message that begins so:"
 says " 0 of 200 positions, 0 answers"
 says "2 answers"
+
+test_case "other names of commands"
+for word in /exit /quit /bye; do
+    printf '%s\n' "$word" "never" | "$run" chat "$m" -n 4 --quiet >"$tmp/out" 2>"$tmp/err"
+    check "$word" test $? -eq 0 -a ! -s "$tmp/out" -a ! -s "$tmp/err"
+done
+printf '%s\n' "Hello" "/regen" "/retry" "/clear" "/reset" "/new" "/?" |
+    "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
+check "three times one answer" test "$(sort "$tmp/out" | uniq -c | sed 's/^ *//' | cut -c1-2)" = "3 "
+check "three new conversations" test "$(grep -c "a new conversation" "$tmp/err")" -eq 3
+says "end the conversation"
 
 test_case "a limit on the size of files: no temporary file is left"
 printf '%s\n' "Hello" "/save $tmp/limited" |
