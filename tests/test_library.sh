@@ -138,6 +138,8 @@ check "cancel" "$tmp/cancel" "$tmp/m.gguf" 5
 [ "$(wc -l <"$tmp/out")" -eq 2 ] && ok || no "score: other lines"
 "$tmp/choices" "$tmp/m.gguf" "The dog said" " hello" " good day" >"$tmp/out" 2>"$tmp/log"
 grep -qE '^ *(hello|good day)$' "$tmp/out" && ok || no "choices: none of them"
+"$tmp/choices" "$tmp/m.gguf" "The dog" " cat" " cat said good day" >"$tmp/out" 2>"$tmp/log"
+check "choices: one that begins with another" grep -qx " *cat said good day" "$tmp/out"
 for e in best_of threads; do
     "$tmp/$e" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "$e"
 done
