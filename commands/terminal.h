@@ -37,7 +37,7 @@ int32_t *text_tokenize(const gqa_model *model, const char *text, size_t len, uns
 
 /* Makes the session hold tokens[n]: keeps the longest common beginning, *kept tokens, and evaluates
  * the rest, at least the last, with progress on stderr after a second. Returns 0, or a negative
- * status after printing an error (none for GQA_ERR_CANCELLED). Adds the time it took to *seconds. */
+ * status after printing an error (none for GQA_ERR_CANCELLED). Adds the seconds it took. */
 int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *seconds);
 
 /* Tells the sampler of text that an answer may repeat: of all tokens but control tokens. */

@@ -44,7 +44,8 @@ same "$tmp/out" "$tmp/plain" "the same answers"
 
 test_case "messages: saved as JSON, loaded, taken back, answered again"
 printf '%s\n' "/system Be kind" "Hello" "The dog" "/save $tmp/j" "/undo" "/context" "/regen" \
-    "/think on" "/think off" "/think on" "/template" "/load $tmp/j" "/context" "/stats" "Go on" "/stats" "/exit" "never" |
+    "/think on" "/think off" "/think on" "/template" "/load $tmp/j" "/context" "/stats" "Go on" \
+    "/stats" "/exit" "never" |
     "$run" chat "$m" -n 4 -t 0 -c 400 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 says "(system prompt set)"
@@ -232,7 +233,8 @@ for word in /exit /quit /bye; do
 done
 printf '%s\n' "Hello" "/regen" "/retry" "/clear" "/reset" "/new" "/?" |
     "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
-check "three times one answer" test "$(sort "$tmp/out" | uniq -c | sed 's/^ *//' | cut -c1-2)" = "3 "
+check "an answer" test "$(wc -l <"$tmp/out")" -eq 3
+check "three times the same" test "$(sort -u "$tmp/out" | wc -l)" -eq 1
 check "three new conversations" test "$(grep -c "a new conversation" "$tmp/err")" -eq 3
 says "end the conversation"
 
