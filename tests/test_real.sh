@@ -88,6 +88,22 @@ ids "1 9690 198 2683 359 253 5356 5646 11173 3365 3511 308 34519 28 7018 411 407
 1 4093 198 1780 314 260 3575 282 7158 47 2 198 1 520 9531 198" "$question"
 says "$question" "Il Coriobella, Italy."
 
+test_case "SmolLM2 135M: the system prompt of its template"
+chatml() { printf '<|im_start|>%s\n%s<|im_end|>\n' system "$1" user Hello; }
+chatml "$system" >"$tmp/want"
+printf '<|im_start|>assistant\n' >>"$tmp/want"
+"$run" template "$model" >"$tmp/out" 2>"$tmp/err"
+same "$tmp/want" "$tmp/out" "run template"
+printf '%s\n' "Hello" "/undo" "/system Be brief" "Hello" "/template" |
+    "$run" chat "$model" -n 1 --quiet >"$tmp/out" 2>"$tmp/err"
+chatml "Be brief" >"$tmp/want"
+sed -n '/^<|im_start|>system/,/^Hello/p' "$tmp/err" >"$tmp/shown"
+same "$tmp/want" "$tmp/shown" "run chat, another prompt"
+printf '%s\n' "Hello" "/template" | "$run" chat "$model" -n 1 --quiet >"$tmp/out" 2>"$tmp/err"
+chatml "$system" >"$tmp/want"
+sed -n '/^<|im_start|>system/,/^Hello/p' "$tmp/err" >"$tmp/shown"
+same "$tmp/want" "$tmp/shown" "run chat"
+
 test_case "SmolLM2 135M: perplexity"
 perplexities tinyshakespeare 46.41610
 perplexities tinystories_val 7.98824
