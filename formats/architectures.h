@@ -32,7 +32,14 @@ typedef struct gqa_architecture {
     int window_pattern;          /* layers l with (l + 1) % pattern == 0 have no window; 0: all
                                   * have the file's, if any */
     int no_rope_pattern;         /* layers l with (l + 1) % pattern == 0 have no RoPE; 0: all do */
-    float attention_softcap, logit_softcap; /* defaults */
+    /* What holds where the file has no such key; 0: the usual, no window, no cap, scales of 1. */
+    float attention_softcap, logit_softcap;
+    int window, min_window_layers; /* smaller models have windows only with a pattern's key */
+    float local_rope_base;       /* 0: that of the other layers */
+    float embedding_scale;
+    float branch_scale;          /* each branch is scaled by this over sqrt(layers) */
+    int logit_width;             /* logits are divided by dim / logit_width */
+    int dim_scaled_layers;       /* a model of so many layers has scores of sqrt(heads / dim) */
 } gqa_architecture;
 
 /* NULL: not supported. */

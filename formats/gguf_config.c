@@ -129,10 +129,9 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
 /* The window of layers that have one; 0: all positions in all layers. */
 static int read_window(gguf_meta *m, const gqa_architecture *a, const layer_key *pattern) {
     int has_pattern = gguf_find(m->c, pattern->key) != NULL;
-    int by_default = !strcmp(a->name, "gemma2") ? 4096 : 0;
-    int window = arch_int(m, "attention.sliding_window", by_default);
+    int window = arch_int(m, "attention.sliding_window", a->window);
     /* exaone4: the small models' files have the key and no such layers */
-    int is_small = (a->steps & ARCH_GLOBAL_NO_ROPE) && m->c->config.n_layers < 64;
+    int is_small = m->c->config.n_layers < a->min_window_layers;
     return (a->steps & ARCH_NO_WINDOW_KEY) || (is_small && !has_pattern) ? 0 : window;
 }
 
@@ -177,7 +176,7 @@ static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture 
     layer_key pattern = arch_layer_key(m, "attention.sliding_window_pattern", a->window_pattern);
     g->window = read_window(m, a, &pattern);
     if (a->steps & ARCH_LOCAL_ROPE && g->window) {
-        float base = !strcmp(a->name, "gemma3") ? 10000 : g->rope_theta;
+        float base = a->local_rope_base > 0 ? a->local_rope_base : g->rope_theta;
         g->rope_theta_local = arch_float(m, "rope.freq_base_swa", base);
     }
     int local_head_dim = g->head_dim;
@@ -230,12 +229,11 @@ static int check_layers(const gqa_checkpoint *c, gqa_error *err) {
 /* ---- optional steps ---------------------------------------------------------------------- */
 
 static void read_scales(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
-    int is_minicpm = !strcmp(a->name, "minicpm"); /* whose files may lack the keys */
-    double layers = max_int(g->n_layers, 1);
-    g->embedding_scale = arch_float(m, "embedding_scale", is_minicpm ? 12 : 1);
-    g->residual_scale = arch_float(m, "residual_scale",
-                                   is_minicpm ? (float)(1.4 / sqrt(layers)) : 1);
-    g->logit_scale = arch_float(m, "logit_scale", is_minicpm ? (float)g->dim / 256 : 1);
+    float branches = a->branch_scale / sqrtf((float)max_int(g->n_layers, 1));
+    float logits = a->logit_width ? (float)g->dim / (float)a->logit_width : 0;
+    g->embedding_scale = arch_float(m, "embedding_scale", a->embedding_scale);
+    g->residual_scale = arch_float(m, "residual_scale", branches);
+    g->logit_scale = arch_float(m, "logit_scale", logits);
     g->attention_scale = arch_float(m, "attention.scale", 0);
 }
 
@@ -257,9 +255,7 @@ static void read_steps(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
         g->per_layer_dim = arch_int(m, "embedding_length_per_layer_input", 0);
     if (a->steps & ARCH_TEMPERATURE)
         g->attention_temperature = arch_float(m, "attention.temperature_scale", 0);
-    /* The 27 B models divide by the root of dim / heads. */
-    if ((!strcmp(a->name, "gemma2") && g->n_layers == 46) ||
-        (!strcmp(a->name, "gemma3") && g->n_layers == 62))
+    if (a->dim_scaled_layers && g->n_layers == a->dim_scaled_layers) /* the 27 B models */
         g->attention_scale = sqrtf((float)max_int(g->n_heads, 1) / (float)max_int(g->dim, 1));
     gqa_config_set_defaults(g);
 }
