@@ -32,7 +32,8 @@ typedef struct layer_key {
 static layer_key arch_layer_key(gguf_meta *m, const char *suffix, int absent) {
     layer_key k = {.of_all = absent};
     const gguf_entry *e = gguf_find(m->c, arch_key(m, suffix, k.key));
-    if (!e || e->type != GGUF_ARRAY || e->array_type == GGUF_STRING) {
+    int of = e && e->type == GGUF_ARRAY ? e->array_type : GGUF_STRING;
+    if (!gguf_scalar_size(of) || of == GGUF_F32 || of == GGUF_F64) {
         k.of_all = gguf_meta_int(m, k.key, 0, INT32_MAX, absent);
         return k;
     }
@@ -47,7 +48,8 @@ static int int_of_layer(gguf_meta *m, const layer_key *k, int l) {
     if (!k->array || m->status) return k->of_all;
     double value = gguf_array_number(k->array, (uint64_t)l);
     if (!(value >= 0 && value <= INT32_MAX))
-        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %g for layer %d", k->key, value, l);
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is %g for layer %d, expected 0 to %d",
+                       k->key, value, l, INT32_MAX);
     return m->status ? 0 : (int)value;
 }
 
@@ -105,6 +107,15 @@ static void read_rope(gguf_meta *m, gqa_config *g) {
     g->rope_beta_slow = arch_float(m, "rope.scaling.yarn_beta_slow", 1);
     g->rope_yarn_log_mul = arch_float(m, "rope.scaling.yarn_log_multiplier", 0);
     read_rope_scaling(m, g);
+}
+
+static void require_keys(gguf_meta *m) {
+    static const char *const suffixes[] = {"embedding_length", "block_count",
+                                           "attention.head_count", "feed_forward_length"};
+    char key[128];
+    for (size_t i = 0; i < array_length(suffixes); i++)
+        if (!gguf_find(m->c, arch_key(m, suffixes[i], key)))
+            gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is missing", key);
 }
 
 static void read_shape(gguf_meta *m, gqa_config *g) {
@@ -215,7 +226,8 @@ static int check_layers(const gqa_checkpoint *c, gqa_error *err) {
             return fail_unsupported(c, err, "layer %d has %d KV heads, expected a divisor of the %d"
                                     " query heads", l, kv_heads, c->config.n_heads);
         if (ffn_dim < 1)
-            return fail_unsupported(c, err, "layer %d has an FFN width of %d", l, ffn_dim);
+            return fail_unsupported(c, err, "layer %d has an FFN width of %d, expected at least 1",
+                                    l, ffn_dim);
         int head_dim = c->layers[l].head_dim, rope_dim = c->config.rope_dim_local;
         if (head_dim < 2 || head_dim % 2 || head_dim > c->config.head_dim ||
             (c->layers[l].rope == GQA_LAYER_ROPE_LOCAL && rope_dim > head_dim))
@@ -340,6 +352,7 @@ int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
         return fail_unsupported(c, err, "architecture \"%s\" is not supported (%s are)",
                                 g->architecture, names);
     }
+    if (c->n_tensors) require_keys(&m);
     read_shape(&m, g);
     read_rope(&m, g);
     read_steps(&m, g, a);

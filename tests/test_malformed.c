@@ -183,8 +183,8 @@ static const change changes[] = {
      .rename_tensor = "output_norm.weight", .new_name = "token_embd.weight"},
     /* keys that are missing, or there twice */
     {"no architecture", "general.architecture is missing", .drop_key = "general.architecture"},
-    {"no dim", "dim is 0", .drop_key = "llama.embedding_length"},
-    {"no layers", "n_layers is 0", .drop_key = "llama.block_count"},
+    {"no dim", "llama.embedding_length is missing", .drop_key = "llama.embedding_length"},
+    {"no layers", "llama.block_count is missing", .drop_key = "llama.block_count"},
     {"no scores", "scores is missing", .drop_key = "tokenizer.ggml.scores"},
     {"a number twice", "duplicate metadata key llama.context_length",
      LLAMA("context_length", 64), .float_key = "llama.context_length"},

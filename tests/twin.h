@@ -529,6 +529,7 @@ static void compare(const twin *t, const char *isa, const int32_t *tokens, const
     free(raw);
 }
 
+__attribute__((unused))
 static int32_t *random_tokens(int n, int vocab) {
     int32_t *tokens = malloc(sizeof *tokens * (size_t)n);
     uint64_t seed = 99;
@@ -537,6 +538,7 @@ static int32_t *random_tokens(int n, int vocab) {
 }
 
 /* On every instruction set of this machine. */
+__attribute__((unused))
 static void compare_all(const twin *t, const int32_t *tokens, const double *want) {
     static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
     for (int i = 0; i < 4; i++)
