@@ -29,6 +29,7 @@ static const gqa_architecture architectures[] = {
     {.name = "phi3", .steps = ARCH_ROPE_HALF | ARCH_FUSED | ARCH_NO_WINDOW_KEY},
     {.name = "olmo2", .qk_norm = GQA_QK_NORM_ROWS, .window_pattern = 4,
      .steps = ARCH_ROPE_HALF | ARCH_POST_NORMS | ARCH_NO_PRE_NORMS | ARCH_LOCAL_ROPE},
+    {.name = "exaone", .steps = ARCH_ROPE_HALF},
     {.name = "exaone4", .qk_norm = GQA_QK_NORM_HEADS, .window_pattern = 4, .min_window_layers = 64,
      .steps = ARCH_ROPE_HALF | ARCH_POST_NORMS | ARCH_NO_PRE_NORMS | ARCH_GLOBAL_NO_ROPE},
     {.name = "hunyuan-dense", .steps = ARCH_ROPE_HALF, .qk_norm = GQA_QK_NORM_AFTER_ROPE},

@@ -190,6 +190,8 @@ static void check_others(void) {
     check_architecture("olmo3: windows without YaRN, the other layers with it",
                        SPEC(.arch = "olmo2", .window = 30, YARN, .factor = 8),
                        STEPS(no_window, longer_window, window_everywhere, one_base, no_scaling));
+    check_architecture("exaone", SPEC(.arch = "exaone", .rope_freqs = 1),
+                       STEPS(no_factors, other_half));
     check_architecture("exaone4", SPEC(.arch = "exaone4", .rope_freqs = 1),
                        STEPS(pre_norms, no_attn_post_norm, no_ffn_post_norm, no_qk_norm,
                              no_factors, other_half));

@@ -110,6 +110,7 @@ static const traits *traits_of(const char *name) {
         {.name = "phi3", .half = 1, .fused = 1},
         {.name = "olmo2", .half = 1, .post_norms = 1, .no_pre_norms = 1, .qk_norm = ROWS,
          .pattern = 4},
+        {.name = "exaone", .half = 1},
         {.name = "exaone4", .half = 1, .post_norms = 1, .no_pre_norms = 1, .qk_norm = HEADS,
          .pattern = 4},
         {.name = "hunyuan-dense", .half = 1, .qk_norm = LATE},

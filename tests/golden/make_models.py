@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
 """make_models.py FOLDER: the tiny random models of tests/test_foreign.c, whose logits a foreign
-program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64; each run writes the
-same bytes.
+program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64, but for those of
+the last kind; each run writes the same bytes.
 
   llama-freqs.gguf   llama, adjacent RoPE pairs, rope_freqs.weight as in Llama 3.1
   yarn.gguf          mistral3, adjacent RoPE pairs, YaRN with no setting at its default
   qwen2-bias.gguf    qwen2, RoPE pairs half a head apart, biases of q, k and v, linear scaling
   qwen3-norm.gguf    qwen3, RoPE pairs half a head apart, norms of q and k, untied classifier
   ARCHITECTURE.gguf  one of each other architecture, with the steps and keys of its own
+  type-TYPE.gguf     llama, all matrices of one type: f16, bf16, or blocks of random bits
 """
 import collections
 import os
 import struct
 import sys
 
-HEADS, KV_HEADS, FFN, VOCAB = 4, 2, 24, 32
-Shape = collections.namedtuple("Shape", "dim head_dim")
+HEADS, KV_HEADS, VOCAB = 4, 2, 32
+Shape = collections.namedtuple("Shape", "dim head_dim ffn", defaults=[24])
 WIDE_HEADS, SQUARE = Shape(24, 16), Shape(32, 8)  # some have no head_dim of their own
+IN_BLOCKS = Shape(256, 64, 256)  # rows of whole blocks
 U32, F32, STRING, ARRAY, I32, BOOL = 4, 6, 8, 9, 5, 7
 
 # Tensors of an architecture besides llama's.
@@ -48,6 +50,48 @@ class Random:
         """n multiples of 1/64 in middle - spread .. middle + spread"""
         steps = int(spread * 64)
         return [middle + (self.next(2 * steps + 1) - steps) / 64 for _ in range(n)]
+
+    def bytes(self, n):
+        return b"".join(self.next(1 << 24).to_bytes(3, "little") for _ in range(-(-n // 3)))[:n]
+
+
+# A type's number in GGUF; of blocks: their bytes, where d and perhaps the minimum's factor lie, the
+# minimum as a multiple of d, and 1 / d for weights of about 1.
+Type = collections.namedtuple("Type", "number bytes at minimum scale", defaults=[0, 0, 0, 0])
+TYPES = {
+    "f32": Type(0), "f16": Type(1), "bf16": Type(30),
+    "q8_0": Type(8, 34, 0, 0, 74), "q4_0": Type(2, 18, 0, 0, 4.6),
+    "q4_1": Type(3, 20, 0, -7.5, 4.6), "q5_0": Type(6, 22, 0, 0, 9.2),
+    "q5_1": Type(7, 24, 0, -15.5, 9.2), "q2_k": Type(10, 84, 80, 1.5, 12),
+    "q3_k": Type(11, 110, 108, 0, 42), "q4_k": Type(12, 144, 0, 7.5, 250),
+    "q5_k": Type(13, 176, 0, 15.5, 500), "q6_k": Type(14, 210, 208, 0, 1370),
+    "iq4_nl": Type(20, 18, 0, 0, 70), "iq4_xs": Type(23, 136, 0, 0, 1260),
+}
+
+
+def floats(values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def matrix_data(kind, n, spread, random):
+    """n weights within +- spread, or about so in blocks of random bits"""
+    t = TYPES[kind]
+    if kind == "f16":
+        return struct.pack(f"<{n}e", *random.values(n, spread))
+    if kind == "bf16":  # the upper halves of f32
+        data = floats(random.values(n, spread))
+        return b"".join(data[i + 2:i + 4] for i in range(0, 4 * n, 4))
+    if not t.bytes:
+        return floats(random.values(n, spread))
+    data = bytearray()
+    for _ in range(n // (32 if t.bytes <= 34 else 256)):
+        block = bytearray(random.bytes(t.bytes))
+        d = spread / 2 / t.scale * (0.5 + random.next(64) / 64) * (1 - 2 * random.next(2))
+        block[t.at:t.at + 2] = struct.pack("<e", d)
+        if t.minimum:
+            block[t.at + 2:t.at + 4] = struct.pack("<e", d * t.minimum)
+        data += block
+    return bytes(data)
 
 
 def string(text):
@@ -86,7 +130,7 @@ def vocabulary():
 def metadata(arch, shape, layers, extra):
     integers = {
         "context_length": 256, "embedding_length": shape.dim, "block_count": layers,
-        "feed_forward_length": FFN, "attention.head_count": HEADS,
+        "feed_forward_length": shape.ffn, "attention.head_count": HEADS,
         "attention.head_count_kv": KV_HEADS, "attention.key_length": shape.head_dim,
         "attention.value_length": shape.head_dim, "rope.dimension_count": shape.head_dim,
     }
@@ -105,17 +149,20 @@ def metadata(arch, shape, layers, extra):
     return out + vocabulary()
 
 
-def tensors(arch, shape, layers, random, factors, keys):
-    """name, [rows, columns] or [n], values"""
-    dim, global_head_dim = shape
+def tensors(arch, shape, layers, random, factors, keys, kind):
+    """name, [rows, columns] or [n], type, data"""
+    dim, global_head_dim, ffn_dim = shape
     per_layer = keys.get("embedding_length_per_layer_input", 0)
     own = layers - keys.get("attention.shared_kv_layers", 0)
 
     def matrix(name, rows, columns, spread):
-        return name + ".weight", [rows, columns], random.values(rows * columns, spread)
+        if shape == IN_BLOCKS:
+            spread = 0.1875
+        data = matrix_data(kind, rows * columns, spread, random)
+        return name + ".weight", [rows, columns], TYPES[kind].number, data
 
     def vector(name, n, spread, middle):
-        return name, [n], random.values(n, spread, middle)
+        return name, [n], 0, floats(random.values(n, spread, middle))
 
     yield matrix("token_embd", VOCAB, dim, 1)
     if arch in UNTIED:
@@ -125,14 +172,14 @@ def tensors(arch, shape, layers, random, factors, keys):
         yield matrix("per_layer_model_proj", layers * per_layer, dim, 0.5)
         yield vector("per_layer_proj_norm.weight", per_layer, 0.5, 1)
     for name, values in factors.items():
-        yield f"{name}.weight", [len(values)], values
+        yield f"{name}.weight", [len(values)], 0, floats(values)
     for layer in range(layers):
         block = f"blk.{layer}."
-        head_dim, ffn = global_head_dim, FFN
+        head_dim, ffn = global_head_dim, ffn_dim
         if arch == "gemma4":
             is_local = keys["attention.sliding_window_pattern"][layer]
             head_dim = keys["attention.key_length_swa"] if is_local else head_dim
-            ffn = keys.get("feed_forward_length", [FFN] * layers)[layer]
+            ffn = keys.get("feed_forward_length", [ffn_dim] * layers)[layer]
         q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
         if arch not in NO_PRE_NORMS:
             yield vector(block + "attn_norm.weight", dim, 0.5, 1)
@@ -157,7 +204,7 @@ def tensors(arch, shape, layers, random, factors, keys):
         if arch not in NO_PRE_NORMS:
             yield vector(block + "ffn_norm.weight", dim, 0.5, 1)
         if arch in FUSED:
-            yield matrix(block + "ffn_up", 2 * FFN, dim, 0.375)
+            yield matrix(block + "ffn_up", 2 * ffn, dim, 0.375)
         else:
             yield matrix(block + "ffn_gate", ffn, dim, 0.375)
             yield matrix(block + "ffn_up", ffn, dim, 0.375)
@@ -173,19 +220,19 @@ def tensors(arch, shape, layers, random, factors, keys):
     yield vector("output_norm.weight", dim, 0.5, 1)
 
 
-def write(path, arch, shape, seed, extra, factors=None, layers=2):
+def write(path, arch, shape, seed, extra, factors=None, layers=2, kind="f32"):
     entries = metadata(arch, shape, layers, extra)
-    listed = list(tensors(arch, shape, layers, Random(seed), factors or {}, extra))
+    listed = list(tensors(arch, shape, layers, Random(seed), factors or {}, extra, kind))
     head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries)
     offset = 0
-    for name, shape, values in listed:
+    for name, shape, number, data in listed:
         dims = shape[::-1]  # the row length first
-        head += string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 0, offset)
-        offset += -(-4 * len(values) // 32) * 32
+        head += string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, number, offset)
+        offset += -(-len(data) // 32) * 32
     with open(path, "wb") as f:
         f.write(head + bytes(-len(head) % 32))
-        for _, _, values in listed:
-            f.write(struct.pack(f"<{len(values)}f", *values) + bytes(-4 * len(values) % 32))
+        for _, _, _, data in listed:
+            f.write(data + bytes(-len(data) % 32))
 
 
 WINDOW = {"attention.sliding_window": 9}
@@ -226,6 +273,7 @@ ARCHITECTURES = {
                              "feed_forward_length": [24, 24, 24, 24, 40, 40]},
                {"rope_freqs": HALF_TURNS}),
     "gemma4-dense": ("gemma4", 6, GEMMA4, {"rope_freqs": HALF_TURNS}),
+    "exaone": ("exaone", 2, {}, {"rope_freqs": DIVISORS}),
 }
 
 
@@ -245,6 +293,9 @@ def main():
     for seed, (name, (arch, layers, extra, factors)) in enumerate(ARCHITECTURES.items(), 5):
         shape = SQUARE if arch in NO_HEAD_DIM else WIDE_HEADS
         write(path(f"{name}.gguf"), arch, shape, seed, extra, factors, layers)
+    for seed, kind in enumerate(TYPES, 100):
+        if kind != "f32":
+            write(path(f"type-{kind}.gguf"), "llama", IN_BLOCKS, seed, {}, layers=1, kind=kind)
 
 
 if __name__ == "__main__":
