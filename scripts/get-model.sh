@@ -32,6 +32,8 @@ smollm2-135m 130 9/3 bartowski/SmolLM2-135M-Instruct-GGUF \
     SmolLM2-135M-Instruct-Q8_0.gguf Apache-2.0
 smollm2-360m 350 15/5 bartowski/SmolLM2-360M-Instruct-GGUF \
     SmolLM2-360M-Instruct-Q8_0.gguf Apache-2.0
+mistral-7b 4200 32/8 bartowski/Mistral-7B-Instruct-v0.3-GGUF \
+    Mistral-7B-Instruct-v0.3-Q4_K_M.gguf Apache-2.0
 llama-3.2-1b 1200 32/8 bartowski/Llama-3.2-1B-Instruct-GGUF \
     Llama-3.2-1B-Instruct-Q8_0.gguf Llama-3.2
 qwen2.5-0.5b 450 14/2 Qwen/Qwen2.5-0.5B-Instruct-GGUF \
@@ -48,6 +50,8 @@ gemma3-1b 700 4/1 ggml-org/gemma-3-1b-it-GGUF \
     gemma-3-1b-it-Q4_K_M.gguf Gemma
 gemma4-e2b 2500 8/1 unsloth/gemma-4-E2B-it-GGUF \
     gemma-4-E2B-it-Q4_K_M.gguf Apache-2.0
+gemma4-e4b 4000 8/2 unsloth/gemma-4-E4B-it-GGUF \
+    gemma-4-E4B-it-Q4_K_M.gguf Apache-2.0
 smollm3-3b 1800 16/4 ggml-org/SmolLM3-3B-GGUF \
     SmolLM3-Q4_K_M.gguf Apache-2.0
 granite-350m 330 16/4 ibm-granite/granite-4.0-350m-GGUF \
@@ -56,12 +60,16 @@ minicpm4-0.5b 250 16/2 Mungert/MiniCPM4-0.5B-GGUF \
     MiniCPM4-0.5B-q4_k_m.gguf Apache-2.0
 ministral3-3b 2100 32/8 mistralai/Ministral-3-3B-Instruct-2512-GGUF \
     Ministral-3-3B-Instruct-2512-Q4_K_M.gguf Apache-2.0
+phi3-mini 2300 32/32 microsoft/Phi-3-mini-4k-instruct-gguf \
+    Phi-3-mini-4k-instruct-q4.gguf MIT
 phi4-mini 2400 24/8 unsloth/Phi-4-mini-instruct-GGUF \
     Phi-4-mini-instruct-Q4_K_M.gguf MIT
 olmo2-1b 900 16/16 allenai/OLMo-2-0425-1B-Instruct-GGUF \
     OLMo-2-0425-1B-Instruct-Q4_K_M.gguf Apache-2.0
 olmo3-7b 4000 32/32 unsloth/Olmo-3-7B-Instruct-GGUF \
     Olmo-3-7B-Instruct-Q4_K_M.gguf Apache-2.0
+exaone3.5-2.4b 1500 32/8 lmstudio-community/EXAONE-3.5-2.4B-Instruct-GGUF \
+    EXAONE-3.5-2.4B-Instruct-Q4_K_M.gguf EXAONE-1.1-NC
 exaone4-1.2b 800 32/8 LGAI-EXAONE/EXAONE-4.0-1.2B-GGUF \
     EXAONE-4.0-1.2B-Q4_K_M.gguf EXAONE-1.2-NC
 ernie4_5-0.3b 230 16/2 unsloth/ERNIE-4.5-0.3B-PT-GGUF \
