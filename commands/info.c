@@ -78,13 +78,35 @@ static void show_windowed_cache(const gqa_model *m) {
     char bytes[32];
     if (!windowed_layers(m)) return;
     double kept = (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, context);
-    printf("With its windows this model keeps %s at the full context.\n",
-           human_bytes(kept, bytes));
+    printf("With its windows this model keeps %s at the full context. A session's layers with a "
+           "window\nhave a batch of positions more (512 unless set, at least 64), and up to 62 "
+           "for whole tiles.\n", human_bytes(kept, bytes));
     int n_layers = gqa_model_config(m)->n_layers, shared = 0;
     for (int l = 0; l < n_layers; l++) shared += gqa_model_layer(m, l)->kv_layer != l;
     if (shared)
         printf("%d of its %d layers have no cache: they use an earlier layer's keys and values.\n",
                shared, n_layers);
+}
+
+static int layers_without_rope(const gqa_model *m) {
+    int n = 0;
+    for (int l = 0; l < gqa_model_config(m)->n_layers; l++)
+        n += gqa_model_layer(m, l)->rope == GQA_LAYER_ROPE_NONE;
+    return n;
+}
+
+static void show_rope(const gqa_model *m) {
+    const gqa_config *c = gqa_model_config(m);
+    int n_without = layers_without_rope(m);
+    double factor = (double)c->rope_factor;
+    printf("rope           base %g, %s pairs", (double)c->rope_theta,
+           c->rope_half ? "half-split" : "adjacent");
+    if (c->rope_scaling == GQA_ROPE_YARN) printf(", yarn scaling by %g", factor);
+    if (c->rope_scaling == GQA_ROPE_LINEAR) printf(", linear scaling by %g", factor);
+    if (c->rope_theta_local > 0)
+        printf(", base %g in layers with a window", (double)c->rope_theta_local);
+    if (n_without) printf(", none in %d of %d layers", n_without, c->n_layers);
+    printf("\n");
 }
 
 static void show_shape(const gqa_model *m) {
@@ -98,12 +120,11 @@ static void show_shape(const gqa_model *m) {
            c->n_layers, c->dim, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_dim);
     printf("context        %d positions", c->context_length);
     show_window(m);
-    printf("\nrope           base %g, %s pairs", (double)c->rope_theta,
-           c->rope_half ? "half-split" : "adjacent");
-    double factor = (double)c->rope_factor;
-    if (c->rope_scaling == GQA_ROPE_YARN) printf(", yarn scaling by %g", factor);
-    if (c->rope_scaling == GQA_ROPE_LINEAR) printf(", linear scaling by %g", factor);
     printf("\n");
+    show_rope(m);
+    double of_scores = (double)c->attention_softcap, of_logits = (double)c->logit_softcap;
+    if (of_scores > 0 || of_logits > 0)
+        printf("softcaps       scores %g, logits %g (0: none)\n", of_scores, of_logits);
 }
 
 static void show_text(const gqa_model *m) {
@@ -145,6 +166,10 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_int(j, "kv_bytes_at_full_context",
              (int64_t)gqa_model_kv_bytes(m, GQA_TYPE_F16, c->context_length));
     json_double(j, "rope_theta", (double)c->rope_theta);
+    json_double(j, "rope_theta_local", (double)c->rope_theta_local);
+    json_int(j, "layers_without_rope", layers_without_rope(m));
+    json_double(j, "attention_softcap", (double)c->attention_softcap);
+    json_double(j, "logit_softcap", (double)c->logit_softcap);
     json_string(j, "attention", attention_name(c, buf));
     json_int(j, "n_params", (int64_t)s->n_params);
     json_int(j, "weight_bytes", (int64_t)s->weight_bytes);

@@ -288,6 +288,42 @@ static void check_caches(void) {
     }
 }
 
+/* phi3's two sets of RoPE factors: a cache that one has rotated is no cache of the other's. */
+static void check_long_factors(void) {
+    enum { BORDER = 64, LONG = 100 };
+    spec s = {.arch = "phi3", .long_factors = 1, .orig_context = BORDER, .tokens = 20, .seed = 80};
+    complete(&s);
+    twin *t = make_twin(&s);
+    gqa_error err = {0};
+    int32_t *tokens = random_tokens(s.tokens, s.vocab);
+    gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, &err);
+    gqa_session *in_short = gqa_session_new(m, &(gqa_session_options){.context = BORDER}, &err);
+    CHECK(gqa_session_eval(in_short, tokens, s.tokens, &err) == 0, "%s", err.message);
+    void *saved = NULL;
+    size_t size = 0;
+    CHECK(gqa_session_save_memory(in_short, &saved, &size, &err) == 0, "%s", err.message);
+    const int contexts[] = {BORDER - 1, BORDER, BORDER + 1, LONG};
+    for (int i = 0; i < 4; i++) {
+        gqa_session_options o = {.context = contexts[i]};
+        gqa_session *other = gqa_session_new(m, &o, &err);
+        int is_long = contexts[i] > BORDER;
+        int want_copy = is_long ? GQA_ERR_ARGUMENT : 0, want_load = is_long ? GQA_ERR_FORMAT : 0;
+        err.message[0] = 0;
+        int status = gqa_session_copy(other, in_short, s.tokens, &err);
+        CHECK(status == want_copy, "copy into %d: %s", contexts[i], err.message);
+        if (is_long) CHECK_HAS(err.message, "of which one has more than 64: RoPE differs");
+        status = gqa_session_load_memory(other, saved, size, &err);
+        CHECK(status == want_load, "load into %d: %s", contexts[i], err.message);
+        if (is_long) CHECK_HAS(err.message, "on the other side of 64 positions: RoPE differs");
+        gqa_session_free(other);
+    }
+    gqa_free(saved);
+    gqa_session_free(in_short);
+    gqa_model_close(m);
+    free(tokens);
+    free_twin(t);
+}
+
 /* ---- conversion ------------------------------------------------------------------------------ */
 
 /* Logits of a model after tokens[n]. */
@@ -381,5 +417,6 @@ int main(int argc, char **argv) {
     check_converted("converted: fused matrices", SPEC(.arch = "phi3"));
     check_converted("converted: norms of whole rows", SPEC(.arch = "olmo2"));
     TEST("gemma4 as q4_k_m") check_mixture();
+    TEST("phi3: no cache crosses the border of the original context") check_long_factors();
     return test_end();
 }

@@ -19,6 +19,15 @@ check "MHA" grep -q "^  MHA  *96 bytes  *16.1 KiB$" "$tmp/out"
 check "MQA" grep -q "^  MQA  *48 bytes  *8.03 KiB   <- this model$" "$tmp/out"
 check "MLA" grep -q "^  MLA  *108 bytes  *18.1 KiB  " "$tmp/out"
 
+test_case "info of optional steps"
+expect 0 "" info tests/fuzz/seeds/model/gemma2-softcaps
+check "softcaps" grep -q "^softcaps       scores 4, logits 3 (0: none)$" "$tmp/out"
+expect 0 "" info tests/fuzz/seeds/model/gemma3-pattern-array
+check "a local base" grep -q "^rope .* base 10000 in layers with a window$" "$tmp/out"
+check "a ring's positions beyond its window" grep -q "^have a batch of positions more" "$tmp/out"
+expect 0 "" info tests/fuzz/seeds/model/gemma3-pattern-array --json
+check "--json" grep -q '"rope_theta_local": 10000' "$tmp/out"
+
 test_case "info --verify"
 cp "$m" "$tmp/v.gguf"
 chmod u+w "$tmp/v.gguf"
