@@ -429,7 +429,7 @@ static void test_mixture(const char *arch, int dim, int layers, const int *wide,
     image_free(&m);
 }
 
-/* What llama_model_quantize of llama.cpp (ftype 15, node-llama-cpp's libllama) makes of models of
+/* What llama_model_quantize of llama.cpp makes (tests/golden/make_mixtures.py) of models of
  * these shapes. */
 static void test_mixtures(void) {
     static const int of_4[] = {2, 3, -1}, of_8[] = {0, 3, 6, 7, -1};
