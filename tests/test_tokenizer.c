@@ -314,7 +314,7 @@ typedef struct file_vocab {
     const char *model, *pre, *jinja;   /* tokenizer.ggml.model; NULL: the key is absent */
     const file_token *tokens;
     const char *merges[8];
-    int n, bos, unk, add_bos;          /* ids + 1; 0: the key is absent */
+    int n, bos, unk, add_bos, eos, eot, eom; /* ids + 1; 0: the key is absent */
     int add_space;
 } file_vocab;
 
@@ -342,8 +342,14 @@ static gqa_model *open_file_vocab(const file_vocab *f, uint8_t **image) {
     gguf_put_array(w, "tokenizer.ggml.scores", GGUF_F32, scores, (uint64_t)f->n);
     gguf_put_strings(w, "tokenizer.ggml.merges", merges, n_merges);
     gguf_put_int(w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, f->add_space);
-    if (f->bos) gguf_put_int(w, "tokenizer.ggml.bos_token_id", GGUF_U32, f->bos - 1);
-    if (f->unk) gguf_put_int(w, "tokenizer.ggml.unknown_token_id", GGUF_U32, f->unk - 1);
+    const struct { const char *name; int id; } roles[] = {
+        {"bos", f->bos}, {"unknown", f->unk}, {"eos", f->eos}, {"eot", f->eot}, {"eom", f->eom},
+    };
+    for (size_t i = 0; i < array_length(roles); i++) {
+        char key[64];
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", roles[i].name);
+        if (roles[i].id) gguf_put_int(w, key, GGUF_U32, roles[i].id - 1);
+    }
     if (f->add_bos) gguf_put_int(w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, 1);
     CHECK(gguf_finish_memory(w, image, &size, &err) == 0, "%s", err.message);
     gqa_model *m = gqa_model_from_memory(*image, size, &(gqa_model_options){.vocab_only = 1}, &err);
@@ -408,6 +414,19 @@ static void test_merging(void) {
         gqa_model_close(m);
         free(image);
     }
+}
+
+/* A turn ends with any of three tokens, whatever their names. */
+static void test_ends(void) {
+    file_vocab f = {.model = "gpt2", .pre = "gpt-2", .tokens = bpe_tokens, .n = 8, .eos = 2,
+                    .eot = 4, .eom = 6, .merges = {"a a"}};
+    uint8_t *image = NULL;
+    gqa_model *m = open_file_vocab(&f, &image);
+    for (int id = 0; id < f.n; id++)
+        CHECK(gqa_token_is_end(m, id) == (id == 1 || id == 3 || id == 5), "token %d", id);
+    CHECK(gqa_token_eos(m) == 1, "EOS is %d", gqa_token_eos(m));
+    gqa_model_close(m);
+    free(image);
 }
 
 static void test_gemma4(void) {
@@ -563,6 +582,7 @@ int main(int argc, char **argv) {
     TEST("every pre-tokenizer's pieces, by its name") test_names();
     TEST("long runs") test_long_runs();
     TEST("many special tokens") test_many_special();
+    TEST("end tokens by their keys: eos, eot, eom") test_ends();
     test_merging();
     test_space_prefix();
     test_gemma4();
