@@ -73,6 +73,11 @@ def floats(values):
     return struct.pack(f"<{len(values)}f", *values)
 
 
+def block_length(kind):
+    size = TYPES[kind].bytes
+    return 1 if not size else 32 if size <= 34 else 256
+
+
 def matrix_data(kind, n, spread, random):
     """n weights within +- spread, or about so in blocks of random bits"""
     t = TYPES[kind]
@@ -84,7 +89,7 @@ def matrix_data(kind, n, spread, random):
     if not t.bytes:
         return floats(random.values(n, spread))
     data = bytearray()
-    for _ in range(n // (32 if t.bytes <= 34 else 256)):
+    for _ in range(n // block_length(kind)):
         block = bytearray(random.bytes(t.bytes))
         d = spread / 2 / t.scale * (0.5 + random.next(64) / 64) * (1 - 2 * random.next(2))
         block[t.at:t.at + 2] = struct.pack("<e", d)
@@ -158,8 +163,10 @@ def tensors(arch, shape, layers, random, factors, keys, kind):
     def matrix(name, rows, columns, spread):
         if shape == IN_BLOCKS:
             spread = 0.1875
-        data = matrix_data(kind, rows * columns, spread, random)
-        return name + ".weight", [rows, columns], TYPES[kind].number, data
+        is_whole = columns % block_length(kind) == 0
+        of = kind if is_whole else "f32"
+        data = matrix_data(of, rows * columns, spread, random)
+        return name + ".weight", [rows, columns], TYPES[of].number, data
 
     def vector(name, n, spread, middle):
         return name, [n], 0, floats(random.values(n, spread, middle))

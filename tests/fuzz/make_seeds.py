@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""make_seeds.py: writes seeds of tests/fuzz/seeds/model anew: tiny models of tensor types in blocks
+and of architectures, and vocabularies of each kind of pre-tokenizer."""
+import os
+import struct
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../golden"))
+import make_models as models  # noqa: E402
+import make_splits as splits  # noqa: E402
+
+SMALL = models.Shape(8, 4, 8)
+NARROW = {32: models.Shape(32, 32, 32), 256: models.Shape(256, 2, 2)}  # by the length of a block
+ARCHITECTURES = {
+    "smollm3": (4, {}), "minicpm": (1, {}), "hunyuan-dense": (1, {}), "exaone": (1, {}),
+    "mistral3": (1, {**models.YARN, "attention.temperature_scale": 0.25,
+                     "rope.scaling.yarn_log_multiplier": 0.75}),
+    "exaone4": (2, {"attention.sliding_window": 2, "attention.sliding_window_pattern": 2}),
+}
+
+
+def path(name):
+    return os.path.join(HERE, "seeds/model", name)
+
+
+def vocabulary(name, key, value):
+    """A file without tensors, with another value of a string."""
+    entries = models.metadata("llama", SMALL, 1, {})
+    entries = [e for e in entries if not e.startswith(models.string(key))]
+    entries.append(models.entry(key, models.STRING, value))
+    with open(path(name), "wb") as f:
+        f.write(b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries)) + b"".join(entries))
+
+
+def main():
+    models.HEADS, models.KV_HEADS = 1, 1
+    for seed, (name, kind) in enumerate(models.TYPES.items()):
+        if kind.bytes:
+            shape = NARROW[models.block_length(name)]
+            models.write(path(f"type-{name}"), "llama", shape, seed, {}, layers=1, kind=name)
+    models.HEADS = 2
+    for seed, (name, (layers, keys)) in enumerate(ARCHITECTURES.items()):
+        models.write(path(name), name, SMALL, seed, keys, layers=layers)
+    for name in splits.NAMES[1:]:
+        vocabulary(f"pre-{name}", "tokenizer.ggml.pre", name)
+    vocabulary("pre-gemma4", "tokenizer.ggml.model", "gemma4")
+
+
+main()
