@@ -21,9 +21,9 @@ const release = llama.llamaCppRelease;
 
 console.log(`# Logits of ${release.repo} ${release.release}, through node-llama-cpp ${version},`);
 console.log("# after the last of these tokens: the likeliest id, then the logits of all ids.");
-console.log("# Weights and KV cache in f32. Made by llama_cpp_logits.mjs; the models by " +
-            "make_models.py,");
-console.log("# tests/test_foreign.c reads this.");
+console.log("# KV cache in f32, weights of a type that a name has, else f32. Made by " +
+            "llama_cpp_logits.mjs,");
+console.log("# the models by make_models.py; tests/test_foreign.c reads this.");
 console.log("tokens " + TOKENS.join(" "));
 for (const file of process.argv.slice(2)) {
     const model = await llama.loadModel({modelPath: file, gpuLayers: 0});
