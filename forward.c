@@ -574,7 +574,7 @@ int gqa_forward(gqa_pass *pass) {
         .session = session,
         .scratch = &session->workspace->scratch,
         .n = pass->n,
-        .prefill = !pass->sessions && pass->n >= PREFILL_ROWS,
+        .prefill = !pass->sessions && !pass->as_decode && pass->n >= PREFILL_ROWS,
         .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
         .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,

@@ -4,9 +4,9 @@
  * Tokens may end in the middle of characters and of stop strings. Text is therefore held back until
  * it is known to be whole characters that cannot be the beginning of a stop string; nothing is ever
  * dropped. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/utf8.h"
 #include "session/session_internal.h"
@@ -184,6 +184,7 @@ typedef struct generation {
     int text_refused;        /* on_text wants no more */
     float *logits;           /* [vocab_size] a copy, for on_logits and tokens that the file forbids;
                               * NULL: neither */
+    gqa_speculation *speculation; /* NULL: none */
     double start;            /* of the call, in seconds */
     gqa_generate_result result;
 } generation;
@@ -265,6 +266,13 @@ static void count_token(generation *g, double *first) {
     g->result.decode_seconds = time - *first;
 }
 
+/* Appends a sampled token to the session. is_last: nothing will follow. */
+static int append(generation *g, int32_t token, int is_last, gqa_error *err) {
+    int limit = g->opt->max_tokens ? g->opt->max_tokens - g->result.generated_tokens : INT_MAX;
+    if (!g->speculation) return gqa_session_eval(g->session, &token, 1, err);
+    return gqa_speculation_eval(g->speculation, token, is_last ? 0 : limit, err);
+}
+
 /* Samples until something stops it. Returns the gqa_stop, or a negative status. */
 static int decode(generation *g, gqa_error *err) {
     gqa_session *s = g->session;
@@ -287,10 +295,16 @@ static int decode(generation *g, gqa_error *err) {
         if (!stop && g->result.generated_tokens == g->opt->max_tokens) stop = GQA_STOP_LENGTH;
         if (gqa_session_position(s) == gqa_session_context(s))
             return stop ? stop : GQA_STOP_CONTEXT;
-        int status = gqa_session_eval(s, &token, 1, err); /* the last one too: it is in the text */
+        int status = append(g, token, stop, err); /* the last one too: it is in the text */
         if (status) return status;
         if (stop) return stop;
     }
+}
+
+static int check_draft(const gqa_session *s, const gqa_session *draft, gqa_error *err) {
+    if (!draft) return 0;
+    if (draft == s) return gqa_fail(err, GQA_ERR_ARGUMENT, "generate: draft is the session itself");
+    return gqa_check_vocabulary(s->model, draft->model, err);
 }
 
 static int check_call(const gqa_session *s, const gqa_sampler *sampler, int has_prompt, int n,
@@ -302,6 +316,7 @@ static int check_call(const gqa_session *s, const gqa_sampler *sampler, int has_
         return gqa_fail(err, GQA_ERR_ARGUMENT, "max_tokens %d: expected a number from 0 up",
                         opt->max_tokens);
     int status = check_stops(opt->stop, opt->n_stop, err);
+    if (!status) status = check_draft(s, opt->draft, err);
     if (status) return status;
     return gqa_check_reserved(opt->reserved, sizeof opt->reserved, "generate options", err);
 }
@@ -324,7 +339,11 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
         g.logits = malloc(sizeof(float) * (size_t)vocab_size_of(&g));
         if (!g.logits) return gqa_fail(err, GQA_ERR_MEMORY, "no memory for a copy of the logits");
     }
-    status = eval_prompt(&g, tokens, n, &why);
+    if (opt->lookup || opt->draft) {
+        g.speculation = gqa_speculation_new(s, opt->draft, opt->lookup);
+        if (!g.speculation) status = gqa_fail(&why, GQA_ERR_MEMORY, "no memory for speculation");
+    }
+    if (!status) status = eval_prompt(&g, tokens, n, &why);
     g.result.prefill_seconds = gqa_os_seconds() - g.start;
     if (!status) {
         int end = gqa_session_position(s), bos = gqa_token_bos(gqa_session_model(s));
@@ -341,6 +360,7 @@ int gqa_generate_tokens(gqa_session *s, gqa_sampler *sampler, const int32_t *tok
     }
     gqa_session_cancel_clear(s); /* one that came too late */
     gqa_text_free(g.text);
+    gqa_speculation_end(g.speculation, &g.result);
     free(g.logits);
     if (status > 0) g.result.stop = (gqa_stop)status;
     if (status < 0 && err) *err = why;

@@ -272,6 +272,10 @@ int gqa_tokenize(const gqa_model *model, const char *text, size_t len, unsigned 
 int gqa_tokenize_new(const gqa_model *model, const char *text, size_t len, unsigned flags,
                      int32_t **out, gqa_error *err);
 
+/* 0 when the tokens of both vocabularies are the same, but for up to 128 at the end of one that the
+ * other lacks (padding); else GQA_ERR_ARGUMENT and the first that differs in *err. */
+int gqa_check_vocabulary(const gqa_model *model, const gqa_model *other, gqa_error *err);
+
 /* The bytes of one token's text, without a terminating 0: writes the first cap to out[cap],
  * returns how many there are (0 for control tokens), negative for an id out of range. A
  * character may be split over tokens, and with a SentencePiece vocabulary the first token of a
@@ -481,7 +485,9 @@ typedef struct gqa_generate_options {
     int ignore_end;            /* nonzero: go on after an end token (or BOS, if a control token) */
     gqa_on_logits on_logits;   /* NULL: none. Both get the user argument of the call */
     gqa_on_token on_token;
-    void *reserved[4];
+    gqa_session *draft;        /* proposes tokens (below); NULL: none */
+    int lookup;                /* nonzero: so does the text itself */
+    void *reserved[2];
 } gqa_generate_options;
 
 typedef struct gqa_generate_result {
@@ -490,8 +496,24 @@ typedef struct gqa_generate_result {
     double prefill_seconds;     /* evaluating the prompt */
     double first_token_seconds; /* from the call to the first sampled token */
     double decode_seconds;      /* from the first sampled token to the last */
-    double reserved[4];
+    int proposed_tokens, accepted_tokens; /* by speculation */
+    double speculation_gain;    /* how much faster it was than decoding without; 0: not known */
+    double reserved[2];
 } gqa_generate_result;
+
+/* Speculation, with draft or lookup: several proposed tokens are evaluated in one pass, which costs
+ * less than a pass for each, and those are kept that the sampler then takes (Leviathan et al. 2022,
+ * arXiv 2211.17192). Each token is sampled from the same logits with the same random numbers as
+ * without: the text, the callbacks and what the session holds are the same, to the bit, for any
+ * model and sampler; only the time differs. Where the proposals cost more than they save, by times
+ * measured meanwhile, they are left out.
+ *
+ * lookup: the longest end of the text so far that occurred before proposes what followed it there
+ * (prompt lookup decoding, Saxena 2023): for summaries, edits, code. draft: a session over a small
+ * model of the same vocabulary (gqa_check_vocabulary), whose likeliest tokens are the proposals;
+ * it follows the text by gqa_session_sync. Until the call returns nothing else may use it. A
+ * sliding window may have overwritten up to 16 positions more than without, for a later rewind. */
+
 
 /* Tokenizes prompt (0-terminated) and does what gqa_generate_tokens does with its tokens. An
  * empty prompt needs a model with BOS or a session that has logits. */

@@ -125,7 +125,7 @@ static void prepare_logits(gqa_sampler *s, const float *logits, int n) {
     }
 }
 
-static int32_t arg_max(const float *x, int n) {
+int32_t gqa_arg_max(const float *x, int n) {
     int32_t best = 0;
     for (int i = 1; i < n; i++)
         if (x[i] > x[best]) best = i;
@@ -220,7 +220,7 @@ static double total_weight(const sampler_candidate *c, int n) {
  * are. */
 static int softmax_weights(gqa_sampler *s, int n) {
     sampler_candidate *c = s->candidates;
-    double max = (double)s->logits[arg_max(s->logits, n)], temperature = (double)s->opt.temperature;
+    double max = (double)s->logits[gqa_arg_max(s->logits, n)], temperature = (double)s->opt.temperature;
     for (int i = 0; i < n; i++) c[i] = (sampler_candidate){s->logits[i], i};
     if (s->opt.top_k > 0 && s->opt.top_k < n) n = select_top(c, n, s->opt.top_k, HUGE_VAL);
     for (int i = 0; i < n; i++) {
@@ -247,7 +247,7 @@ int32_t gqa_sampler_next(gqa_sampler *s, const float *logits, int n) {
     if (!s || !logits || n <= 0) return GQA_ERR_ARGUMENT;
     if (reserve_candidates(s, n)) return GQA_ERR_MEMORY;
     prepare_logits(s, logits, n);
-    int32_t best = arg_max(s->logits, n);
+    int32_t best = gqa_arg_max(s->logits, n);
     if (s->logits[best] <= -FLT_MAX) return GQA_ERR_NUMERIC; /* all are banned */
     if (s->opt.temperature == 0) return best;
     n = softmax_weights(s, n);

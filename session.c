@@ -152,6 +152,7 @@ static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions
 }
 
 static void set_position(gqa_session *s, int position) {
+    s->n_ahead = 0;
     s->position = position;
     s->high_water = max_int(s->high_water, position);
 }
@@ -214,6 +215,34 @@ int gqa_session_sync(gqa_session *s, const int32_t *tokens, int n, gqa_error *er
     }
     status = eval(s, tokens + kept, n - kept, NULL, err);
     return status ? status : kept;
+}
+
+int gqa_session_step(gqa_session *s, gqa_error *err) {
+    size_t vocab = s->model->vocab_size;
+    s->has_logits = !atomic_exchange(&s->cancel, 0);
+    if (!s->has_logits) return gqa_fail(err, GQA_ERR_CANCELLED, "evaluation was cancelled");
+    memcpy(s->logits, s->ahead, sizeof(float) * vocab);
+    s->ahead += vocab;
+    s->n_ahead--;
+    s->position++;
+    return 0;
+}
+
+int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err) {
+    const gqa_model *m = s->model;
+    const int32_t *tokens = s->tokens + s->position;
+    gqa_pass pass = {.session = s, .tokens = tokens, .n = n, .n_out = n, .as_decode = 1};
+    pass.logits = logits;
+    int status = gqa_forward(&pass), has_large = gqa_cache_forget_large(s);
+    s->high_water = max_int(s->high_water, s->position + n);
+    s->has_logits = 0;
+    if (status) return gqa_fail(err, status, "evaluation was cancelled");
+    /* A proposal must neither fail nor scale the cache: evaluated alone, the token is not asked. */
+    if (has_large || !all_finite(m->kernels, logits, (size_t)n * m->vocab_size))
+        return eval(s, tokens, 1, NULL, err);
+    s->ahead = logits;
+    s->n_ahead = n;
+    return gqa_session_step(s, err);
 }
 
 /* ---- many sessions --------------------------------------------------------------------------- */
@@ -296,6 +325,7 @@ int gqa_session_rewind(gqa_session *s, int position, gqa_error *err) {
         return gqa_fail(err, GQA_ERR_ARGUMENT,
                         "rewind to position %d: the sliding window has overwritten positions "
                         "before %d", position, gqa_cache_first_valid(s));
+    s->n_ahead = 0;
     if (position == 0) s->high_water = 0;
     if (position != s->position) s->has_logits = 0;
     s->position = position;
@@ -341,6 +371,7 @@ int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error 
     int first = min_int(n, max_int(gqa_cache_first_valid(from), oldest_tile * GQA_KV_TILE));
     gqa_cache_copy(to, from, first, n);
     memcpy(to->tokens, from->tokens, sizeof(int32_t) * n);
+    to->n_ahead = 0;
     to->position = n;
     to->high_water = first > 0 ? max_int(n, first + ring) : n; /* nothing before first is there */
     to->has_logits = from->has_logits && n == from->position;

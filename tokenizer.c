@@ -170,6 +170,26 @@ int32_t gqa_token_find(const gqa_model *m, const char *text) {
     return m->vocab ? gqa_vocab_find(m->vocab, text, strlen(text)) : -1;
 }
 
+int gqa_check_vocabulary(const gqa_model *m, const gqa_model *other, gqa_error *err) {
+    enum { MAX_PADDING = 128 };
+    char name[128], expected[128];
+    int n = gqa_vocab_size(m), n_other = gqa_vocab_size(other);
+    const char *path = m->file.path, *other_path = other->file.path;
+    if (n > n_other + MAX_PADDING || n_other > n + MAX_PADDING)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "%s: a vocabulary of %d tokens, expected the %d of "
+                        "%s", other_path, n_other, n, path);
+    for (int id = 0; id < min_int(n, n_other); id++) {
+        int len = gqa_token_name(other, id, name, sizeof name);
+        int expected_len = gqa_token_name(m, id, expected, sizeof expected);
+        int shown = min_int(len, sizeof name);
+        if (len == expected_len && (len < 0 || !memcmp(name, expected, (size_t)shown))) continue;
+        return gqa_fail(err, GQA_ERR_ARGUMENT,
+                        "%s: token %d is \"%.*s\", expected \"%.*s\" as in %s", other_path, id, shown,
+                        name, min_int(expected_len, sizeof expected), expected, path);
+    }
+    return 0;
+}
+
 int gqa_vocab_size(const gqa_model *m) { return m->vocab ? gqa_vocab_count(m->vocab) : 0; }
 int32_t gqa_token_bos(const gqa_model *m) { return m->vocab ? gqa_vocab_bos(m->vocab) : -1; }
 int32_t gqa_token_eos(const gqa_model *m) { return m->vocab ? gqa_vocab_eos(m->vocab) : -1; }

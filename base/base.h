@@ -60,6 +60,9 @@ static inline size_t round_up(size_t n, size_t m) { return (n + m - 1) & ~(m - 1
 /* The same for sizes in files, and any m > 0. */
 static inline uint64_t align_up(uint64_t n, uint64_t m) { return (n + m - 1) / m * m; }
 
+/* sampler.c: the index of the largest of x [n], the lowest on a tie. */
+int32_t gqa_arg_max(const float *x, int n);
+
 /* A read-only file, mapped whole. */
 typedef struct gqa_map {
     const uint8_t *data;

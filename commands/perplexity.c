@@ -72,19 +72,12 @@ static int parse_reference(settings *o) {
 
 /* Refuses models that do not share their vocabulary. */
 static int check_vocabulary(const settings *o, const gqa_model *model, const gqa_model *other) {
-    char name[256], other_name[256];
+    gqa_error err = {0};
     int n = gqa_model_config(model)->vocab_size, n_other = gqa_model_config(other)->vocab_size;
     if (n != n_other)
         return fail("%s: a vocabulary of %d tokens, expected the %d of %s", o->reference, n_other,
                     n, o->path);
-    for (int id = 0; id < n; id++) {
-        int len = gqa_token_name(model, id, name, sizeof name);
-        int other_len = gqa_token_name(other, id, other_name, sizeof other_name);
-        size_t shown = len > 0 ? min_size((size_t)len, sizeof name) : 0;
-        if (len != other_len || memcmp(name, other_name, shown))
-            return fail("%s: token %d is not that of %s", o->reference, id, o->path);
-    }
-    return EXIT_SUCCESS;
+    return gqa_check_vocabulary(model, other, &err) ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
 /* Scores the model, beside a reference if there is one. */

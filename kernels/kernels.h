@@ -18,6 +18,7 @@
 
 enum { GQA_PANEL = 16 };          /* rows a panel; lane = row: products need no horizontal sums */
 enum { GQA_UNIT_PANELS = 4 };     /* panels a unit of work: 64 rows */
+enum { GQA_DECODE_ORDER = 16 };   /* columns up to which products add in the order of decoding */
 
 /* A weight matrix [rows, cols]. raw is row-major blocks as in the file. packed is the same numbers
  * in panels (drawn in pack.c), 64-byte aligned, panel_bytes each; NULL: each unit packs what it
@@ -113,8 +114,8 @@ typedef struct gqa_kernels {
 
     /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i * ldy + r] for its rows r and all n
      * columns. scratch: the thread's own gqa_matmul_scratch bytes, 64-byte aligned. An element of
-     * a quantised type is summed in the same order whatever n is; of a float type, decoding keeps
-     * more partial sums. */
+     * a quantised type is summed in the same order whatever n is; of a float type, for n up to
+     * GQA_DECODE_ORDER. */
     void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
                         int unit, void *scratch);
 

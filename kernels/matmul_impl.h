@@ -40,30 +40,34 @@ TEMPLATE void multiply_column(int type, int mr, int nc, const uint8_t *w, const 
     }
 }
 
-/* As decode_ints; several partial sums a row hide the latency of the multiply-add. */
+/* As decode_ints; several partial sums a row hide the latency of the multiply-add. They are as many
+ * for any nc: a column's sum does not depend on the columns beside it. */
 TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols,
                             int first, float *out) {
-    const int size = type == GQA_TYPE_F32 ? 4 : 2, chains = nc == 1 ? 4 : nc == 2 ? 2 : 1;
-    const int column = GQA_PANEL * size;
+    enum { CHAINS = 4 };
+    const int size = type == GQA_TYPE_F32 ? 4 : 2, column = GQA_PANEL * size;
+    const int mr = nc == 1 ? DECODE_MR : 1, fit = VF_REGISTERS / (2 * CHAINS);
+    const int step = nc < fit ? nc : fit; /* columns of x at a time */
     const float *x = a->x + first * a->ldx;
-    for (int v0 = 0; v0 < PANEL_VECTORS; v0 += DECODE_MR) {
-        const uint8_t *w = panel + v0 * VF_LANES * size;
-        tile_sums sum[4];
-        int k = 0;
-        UNROLL for (int j = 0; j < chains; j++) tile_clear(DECODE_MR, nc, sum[j]);
-        for (; k + chains <= cols; k += chains) {
-            if (FETCH_EVERY_LINE && PANEL_VECTORS == 1) fetch_ahead(w, chains * column);
-            UNROLL for (int j = 0; j < chains; j++, w += column)
-                multiply_column(type, DECODE_MR, nc, w, x + k + j, a->ldx, sum[j]);
+    for (int c0 = 0; c0 < nc; c0 += step, x += step * a->ldx, out += step * GQA_PANEL)
+        for (int v0 = 0; v0 < PANEL_VECTORS; v0 += mr) {
+            const uint8_t *w = panel + v0 * VF_LANES * size;
+            tile_sums sum[CHAINS];
+            int k = 0;
+            UNROLL for (int j = 0; j < CHAINS; j++) tile_clear(mr, step, sum[j]);
+            for (; k + CHAINS <= cols; k += CHAINS) {
+                if (FETCH_EVERY_LINE && PANEL_VECTORS == 1) fetch_ahead(w, CHAINS * column);
+                UNROLL for (int j = 0; j < CHAINS; j++, w += column)
+                    multiply_column(type, mr, step, w, x + k + j, a->ldx, sum[j]);
+            }
+            for (; k < cols; k++, w += column)
+                multiply_column(type, mr, step, w, x + k, a->ldx, sum[0]);
+            UNROLL for (int j = 1; j < CHAINS; j++)
+                UNROLL for (int v = 0; v < mr; v++)
+                    UNROLL for (int c = 0; c < step; c++)
+                        sum[0][v][c] = vf_add(sum[0][v][c], sum[j][v][c]);
+            tile_store(mr, step, sum[0], out + v0 * VF_LANES, GQA_PANEL);
         }
-        for (; k < cols; k++, w += column)
-            multiply_column(type, DECODE_MR, nc, w, x + k, a->ldx, sum[0]);
-        UNROLL for (int j = 1; j < chains; j++)
-            UNROLL for (int v = 0; v < DECODE_MR; v++)
-                UNROLL for (int c = 0; c < nc; c++)
-                    sum[0][v][c] = vf_add(sum[0][v][c], sum[j][v][c]);
-        tile_store(DECODE_MR, nc, sum[0], out + v0 * VF_LANES, GQA_PANEL);
-    }
 }
 
 /* The columns k0..k1-1 of a panel into dst [PANEL_VECTORS][FLOAT_KC][VF_LANES]. */
@@ -222,7 +226,8 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     }
     int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
     int tiled = n - n % kernels->nr;
-    if (n <= 2 * kernels->nr) tiled = 0; /* two tiles are not worth the unpacking */
+    /* Two tiles are not worth the unpacking; tiles of floats add in another order than decoding. */
+    if (n <= (gqa_type_wants_q8(w->type) ? 2 * kernels->nr : GQA_DECODE_ORDER)) tiled = 0;
     if (tiled)
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, tiled, y + row, ldy, scratch);
     for (int p = 0; p < count; p++, row += GQA_PANEL) { /* the other columns, as in decoding */

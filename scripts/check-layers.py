@@ -14,11 +14,12 @@ RANKS = {
     "model.h": 0, "base": 1, "kernels": 2, "formats": 3, "vocab": 4, "weights": 5, "session": 6,
     "model.c": 7, "tokenizer.c": 7, "forward.c": 7, "sampler.c": 7,
     "session.c": 8,
-    "session_file.c": 9, "generate.c": 9,
-    "chat": 10, "convert": 10, "train": 10,
-    "commands": 11,
-    "run.c": 12,
-    "examples": 12, "tests": 13,
+    "session_file.c": 9, "speculate.c": 9,
+    "generate.c": 10,
+    "chat": 11, "convert": 11, "train": 11,
+    "commands": 12,
+    "run.c": 13,
+    "examples": 13, "tests": 14,
 }
 ROOT = sys.argv[1] if len(sys.argv) > 1 else \
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")

@@ -129,6 +129,13 @@ static int fit_scale(float *scale, atomic_uint *max, uint8_t *tiles, size_t byte
     return 1;
 }
 
+int gqa_cache_forget_large(gqa_session *s) {
+    unsigned found = 0;
+    for (int l = 0; l < s->model->config.n_layers; l++)
+        found |= atomic_exchange(&s->range[l].k_max, 0) | atomic_exchange(&s->range[l].v_max, 0);
+    return found != 0;
+}
+
 int gqa_cache_rescale(gqa_session *s) {
     int found = 0;
     for (int l = 0; l < s->model->config.n_layers; l++) {

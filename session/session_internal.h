@@ -71,6 +71,10 @@ struct gqa_session {
     atomic_int cancel;
     gqa_on_kv on_kv;         /* NULL: none */
     void *on_kv_user;
+    int n_ahead;             /* positions from `position` on that are evaluated already, with tokens
+                              * and cache in place; any call that moves the session forgets them */
+    const float *ahead;      /* [n_ahead, vocab_size] their logits */
+    int fixed_proposals;     /* tests: of every pass that speculates; 0: as many as pay */
 };
 
 /* Drops a request of gqa_session_cancel. */
@@ -87,6 +91,7 @@ typedef struct gqa_pass {
     const int32_t *tokens;
     const int *positions;
     int n, n_out;
+    int as_decode;           /* n <= GQA_DECODE_ORDER rows of one session: the bits of n passes */
     float *logits;
     int *bad_layer;          /* NULL, or set to the first layer with a result that is not finite */
 } gqa_pass;
@@ -95,6 +100,25 @@ int gqa_forward(gqa_pass *pass);
 /* session.c: shows every K and V that the session computes from now on to on_kv (convert/align.c
  * measures heads with it); NULL: no more. */
 void gqa_session_watch_kv(gqa_session *s, gqa_on_kv on_kv, void *user);
+
+/* ---- session.c, speculate.c: several tokens a pass, with the bits of one token a pass --------- */
+
+/* Evaluates the token at s->tokens[position], which is then in the session, and n - 1 proposals
+ * after it, for gqa_session_step; n from 1 to GQA_DECODE_ORDER. logits: [n, vocab_size], read until
+ * n_ahead is 0. Where the proposals have effects on the session they are left out. */
+int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err);
+/* Appends the first token evaluated ahead, as gqa_session_eval does; n_ahead >= 1. */
+int gqa_session_step(gqa_session *s, gqa_error *err);
+
+typedef struct gqa_speculation gqa_speculation;
+/* NULL without memory. draft may be NULL. */
+gqa_speculation *gqa_speculation_new(gqa_session *s, gqa_session *draft, int lookup);
+/* What gqa_session_eval does with one token; at most `limit` proposals are evaluated with it. */
+int gqa_speculation_eval(gqa_speculation *p, int32_t token, int limit, gqa_error *err);
+/* Frees it; the session forgets what is ahead. result gets the statistics. */
+void gqa_speculation_end(gqa_speculation *p, gqa_generate_result *result);
+
+double gqa_os_seconds(void);        /* seconds, monotonic */
 
 /* ---- workspace.c ----------------------------------------------------------------------------- */
 
@@ -128,5 +152,7 @@ void gqa_cache_copy(gqa_session *to, const gqa_session *from, int first, int end
 /* Lowers the scales of an f16 cache in which values did not fit. Returns whether there were such:
  * the pass must be computed again then. */
 int gqa_cache_rescale(gqa_session *s);
+/* Forgets such values instead. Returns whether there were any. */
+int gqa_cache_forget_large(gqa_session *s);
 
 #endif
