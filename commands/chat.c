@@ -238,6 +238,8 @@ static int generate_answer(conversation *c, int is_thinking) {
         .ignore_end = s->ignore_end,
         .on_logits = s->choices.n ? on_logits : NULL,
         .on_token = on_token,
+        .draft = c->run.draft,
+        .lookup = s->lookup,
     };
     view_begin(&a.view, c->tags, c->hides_thoughts, is_thinking && !s->choices.n);
     int status = gqa_generate_tokens(c->run.session, c->run.sampler, NULL, 0, &options, on_text, &a,

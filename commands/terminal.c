@@ -31,6 +31,11 @@ void text_settings_init(text_settings *s) {
         {"--choice TEXT", OPT_STRINGS, &s->choices, 0, 0,
          "make the answer exactly this text, or another --choice"},
         {"--ignore-eos", OPT_FLAG, &s->ignore_end, 0, 0, "continue when the model ends the text"},
+        {"--lookup", OPT_FLAG, &s->lookup, 0, 0,
+         "guess tokens from what followed the same words before: the same\n"
+         "text, sooner where it repeats itself or the prompt"},
+        {"--draft MODEL", OPT_STRING, &s->draft, 0, 0,
+         "guess tokens by a small model of the same vocabulary: the same text"},
         {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, REPACK_HELP},
         {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
         OPT_END,
@@ -155,6 +160,21 @@ static gqa_sampler_options sampler_options(const text_settings *s) {
     return o;
 }
 
+/* The model of --draft. 0, or an exit code after printing an error. */
+static int open_draft(text_run *run) {
+    const text_settings *s = run->settings;
+    gqa_error err = {0};
+    gqa_model_options mo = {.n_threads = s->threads, .no_repack = s->no_repack};
+    gqa_session_options so = {.n_threads = s->threads};
+    if (!s->draft) return EXIT_SUCCESS;
+    so.context = gqa_session_context(run->session);
+    run->draft_model = open_model(s->draft, &mo);
+    if (!run->draft_model) return EXIT_FAILURE;
+    if (!gqa_check_vocabulary(run->model, run->draft_model, &err))
+        run->draft = gqa_session_new(run->draft_model, &so, &err);
+    return run->draft ? EXIT_SUCCESS : fail("--draft: %s", err.message);
+}
+
 int text_open(text_run *run, const char *path, text_settings *s) {
     gqa_error err = {0};
     *run = (text_run){.settings = s};
@@ -165,6 +185,7 @@ int text_open(text_run *run, const char *path, text_settings *s) {
     const gqa_sampler_options sampling = sampler_options(s);
     if (run->session) run->sampler = gqa_sampler_new(&sampling, &err);
     if (!run->sampler) return fail("%s", err.message);
+    if (open_draft(run)) return EXIT_FAILURE;
     /* A packed copy is in memory already; a mapped file must find space beside the cache. */
     const gqa_model_stats *stats = gqa_model_get_stats(run->model);
     double weights = stats->packed_bytes ? 0 : (double)stats->weight_bytes;
@@ -177,7 +198,9 @@ int text_open(text_run *run, const char *path, text_settings *s) {
 void text_close(text_run *run) {
     interrupt_target = NULL;
     gqa_sampler_free(run->sampler);
+    gqa_session_free(run->draft);
     gqa_session_free(run->session);
+    gqa_model_close(run->draft_model);
     gqa_model_close(run->model);
 }
 

@@ -4,10 +4,10 @@
 
 #include "command.h"
 
-enum { N_TEXT_OPTIONS = 15 };
+enum { N_TEXT_OPTIONS = 17 };
 typedef struct text_settings {
-    const char *tokenizer, *kv;
-    int context, threads, no_repack, max_tokens, ignore_end, quiet;
+    const char *tokenizer, *kv, *draft;
+    int context, threads, no_repack, max_tokens, ignore_end, quiet, lookup;
     gqa_sampler_options sampling;
     int64_t seed;              /* -1: from the clock; the one in use after text_open */
     opt_list stop, choices;
@@ -21,6 +21,8 @@ typedef struct text_run {
     gqa_model *model;
     gqa_session *session;
     gqa_sampler *sampler;
+    gqa_model *draft_model;
+    gqa_session *draft;        /* NULL: none */
     double load_seconds;
 } text_run;
 
