@@ -220,7 +220,8 @@ static double total_weight(const sampler_candidate *c, int n) {
  * are. */
 static int softmax_weights(gqa_sampler *s, int n) {
     sampler_candidate *c = s->candidates;
-    double max = (double)s->logits[gqa_arg_max(s->logits, n)], temperature = (double)s->opt.temperature;
+    double max = (double)s->logits[gqa_arg_max(s->logits, n)];
+    double temperature = (double)s->opt.temperature;
     for (int i = 0; i < n; i++) c[i] = (sampler_candidate){s->logits[i], i};
     if (s->opt.top_k > 0 && s->opt.top_k < n) n = select_top(c, n, s->opt.top_k, HUGE_VAL);
     for (int i = 0; i < n; i++) {

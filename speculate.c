@@ -1,10 +1,10 @@
 /* speculate.c: several tokens from one pass (Leviathan et al. 2022, arXiv 2211.17192; without its
  * rejection sampling: a proposal is kept when it is the very token that the sampler takes).
  *
- * Proposals come from a session over a small model, or from the text itself (prompt lookup decoding,
- * Saxena 2023). How many a pass evaluates follows from measured times and from the share of
- * proposals accepted so far; times never decide what is generated, because a pass of n rows gives
- * the bits of n passes. What speculation may lose is bounded: see `credit`. */
+ * Proposals come from a session over a small model, or from the text itself (prompt lookup
+ * decoding, Saxena 2023). How many a pass evaluates follows from measured times and from the share
+ * of proposals accepted so far; times never decide what is generated, because a pass of n rows
+ * gives the bits of n passes. What speculation may lose is bounded: see `credit`. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -12,8 +12,9 @@
 
 enum {
     SIZES = 5,               /* passes of 1, 2, 4, 8, 16 rows */
+    CREDIT_PASSES = 6,
     MIN_MATCH = 2, LONG_MATCH = 4, MAX_MATCH = 16, /* tokens that occurred before */
-    DRAFT = LONG_MATCH - MIN_MATCH + 1, SOURCES    /* of proposals: matches by length, or the draft */
+    DRAFT = LONG_MATCH - MIN_MATCH + 1, SOURCES /* of proposals: matches by length, or the draft */
 };
 _Static_assert(1 << (SIZES - 1) == GQA_DECODE_ORDER, "the largest pass");
 
@@ -24,8 +25,8 @@ struct gqa_speculation {
     double share[SOURCES];   /* of proposals accepted, lately */
     double seconds[SIZES];   /* of a pass, lately; 0: unknown */
     double draft_seconds;    /* of a proposal of the draft */
-    double credit;           /* seconds that proposals may cost: one pass at first; they add what they
-                              * save, up to CREDIT_PASSES passes, and all decoding adds 1% */
+    double credit;           /* seconds that proposals may cost: one pass at first; they add what
+                              * they save, and all decoding 1%, up to CREDIT_PASSES passes */
     int source, n_proposals, n_accepted; /* of the last pass */
     double spent;            /* of the last pass, and on its proposals */
     double total_seconds;
@@ -65,13 +66,12 @@ static double seconds_of(const gqa_speculation *p, int size) {
 
 /* Learns from the last pass, whose proposals are accepted or dropped by now. */
 static void settle(gqa_speculation *p) {
-    const double credit_passes = 6;
     double *share = &p->share[p->source], plain = p->seconds[0];
     int n = p->n_proposals, n_tried = min_int(p->n_accepted + 1, n);
     for (int i = 0; i < n_tried; i++) *share += ((i < p->n_accepted) - *share) / 8;
     if (n > 0) p->credit += (1 + p->n_accepted) * plain - p->spent;
     p->credit += 0.01 * p->spent;
-    if (p->credit > credit_passes * plain) p->credit = credit_passes * plain;
+    if (p->credit > CREDIT_PASSES * plain) p->credit = CREDIT_PASSES * plain;
     p->n_proposals = p->n_accepted = 0;
 }
 
@@ -95,7 +95,7 @@ static int best_size(const gqa_speculation *p, int source, int limit, double *ra
     return best ? best : has_credit;
 }
 
-/* ---- proposals: into tokens[position + 1], ... ------------------------------------------------ */
+/* ---- proposals: into tokens[position + 1], ... ----------------------------------------------- */
 
 /* The length of the longest end of tokens[n] that occurred before, the last time it did, and where
  * it was followed by tokens[*next]; 0: none of MIN_MATCH tokens. */
@@ -103,7 +103,8 @@ static int find_match(const int32_t *tokens, int n, int *next) {
     int longest = MIN_MATCH - 1;
     for (int end = n - 1; end > longest && longest < MAX_MATCH; end--) {
         int len = 0;
-        while (len < min_int(end, MAX_MATCH) && tokens[end - 1 - len] == tokens[n - 1 - len]) len++;
+        int limit = min_int(end, MAX_MATCH);
+        while (len < limit && tokens[end - 1 - len] == tokens[n - 1 - len]) len++;
         if (len <= longest) continue;
         longest = len;
         *next = end;

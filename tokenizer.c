@@ -184,8 +184,8 @@ int gqa_check_vocabulary(const gqa_model *m, const gqa_model *other, gqa_error *
         int shown = min_int(len, sizeof name);
         if (len == expected_len && (len < 0 || !memcmp(name, expected, (size_t)shown))) continue;
         return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "%s: token %d is \"%.*s\", expected \"%.*s\" as in %s", other_path, id, shown,
-                        name, min_int(expected_len, sizeof expected), expected, path);
+                        "%s: token %d is \"%.*s\", expected \"%.*s\" as in %s", other_path, id,
+                        shown, name, min_int(expected_len, sizeof expected), expected, path);
     }
     return 0;
 }

@@ -3,8 +3,8 @@ _gqa_run() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options values
     case ${COMP_WORDS[1]} in
         chat)
-            options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --no-repack --quiet --help"
-            values="-y -i --template --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice" ;;
+            options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --no-repack --quiet --help"
+            values="-y -i --template --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice --draft" ;;
         info)
             options="-z --json --verify --help"
             values="" ;;
@@ -33,8 +33,8 @@ _gqa_run() {
             options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
             values="--kv-heads --pool --fraction --steps --distill --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         *)
-            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --no-repack --quiet --help"
-            values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice" ;;
+            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --no-repack --quiet --help"
+            values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice --draft" ;;
     esac
     if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then
         COMPREPLY=($(compgen -W "generate chat info tokenize template perplexity bench compare convert train uptrain" -- "$word"))

@@ -101,7 +101,7 @@ int gqa_forward(gqa_pass *pass);
  * measures heads with it); NULL: no more. */
 void gqa_session_watch_kv(gqa_session *s, gqa_on_kv on_kv, void *user);
 
-/* ---- session.c, speculate.c: several tokens a pass, with the bits of one token a pass --------- */
+/* ---- session.c, speculate.c: several tokens a pass, with the bits of one token a pass -------- */
 
 /* Evaluates the token at s->tokens[position], which is then in the session, and n - 1 proposals
  * after it, for gqa_session_step; n from 1 to GQA_DECODE_ORDER. logits: [n, vocab_size], read until

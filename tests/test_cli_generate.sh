@@ -235,4 +235,27 @@ check "nor in a conversation" test $? -eq 1
 check "said" grep -q "the choice does not fit the context" "$tmp/err"
 n=$("$run" tokenize "$m" --no-bos -i "xyzzy" --quiet | wc -w)
 expect 0 "" "$m" "" --no-echo -c "$n" --choice "xyzzy"
+
+test_case "--lookup and --draft change nothing but the time"
+twin=models/stories-mha.gguf shipped=models/stories-gqa.gguf
+for sampling in "-t 0" "-t 0.8 -s 4" "-t 1 -s 5 --repeat-penalty 1.2" "-t 0 --stop day"; do
+    "$run" $shipped "One day, one day" -n 90 $sampling --quiet >"$tmp/a" 2>"$tmp/err"
+    for way in "--lookup" "--draft $twin" "--lookup --draft $shipped --kv q8_0"; do
+        if [ "$way" != "${way%q8_0}" ]; then
+            "$run" $shipped "One day, one day" -n 90 $sampling --kv q8_0 --quiet >"$tmp/a"
+        fi
+        expect 0 "proposed tokens accepted" $shipped "One day, one day" -n 90 $sampling $way
+        same "$tmp/out" "$tmp/a" "$sampling $way: another text"
+    done
+done
+expect 0 "" $shipped "One day" -n 20 --lookup --json
+check "JSON" grep -q '"proposed_tokens": .*"accepted_tokens": .*"speculation_gain": ' "$tmp/out"
+echo "Hello" | "$run" chat $shipped -t 0 -n 40 --quiet >"$tmp/a" 2>"$tmp/err"
+echo "Hello" | "$run" chat $shipped -t 0 -n 40 --quiet --lookup --draft $twin >"$tmp/b"
+same "$tmp/a" "$tmp/b" "chat: another text"
+expect 1 "--draft: $shipped: a vocabulary of" "$m" --draft $shipped
+expect 1 "absent.gguf" "$m" --draft "$tmp/absent.gguf"
+LC_ALL=C sed 's/<|im_end|>/<|im_END|>/; s/Once/OncE/' $shipped >"$tmp/other.gguf"
+expect 1 "other.gguf: token " $shipped --draft "$tmp/other.gguf"
+check "both names of the token" grep -q 'is ".*", expected ".*" as in ' "$tmp/err"
 finish

@@ -203,7 +203,7 @@ static void check_ends(void) {
     gqa_model_close(m);
 }
 
-/* Keys too large for an f16 cache, by a proposal, must not scale it: only the token is evaluated. */
+/* Keys of a proposal too large for an f16 cache must not scale it: the token is evaluated alone. */
 static void check_large(void) {
     gqa_model *m = make_model(GQA_TYPE_Q8_0, 0, 2, 14);
     gqa_session *s = SESSION(m, .context = 64), *plain = SESSION(m, .context = 64);
