@@ -151,7 +151,8 @@ static int propose(gqa_speculation *p, int limit) {
 /* ---- the pass -------------------------------------------------------------------------------- */
 
 /* Evaluates the token, with proposals when that pays. */
-static int eval(gqa_speculation *p, int32_t token, int limit, gqa_error *err) {
+static int eval_with_proposals(gqa_speculation *p, int32_t token, int limit,
+                               gqa_error *err) {
     gqa_session *s = p->session;
     double start = gqa_os_seconds();
     s->tokens[s->position] = token;
@@ -181,7 +182,7 @@ int gqa_speculation_eval(gqa_speculation *p, int32_t token, int limit, gqa_error
     s->n_ahead = 0;
     settle(p);
     limit = min_int(limit, min_int(s->context - s->position, GQA_DECODE_ORDER) - 1);
-    return eval(p, token, limit, err);
+    return eval_with_proposals(p, token, limit, err);
 }
 
 void gqa_speculation_end(gqa_speculation *p, gqa_generate_result *result) {
