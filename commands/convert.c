@@ -68,8 +68,9 @@ static int write_result(const gqa_checkpoint *c, const gqa_convert_options *o, c
     if (status) return fail("%s", err.message);
     if (quiet) return EXIT_SUCCESS;
     int before = c->config.n_kv_heads, after = o->kv_heads ? o->kv_heads : before;
+    const char *change = after < before ? ", pooled by " : after > before ? ", repeated" : "";
     fprintf(stderr, "%s: %d query heads, %d KV heads%s%s\n", out, c->config.n_heads, after,
-            after != before ? ", pooled by " : "", after != before ? gqa_pool_name(o->pool) : "");
+            change, after < before ? gqa_pool_name(o->pool) : "");
     return EXIT_SUCCESS;
 }
 
@@ -145,7 +146,9 @@ int command_convert(int argc, char **argv) {
     settings s = {.pool_name = "mean", .samples = 1024, .seed = 1};
     const opt options[] = {
         {"--kv-heads G", OPT_INT, &s.kv_heads, 1, 4096,
-         "KV heads to pool to; must divide the model's\n(default: all of them)"},
+         "KV heads: a divisor of the model's by pooling, or a multiple\n"
+         "that divides its query heads by repeating each: the same\n"
+         "function (default: as many as it has)"},
         {"--pool HOW", OPT_STRING, &s.pool_name, 0, 0,
          "mean, first, random, renorm or aligned (default mean)"},
         {"-f FILE", OPT_STRING, &s.text, 0, 0,

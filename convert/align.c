@@ -316,7 +316,7 @@ int plan_heads(head_plan **out, const gqa_checkpoint *c, const gqa_convert_optio
                gqa_error *err) {
     const int n_layers = c->config.n_layers, heads = c->config.n_kv_heads;
     *out = NULL;
-    if (o->pool != GQA_POOL_ALIGNED || !o->kv_heads || o->kv_heads == heads) return 0;
+    if (o->pool != GQA_POOL_ALIGNED || !o->kv_heads || o->kv_heads >= heads) return 0;
     int status = check_samples(c, o->samples, err);
     if (status) return status;
     head_plan *plans = calloc(n_layers, sizeof *plans);

@@ -107,11 +107,13 @@ static int type_of(const job *j, const gqa_tensor *t) {
     return t->dims[0] % 32 == 0 ? GQA_TYPE_Q8_0 : GQA_TYPE_F16;
 }
 
-static int is_pooled(const job *j) { return j->config.n_kv_heads != j->c->config.n_kv_heads; }
+static int is_pooled(const job *j) { return j->config.n_kv_heads < j->c->config.n_kv_heads; }
+static int is_repeated(const job *j) { return j->config.n_kv_heads > j->c->config.n_kv_heads; }
+static int changes_count(const job *j) { return is_pooled(j) || is_repeated(j); }
 
-/* Whether a tensor's heads move or become fewer. */
+/* Whether a tensor's heads move, or become fewer or more. */
 static int moves_heads(const job *j, tensor_kind kind) {
-    return (is_pooled(j) && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
+    return (changes_count(j) && (kind == KEY || kind == VALUE)) || (j->plans && kind != OTHER);
 }
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -147,12 +149,20 @@ static int is_replaced(const job *j, const gguf_entry *e, const char *kv_key) {
     return 0;
 }
 
-/* The name says that heads were pooled. */
-static void name_pooled(gqa_config *c, const char *pool) {
-    char name[sizeof c->name];
-    int is_mqa = c->n_kv_heads == 1;
-    int n = snprintf(name, sizeof name, "%.28s (%s, %d KV head%s, %s-pooled)", c->name,
-                     is_mqa ? "MQA" : "GQA", c->n_kv_heads, is_mqa ? "" : "s", pool);
+/* What became of the heads: "mean-pooled", "repeated". */
+static const char *head_change(const job *j, char buf[24]) {
+    if (is_repeated(j)) return "repeated";
+    snprintf(buf, 24, "%s-pooled", gqa_pool_name(j->o->pool));
+    return buf;
+}
+
+/* The name says what became of the heads. */
+static void name_changed(job *j) {
+    gqa_config *c = &j->config;
+    char name[sizeof c->name], buf[24];
+    const char *kind = c->n_kv_heads == c->n_heads ? "MHA" : c->n_kv_heads == 1 ? "MQA" : "GQA";
+    int n = snprintf(name, sizeof name, "%.28s (%s, %d KV head%s, %s)", c->name, kind,
+                     c->n_kv_heads, c->n_kv_heads == 1 ? "" : "s", head_change(j, buf));
     if (c->name[0] && n > 0) memcpy(c->name, name, sizeof name);
 }
 
@@ -162,8 +172,8 @@ static void put_text(gguf_writer *w, const char *key, const char *text) {
 
 static void put_metadata(job *j) {
     const gqa_checkpoint *c = j->c;
-    char kv_key[64] = ""; /* replaced when heads are pooled; else it may be an array */
-    if (is_pooled(j))
+    char kv_key[64] = ""; /* replaced when their number changes; else it may be an array */
+    if (changes_count(j))
         snprintf(kv_key, sizeof kv_key, "%s.attention.head_count_kv", j->config.architecture);
     if (c->n_meta == 0) {
         gguf_put_config(j->w, &j->config);
@@ -171,14 +181,15 @@ static void put_metadata(job *j) {
     }
     for (int i = 0; i < c->n_meta; i++)
         if (!is_replaced(j, &c->meta[i], kv_key)) gguf_put_entry(j->w, &c->meta[i]);
-    if (c->n_meta && is_pooled(j)) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
+    if (c->n_meta && changes_count(j)) gguf_put_int(j->w, kv_key, GGUF_U32, j->config.n_kv_heads);
     if (c->n_meta && strcmp(j->config.name, c->config.name))
         put_text(j->w, "general.name", j->config.name);
     if (j->o->type >= 0)
         gguf_put_int(j->w, "general.file_type", GGUF_U32,
                      j->o->is_mixture ? 15 : file_type(j->o->type));
-    if (is_pooled(j)) {
-        put_text(j->w, "gqa.convert.pool", gqa_pool_name(j->o->pool));
+    if (changes_count(j)) {
+        const char *pool = is_pooled(j) ? gqa_pool_name(j->o->pool) : "repeat";
+        put_text(j->w, "gqa.convert.pool", pool);
         gguf_put_int(j->w, "gqa.convert.kv_heads_before", GGUF_U32, c->config.n_kv_heads);
     }
     if (j->o->provenance) put_text(j->w, "gqa.convert.command", j->o->provenance);
@@ -197,7 +208,7 @@ static void declare_tensor(job *j, const gqa_tensor *t) {
     uint64_t kv_dim = (uint64_t)j->config.n_kv_heads * (uint64_t)j->config.head_dim;
     tensor_kind kind = kind_of(t->name);
     memcpy(dims, t->dims, sizeof dims);
-    if (is_pooled(j) && (kind == KEY || kind == VALUE)) dims[t->dims[1] > 1] = kv_dim;
+    if (changes_count(j) && (kind == KEY || kind == VALUE)) dims[t->dims[1] > 1] = kv_dim;
     j->values += count_values(dims);
     gguf_declare_tensor(j->w, t->name, type_of(j, t), t->n_dims, dims);
 }
@@ -286,12 +297,29 @@ static int put_heads(job *j, const gqa_tensor *t, uint64_t salt, gqa_error *err)
     return status;
 }
 
+/* Each K or V head as often as it has query heads more than before: the same numbers, bit for
+ * bit, as query head q reads KV head q / group. */
+static int put_repeated(job *j, const gqa_tensor *t, gqa_error *err) {
+    size_t n = count_values(t->dims), heads = j->c->config.n_kv_heads;
+    size_t times = j->config.n_kv_heads / heads, size = gqa_type_bytes(t->type, n) / heads;
+    uint8_t *out = malloc(size * heads * times); /* at most that of Q: no overflow */
+    if (!out)
+        return gqa_fail_path(j->c->path, err, GQA_ERR_MEMORY, "no memory to convert %s", t->name);
+    for (size_t i = 0; i < heads * times; i++)
+        memcpy(out + i * size, t->data + i / times * size, size);
+    int status = put_values(j, t, t->type, out, n * times, err);
+    free(out);
+    return status;
+}
+
 static int put_tensors(job *j, gqa_error *err) {
     int status = 0;
     for (int i = 0; i < j->c->n_tensors; i++) declare_tensor(j, &j->c->tensors[i]);
     for (int i = 0; i < j->c->n_tensors && !status; i++) {
         const gqa_tensor *t = &j->c->tensors[i];
-        if (moves_heads(j, kind_of(t->name))) status = put_heads(j, t, (uint64_t)i << 40, err);
+        int moves = moves_heads(j, kind_of(t->name));
+        if (moves && is_repeated(j)) status = put_repeated(j, t, err);
+        else if (moves) status = put_heads(j, t, (uint64_t)i << 40, err);
         else status = put_values(j, t, t->type, t->data, count_values(t->dims), err);
     }
     return status;
@@ -311,21 +339,27 @@ static int can_pool(const gqa_checkpoint *c) {
     return is_alike;
 }
 
+int gqa_can_have_kv_heads(const gqa_config *c, int n) {
+    return n >= 0 && (!n || c->n_kv_heads % n == 0 ||
+                      (n % c->n_kv_heads == 0 && c->n_heads % n == 0));
+}
+
 static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_options *o,
                                  gqa_error *err) {
     if (c->n_tensors == 0)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT, "no weights to convert");
     if (o->type >= 0 && !gqa_can_quantize(o->type))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "tensor type %d is not supported", o->type);
-    if (o->kv_heads < 0 || (o->kv_heads && c->config.n_kv_heads % o->kv_heads))
+    if (!gqa_can_have_kv_heads(&c->config, o->kv_heads))
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
-                             "%d KV heads cannot become %d: expected a divisor",
-                             c->config.n_kv_heads, o->kv_heads);
+                             "%d KV heads cannot become %d: expected a divisor, or a multiple that "
+                             "divides the %d query heads", c->config.n_kv_heads, o->kv_heads,
+                             c->config.n_heads);
     int status = gqa_check_tensors(c, err);
     if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && !can_pool(c))
         status = gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
                                "KV heads of a %s model that differ from layer to layer, have norms "
-                               "over all of them or are fused with Q cannot be pooled",
+                               "over all of them or are fused with Q cannot be pooled or repeated",
                                c->config.architecture);
     return status;
 }
@@ -358,7 +392,7 @@ int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *o, const cha
     if (!status) status = plan_heads(&j.plans, c, o, err);
     if (status) return status;
     if (o->kv_heads && !o->keep_heads) j.config.n_kv_heads = o->kv_heads;
-    if (is_pooled(&j)) name_pooled(&j.config, gqa_pool_name(o->pool));
+    if (changes_count(&j)) name_changed(&j);
     status = alloc_chunks(&j, err);
     if (!status) status = write_all(&j, path, data, size, err);
     gqa_team_free(j.team);

@@ -1,5 +1,6 @@
 /* convert.h: a checkpoint to another checkpoint: fewer KV heads (Ainslie et al. 2023, "GQA",
- * section 2.1), other element types, llama2.c to GGUF. Tensors stream through one at a time.
+ * section 2.1), or each repeated; other element types; llama2.c to GGUF. Tensors stream through
+ * one at a time.
  *
  *     K and V heads   0 1 2 3 | 4 5 6 7      of a layer, MHA: one for each query head
  *                     \_ _ _/   \_ _ _/      groups of n_kv_heads / G neighbours are pooled
@@ -40,7 +41,7 @@ int gqa_kv_samples_take(gqa_kv_samples *out, const gqa_model *model, const int32
 void gqa_kv_samples_free(gqa_kv_samples *s);
 
 typedef struct gqa_convert_options {
-    int kv_heads;              /* divides the file's; 0: keep them */
+    int kv_heads;              /* divides the file's, or repeats each; 0: keep them */
     gqa_pool pool;
     int type;                  /* gqa_type of matrices; -1: keep each one's */
     int is_mixture;            /* type is Q4_K: the mixture q4_k_m, as llama.cpp composes it */
@@ -53,6 +54,10 @@ typedef struct gqa_convert_options {
     gqa_on_progress on_progress;
     void *user;
 } gqa_convert_options;
+
+/* Whether a model can get so many KV heads (0: its own): a divisor of its own by pooling; by
+ * repeating each, which changes nothing that it computes, a multiple that divides n_heads. */
+int gqa_can_have_kv_heads(const gqa_config *c, int n);
 
 /* Writes the result to path, atomically; or, with path NULL, to memory: *data (free it), *size. */
 int gqa_convert(const gqa_checkpoint *c, const gqa_convert_options *opt, const char *path,

@@ -12,6 +12,16 @@ expect 0 "" info "$tmp/mqa.gguf"
 check "info says MQA" grep -q MQA "$tmp/out"
 expect 0 "" "$tmp/mqa.gguf" -n 5
 
+test_case "heads repeated: MHA with the same text"
+expect 0 "4 KV heads, repeated" convert "$m" "$tmp/mha.gguf" --kv-heads 4
+for model in "$m" "$tmp/mha.gguf"; do
+    expect 0 "" "$model" "One day" -n 30 -t 0 --kv f32
+    cat "$tmp/out" >>"$tmp/$(basename "$model").text"
+done
+same "$tmp/mha.gguf.text" "$tmp/$(basename "$m").text" "the text differs"
+expect 0 "" info "$tmp/mha.gguf"
+check "info says MHA" grep -q "^attention  *MHA" "$tmp/out"
+
 test_case "packed weights"
 expect 0 "repacked" convert "$m" "$tmp/p.gguf" --packed
 expect 0 "" "$tmp/p.gguf" -n 8 -t 0

@@ -240,6 +240,31 @@ static void test_arch(const char *arch, int heads, int kv_heads, int head_dim) {
     image_free(&m);
 }
 
+/* Each head for some or all query heads of its group: the same function, bit for bit, whatever the
+ * types of the matrices. */
+static void test_repeated(const char *arch, int type) {
+    const gqa_convert_options quantised = {.type = type};
+    image any = random_model(arch, 12, 3, 24), m = convert(&any, &quantised);
+    for (int kv_heads = 6; kv_heads <= 12; kv_heads += 6)
+        for (int p = GQA_POOL_MEAN; p <= GQA_POOL_ALIGNED; p++) {
+            gqa_convert_options o = pooled((gqa_pool)p, kv_heads);
+            double d = change(&m, &o, kv_heads);
+            CHECK(d == 0, "3 heads as %d: %g", kv_heads, d);
+        }
+    image_free(&m);
+    image_free(&any);
+}
+
+static void test_counts(void) {
+    const gqa_config c = {.n_heads = 12, .n_kv_heads = 6};
+    int possible[] = {0, 1, 2, 3, 6, 12}, at = 0;
+    for (int n = -1; n < 30; n++) {
+        int expected = at < 6 && possible[at] == n;
+        at += expected;
+        CHECK(gqa_can_have_kv_heads(&c, n) == expected, "6 of 12 heads as %d", n);
+    }
+}
+
 /* The mean is what the paper says: element by element. */
 static void test_mean(void) {
     enum { SIZE = 8 * DIM }; /* values of a head */
@@ -484,7 +509,8 @@ static void test_failures(void) {
     gqa_error err = {0};
     int status = gqa_convert(&m.c, &bad_heads, NULL, &data, &size, &err);
     CHECK(status == GQA_ERR_ARGUMENT, "3 of 4 heads: %d", status);
-    CHECK_HAS(err.message, "divisor");
+    CHECK_HAS(err.message, "4 KV heads cannot become 3: expected a divisor, or a multiple that "
+                           "divides the 4 query heads");
     status = gqa_convert(&m.c, &bad_type, NULL, &data, &size, &err);
     CHECK(status == GQA_ERR_ARGUMENT, "type 99: %d", status);
     CHECK_HAS(err.message, "type 99 is not supported");
@@ -522,6 +548,9 @@ int main(int argc, char **argv) {
     TEST("llama, MHA") test_arch("llama", 8, 8, 12);
     TEST("llama, GQA-4") test_arch("llama", 8, 4, 12);
     TEST("qwen2, MHA with biases") test_arch("qwen2", 6, 6, 16);
+    TEST("repeated heads, llama") test_repeated("llama", GQA_TYPE_F32);
+    TEST("repeated heads, qwen2 in q8_0") test_repeated("qwen2", GQA_TYPE_Q8_0);
+    TEST("which numbers of heads") test_counts();
     TEST("mean, element by element") test_mean();
     TEST("nearest rotation") test_nearest_rotation();
     TEST("rotated copies of a head") test_rotated_copies();
