@@ -16,7 +16,7 @@ static const struct {
     {"template", command_template, "print a conversation as a chat template writes it"},
     {"perplexity", command_perplexity, "measure how well a model predicts a text"},
     {"bench", command_bench, "measure speed, beside what this machine can reach"},
-    {"compare", command_compare, "compare MHA, GQA and MQA: memory, speed, quality"},
+    {"compare", command_compare, "compare models, or one as MHA, GQA and MQA"},
     {"convert", command_convert, "pool KV heads, change types, llama2.c to GGUF"},
     {"train", command_train, "train a tokenizer and a model from a text"},
     {"uptrain", command_uptrain, "pool KV heads, then train for a share of the parent's steps"},

@@ -1,81 +1,13 @@
-/* compare.c: `run compare`: one model as MHA, GQA and MQA, side by side: memory, speed at each
- * depth, quality. Variants are pooled from a checkpoint in memory, or have random weights of a
- * shape. All are measured in turns (A B C A B C), so that whatever else the machine does affects
- * all alike. */
+/* compare.c: `run compare`: models, or one as MHA, GQA and MQA, side by side: memory, speed at each
+ * depth, quality. All are measured in turns (A B C A B C), so that whatever else the machine does
+ * affects all alike. */
 #include "compare.h"
 
 #include <string.h>
 
+#include "../convert/convert.h"
 #include "../kernels/kernels.h"
-#include "calibrate.h"
 #include "model_file.h"
-
-/* ---- the variants --------------------------------------------------------------------------- */
-
-static int deepest(const comparison *c) { return c->depths[c->n_depths - 1]; }
-
-static int open_random(comparison *c) {
-    gqa_config shape = {
-        .dim = 2048, .n_layers = 4, .n_heads = 32, .ffn_dim = 5632, .vocab_size = 32000,
-    };
-    gqa_type type = GQA_TYPE_Q8_0;
-    gqa_error err = {0};
-    if (parse_shape(c->shape, &shape, &type)) return EXIT_USAGE;
-    shape.context_length = deepest(c) + c->tokens + c->prompt;
-    for (variant *v = c->variants; v < c->variants + c->n_variants; v++) {
-        shape.n_kv_heads = v->kv_heads;
-        v->model = gqa_model_random(&shape, type, 1, NULL, &err);
-        if (!v->model) return fail("%s", err.message);
-    }
-    return EXIT_SUCCESS;
-}
-
-/* A checkpoint with what pooling it needs. */
-typedef struct source {
-    model_file file;
-    gqa_kv_samples samples;
-} source;
-
-static int source_open(source *s, const comparison *c) {
-    gqa_error err = {0};
-    int status = model_file_open(&s->file, c->model_path, &err);
-    if (!status && c->tokenizer) status = model_file_vocab(&s->file, c->tokenizer, &err);
-    return status ? fail("%s", err.message) : EXIT_SUCCESS;
-}
-
-static int pool_variant(const comparison *c, const source *s, variant *v) {
-    gqa_convert_options o = {
-        .kv_heads = v->kv_heads,
-        .pool = (gqa_pool)gqa_pool_from_name(c->pool),
-        .type = -1,
-        .samples = s->samples.k ? &s->samples : NULL,
-        .vocab = s->file.vocab,
-        .seed = 1,
-    };
-    gqa_error err = {0};
-    size_t size = 0;
-    int n_kv_heads = s->file.checkpoint.config.n_kv_heads;
-    if (n_kv_heads % v->kv_heads)
-        return usage_error("--kv-heads %d: must divide the model's %d", v->kv_heads, n_kv_heads);
-    if (gqa_convert(&s->file.checkpoint, &o, NULL, &v->image, &size, &err))
-        return fail("%s", err.message);
-    v->model = gqa_model_from_memory(v->image, size, NULL, &err);
-    return v->model ? EXIT_SUCCESS : fail("%s", err.message);
-}
-
-static int open_file(comparison *c) {
-    enum { N_SAMPLES = 1024 };
-    const score_text *t = &c->text;
-    source s = {0};
-    int code = check_tokenizer(c->model_path, c->tokenizer);
-    if (!code && t->text && !strcmp(c->pool, "aligned"))
-        code = calibrate(&s.samples, c->model_path, c->tokenizer, t->text, t->len, N_SAMPLES);
-    if (!code) code = source_open(&s, c);
-    for (int i = 0; i < c->n_variants && !code; i++) code = pool_variant(c, &s, &c->variants[i]);
-    gqa_kv_samples_free(&s.samples);
-    model_file_close(&s.file);
-    return code;
-}
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
@@ -94,10 +26,13 @@ static int time_decode(const comparison *c, gqa_session *s, int depth, double *s
     return status;
 }
 
+static int deepest(const comparison *c) { return c->depths[c->n_depths - 1]; }
+
 static int time_prefill(const comparison *c, gqa_session *s, double *seconds, gqa_error *err) {
+    int vocab_size = gqa_model_config(gqa_session_model(s))->vocab_size;
     int32_t *tokens = calloc((size_t)c->prompt, sizeof *tokens);
     if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "out of memory for %d tokens", c->prompt);
-    for (int i = 0; i < c->prompt; i++) tokens[i] = i * 7 % c->config->vocab_size;
+    for (int i = 0; i < c->prompt; i++) tokens[i] = i * 7 % vocab_size;
     gqa_session_rewind(s, 0, NULL);
     double start = seconds_now();
     int status = gqa_session_eval(s, tokens, c->prompt, err);
@@ -228,11 +163,11 @@ static int parse_memory(comparison *c) {
 
 static int parse_lists(comparison *c) {
     int heads[MAX_VARIANTS];
-    c->n_variants = parse_int_list(c->head_list, 1, 4096, heads, MAX_VARIANTS);
-    if (c->n_variants < 1)
+    int n = c->head_list ? parse_int_list(c->head_list, 1, 4096, heads, MAX_VARIANTS) : 0;
+    if (n < 1 && c->head_list)
         return usage_error("--kv-heads %s: expected at most %d numbers with commas between",
                            c->head_list, MAX_VARIANTS);
-    for (int i = 0; i < c->n_variants; i++) c->variants[i].kv_heads = heads[i];
+    for (int i = 0; i < n; i++) c->variants[c->n_variants++].kv_heads = heads[i];
     c->n_depths = parse_int_list(c->depth_list, 0, 1 << 22, c->depths, MAX_DEPTHS);
     if (c->n_depths < 1)
         return usage_error("--depths %s: expected at most %d numbers with commas between",
@@ -252,32 +187,35 @@ static int show(const comparison *c) {
     return !code && c->svg_path ? compare_svg(c) : code;
 }
 
+/* The chunk that every model was trained for. */
+static void choose_chunk(comparison *c) {
+    const gqa_config *least = c->variants->config;
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+        if (v->config->context_length < least->context_length) least = v->config;
+    score_choose_chunk(&c->text, least, c->quiet);
+}
+
 static int compare(comparison *c) {
     int code = refuse_other_text(c->svg_path, "<svg");
     if (!code && c->text.file) code = score_read(&c->text, c->quiet);
-    if (!code) code = c->shape ? open_random(c) : open_file(c);
+    if (!code) code = compare_open(c);
     if (!code) {
-        c->config = gqa_model_config(c->variants[0].model);
-        for (int i = 0; i < c->n_variants; i++)
-            c->variants[i].stats = gqa_model_get_stats(c->variants[i].model);
-        if (c->text.file) score_choose_chunk(&c->text, c->config, c->quiet);
+        if (c->text.file) choose_chunk(c);
         code = measure(c);
     }
     if (c->text.file && !code) code = score_variants(c);
     c->has_scores = c->text.file != NULL;
     if (!code) code = show(c);
-    for (int i = 0; i < c->n_variants; i++) {
-        gqa_model_close(c->variants[i].model);
-        free(c->variants[i].image);
-    }
+    compare_close(c);
     free(c->text.text);
     return code;
 }
 
 /* Returns -1 to go on, else an exit code. */
 static int check(comparison *c) {
-    if (!c->model_path == !c->shape) return usage_error("compare: give either a model or --shape");
-    if (!c->head_list) return usage_error("compare: give the head counts (--kv-heads 8,4,1)");
+    if (!c->n_paths == !c->shape) return usage_error("compare: give either models or --shape");
+    if (c->head_list && c->n_paths > 1)
+        return usage_error("--kv-heads: of one model; %d are given", c->n_paths);
     if (c->shape && c->text.file)
         return usage_error("compare: -f needs a model: random weights have no perplexity");
     if (gqa_pool_from_name(c->pool) < 0)
@@ -291,7 +229,8 @@ static int run_compare(int argc, char **argv, comparison *c) {
          "random weights of this shape instead of a file, e.g.\n"
          "dim=2048,layers=4,heads=32,ffn=5632,vocab=32000,type=q8_0"},
         {"--kv-heads LIST", OPT_STRING, &c->head_list, 0, 0,
-         "head counts, e.g. 32,8,4,1; ratios are to the first"},
+         "numbers of KV heads of one model or shape, e.g. 32,8,1\n"
+         "(default: MHA, its own, and fewer down to MQA)"},
         {"--pool HOW", OPT_STRING, &c->pool, 0, 0,
          "how to pool a model's heads: mean, first, random, renorm,\naligned (default mean)"},
         {"--depths LIST", OPT_STRING, &c->depth_list, 0, 0,
@@ -312,10 +251,10 @@ static int run_compare(int argc, char **argv, comparison *c) {
         {"--quiet", OPT_FLAG, &c->quiet, 0, 0, QUIET_HELP},
         OPT_END,
     };
-    int n_paths = 0;
-    int code = parse_options(argc, argv, TABLES(options), &c->model_path, 1, &n_paths,
-                             "run compare MODEL|--shape S --kv-heads LIST [options]\n\n"
-                             "Compares a model as MHA, GQA and MQA: memory, speed, quality.");
+    int code = parse_options(argc, argv, TABLES(options), c->paths, MAX_VARIANTS, &c->n_paths,
+                             "run compare MODEL...|--shape S [options]\n\n"
+                             "Compares models, or one as MHA, GQA and MQA: memory, speed,\n"
+                             "quality. Ratios are to the first.");
     if (code < 0) code = check(c);
     return code >= 0 ? code : compare(c);
 }
@@ -330,6 +269,7 @@ int command_compare(int argc, char **argv) {
     c->tokens = 32;
     c->prompt = 128;
     c->rounds = 5;
+    c->name_width = 8;
     int code = run_compare(argc, argv, c);
     free(c);
     return code;

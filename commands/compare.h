@@ -5,13 +5,16 @@
 #include "machine.h"
 #include "score.h"
 
-enum { MAX_VARIANTS = 12, MAX_DEPTHS = 12, MAX_CACHES = 5 };
+enum { MAX_VARIANTS = 16, MAX_DEPTHS = 12, MAX_CACHES = 5 };
 
-/* One head count. */
+/* One model. */
 typedef struct variant {
+    const char *path;                    /* NULL: one of several numbers of KV heads */
     int kv_heads;
-    uint8_t *image;                      /* a converted checkpoint; NULL: random weights */
+    char name[64];                       /* of the file, or "GQA-4" */
+    uint8_t *image;                      /* a converted checkpoint, or NULL */
     gqa_model *model;
+    const gqa_config *config;
     const gqa_model_stats *stats;
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
@@ -20,7 +23,7 @@ typedef struct variant {
 } variant;
 
 typedef struct comparison {
-    const char *model_path, *tokenizer, *shape, *pool, *svg_path;
+    const char *paths[MAX_VARIANTS], *tokenizer, *shape, *pool, *svg_path;
     const char *cache_list, *depth_list, *head_list, *memory_text;
     score_text text;                     /* file NULL: none */
     int tokens, prompt, rounds, threads, json, csv, quiet;
@@ -31,11 +34,16 @@ typedef struct comparison {
     int n_caches;
 
     variant variants[MAX_VARIANTS];
-    int n_variants;
-    const gqa_config *config;            /* of the first variant */
+    int n_variants, n_paths;
+    int name_width;                      /* of the longest name, at least 8 */
     machine_limits limits;
     int has_scores;
 } comparison;
+
+/* Opens the models that the command line names. 0, or an exit code after printing an error;
+ * compare_close either way. */
+int compare_open(comparison *c);
+void compare_close(comparison *c);
 
 void compare_table(const comparison *c);
 void compare_csv(const comparison *c);

@@ -9,10 +9,6 @@
 
 /* ---- figures -------------------------------------------------------------------------------- */
 
-static const char *variant_name(const variant *v, char buf[16]) {
-    return attention_name(gqa_model_config(v->model), buf);
-}
-
 /* Bytes of cache a position. */
 static uint64_t kv_bytes(const comparison *c, const variant *v, int cache) {
     return kv_cache_bytes(v->model, c->caches[cache].name, 1);
@@ -45,6 +41,9 @@ static int sequences_that_fit(const comparison *c, const variant *v, int cache, 
     return (int)fmin(c->memory / cache_at(c, v, cache, c->depths[depth] + c->tokens), 1e9);
 }
 
+/* Whether the rows are files, else one model with several numbers of KV heads. */
+static int has_files(const comparison *c) { return c->variants->path != NULL; }
+
 static double largest_spread(const comparison *c) {
     double spread = 0;
     for (int i = 0; i < c->n_variants; i++)
@@ -57,27 +56,32 @@ static double largest_spread(const comparison *c) {
 /* ---- tables --------------------------------------------------------------------------------- */
 
 static void show_conditions(const comparison *c) {
-    const gqa_config *g = c->config;
-    const gqa_model_stats *s = c->variants[0].stats;
-    printf("%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, weights %s, ",
-           g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size, s->type_name);
-    printf("%d threads, %s; ", c->limits.n_threads, s->isa);
-    printf("medians of %d interleaved rounds,\neach within %.0f%% of its median; ", c->rounds,
+    int n_shapes = has_files(c) ? c->n_variants : 1;
+    for (const variant *v = c->variants; v < c->variants + n_shapes; v++) {
+        const gqa_config *g = v->config;
+        char buf[16];
+        if (has_files(c)) printf("%-*s %s, ", c->name_width, v->name, attention_name(g, buf));
+        printf("%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, weights %s\n",
+               g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size,
+               v->stats->type_name);
+    }
+    printf("%d threads, %s; ", c->limits.n_threads, c->variants->stats->isa);
+    printf("medians of %d interleaved rounds, each within %.0f%% of its median;\n", c->rounds,
            100 * largest_spread(c));
     printf("this machine reads %.1f GB/s\n\n", c->limits.read_bytes * 1e-9);
 }
 
 static void show_speed(const comparison *c, int cache) {
-    char name[16], ratio[24];
-    int width = snprintf(ratio, sizeof ratio, "x %s", variant_name(&c->variants[0], name));
-    printf("%s cache\n%-8s %12s", c->caches[cache].name, "", "prefill");
+    char ratio[24];
+    int width = snprintf(ratio, sizeof ratio, "x %.16s", c->variants->name);
+    printf("%s cache\n%-*s %12s", c->caches[cache].name, c->name_width, "", "prefill");
     for (int d = 0; d < c->n_depths; d++)
         printf("   decode at %-*d", width + 1, c->depths[d]);
-    printf("\n%-8s %7s%-5d", "", "pp", c->prompt);
+    printf("\n%-*s %7s%-5d", c->name_width, "", "pp", c->prompt);
     for (int d = 0; d < c->n_depths; d++) printf("   %7s %s %4s", "tok/s", ratio, "GB/s");
     printf("\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++) {
-        printf("%-8s %12.0f", variant_name(v, name), sample_median(&v->prefill));
+        printf("%-*s %12.0f", c->name_width, v->name, sample_median(&v->prefill));
         for (int d = 0; d < c->n_depths; d++) {
             double speed = decode_speed(v, cache, d);
             printf("   %7.*f %*.2f %4.1f", speed < 100, speed, width, speed_ratio(c, v, cache, d),
@@ -93,7 +97,7 @@ static void show_memory_row(const comparison *c, const char *name, const variant
     char buf[32];
     double position = cache_at(c, v, cache, 1);
     const char *type = v ? c->caches[cache].name : "f16";
-    printf("%-8s %9s %14s", name, type, human_bytes(position, buf));
+    printf("%-*s %9s %14s", c->name_width, name, type, human_bytes(position, buf));
     for (int d = 0; d < c->n_depths; d++) {
         if (c->depths[d] == 0) continue;
         printf("   %16s", human_bytes(cache_at(c, v, cache, c->depths[d]), buf));
@@ -102,33 +106,35 @@ static void show_memory_row(const comparison *c, const char *name, const variant
 }
 
 static void show_memory(const comparison *c) {
-    char name[16], bytes[32];
-    printf("%-8s %9s %14s", "", "cache", "KV a position");
+    char bytes[32];
+    printf("%-*s %9s %14s", c->name_width, "", "cache", "KV a position");
     for (int d = 0; d < c->n_depths; d++)
         if (c->depths[d] > 0) printf("   %10s%-6d %4s", "at ", c->depths[d], "fit");
     printf("\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
-            show_memory_row(c, variant_name(v, name), v, k);
+            show_memory_row(c, v->name, v, k);
             printf("\n");
         }
-    show_memory_row(c, "MLA", NULL, 0);
-    printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
+    if (!has_files(c)) {
+        show_memory_row(c, "MLA", NULL, 0);
+        printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
+    }
     printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
 }
 
 /* Each KL is from an f32 cache: the variant's own, and the first variant's. */
 static void show_quality(const comparison *c) {
-    char name[16], from[24];
-    snprintf(from, sizeof from, "KL to %s", variant_name(&c->variants[0], name));
-    printf("\n%-8s %9s %12s %10s %14s %10s", "", "cache", "perplexity", "+/-", "KL to f32",
-           "same top");
+    char from[24];
+    snprintf(from, sizeof from, "KL to %.14s", c->variants->name);
+    printf("\n%-*s %9s %12s %10s %14s %10s", c->name_width, "", "cache", "perplexity", "+/-",
+           "KL to f32", "same top");
     printf(" %14s\n", c->n_variants > 1 ? from : "");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
             const divergence *d = &s->from_first;
-            printf("%-8s %9s", variant_name(v, name), c->caches[k].name);
+            printf("%-*s %9s", c->name_width, v->name, c->caches[k].name);
             printf(" %12.4f %10.4f", score_perplexity(s), score_error(s));
             printf(" %14.6f %9.2f%%", d->mean, d->same_top);
             if (c->n_variants > 1) printf(" %14.6f", v->to_first[k].mean);
@@ -146,9 +152,8 @@ void compare_table(const comparison *c) {
 /* ---- CSV ------------------------------------------------------------------------------------ */
 
 static void csv_row(const comparison *c, const variant *v, int cache, int depth) {
-    char name[16];
     const score *s = &v->scores[cache];
-    printf("%s,%d,", variant_name(v, name), v->kv_heads);
+    printf("%s,%d,", v->name, v->kv_heads);
     printf("%s,%d,", c->caches[cache].name, c->depths[depth]);
     printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
     printf("%.3f,", decode_speed(v, cache, depth));
@@ -184,9 +189,8 @@ static void json_decoding(json_writer *j, const comparison *c, const variant *v,
 }
 
 static void json_variant(json_writer *j, const comparison *c, const variant *v) {
-    char name[16];
     json_begin(j, NULL, '{');
-    json_string(j, "name", variant_name(v, name));
+    json_string(j, "name", v->name);
     json_int(j, "kv_heads", v->kv_heads);
     json_double(j, "prefill", sample_median(&v->prefill));
     json_begin(j, "caches", '[');
@@ -208,7 +212,7 @@ static void json_variant(json_writer *j, const comparison *c, const variant *v) 
 }
 
 void compare_json(const comparison *c) {
-    const gqa_config *g = c->config;
+    const gqa_config *g = c->variants->config;
     json_writer j = json_open();
     json_int(&j, "layers", g->n_layers);
     json_int(&j, "dim", g->dim);
@@ -230,7 +234,6 @@ void compare_json(const comparison *c) {
 typedef struct chart_data {
     double x[MAX_VARIANTS][MAX_DEPTHS], y[MAX_VARIANTS][MAX_DEPTHS];
     double groups[MAX_VARIANTS], times[MAX_VARIANTS];
-    char names[MAX_VARIANTS][16];
     char title[80], caption[200];
 } chart_data;
 
@@ -243,12 +246,11 @@ static chart speed_chart(const comparison *c, chart_data *data) {
     };
     for (int i = 0; i < c->n_variants; i++) {
         const variant *v = &c->variants[i];
-        const char *name = variant_name(v, data->names[i]);
         for (int d = 0; d < c->n_depths; d++) {
             data->x[i][d] = c->depths[d];
             data->y[i][d] = decode_speed(v, 0, d);
         }
-        chart_series line = {name, data->x[i], data->y[i], c->n_depths};
+        chart_series line = {v->name, data->x[i], data->y[i], c->n_depths};
         result.series[result.n_series++] = line;
     }
     return result;
@@ -272,7 +274,7 @@ static chart time_chart(const comparison *c, chart_data *data) {
 
 int compare_svg(const comparison *c) {
     chart_data data;
-    const gqa_config *g = c->config;
+    const gqa_config *g = c->variants->config;
     FILE *f = gqa_os_fopen(c->svg_path, "w");
     if (!f) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
     chart charts[2] = {speed_chart(c, &data), time_chart(c, &data)};

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_cli_compare.sh RUN: compare on a small shape and on a model, as a table, CSV, JSON and chart;
-# bench as a table, CSV and JSON.
+# test_cli_compare.sh RUN: compare on a small shape, a model and files, as a table, CSV, JSON and
+# chart; bench as a table, CSV and JSON.
 run=$1
 . tests/checks.sh
 make_model
@@ -16,6 +16,35 @@ done
 check "ratios to MHA" grep -q "x MHA" "$tmp/out"
 expect 0 "" compare "$m" --kv-heads 2,1 --depths 0 -n 4 --prompt 16 --reps 1
 check "ratios to the first, GQA-2" grep -q "x GQA-2" "$tmp/out"
+
+fast="--depths 0 -n 2 --prompt 4 --reps 1"
+test_case "one model without --kv-heads: MHA with the same text, itself, MQA"
+expect 0 "" compare "$m" $fast -f "$tmp/corpus.txt" -c 32 --chunks 2 --json
+cat >"$tmp/default.py" <<'END'
+import json, sys
+mha, gqa, mqa = json.load(open(sys.argv[1]))["variants"]
+assert [v["name"] for v in (mha, gqa, mqa)] == ["MHA", "GQA-2", "MQA"]
+first = [v["caches"][0] for v in (mha, gqa, mqa)]
+assert first[1]["perplexity"] == first[0]["perplexity"] != first[2]["perplexity"]
+assert first[1]["kl_to_first"] == first[0]["kl_to_f32"]
+assert [c["bytes_per_position"] // 128 for c in first] == [4, 2, 1]
+END
+have python3 "--json" && check "the figures" python3 "$tmp/default.py" "$tmp/out"
+expect 0 "" compare --shape $shape,kv_heads=2 $fast
+check "of a shape too" test "$(grep -c '^[MG]QA\|^MHA' "$tmp/out")" -eq 6
+
+test_case "several files"
+"$run" convert "$m" "$tmp/mqa.gguf" --kv-heads 1 --quiet
+mkdir "$tmp/other"
+cp "$m" "$tmp/other/mqa.gguf"
+expect 0 "" compare "$m" "$tmp/mqa.gguf" "$tmp/other/mqa.gguf" $fast -f "$tmp/corpus.txt" -c 32
+for name in m mqa "$tmp/other/mqa.gguf"; do
+    check "rows $name" test "$(grep -c "^$name " "$tmp/out")" -eq 4
+done
+check "ratios to the first" grep -q "x m " "$tmp/out"
+expect 1 "corpus.txt: not a model" compare "$m" "$tmp/corpus.txt" "$tmp/mqa.gguf" $fast
+check "nothing is measured" test ! -s "$tmp/out"
+expect 2 "2 are given" compare "$m" "$tmp/mqa.gguf" --kv-heads 1
 
 test_case "compare --csv --svg"
 expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
@@ -40,7 +69,8 @@ END
 have python3 "--json" && check "the figures" python3 "$tmp/check.py" "$tmp/out"
 
 test_case "compare: wrong usage"
-expect 2 "divide" compare "$m" --kv-heads 3 --depths 0
+expect 2 "multiple that divides its 4" compare "$m" --kv-heads 3 --depths 0
+expect 2 "give either models or --shape" compare
 expect 2 "rising" compare "$m" --kv-heads 2 --depths 8,4
 expect 2 "perplexity" compare --shape dim=64 --kv-heads 1 -f "$tmp/corpus.txt"
 expect 2 "unknown type q9" compare "$m" --kv-heads 2 --kv f16,q9
