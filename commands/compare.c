@@ -98,39 +98,40 @@ static int measure(comparison *c) {
     return code;
 }
 
-/* Scores a variant with every cache, each compared with a reference with an f32 cache. */
-static int score_variant(const comparison *c, const gqa_model *reference, const gqa_model *model,
-                         score scores[MAX_CACHES + 1]) {
+/* Scores a variant with every cache. The references are its own f32 cache and that of the first
+ * variant, if that is another one of the same vocabulary. */
+static int score_variant(const comparison *c, variant *v) {
     gqa_error err = {0};
-    gqa_session *sessions[MAX_CACHES + 1] = {NULL};
-    int n = c->n_caches + 1, n_chunks = 0, chunk = c->text.chunk;
-    int32_t *tokens = score_tokens(model, &c->text, &n_chunks);
+    gqa_session *sessions[MAX_CACHES + 2] = {NULL};
+    score scores[MAX_CACHES + 2];
+    int refs = v > c->variants && c->same_vocab ? 2 : 1, n = refs + c->n_caches, n_chunks = 0;
+    int32_t *tokens = score_tokens(v->model, &c->text, &n_chunks);
     int code = tokens ? EXIT_SUCCESS : EXIT_FAILURE;
-    for (int k = 0; k < n && !code; k++) {
-        const char *kv = k ? c->caches[k - 1].name : "f32";
-        gqa_session_options so = {.context = chunk, .kv = kv, .n_threads = c->threads};
-        sessions[k] = gqa_session_new(k ? model : reference, &so, &err);
-        if (!sessions[k]) code = fail("%s", err.message);
+    for (int i = 0; i < n && !code; i++) {
+        gqa_session_options so = {
+            .context = c->text.chunk,
+            .kv = i < refs ? "f32" : c->caches[i - refs].name,
+            .n_threads = c->threads,
+        };
+        const gqa_model *model = i == 1 && refs == 2 ? c->variants->model : v->model;
+        sessions[i] = gqa_session_new(model, &so, &err);
+        if (!sessions[i]) code = fail("%s", err.message);
     }
     const char *progress = c->quiet ? NULL : "perplexity: ";
-    if (!code) code = score_chunks(sessions, n, tokens, n_chunks, chunk, scores, progress);
-    for (int k = 0; k < n; k++) gqa_session_free(sessions[k]);
+    if (!code)
+        code = score_chunks(sessions, n, refs, tokens, n_chunks, c->text.chunk, scores, progress);
+    for (int k = 0; k < c->n_caches && !code && !signal_held(); k++) {
+        v->scores[k] = scores[refs + k];
+        v->scores[k].from[1] = v->scores[k].from[refs - 1];
+    }
+    for (int i = 0; i < n; i++) gqa_session_free(sessions[i]);
     gqa_free(tokens);
     return code;
 }
 
 static int score_variants(comparison *c) {
-    score own[MAX_CACHES + 1], first[MAX_CACHES + 1];
     int code = EXIT_SUCCESS;
-    for (int i = 0; i < c->n_variants && !code; i++) {
-        variant *v = &c->variants[i];
-        code = score_variant(c, v->model, v->model, own);
-        if (!code && i) code = score_variant(c, c->variants[0].model, v->model, first);
-        for (int k = 0; k < c->n_caches && !code; k++) {
-            v->scores[k] = own[k + 1];
-            v->to_first[k] = (i ? first : own)[k + 1].from_first;
-        }
-    }
+    for (int i = 0; i < c->n_variants && !code; i++) code = score_variant(c, &c->variants[i]);
     return code;
 }
 
@@ -200,6 +201,9 @@ static int compare(comparison *c) {
     if (!code && c->text.file) code = score_read(&c->text, c->quiet);
     if (!code) code = compare_open(c);
     if (!code) {
+        c->same_vocab = 1;
+        for (int i = 1; i < c->n_variants; i++)
+            c->same_vocab &= score_vocab_difference(c->variants[0].model, c->variants[i].model) < 0;
         if (c->text.file) choose_chunk(c);
         code = measure(c);
     }

@@ -18,8 +18,7 @@ typedef struct variant {
     const gqa_model_stats *stats;
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
-    score scores[MAX_CACHES];            /* each compared with an f32 cache, */
-    divergence to_first[MAX_CACHES];     /* and with the first variant's */
+    score scores[MAX_CACHES];            /* compared with an f32 cache, its own and the first's */
 } variant;
 
 typedef struct comparison {
@@ -37,7 +36,7 @@ typedef struct comparison {
     int n_variants, n_paths;
     int name_width;                      /* of the longest name, at least 8 */
     machine_limits limits;
-    int has_scores;
+    int has_scores, same_vocab;          /* of all variants */
 } comparison;
 
 /* Opens the models that the command line names. 0, or an exit code after printing an error;

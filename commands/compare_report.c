@@ -127,19 +127,25 @@ static void show_memory(const comparison *c) {
 static void show_quality(const comparison *c) {
     char from[24];
     snprintf(from, sizeof from, "KL to %.14s", c->variants->name);
-    printf("\n%-*s %9s %12s %10s %14s %10s", c->name_width, "", "cache", "perplexity", "+/-",
-           "KL to f32", "same top");
-    printf(" %14s\n", c->n_variants > 1 ? from : "");
+    printf("\n%-*s %9s %11s %8s", c->name_width, "", "cache", "bits a byte", "+/-");
+    if (c->same_vocab) printf(" %11s %8s %12s %9s", "perplexity", "+/-", "KL to f32", "same top");
+    printf(" %14s\n", c->same_vocab && c->n_variants > 1 ? from : "");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
-            const divergence *d = &s->from_first;
             printf("%-*s %9s", c->name_width, v->name, c->caches[k].name);
-            printf(" %12.4f %10.4f", score_perplexity(s), score_error(s));
-            printf(" %14.6f %9.2f%%", d->mean, d->same_top);
-            if (c->n_variants > 1) printf(" %14.6f", v->to_first[k].mean);
-            printf("%s\n", d->mean > 0.1 ? "  <- ruined" : "");
+            printf(" %11.4f %8.4f", score_bits(s), score_bits_error(s));
+            if (c->same_vocab) {
+                printf(" %11.4f %8.4f", score_perplexity(s), score_error(s));
+                printf(" %12.6f %8.2f%%", s->from->mean, s->from->same_top);
+                if (c->n_variants > 1) printf(" %14.6f", s->from[1].mean);
+            }
+            printf("%s\n", s->from->mean > 0.1 ? "  <- ruined" : "");
         }
+    if (!c->same_vocab)
+        printf("The models have different vocabularies: their perplexities a token and their\n"
+               "distributions (KL) cannot be compared. Bits a byte can, if all read the same\n"
+               "text: without --chunks.\n");
 }
 
 void compare_table(const comparison *c) {
@@ -158,16 +164,17 @@ static void csv_row(const comparison *c, const variant *v, int cache, int depth)
     printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
     printf("%.3f,", decode_speed(v, cache, depth));
     printf("%.4f,%.4g,", speed_ratio(c, v, cache, depth), decode_bytes(c, v, cache, depth));
-    if (c->has_scores)
-        printf("%.5f,%.6f,%.6f\n", score_perplexity(s), s->from_first.mean,
-               v->to_first[cache].mean);
-    else printf(",,\n");
+    if (c->has_scores && c->same_vocab)
+        printf("%.5f,%.6f,%.6f,", score_perplexity(s), s->from->mean, s->from[1].mean);
+    else printf(",,,");
+    if (c->has_scores) printf("%.5f", score_bits(s));
+    printf("\n");
 }
 
 void compare_csv(const comparison *c) {
     printf("variant,kv_heads,kv_type,depth,kv_bytes_per_position,prefill_tokens_per_second,"
            "decode_tokens_per_second,ratio_to_first,bytes_per_second,perplexity,kl_to_f32,"
-           "kl_to_first\n");
+           "kl_to_first,bits_per_byte\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++)
             for (int d = 0; d < c->n_depths; d++) csv_row(c, v, k, d);
@@ -188,6 +195,16 @@ static void json_decoding(json_writer *j, const comparison *c, const variant *v,
     json_end(j, ']');
 }
 
+static void json_quality(json_writer *j, const score *s, int same_vocab) {
+    json_double(j, "bits_per_byte", score_bits(s));
+    json_double(j, "bits_per_byte_error", score_bits_error(s));
+    if (!same_vocab) return;
+    json_double(j, "perplexity", score_perplexity(s));
+    json_double(j, "kl_to_f32", s->from->mean);
+    json_double(j, "same_top_percent", s->from->same_top);
+    json_double(j, "kl_to_first", s->from[1].mean);
+}
+
 static void json_variant(json_writer *j, const comparison *c, const variant *v) {
     json_begin(j, NULL, '{');
     json_string(j, "name", v->name);
@@ -198,12 +215,7 @@ static void json_variant(json_writer *j, const comparison *c, const variant *v) 
         json_begin(j, NULL, '{');
         json_string(j, "type", c->caches[k].name);
         json_int(j, "bytes_per_position", (int64_t)kv_bytes(c, v, k));
-        if (c->has_scores) {
-            json_double(j, "perplexity", score_perplexity(&v->scores[k]));
-            json_double(j, "kl_to_f32", v->scores[k].from_first.mean);
-            json_double(j, "same_top_percent", v->scores[k].from_first.same_top);
-            json_double(j, "kl_to_first", v->to_first[k].mean);
-        }
+        if (c->has_scores) json_quality(j, &v->scores[k], c->same_vocab);
         json_decoding(j, c, v, k);
         json_end(j, '}');
     }

@@ -17,11 +17,12 @@ typedef struct settings {
 } settings;
 
 static void show_json(const settings *o, const score *s, int n_chunks) {
-    const divergence *d = &s->from_first;
+    const divergence *d = s->from;
     json_writer j = json_open();
     json_double(&j, "perplexity", score_perplexity(s));
     json_double(&j, "error", score_error(s));
     json_double(&j, "nats_per_token", s->loss / (double)s->n);
+    json_double(&j, "bits_per_byte", score_bits(s));
     json_int(&j, "chunks", n_chunks);
     json_int(&j, "context", o->text.chunk);
     json_int(&j, "tokens_scored", s->n);
@@ -42,7 +43,7 @@ static void show_json(const settings *o, const score *s, int n_chunks) {
 }
 
 static void show_text(const settings *o, const score *s, int n_chunks) {
-    const divergence *d = &s->from_first;
+    const divergence *d = s->from;
     printf("PPL = %.4f +/- %.4f  (%d chunks of %d tokens, %ld scored)\n", score_perplexity(s),
            score_error(s), n_chunks, o->text.chunk, s->n);
     if (!o->kl) return;
@@ -93,7 +94,7 @@ static int score_model(settings *o, const gqa_model *reference, const gqa_model 
     int32_t *tokens = err.code ? NULL : score_tokens(model, &o->text, &n_chunks);
     if (err.code) code = fail("%s", err.message);
     else if (!tokens) code = EXIT_FAILURE;
-    else code = score_chunks(sessions, n, tokens, n_chunks, o->text.chunk, scores, "");
+    else code = score_chunks(sessions, n, n - 1, tokens, n_chunks, o->text.chunk, scores, "");
     if (!code) (o->json ? show_json : show_text)(o, &scores[n - 1], n_chunks);
     for (int i = 0; i < n; i++) gqa_session_free(sessions[i]);
     gqa_free(tokens);

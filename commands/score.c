@@ -19,6 +19,25 @@ double score_error(const score *s) {
     return error_of_mean(s->loss, s->squares, (double)s->n) * score_perplexity(s);
 }
 
+double score_bits(const score *s) { return s->loss / (double)s->bytes / log(2); }
+
+double score_bits_error(const score *s) {
+    return error_of_mean(s->loss, s->squares, (double)s->n) * (double)s->n / (double)s->bytes /
+           log(2);
+}
+
+int score_vocab_difference(const gqa_model *a, const gqa_model *b) {
+    char name[256], other_name[256];
+    int n = gqa_model_config(a)->vocab_size, n_other = gqa_model_config(b)->vocab_size;
+    for (int id = 0; id < min_int(n, n_other); id++) {
+        int len = gqa_token_name(a, id, name, sizeof name);
+        int other_len = gqa_token_name(b, id, other_name, sizeof other_name);
+        size_t shown = len > 0 ? min_size((size_t)len, sizeof name) : 0;
+        if (len != other_len || memcmp(name, other_name, shown)) return id;
+    }
+    return n == n_other ? -1 : min_int(n, n_other);
+}
+
 double score_kl(const float *p, const float *q, int n) {
     double p_lse = gqa_log_sum_exp(p, n), q_lse = gqa_log_sum_exp(q, n), sum = 0;
     for (int i = 0; i < n; i++) {
@@ -53,10 +72,12 @@ static int argmax(const float *z, int n) {
     return top;
 }
 
-static void add_token(score *s, const float *z, int n, int32_t token) {
+static void add_token(score *s, const gqa_model *model, const float *z, int32_t token) {
+    int n = gqa_model_config(model)->vocab_size;
     double loss = gqa_log_sum_exp(z, n) - (double)z[token];
     s->loss += loss;
     s->squares += loss * loss;
+    s->bytes += gqa_token_bytes(model, token, NULL, 0);
     s->n++;
 }
 
@@ -64,31 +85,39 @@ static void add_token(score *s, const float *z, int n, int32_t token) {
 typedef struct scoring {
     gqa_session **sessions;
     score *scores;          /* [n] */
-    int n, chunk, vocab;
-    int max_rows;           /* logits held at once, of two sessions */
-    float *base, *logits;   /* [max_rows, vocab]: of the first session, of another */
-    double *kl;             /* [n, n_positions]; the first row is not used */
-    size_t n_positions, at; /* of all chunks; done so far */
+    int n, n_references, chunk, vocab;
+    int max_rows;           /* logits held at once, of each reference and another session */
+    float *logits[3];       /* [max_rows, vocab]: of the references, then of another session */
+    double *kl;             /* [n, 2, n_positions]: from each reference */
+    int n_positions, at;    /* of all chunks; done so far */
 } scoring;
+
+static double *kl_of(const scoring *s, int session, int reference) {
+    return s->kl + (size_t)(2 * session + reference) * (size_t)s->n_positions;
+}
+
+/* Compares rows logits of a session with those of the references. */
+static void compare_rows(scoring *s, int i, int rows) {
+    const float *z = s->logits[s->n_references];
+    for (int r = 0; r < s->n_references; r++)
+        for (int row = 0; row < rows; row++) {
+            size_t at = (size_t)row * (size_t)s->vocab;
+            const float *base = s->logits[r] + at;
+            kl_of(s, i, r)[s->at + row] = score_kl(base, z + at, s->vocab);
+            s->scores[i].same_top[r] += argmax(base, s->vocab) == argmax(z + at, s->vocab);
+        }
+}
 
 /* Evaluates rows tokens of a chunk, from its token number `from` on, in each session. */
 static int score_rows(scoring *s, const int32_t *tokens, int from, int rows, gqa_error *err) {
     for (int i = 0; i < s->n; i++) {
-        float *z = i ? s->logits : s->base;
+        float *z = s->logits[min_int(i, s->n_references)];
         int status = gqa_session_eval_all(s->sessions[i], tokens + from, rows, z, err);
         if (status) return status;
-        const float *base = s->base;
-        double *kl = s->kl + i * s->n_positions + s->at;
-        for (int next = from + 1; next <= from + rows; next++) {
+        for (int next = from + 1; next <= from + rows; next++, z += s->vocab)
             if (next > s->chunk / 2 && next < s->chunk)
-                add_token(&s->scores[i], z, s->vocab, tokens[next]);
-            if (i) {
-                kl[next - from - 1] = score_kl(base, z, s->vocab);
-                s->scores[i].same_top += argmax(base, s->vocab) == argmax(z, s->vocab);
-            }
-            base += s->vocab;
-            z += s->vocab;
-        }
+                add_token(&s->scores[i], gqa_session_model(s->sessions[i]), z, tokens[next]);
+        if (i >= s->n_references) compare_rows(s, i, rows);
     }
     s->at += rows;
     return 0;
@@ -96,7 +125,7 @@ static int score_rows(scoring *s, const int32_t *tokens, int from, int rows, gqa
 
 /* Without others to compare with, the first half needs no logits. */
 static int score_chunk(scoring *s, const int32_t *tokens, gqa_error *err) {
-    int half = s->chunk / 2, from = s->n > 1 ? 0 : half, status = 0, rows;
+    int half = s->chunk / 2, from = s->n_references ? 0 : half, status = 0, rows;
     for (int i = 0; i < s->n; i++) gqa_session_rewind(s->sessions[i], 0, NULL);
     if (from) status = gqa_session_eval(s->sessions[0], tokens, from, err);
     for (; from < s->chunk && !status; from += rows) {
@@ -106,34 +135,34 @@ static int score_chunk(scoring *s, const int32_t *tokens, gqa_error *err) {
     return status;
 }
 
-int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chunks, int chunk,
-                 score *scores, const char *progress) {
+int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t *tokens,
+                 int n_chunks, int chunk, score *scores, const char *progress) {
     enum { LOGITS = 16 << 20 }; /* held of a session, or those of 16 rows */
     int vocab = gqa_model_config(gqa_session_model(sessions[0]))->vocab_size;
     int max_rows = min_int(chunk - chunk / 2, max_int(16, LOGITS / vocab));
     int status = 0, show = progress && gqa_os_is_terminal(stderr);
     size_t row = vocab * sizeof(float);
     gqa_error err = {0};
-    size_t n_positions = (size_t)n_chunks * chunk;
-    scoring s = {sessions, scores, n, chunk, vocab, max_rows, .n_positions = n_positions};
-    s.base = calloc(row, max_rows);
-    s.logits = n > 1 ? calloc(row, max_rows) : s.base;
-    s.kl = calloc(s.n_positions * sizeof *s.kl, n);
-    memset(scores, 0, n * sizeof *scores);
-    if (!s.base || !s.logits || !s.kl)
-        status = fail("out of memory for the logits of %d tokens", max_rows);
-    for (int c = 0; c < n_chunks && !status; c++) {
+    scoring s = {
+        sessions, scores, n, n_references, chunk, vocab, max_rows, .n_positions = n_chunks * chunk,
+    };
+    int has_memory = 1;
+    for (int i = 0; i <= n_references; i++)
+        has_memory &= (s.logits[i] = calloc(row, (size_t)max_rows)) != NULL;
+    s.kl = calloc((size_t)s.n_positions * sizeof *s.kl, 2 * (size_t)n);
+    memset(scores, 0, (size_t)n * sizeof *scores);
+    if (!has_memory || !s.kl) status = fail("out of memory for the logits of %d tokens", max_rows);
+    for (int c = 0; c < n_chunks && !status && !signal_held(); c++) {
         status = score_chunk(&s, tokens + (size_t)c * (size_t)chunk, &err);
         if (show && !status)
             fprintf(stderr, "\r%s%d of %d chunks: %.4f ", progress, c + 1, n_chunks,
                     score_perplexity(&scores[n - 1]));
     }
     if (show) fprintf(stderr, "\r%60s\r", "");
-    for (int i = 1; i < n && !status; i++)
-        scores[i].from_first = score_divergence(s.kl + i * s.n_positions,
-                                                (int)s.n_positions, scores[i].same_top);
-    if (s.logits != s.base) free(s.logits);
-    free(s.base);
+    for (int i = n_references; i < n && !status; i++)
+        for (int r = 0; r < n_references; r++)
+            scores[i].from[r] = score_divergence(kl_of(&s, i, r), s.at, scores[i].same_top[r]);
+    for (int i = 0; i <= n_references; i++) free(s.logits[i]);
     free(s.kl);
     return err.code ? fail("%s", err.message) : status;
 }

@@ -24,17 +24,25 @@ divergence score_divergence(double *kl, int n, int same_top);
 typedef struct score {
     double loss, squares;   /* of negative log-likelihoods */
     long n;
-    int same_top;           /* positions whose likeliest token is the first session's */
-    divergence from_first;  /* at every position of the chunks; of the first session 0 */
+    long bytes;             /* of text that those tokens are */
+    int same_top[2];        /* positions whose likeliest token is that of a reference */
+    divergence from[2];     /* each reference, at every position of the chunks */
 } score;
 double score_perplexity(const score *s);
 double score_error(const score *s);       /* standard error of the perplexity */
+/* Bits a byte of text: comparable between vocabularies. NaN of no bytes. */
+double score_bits(const score *s);
+double score_bits_error(const score *s);
 
-/* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. Sessions
- * after the first are compared with it. progress: begins the progress line on stderr; NULL: none.
- * 0, or an exit code after printing an error. */
-int score_chunks(gqa_session **sessions, int n, const int32_t *tokens, int n_chunks, int chunk,
-                 score *scores, const char *progress);
+/* The first token that two models do not share, or -1: they have the same vocabulary. */
+int score_vocab_difference(const gqa_model *a, const gqa_model *b);
+
+/* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. The first
+ * n_references, 0 to 2, are what the others are compared with. progress: begins the progress line
+ * on stderr; NULL: none. Stops early once a signal is held. 0, or an exit code after printing an
+ * error. */
+int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t *tokens,
+                 int n_chunks, int chunk, score *scores, const char *progress);
 
 /* A text to score, and how it is read: as llama.cpp reads it, unless an option says otherwise. */
 typedef struct score_text {

@@ -46,6 +46,39 @@ expect 1 "corpus.txt: not a model" compare "$m" "$tmp/corpus.txt" "$tmp/mqa.gguf
 check "nothing is measured" test ! -s "$tmp/out"
 expect 2 "2 are given" compare "$m" "$tmp/mqa.gguf" --kv-heads 1
 
+test_case "quality: bits a byte, of different vocabularies nothing else"
+"$run" train "$tmp/wide.gguf" -f "$tmp/corpus.txt" \
+    --shape dim=32,layers=1,heads=4,ffn=64,context=32 --vocab 300 --batch 4 \
+    --steps 20 --quiet >"$tmp/out" 2>"$tmp/err"
+documents="-f $tmp/corpus.txt -c 32 --documents"
+expect 0 "" compare "$m" "$tmp/mqa.gguf" $fast $documents --kv f16,bf16 --json
+cp "$tmp/out" "$tmp/same.json"
+expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents --json
+cp "$tmp/out" "$tmp/wide.json"
+expect 0 "" perplexity "$tmp/mqa.gguf" $documents --kv f16 --kl "$m" --json
+cp "$tmp/out" "$tmp/mqa.json"
+cat >"$tmp/quality.py" <<'END'
+import json, math, sys
+names = ("same", "wide", "mqa")
+same, wide, mqa = [json.load(open(f"{sys.argv[1]}/{name}.json")) for name in names]
+cache = same["variants"][1]["caches"][0]
+assert cache["perplexity"] == mqa["perplexity"]
+assert cache["bits_per_byte"] == mqa["bits_per_byte"]
+assert cache["kl_to_first"] == mqa["kl"]["mean"] # the first one's f32 cache
+assert 0 < cache["kl_to_f32"] < same["variants"][1]["caches"][1]["kl_to_f32"]
+letters = mqa["nats_per_token"] / math.log(2) / mqa["bits_per_byte"] # bytes a token
+assert 1 < letters < 4, letters
+for v in wide["variants"]:
+    cache = v["caches"][0]
+    assert cache["bits_per_byte"] > 1 and "perplexity" not in cache and "kl_to_f32" not in cache
+assert wide["variants"][0]["caches"][0]["bits_per_byte"] == \
+    same["variants"][0]["caches"][0]["bits_per_byte"]
+END
+have python3 "--json" && check "the figures" python3 "$tmp/quality.py" "$tmp"
+expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents
+check "it is said" grep -q "different vocabularies" "$tmp/out"
+check "no perplexity" not grep -q "^ .*perplexity" "$tmp/out"
+
 test_case "compare --csv --svg"
 expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
     --svg "$tmp/c.svg"
