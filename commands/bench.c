@@ -198,13 +198,6 @@ static int measure_all(bench *b, gqa_error *err) {
 
 /* ---- the report ----------------------------------------------------------------------------- */
 
-/* value / unit, or "-" for NaN. */
-static const char *cell(double value, double unit, int decimals, char buf[16]) {
-    if (isnan(value)) return "-";
-    snprintf(buf, 16, "%.*f", decimals, value / unit);
-    return buf;
-}
-
 static void show_table(const bench *b, double error, const char *where) {
     char size[32], position[32], attention[16];
     const gqa_config *c = b->config;

@@ -140,6 +140,9 @@ void sample_add(sample *s, double v);
 double sample_median(const sample *s);
 double sample_spread(const sample *s); /* (largest - smallest) / 2, as a share of the median */
 
+/* value / unit, or "-" for NaN. */
+const char *cell(double value, double unit, int decimals, char buf[16]);
+
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
 /* gqa_model_kv_bytes of a cache type as --kv takes it; NULL: f16. */

@@ -498,6 +498,12 @@ double sample_spread(const sample *s) {
     return s->n ? (high - low) / 2 / sample_median(s) : 0;
 }
 
+const char *cell(double value, double unit, int decimals, char buf[16]) {
+    if (isnan(value)) return "-";
+    snprintf(buf, 16, "%.*f", decimals, value / unit);
+    return buf;
+}
+
 const char *human_bytes(double bytes, char buf[32]) {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
     int unit = 0;

@@ -185,7 +185,8 @@ static int show(const comparison *c) {
     else if (c->csv) compare_csv(c);
     else compare_table(c);
     int code = finish_stdout();
-    return !code && c->svg_path ? compare_svg(c) : code;
+    if (!code && c->svg_path) code = compare_svg(c);
+    return !code && c->html_path ? compare_html(c) : code;
 }
 
 /* The chunk that every model was trained for. */
@@ -198,6 +199,7 @@ static void choose_chunk(comparison *c) {
 
 static int compare(comparison *c) {
     int code = refuse_other_text(c->svg_path, "<svg");
+    if (!code) code = refuse_other_text(c->html_path, "<!doctype html>");
     if (!code && c->text.file) code = score_read(&c->text, c->quiet);
     if (!code) code = compare_open(c);
     if (!code) {
@@ -250,6 +252,7 @@ static int run_compare(int argc, char **argv, comparison *c) {
         {"-j N", OPT_INT, &c->threads, 0, 1024, THREADS_HELP},
         {"-z FILE", OPT_STRING, &c->tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint"},
         {"--svg FILE", OPT_STRING, &c->svg_path, 0, 0, "write a chart"},
+        {"--html FILE", OPT_STRING, &c->html_path, 0, 0, "write a page with table and charts"},
         {"--csv", OPT_FLAG, &c->csv, 0, 0, "print comma-separated values"},
         {"--json", OPT_FLAG, &c->json, 0, 0, "print one JSON object"},
         {"--quiet", OPT_FLAG, &c->quiet, 0, 0, QUIET_HELP},
@@ -260,6 +263,7 @@ static int run_compare(int argc, char **argv, comparison *c) {
                              "Compares models, or one as MHA, GQA and MQA: memory, speed,\n"
                              "quality. Ratios are to the first.");
     if (code < 0) code = check(c);
+    record_command(c->command, sizeof c->command, "compare", argc, argv);
     return code >= 0 ? code : compare(c);
 }
 

@@ -22,11 +22,12 @@ typedef struct variant {
 } variant;
 
 typedef struct comparison {
-    const char *paths[MAX_VARIANTS], *tokenizer, *shape, *pool, *svg_path;
+    const char *paths[MAX_VARIANTS], *tokenizer, *shape, *pool, *svg_path, *html_path;
     const char *cache_list, *depth_list, *head_list, *memory_text;
     score_text text;                     /* file NULL: none */
     int tokens, prompt, rounds, threads, json, csv, quiet;
 
+    char command[1024];                  /* as record_command has it */
     double memory;                       /* bytes: how many sequences fit */
     int depths[MAX_DEPTHS], n_depths;    /* ascending */
     struct { char name[16]; } caches[MAX_CACHES];
@@ -44,9 +45,16 @@ typedef struct comparison {
 int compare_open(comparison *c);
 void compare_close(comparison *c);
 
+/* Tokens a second. */
+double decode_speed(const variant *v, int cache, int depth);
+/* Bytes of a cache of that many positions; v NULL: of MLA. */
+double cache_at(const comparison *c, const variant *v, int cache, int positions);
+
 void compare_table(const comparison *c);
 void compare_csv(const comparison *c);
 void compare_json(const comparison *c);
-int compare_svg(const comparison *c);    /* 0, or EXIT_FAILURE after printing an error */
+/* Write a file. 0, or EXIT_FAILURE after printing an error. */
+int compare_svg(const comparison *c);
+int compare_html(const comparison *c);
 
 #endif

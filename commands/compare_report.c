@@ -1,9 +1,7 @@
-/* compare_report.c: what `run compare` found, as tables, CSV, JSON and a chart. */
-#include <errno.h>
+/* compare_report.c: what `run compare` found, as tables, CSV and JSON. */
 #include <math.h>
 #include <string.h>
 
-#include "chart.h"
 #include "compare.h"
 #include "json.h"
 
@@ -14,8 +12,7 @@ static uint64_t kv_bytes(const comparison *c, const variant *v, int cache) {
     return kv_cache_bytes(v->model, c->caches[cache].name, 1);
 }
 
-/* Tokens a second. */
-static double decode_speed(const variant *v, int cache, int depth) {
+double decode_speed(const variant *v, int cache, int depth) {
     return sample_median(&v->decode[cache][depth]);
 }
 
@@ -24,8 +21,7 @@ static double speed_ratio(const comparison *c, const variant *v, int cache, int 
     return decode_speed(v, cache, depth) / decode_speed(&c->variants[0], cache, depth);
 }
 
-/* Bytes of a cache of that many positions; v NULL: of MLA. */
-static double cache_at(const comparison *c, const variant *v, int cache, int positions) {
+double cache_at(const comparison *c, const variant *v, int cache, int positions) {
     if (!v) return cache_of_heads(c->variants->model, MLA_KV_HEADS, positions);
     return (double)kv_cache_bytes(v->model, c->caches[cache].name, positions);
 }
@@ -238,64 +234,4 @@ void compare_json(const comparison *c) {
     for (int i = 0; i < c->n_variants; i++) json_variant(&j, c, &c->variants[i]);
     json_end(&j, ']');
     json_close(&j);
-}
-
-/* ---- the chart ------------------------------------------------------------------------------ */
-
-/* The figures of both charts. */
-typedef struct chart_data {
-    double x[MAX_VARIANTS][MAX_DEPTHS], y[MAX_VARIANTS][MAX_DEPTHS];
-    double groups[MAX_VARIANTS], times[MAX_VARIANTS];
-    char title[80], caption[200];
-} chart_data;
-
-/* Tokens a second over depth, a line a variant. */
-static chart speed_chart(const comparison *c, chart_data *data) {
-    chart result = {
-        .title = "Decoding, tokens a second",
-        .x_label = "positions in the cache",
-        .y_label = "tokens/s, one sequence",
-    };
-    for (int i = 0; i < c->n_variants; i++) {
-        const variant *v = &c->variants[i];
-        for (int d = 0; d < c->n_depths; d++) {
-            data->x[i][d] = c->depths[d];
-            data->y[i][d] = decode_speed(v, 0, d);
-        }
-        chart_series line = {v->name, data->x[i], data->y[i], c->n_depths};
-        result.series[result.n_series++] = line;
-    }
-    return result;
-}
-
-/* Time a token at the greatest depth over KV heads. */
-static chart time_chart(const comparison *c, chart_data *data) {
-    chart result = {
-        .title = data->title, .x_label = "KV heads (1: MQA)", .y_label = "ms a token", .log_x = 1,
-    };
-    int last = c->n_depths - 1;
-    snprintf(data->title, sizeof data->title, "Time a token at depth %d", c->depths[last]);
-    for (int i = 0; i < c->n_variants; i++) {
-        data->groups[i] = c->variants[i].kv_heads;
-        data->times[i] = 1000 / decode_speed(&c->variants[i], 0, last);
-    }
-    result.series[0] = (chart_series){"time a token", data->groups, data->times, c->n_variants};
-    result.n_series = 1;
-    return result;
-}
-
-int compare_svg(const comparison *c) {
-    chart_data data;
-    const gqa_config *g = c->variants->config;
-    FILE *f = gqa_os_fopen(c->svg_path, "w");
-    if (!f) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
-    chart charts[2] = {speed_chart(c, &data), time_chart(c, &data)};
-    snprintf(data.caption, sizeof data.caption,
-             "%d layers, dim %d, %d heads of %d, weights %s, %s cache, %d threads; "
-             "medians of %d interleaved rounds", g->n_layers, g->dim, g->n_heads, g->head_dim,
-             c->variants[0].stats->type_name, c->caches[0].name, c->limits.n_threads, c->rounds);
-    chart_write(f, charts, 2, data.caption);
-    int failed = ferror(f);
-    if (fclose(f) || failed) return fail("%s: cannot write: %s", c->svg_path, strerror(errno));
-    return EXIT_SUCCESS;
 }

@@ -86,6 +86,27 @@ check "2 variants x 2 caches x 2 depths and a head" test "$(wc -l <"$tmp/out")" 
 parse='import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])'
 have python3 "--svg" && check "the chart is XML" python "$parse" "$tmp/c.svg"
 
+test_case "compare --html: one page without anything from elsewhere"
+expect 0 "" compare "$m" $quality --reps 1 --html "$tmp/c.html"
+cat >"$tmp/page.py" <<'END'
+import html.parser, re, sys
+page = open(sys.argv[1], encoding="utf-8").read()
+assert page.startswith("<!doctype html>")
+assert not re.search(r"<(link|script|img|iframe)|url\(|src=", page)
+stack = []
+class Reader(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attributes):
+        if tag != "meta": stack.append(tag)
+    def handle_endtag(self, tag):
+        assert stack.pop() == tag, tag
+Reader().feed(page)
+assert not stack and page.count("<svg") == 4 and page.count("<tr>") == 4 and "nan" not in page
+assert "prefers-color-scheme:dark" in page and "@media print" in page
+assert "run compare " in page and "GQA-2" in page and "this machine's memory" in page
+END
+have python3 "--html" && check "the page" python3 "$tmp/page.py" "$tmp/c.html"
+expect 2 "give another name" compare "$m" --html "$m"
+
 test_case "compare --json"
 expect 0 "" compare "$m" --kv-heads 2,1 $quality --reps 1 --kv f32,f32/f16 --json
 cat >"$tmp/check.py" <<'END'
