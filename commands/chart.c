@@ -7,7 +7,7 @@
 
 #include "command.h"
 
-enum { WIDTH = 460, HEIGHT = 340, LEFT = 70, RIGHT = 18, TOP = 44, BOTTOM = 52, CAPTION = 22 };
+enum { WIDTH = 460, HEIGHT = 340, LEFT = 70, RIGHT = 26, TOP = 44, BOTTOM = 52, CAPTION = 22 };
 static const char *const colours[] = {
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 };
@@ -60,7 +60,8 @@ static void line(FILE *out, double x1, double y1, double x2, double y2, const ch
 /* A number as people write it: 12000 is 12k. */
 static const char *label(double v, chart_scale scale, char buf[32]) {
     if (scale == SCALE_BYTES) return human_bytes(v, buf);
-    if (v >= 1e6) snprintf(buf, 24, "%gM", v / 1e6);
+    if (v >= 1 << 20 && fmod(v, 1 << 20) == 0) snprintf(buf, 24, "%gM", v / (1 << 20));
+    else if (v >= 1e6) snprintf(buf, 24, "%gM", v / 1e6);
     else if (v >= 1024 && fmod(v, 1024) == 0) snprintf(buf, 24, "%gk", v / 1024);
     else if (v >= 10000) snprintf(buf, 24, "%gk", v / 1000);
     else snprintf(buf, 24, "%g", v);

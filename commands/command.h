@@ -66,6 +66,9 @@ int parse_float(const char *text, double min, double max, double *out);
 /* "0,1024,4096" into out[cap]. Returns how many, or -1. */
 int parse_int_list(const char *text, int min, int max, int *out, int cap);
 
+/* --memory: "8G", "512M" or bytes. 0, or EXIT_USAGE after printing an error. */
+int parse_memory(const char *text, double *bytes);
+
 /* "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000[,head_dim=64][,context=N][,window=N]
  * [,type=q8_0]" into a config for gqa_model_random and a type. 0, or EXIT_USAGE after printing an
  * error. */

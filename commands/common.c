@@ -156,6 +156,16 @@ static int set_field(const char *name, const char *value, gqa_config *shape, gqa
                        "vocab, head_dim, context, window or type", name);
 }
 
+int parse_memory(const char *text, double *bytes) {
+    char *end;
+    *bytes = strtod(text, &end);
+    double unit = *end == 'G' ? 1 << 30 : *end == 'M' ? 1 << 20 : 1;
+    end += unit > 1;
+    *bytes *= unit;
+    if (*bytes >= 1 && *bytes < 1e18 && end != text && !*end) return 0;
+    return usage_error("--memory %s: expected a size such as 8G", text);
+}
+
 int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
     for (const char *p = text; *p;) {
         char item[64];

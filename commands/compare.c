@@ -154,14 +154,6 @@ static int parse_caches(comparison *c) {
     return c->n_caches ? 0 : usage_error("--kv: no cache type given");
 }
 
-static int parse_memory(comparison *c) {
-    char *end;
-    c->memory = strtod(c->memory_text, &end);
-    c->memory *= *end == 'G' ? 1 << 30 : *end == 'M' ? 1 << 20 : 1;
-    if (c->memory >= 1 && end != c->memory_text) return 0;
-    return usage_error("--memory %s: expected a size such as 8G", c->memory_text);
-}
-
 static int parse_lists(comparison *c) {
     int heads[MAX_VARIANTS];
     int n = c->head_list ? parse_int_list(c->head_list, 1, 4096, heads, MAX_VARIANTS) : 0;
@@ -177,7 +169,7 @@ static int parse_lists(comparison *c) {
         if (c->depths[d] <= c->depths[d - 1])
             return usage_error("--depths %s: expected rising numbers", c->depth_list);
     int code = parse_caches(c);
-    return code ? code : parse_memory(c);
+    return code ? code : parse_memory(c->memory_text, &c->memory);
 }
 
 static int show(const comparison *c) {

@@ -138,7 +138,8 @@ static const char page_begin[] =
     "@media screen and (prefers-color-scheme:dark){body{color:#e6e6e6;background:#15181c}"
     "pre{background:#20252b}th,td{border-color:#3a3a3a}}"
     "@media print{.charts{grid-template-columns:1fr 1fr}svg,tr{break-inside:avoid}"
-    "body{font-size:11px;max-width:none}table{font-size:10px}}</style></head><body>\n";
+    "body{font-size:11px;max-width:none}table{font-size:9px}.wide{overflow:visible}"
+    "th,td{padding:2px 4px}}</style></head><body>\n";
 
 static void cells(FILE *f, const char *tag, const char *kind, const char *text) {
     fprintf(f, "<%s%s>", tag, kind);

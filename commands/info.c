@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../weights/model_internal.h"
+#include "advice.h"
 #include "command.h"
 #include "json.h"
 #include "model_file.h"
@@ -182,7 +183,7 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_end(j, '}');
 }
 
-static void show_json(const gqa_model *m) {
+static void show_json(const gqa_model *m, const advice *a) {
     const gqa_config *c = gqa_model_config(m);
     const gqa_model_stats *s = gqa_model_get_stats(m);
     json_writer j = json_open();
@@ -193,6 +194,7 @@ static void show_json(const gqa_model *m) {
     json_bool(&j, "runnable", s->has_weights);
     json_int(&j, "vocab_size", gqa_vocab_size(m));
     if (s->has_weights) json_weights(&j, m);
+    if (a) advice_json(a, &j);
     json_close(&j);
 }
 
@@ -363,12 +365,18 @@ static int verify(gqa_model *m, const char *path) {
 }
 
 int command_info(int argc, char **argv) {
-    const char *path = NULL;
+    const char *path = NULL, *memory = NULL;
+    advice a = {.batch = 1};
     int as_json = 0, wants_check = 0, n_paths = 0;
     gqa_error err = {0};
     gqa_model_options mo = {.no_repack = 1};
     const opt options[] = {
         {"-z FILE", OPT_STRING, &mo.tokenizer_path, 0, 0, LLAMA2C_HELP},
+        {"--memory SIZE", OPT_STRING, &memory, 0, 0,
+         "also say what fits in SIZE (8G), what binds, and what would\nchange it"},
+        {"--context N", OPT_INT, &a.context, 1, 1 << 24,
+         "positions of that (default: the model's context)"},
+        {"--batch N", OPT_INT, &a.batch, 1, 1 << 20, "sequences of that (default 1)"},
         {"--json", OPT_FLAG, &as_json, 0, 0, "print one JSON object"},
         {"--verify", OPT_FLAG, &wants_check, 0, 0,
          "read all weights: they must be finite, and MODEL.packed, if it\n"
@@ -380,14 +388,21 @@ int command_info(int argc, char **argv) {
                              "Describes a model file, and its KV cache as MHA, GQA, MQA and MLA.");
     if (code >= 0) return code;
     if (!path) return usage_error("info: no model given");
+    if (memory && parse_memory(memory, &a.memory)) return EXIT_USAGE;
+    if (!memory && (a.context || a.batch > 1))
+        return usage_error("info: --context and --batch need --memory");
     if (check_tokenizer(path, mo.tokenizer_path)) return EXIT_FAILURE;
     gqa_model *model = gqa_model_open(path, &mo, &err);
     if (!model && wants_check) return fail("%s", err.message);
     if (!model) return show_refused(path, as_json, &err);
     if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));
     code = wants_check ? verify(model, path) : EXIT_SUCCESS;
-    if (as_json) show_json(model);
+    a.model = model;
+    if (!a.context) a.context = gqa_model_config(model)->context_length;
+    int wants_advice = memory && gqa_model_get_stats(model)->has_weights;
+    if (as_json) show_json(model, wants_advice ? &a : NULL);
     else show_text(model);
+    if (wants_advice && !as_json) advice_text(&a);
     if (wants_check && !code && !as_json) printf("\nverified: all weights are finite\n");
     gqa_model_close(model);
     int written = finish_stdout();

@@ -6,8 +6,8 @@ _gqa_run() {
             options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --no-repack --quiet --help"
             values="-y -i --template --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice --draft" ;;
         info)
-            options="-z --json --verify --help"
-            values="" ;;
+            options="-z --memory --context --batch --json --verify --help"
+            values="--memory --context --batch" ;;
         tokenize)
             options="-i -f -z --no-bos --special --quiet --help"
             values="-i" ;;

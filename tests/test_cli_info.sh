@@ -100,4 +100,35 @@ check "the figure" grep -q "^PPL = " "$tmp/out"
 echo "The cat" >"$tmp/short"
 expect 1 "at least one chunk" perplexity "$m" -f "$tmp/short" -c 32
 expect 2 "give a model and a text" perplexity "$m"
+
+test_case "info --memory: what fits, what would change it, what it costs"
+"$run" train "$tmp/gqa.gguf" -f "$tmp/corpus.txt" --vocab 300 --batch 2 --steps 2 --quiet \
+    --shape dim=64,layers=3,heads=4,kv_heads=2,head_dim=32,ffn=64,context=64 >"$tmp/out"
+expect 0 "" info "$tmp/gqa.gguf" --memory 1M --context 500 --batch 2 --json
+cat >"$tmp/advice.py" <<'END'
+import json, sys
+info = json.load(open(sys.argv[1]))
+a, weights, n = info["advice"], info["weight_bytes"], info["n_params"]
+rows = {(c["kv_heads"], c["kv"]): c for c in a["choices"]}
+assert list(rows) == [(h, t) for h in (4, 2, 1) for t in ("f16", "q8_0", "q4_0")]
+for (heads, kv), row in rows.items():
+    position = 2 * 3 * heads * {"f16": 64, "q8_0": 34, "q4_0": 18}[kv]
+    assert row["cache_bytes"] == 2 * 500 * position
+    assert row["longest_context"] == (2**20 - weights) // (2 * position)
+    assert row["most_sequences"] == (2**20 - weights) // (500 * position)
+    s = 3 * 32 * 500
+    z = 0.9 * (n + 2 * s * heads) ** 0.5 + 0.1 * (2 * n + 4 * s * 4) ** (1 / 3)
+    assert abs(row["cost"] / z - 1) < 1e-6
+assert a["needed_bytes"] == weights + rows[2, "f16"]["cache_bytes"]
+assert abs(a["balanced_kv_heads"] * 2 * 3 * 32 * 500 / n - 1) < 1e-6
+END
+have python3 "--json" && check "the figures" python3 "$tmp/advice.py" "$tmp/out"
+expect 0 "" info "$tmp/gqa.gguf" --memory 1M --context 500 --batch 2
+check "f16 is this model" grep -q "GQA-2 .*f16 .*750 KiB .*yes .*<- this model" "$tmp/out"
+expect 0 "" info "$tmp/gqa.gguf" --memory 800000 --context 500 --batch 2
+check "a change that fits" grep -q "GQA-2 .*q8_0 .*yes .*<- the least change" "$tmp/out"
+expect 0 "" info "$tmp/gqa.gguf" --memory 1000
+check "nothing fits" grep -q "Nothing of this fits" "$tmp/out"
+expect 2 "8G" info "$m" --memory 8Q
+expect 2 "need --memory" info "$m" --context 5
 finish
