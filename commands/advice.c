@@ -218,7 +218,7 @@ static void show_costs(const advice *a) {
     double balance = balanced_heads(a);
     printf("The cache holds as many values as there are parameters at N / (2 S) = %.2f KV heads;\n"
            "%s.\nCost-optimal, for the paper, is the row whose model of equal Z has the least "
-           "loss: a\nloss that it fits to trained models and that arithmetic alone does not give.\n",
+           "loss,\nwhich it fits to trained models; arithmetic alone does not give it.\n",
            balance, balance >= gqa_model_config(a->model)->n_kv_heads
                         ? "this model has no more, so its parameters cost more than its cache"
                         : "this model has more: fewer heads and more parameters cost the same");

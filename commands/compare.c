@@ -3,6 +3,7 @@
  * affects all alike. */
 #include "compare.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../convert/convert.h"
@@ -41,23 +42,89 @@ static int time_prefill(const comparison *c, gqa_session *s, double *seconds, gq
     return status;
 }
 
-/* Measures everything once. Returns 0 or a negative status. */
-static int one_round(comparison *c, session_table sessions, int keep, gqa_error *err) {
+/* Whether the weights and that many sequences at the greatest depth have room. */
+static int batch_fits(const comparison *c, const variant *v, int n) {
+    double available = gqa_os_memory() > 0 ? fmin(c->memory, gqa_os_memory()) : c->memory;
+    double cache = cache_at(c, v, 0, deepest(c) + c->tokens);
+    return (double)v->stats->weight_bytes + n * cache <= available;
+}
+
+/* Seconds of the same steps of n sequences together, at the greatest depth. */
+static int time_batch(const comparison *c, const variant *v, int n, double *seconds,
+                      gqa_error *err) {
+    gqa_session *sessions[MAX_BATCH] = {NULL};
+    int32_t tokens[MAX_BATCH];
+    gqa_session_options so = {.context = deepest(c) + c->tokens, .n_threads = c->threads};
+    gqa_workspace *workspace = gqa_workspace_new(v->model, &so, err);
+    int status = workspace ? 0 : -1;
+    so.kv = c->caches[0].name;
+    so.workspace = workspace;
+    for (int i = 0; i < n && !status; i++) {
+        tokens[i] = 1;
+        sessions[i] = gqa_session_new(v->model, &so, err);
+        if (!sessions[i]) status = -1;
+        else if (deepest(c)) status = gqa_session_fill_random(sessions[i], deepest(c), 7, err);
+    }
+    if (!status) status = gqa_sessions_eval(sessions, tokens, n, err);
+    double start = seconds_now();
+    for (int i = 1; i < c->tokens && !status; i++)
+        status = gqa_sessions_eval(sessions, tokens, n, err);
+    *seconds = seconds_now() - start;
+    for (int i = 0; i < n; i++) gqa_session_free(sessions[i]);
+    gqa_workspace_free(workspace);
+    return status;
+}
+
+/* How far the rounds are. */
+typedef struct progress {
+    int show, keep, done, all;
+    double start;
+} progress;
+
+/* Keeps a figure; the warm-up's are not. Returns whether a signal wants an end. */
+static int add_figure(progress *p, sample *s, double value) {
+    if (p->keep) sample_add(s, value);
+    p->done++;
+    int left = (int)((seconds_now() - p->start) / p->done * (p->all - p->done));
+    if (p->show)
+        fprintf(stderr, "\r%3d%%, about %d:%02d left ", 100 * p->done / p->all, left / 60,
+                left % 60);
+    return signal_held();
+}
+
+/* Measures everything once, or until a signal. Returns 0 or a negative status. */
+static int one_round(comparison *c, session_table sessions, progress *p, gqa_error *err) {
     double seconds = 0;
     int status;
     for (int i = 0; i < c->n_variants; i++) {
         status = time_prefill(c, sessions[i][0], &seconds, err);
-        if (status) return status;
-        if (keep) sample_add(&c->variants[i].prefill, c->prompt / seconds);
+        if (status || add_figure(p, &c->variants[i].prefill, c->prompt / seconds)) return status;
     }
     for (int k = 0; k < c->n_caches; k++)
         for (int d = 0; d < c->n_depths; d++)
             for (int i = 0; i < c->n_variants; i++) {
+                sample *s = &c->variants[i].decode[k][d];
                 status = time_decode(c, sessions[i][k], c->depths[d], &seconds, err);
-                if (status) return status;
-                if (keep) sample_add(&c->variants[i].decode[k][d], (c->tokens - 1) / seconds);
+                if (status || add_figure(p, s, (c->tokens - 1) / seconds)) return status;
             }
+    for (int b = 0; b < c->n_batches; b++)
+        for (int i = 0; i < c->n_variants; i++) {
+            int n = c->batches[b];
+            variant *v = &c->variants[i];
+            if (!batch_fits(c, v, n)) continue;
+            status = time_batch(c, v, n, &seconds, err);
+            if (status || add_figure(p, &v->batch[b], n * (c->tokens - 1) / seconds)) return status;
+        }
     return 0;
+}
+
+/* What one_round measures. */
+static int count_figures(const comparison *c) {
+    int n = c->n_variants * (1 + c->n_caches * c->n_depths);
+    for (int b = 0; b < c->n_batches; b++)
+        for (int i = 0; i < c->n_variants; i++)
+            n += batch_fits(c, &c->variants[i], c->batches[b]);
+    return n;
 }
 
 static int open_sessions(const comparison *c, session_table sessions, gqa_error *err) {
@@ -75,18 +142,21 @@ static int open_sessions(const comparison *c, session_table sessions, gqa_error 
 
 static int measure_with(comparison *c, session_table sessions) {
     gqa_error err = {0};
-    int show = !c->quiet && gqa_os_is_terminal(stderr);
+    progress p = {
+        .show = !c->quiet && gqa_os_is_terminal(stderr), .all = (c->rounds + 1) * count_figures(c),
+    };
     int status = open_sessions(c, sessions, &err);
     if (status) return fail("%s", err.message);
     machine *m = machine_new(gqa_session_threads(sessions[0][0]), NULL);
     if (!m) return fail("out of memory for measuring the machine");
     machine_measure(m, 3, &c->limits);
     machine_free(m);
-    for (int r = 0; r <= c->rounds && !status; r++) {
-        if (show) fprintf(stderr, "\rround %d of %d ", r, c->rounds);
-        status = one_round(c, sessions, r > 0, &err); /* round 0 warms up */
+    p.start = seconds_now();
+    for (int r = 0; r <= c->rounds && !status && !signal_held(); r++) {
+        p.keep = r > 0; /* round 0 warms up */
+        status = one_round(c, sessions, &p, &err);
     }
-    if (show) fprintf(stderr, "\r%30s\r", "");
+    if (p.show) fprintf(stderr, "\r%30s\r", "");
     return status ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
@@ -117,9 +187,9 @@ static int score_variant(const comparison *c, variant *v) {
         sessions[i] = gqa_session_new(model, &so, &err);
         if (!sessions[i]) code = fail("%s", err.message);
     }
-    const char *progress = c->quiet ? NULL : "perplexity: ";
     if (!code)
-        code = score_chunks(sessions, n, refs, tokens, n_chunks, c->text.chunk, scores, progress);
+        code = score_chunks(sessions, n, refs, tokens, n_chunks, c->text.chunk, scores,
+                            c->quiet ? NULL : "perplexity: ");
     for (int k = 0; k < c->n_caches && !code && !signal_held(); k++) {
         v->scores[k] = scores[refs + k];
         v->scores[k].from[1] = v->scores[k].from[refs - 1];
@@ -168,6 +238,11 @@ static int parse_lists(comparison *c) {
     for (int d = 1; d < c->n_depths; d++)
         if (c->depths[d] <= c->depths[d - 1])
             return usage_error("--depths %s: expected rising numbers", c->depth_list);
+    c->n_batches = c->batch_list ? parse_int_list(c->batch_list, 1, MAX_BATCH, c->batches,
+                                                  MAX_BATCHES) : 0;
+    if (c->n_batches < 0 || (c->batch_list && !c->n_batches))
+        return usage_error("--batch %s: expected at most %d numbers up to %d with commas between",
+                           c->batch_list, MAX_BATCHES, MAX_BATCH);
     int code = parse_caches(c);
     return code ? code : parse_memory(c->memory_text, &c->memory);
 }
@@ -189,6 +264,20 @@ static void choose_chunk(comparison *c) {
     score_choose_chunk(&c->text, least, c->quiet);
 }
 
+/* Measures, until a signal, and shows what there is; then the signal does what it always does. */
+static int measure_and_show(comparison *c) {
+    hold_signals();
+    int code = measure(c), n = c->variants->prefill.n;
+    if (c->text.file && !code && !signal_held()) code = score_variants(c);
+    c->has_scores = c->variants->scores->n > 0;
+    if (!code && signal_held())
+        fprintf(stderr, "run: interrupted: %s was measured\n", n ? "this" : "nothing");
+    c->rounds = n;
+    if (!code && n) code = show(c);
+    release_signals();
+    return code;
+}
+
 static int compare(comparison *c) {
     int code = refuse_other_text(c->svg_path, "<svg");
     if (!code) code = refuse_other_text(c->html_path, "<!doctype html>");
@@ -199,11 +288,8 @@ static int compare(comparison *c) {
         for (int i = 1; i < c->n_variants; i++)
             c->same_vocab &= score_vocab_difference(c->variants[0].model, c->variants[i].model) < 0;
         if (c->text.file) choose_chunk(c);
-        code = measure(c);
+        code = measure_and_show(c);
     }
-    if (c->text.file && !code) code = score_variants(c);
-    c->has_scores = c->text.file != NULL;
-    if (!code) code = show(c);
     compare_close(c);
     free(c->text.text);
     return code;
@@ -233,6 +319,8 @@ static int run_compare(int argc, char **argv, comparison *c) {
          "how to pool a model's heads: mean, first, random, renorm,\naligned (default mean)"},
         {"--depths LIST", OPT_STRING, &c->depth_list, 0, 0,
          "positions in the cache when decoding (default 0,1024,4096)"},
+        {"--batch LIST", OPT_STRING, &c->batch_list, 0, 0,
+         "also decode so many sequences together, at the last depth,\nwhere they fit in --memory"},
         {"--kv LIST", OPT_STRING, &c->cache_list, 0, 0, "cache types: f16,q8_0/q4_0 (default f16)"},
         {"-f FILE", OPT_STRING, &c->text.file, 0, 0, "text for perplexity and for aligned pooling"},
         SCORE_OPTIONS(c->text),

@@ -5,7 +5,7 @@
 #include "machine.h"
 #include "score.h"
 
-enum { MAX_VARIANTS = 16, MAX_DEPTHS = 12, MAX_CACHES = 5 };
+enum { MAX_VARIANTS = 16, MAX_DEPTHS = 12, MAX_CACHES = 5, MAX_BATCHES = 6, MAX_BATCH = 64 };
 
 /* One model. */
 typedef struct variant {
@@ -18,12 +18,13 @@ typedef struct variant {
     const gqa_model_stats *stats;
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
+    sample batch[MAX_BATCHES];           /* of all sequences; empty: they do not fit */
     score scores[MAX_CACHES];            /* compared with an f32 cache, its own and the first's */
 } variant;
 
 typedef struct comparison {
     const char *paths[MAX_VARIANTS], *tokenizer, *shape, *pool, *svg_path, *html_path;
-    const char *cache_list, *depth_list, *head_list, *memory_text;
+    const char *cache_list, *depth_list, *head_list, *batch_list, *memory_text;
     score_text text;                     /* file NULL: none */
     int tokens, prompt, rounds, threads, json, csv, quiet;
 
@@ -32,6 +33,7 @@ typedef struct comparison {
     int depths[MAX_DEPTHS], n_depths;    /* ascending */
     struct { char name[16]; } caches[MAX_CACHES];
     int n_caches;
+    int batches[MAX_BATCHES], n_batches; /* sequences decoded together, at the last depth */
 
     variant variants[MAX_VARIANTS];
     int n_variants, n_paths;
@@ -47,6 +49,8 @@ void compare_close(comparison *c);
 
 /* Tokens a second. */
 double decode_speed(const variant *v, int cache, int depth);
+/* Of all sequences together. */
+const char *batch_cell(const sample *s, char buf[16]);
 /* Bytes of a cache of that many positions; v NULL: of MLA. */
 double cache_at(const comparison *c, const variant *v, int cache, int positions);
 

@@ -163,6 +163,10 @@ static void table_head(const comparison *c, FILE *f) {
         snprintf(text, sizeof text, "tok/s at %d", c->depths[d]);
         cells(f, "th", "", text);
     }
+    for (int b = 0; b < c->n_batches; b++) {
+        snprintf(text, sizeof text, "tok/s, %d at %d", c->batches[b], c->depths[c->n_depths - 1]);
+        cells(f, "th", "", text);
+    }
     if (c->has_scores) fputs("<th>bits a byte</th>", f);
     if (has_kl) fputs("<th>perplexity</th><th>KL to f32</th><th>KL to first</th>", f);
     fputs("</tr></thead><tbody>\n", f);
@@ -181,6 +185,8 @@ static void table_row(const comparison *c, const variant *v, int cache, FILE *f)
         double speed = decode_speed(v, cache, d);
         number(f, speed, speed < 100);
     }
+    for (int b = 0; b < c->n_batches; b++)
+        cells(f, "td", "", cache ? "" : batch_cell(&v->batch[b], buf));
     if (c->has_scores) number(f, score_bits(s), 4);
     if (c->has_scores && c->same_vocab) {
         number(f, score_perplexity(s), 3);

@@ -67,22 +67,33 @@ static void show_conditions(const comparison *c) {
     printf("this machine reads %.1f GB/s\n\n", c->limits.read_bytes * 1e-9);
 }
 
+const char *batch_cell(const sample *s, char buf[16]) {
+    return s->n ? cell(sample_median(s), 1, 0, buf) : "no memory";
+}
+
 static void show_speed(const comparison *c, int cache) {
     char ratio[24];
     int width = snprintf(ratio, sizeof ratio, "x %.16s", c->variants->name);
     printf("%s cache\n%-*s %12s", c->caches[cache].name, c->name_width, "", "prefill");
     for (int d = 0; d < c->n_depths; d++)
         printf("   decode at %-*d", width + 1, c->depths[d]);
+    for (int b = 0; b < c->n_batches && !cache; b++)
+        printf("   %6d at %-6d", c->batches[b], c->depths[c->n_depths - 1]);
     printf("\n%-*s %7s%-5d", c->name_width, "", "pp", c->prompt);
     for (int d = 0; d < c->n_depths; d++) printf("   %7s %s %4s", "tok/s", ratio, "GB/s");
+    for (int b = 0; b < c->n_batches && !cache; b++) printf("   %16s", "tok/s, together");
     printf("\n");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++) {
-        printf("%-*s %12.0f", c->name_width, v->name, sample_median(&v->prefill));
+        char buf[16];
+        printf("%-*s %12s", c->name_width, v->name, cell(sample_median(&v->prefill), 1, 0, buf));
         for (int d = 0; d < c->n_depths; d++) {
             double speed = decode_speed(v, cache, d);
-            printf("   %7.*f %*.2f %4.1f", speed < 100, speed, width, speed_ratio(c, v, cache, d),
-                   decode_bytes(c, v, cache, d) * 1e-9);
+            printf("   %7s", cell(speed, 1, speed < 100, buf));
+            printf(" %*s", width, cell(speed_ratio(c, v, cache, d), 1, 2, buf));
+            printf(" %4s", cell(decode_bytes(c, v, cache, d), 1e9, 1, buf));
         }
+        for (int b = 0; b < c->n_batches && !cache; b++)
+            printf("   %16s", batch_cell(&v->batch[b], buf));
         printf("\n");
     }
     printf("\n");
@@ -130,6 +141,10 @@ static void show_quality(const comparison *c) {
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
             printf("%-*s %9s", c->name_width, v->name, c->caches[k].name);
+            if (!s->n) {
+                printf(" %11s\n", "-");
+                continue;
+            }
             printf(" %11.4f %8.4f", score_bits(s), score_bits_error(s));
             if (c->same_vocab) {
                 printf(" %11.4f %8.4f", score_perplexity(s), score_error(s));
@@ -192,6 +207,7 @@ static void json_decoding(json_writer *j, const comparison *c, const variant *v,
 }
 
 static void json_quality(json_writer *j, const score *s, int same_vocab) {
+    if (!s->n) return;
     json_double(j, "bits_per_byte", score_bits(s));
     json_double(j, "bits_per_byte_error", score_bits_error(s));
     if (!same_vocab) return;
@@ -201,11 +217,25 @@ static void json_quality(json_writer *j, const score *s, int same_vocab) {
     json_double(j, "kl_to_first", s->from[1].mean);
 }
 
+static void json_batches(json_writer *j, const comparison *c, const variant *v) {
+    json_begin(j, "batches", '[');
+    for (int b = 0; b < c->n_batches; b++) {
+        json_begin(j, NULL, '{');
+        json_int(j, "sequences", c->batches[b]);
+        json_int(j, "depth", c->depths[c->n_depths - 1]);
+        json_double(j, "tokens_per_second", sample_median(&v->batch[b]));
+        json_double(j, "spread", sample_spread(&v->batch[b]));
+        json_end(j, '}');
+    }
+    json_end(j, ']');
+}
+
 static void json_variant(json_writer *j, const comparison *c, const variant *v) {
     json_begin(j, NULL, '{');
     json_string(j, "name", v->name);
     json_int(j, "kv_heads", v->kv_heads);
     json_double(j, "prefill", sample_median(&v->prefill));
+    json_double(j, "prefill_spread", sample_spread(&v->prefill));
     json_begin(j, "caches", '[');
     for (int k = 0; k < c->n_caches; k++) {
         json_begin(j, NULL, '{');
@@ -216,12 +246,15 @@ static void json_variant(json_writer *j, const comparison *c, const variant *v) 
         json_end(j, '}');
     }
     json_end(j, ']');
+    if (c->n_batches) json_batches(j, c, v);
     json_end(j, '}');
 }
 
 void compare_json(const comparison *c) {
     const gqa_config *g = c->variants->config;
     json_writer j = json_open();
+    json_string(&j, "command", c->command);
+    json_string(&j, "isa", c->variants->stats->isa);
     json_int(&j, "layers", g->n_layers);
     json_int(&j, "dim", g->dim);
     json_int(&j, "heads", g->n_heads);

@@ -122,6 +122,43 @@ assert 0 < mixed["kl_to_f32"] < 1e-3
 END
 have python3 "--json" && check "the figures" python3 "$tmp/check.py" "$tmp/out"
 
+test_case "compare --batch: sequences together, where they fit"
+expect 0 "" compare "$m" --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 2,64 --memory 1M --json
+cat >"$tmp/batch.py" <<'END'
+import json, sys
+for v in json.load(open(sys.argv[1]))["variants"]:
+    few, many = v["batches"]
+    assert (few["sequences"], many["sequences"], many["depth"]) == (2, 64, 100)
+    assert few["tokens_per_second"] > 0
+    # the cache of 64 sequences of 104 positions: 3.4 MB, 1.7 MB and 852 kB beside the weights
+    assert (many["tokens_per_second"] is None) == (v["kv_heads"] > 1), v
+END
+have python3 "--json" && check "the figures" python3 "$tmp/batch.py" "$tmp/out"
+expect 0 "" compare "$m" --depths 100 -n 4 --prompt 4 --reps 1 --batch 64 --memory 1M
+check "the table says so" grep -q "^MHA .* no memory$" "$tmp/out"
+expect 2 "expected at most" compare "$m" --batch 2,x
+
+test_case "compare interrupted: what was measured"
+cat >"$tmp/interrupt.py" <<'END'
+import os, re, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+words = [sys.argv[1], "compare", "--shape", "dim=64,layers=1,heads=4,ffn=64,vocab=100",
+         "--kv-heads", "4,1", "--depths", "0", "-n", "1000", "--reps", "50", "-j", "1"]
+master, slave = os.openpty()
+run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave, text=True)
+os.close(slave)
+err = ""
+while not re.search(r"\b[4-9]%, about \d+:\d\d left", err): # the first round is the warm-up
+    err += os.read(master, 1000).decode()
+run.send_signal(signal.SIGINT)
+out, _ = run.communicate(timeout=60)
+err += os.read(master, 1000).decode()
+assert run.returncode == -signal.SIGINT, run.returncode
+assert "interrupted: this was measured" in err, err
+assert "\nMHA " in out and "\nMQA " in out and "medians of 50" not in out, out
+END
+have python3 "a signal" && check "the table" python3 "$tmp/interrupt.py" "$run"
+
 test_case "compare: wrong usage"
 expect 2 "multiple that divides its 4" compare "$m" --kv-heads 3 --depths 0
 expect 2 "give either models or --shape" compare
