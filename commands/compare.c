@@ -251,6 +251,8 @@ static int show(const comparison *c) {
     if (c->json) compare_json(c);
     else if (c->csv) compare_csv(c);
     else compare_table(c);
+    if (c->baseline_path)
+        baseline_show(&c->baseline, c, c->json || c->csv ? stderr : stdout);
     int code = finish_stdout();
     if (!code && c->svg_path) code = compare_svg(c);
     return !code && c->html_path ? compare_html(c) : code;
@@ -281,6 +283,7 @@ static int measure_and_show(comparison *c) {
 static int compare(comparison *c) {
     int code = refuse_other_text(c->svg_path, "<svg");
     if (!code) code = refuse_other_text(c->html_path, "<!doctype html>");
+    if (!code && c->baseline_path) code = baseline_read(&c->baseline, c->baseline_path);
     if (!code && c->text.file) code = score_read(&c->text, c->quiet);
     if (!code) code = compare_open(c);
     if (!code) {
@@ -291,6 +294,7 @@ static int compare(comparison *c) {
         code = measure_and_show(c);
     }
     compare_close(c);
+    gqa_json_free(&c->baseline);
     free(c->text.text);
     return code;
 }
@@ -333,6 +337,8 @@ static int run_compare(int argc, char **argv, comparison *c) {
         {"-z FILE", OPT_STRING, &c->tokenizer, 0, 0, "tokenizer of a llama2.c checkpoint"},
         {"--svg FILE", OPT_STRING, &c->svg_path, 0, 0, "write a chart"},
         {"--html FILE", OPT_STRING, &c->html_path, 0, 0, "write a page with table and charts"},
+        {"--baseline FILE", OPT_STRING, &c->baseline_path, 0, 0,
+         "an earlier --json: say what changed beyond the spread"},
         {"--csv", OPT_FLAG, &c->csv, 0, 0, "print comma-separated values"},
         {"--json", OPT_FLAG, &c->json, 0, 0, "print one JSON object"},
         {"--quiet", OPT_FLAG, &c->quiet, 0, 0, QUIET_HELP},

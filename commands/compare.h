@@ -2,6 +2,7 @@
 #ifndef GQA_COMPARE_H
 #define GQA_COMPARE_H
 
+#include "../base/json.h"
 #include "machine.h"
 #include "score.h"
 
@@ -25,6 +26,7 @@ typedef struct variant {
 typedef struct comparison {
     const char *paths[MAX_VARIANTS], *tokenizer, *shape, *pool, *svg_path, *html_path;
     const char *cache_list, *depth_list, *head_list, *batch_list, *memory_text;
+    const char *baseline_path;
     score_text text;                     /* file NULL: none */
     int tokens, prompt, rounds, threads, json, csv, quiet;
 
@@ -39,6 +41,7 @@ typedef struct comparison {
     int n_variants, n_paths;
     int name_width;                      /* of the longest name, at least 8 */
     machine_limits limits;
+    gqa_json baseline;                   /* of baseline_path, if there is one */
     int has_scores, same_vocab;          /* of all variants */
 } comparison;
 
@@ -60,5 +63,10 @@ void compare_json(const comparison *c);
 /* Write a file. 0, or EXIT_FAILURE after printing an error. */
 int compare_svg(const comparison *c);
 int compare_html(const comparison *c);
+
+/* Reads an earlier --json, for gqa_json_free. 0, or EXIT_FAILURE after printing an error. */
+int baseline_read(gqa_json *json, const char *path);
+/* What changed since then beyond the spread. */
+void baseline_show(const gqa_json *json, const comparison *c, FILE *out);
 
 #endif

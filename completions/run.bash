@@ -21,7 +21,7 @@ _gqa_run() {
             options="--shape -p -n --depths --batch -r -j --kv --no-repack -z -s --json --csv --help"
             values="--shape -p -n --depths --batch -r -j --kv -s" ;;
         compare)
-            options="--shape --kv-heads --pool --depths --batch --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --html --csv --json --quiet --help"
+            options="--shape --kv-heads --pool --depths --batch --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --html --baseline --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --batch --kv -c --chunks --memory -n --prompt --reps -j" ;;
         convert)
             options="--kv-heads --pool -f --samples --type -s -j -z --packed --force --quiet --help"

@@ -159,6 +159,30 @@ assert "\nMHA " in out and "\nMQA " in out and "medians of 50" not in out, out
 END
 have python3 "a signal" && check "the table" python3 "$tmp/interrupt.py" "$run"
 
+test_case "compare --baseline: what changed beyond the spread"
+scored="--depths 0 -n 8 --prompt 4 --reps 3 -f $tmp/corpus.txt -c 32 --chunks 4"
+expect 0 "" compare "$m" --kv-heads 2,1 $scored --json
+cat >"$tmp/edit.py" <<'END'
+import json, sys
+old = json.load(open(sys.argv[1]))
+for v in old["variants"]:
+    v["prefill"] *= 1000 # changed whatever the machine does
+    v["caches"][0]["decode"][0]["spread"] = 1e6 # unchanged
+old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
+old["variants"][1]["name"] = "GQA-3"
+json.dump(old, open(sys.argv[1] + ".old", "w"))
+END
+if have python3 "--baseline"; then
+    check "an older one" python3 "$tmp/edit.py" "$tmp/out"
+    expect 0 "" compare "$m" --kv-heads 2,1 $scored --baseline "$tmp/out.old"
+    check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* -99.9%" "$tmp/out"
+    check "quality" grep -q "^  GQA-2, f16 .*bits a byte.* -1.0%" "$tmp/out"
+    check "the sum" grep -q "2 changed, 2 did not, 4 are not in both" "$tmp/out"
+fi
+echo "[1]" >"$tmp/list.json"
+expect 1 "no \"variants\"" compare "$m" --baseline "$tmp/list.json"
+expect 1 "none.json: No such file" compare "$m" --baseline "$tmp/none.json"
+
 test_case "compare: wrong usage"
 expect 2 "multiple that divides its 4" compare "$m" --kv-heads 3 --depths 0
 expect 2 "give either models or --shape" compare
