@@ -36,6 +36,10 @@ static int has_dot(void) { return 0; }
 #endif
 #endif
 
+#if defined(__wasm_simd128__) && !defined(GQA_ONLY_SCALAR)
+extern const gqa_kernels gqa_kernels_wasm;
+#endif
+
 static int always(void) { return 1; }
 
 /* Best first. */
@@ -50,6 +54,9 @@ static const struct {
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
     {has_dot, &gqa_kernels_neon_dot},
     {always, &gqa_kernels_neon},
+#endif
+#if defined(__wasm_simd128__) && !defined(GQA_ONLY_SCALAR)
+    {always, &gqa_kernels_wasm},
 #endif
     {always, &gqa_kernels_scalar},
 };
