@@ -8,6 +8,7 @@
 # make fuzz       libFuzzer targets, in build-fuzz
 # make lib        libgqa.a and libgqa.so in BUILD/lib
 # make install    and make uninstall; PREFIX=/usr/local  DESTDIR=dir  (more in lib.mk)
+# make web        the web page, BUILD/web/gqa.html; needs Debian's emscripten and node-acorn
 # make dist       the library as one gqa.h and one gqa.c, in BUILD/dist
 #
 # Variables: CC=clang  OMP=0 (no OpenMP; the default on macOS and Windows)  BUILD=dir

@@ -85,8 +85,35 @@ uninstall:
 	    $(call to,$(DATADIR)/$(ZSH_FILE))
 	rm -rf $(call to,$(DATADIR)/gqa) $(call to,$(DOCDIR))
 
+# The web page, one file, and what it needs as WebAssembly: gqa.js holds the module (web/web.c over
+# the library). By emscripten, into a folder of objects of its own. Node 18's fetch knows no files:
+# hence SINGLE_FILE for the test too.
+WASM      = $(BUILD)/wasm
+WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
+EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH
+EXPORTED  = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
+web: need-emcc
+	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
+	@mkdir -p $(BUILD)/web
+	$(Q)python3 web/make_page.py $(WASM)/gqa.js models/stories-gqa.gguf $(BUILD)/web/gqa.html
+	@echo "$(BUILD)/web/gqa.html"
+wasm-test: need-emcc
+	$(Q)$(WASM_MAKE) $(WASM)/test_kernels.js
+need-emcc:
+	@command -v emcc >/dev/null || { echo "make web: no emcc; Debian has it in the packages" \
+	    "emscripten and node-acorn" >&2; exit 1; }
+$(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
+	$(call say,LD)
+	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
+	    -sEXPORTED_FUNCTIONS=$(EXPORTED),_web_close \
+	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
+WASM_TEST = $(patsubst %,$(BUILD)/tests/%.o,test_kernels reference unpack)
+$(BUILD)/test_kernels.js: $(WASM_TEST) $(BUILD)/libgqa.a
+	$(call say,LD)
+	$(Q)$(EMCC) -sNODERAWFS -o $@ $^
+
 dist:
 	python3 scripts/amalgamate.py $(BUILD)/dist
 print-sources:
 	@echo $(CORE_SRC)
-.PHONY: lib install uninstall dist print-sources
+.PHONY: lib install uninstall dist print-sources web wasm-test need-emcc

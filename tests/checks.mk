@@ -3,7 +3,7 @@
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # Tests of scripts and of builds of their own run nothing that is sanitized.
-asan: export SKIP = library lint docs completions scripts get_model get_test_data
+asan: export SKIP = library lint docs completions scripts get_model get_test_data web
 asan:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:

@@ -1,0 +1,28 @@
+"use strict";
+// story.js MODEL [BEGINNING [PIECES]]: text from the WebAssembly module as it is generated, in node;
+// cancelled after so many pieces of text, or by Ctrl-C. "make web" builds build/wasm/gqa.js; GQA_JS:
+// another place of it.
+const fs = require("fs");
+const path = require("path");
+const { GqaModel, loadFile } = require("../../web/model.js");
+const createGqa = require(path.resolve(
+    process.env.GQA_JS || path.join(__dirname, "../../build/wasm/gqa.js")));
+
+async function main([file, beginning = "Once upon a time", pieces = 0]) {
+    const model = new GqaModel(loadFile(await createGqa(), fs.readFileSync(file)));
+    let cancelled = false;
+    process.once("SIGINT", () => { cancelled = true; });
+    for (const piece of model.story(beginning, { temperature: 0 })) {
+        process.stdout.write(piece);
+        await new Promise(setImmediate); // lets signals in
+        if (cancelled || --pieces === 0) break;
+    }
+    model.close();
+    console.log();
+}
+
+if (process.argv.length < 3) console.error("usage: story.js MODEL [BEGINNING [PIECES]]");
+else main(process.argv.slice(2)).catch((error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+});

@@ -1,0 +1,57 @@
+#!/bin/sh
+# test_web.sh RUN: the library as WebAssembly, by emscripten: the kernels and the example in node,
+# the page in headless Chromium (npm's playwright-core is found by NODE_PATH). Both tell the story
+# that the program tells.
+run=$1
+. tests/checks.sh
+build=$(dirname "$run") model=models/stories-gqa.gguf
+js=$build/wasm/gqa.js page=$build/web/gqa.html
+# WebAssembly is built with flags of its own, whatever those of the program are
+make_here() { env -u MAKEFLAGS -u CFLAGS -u LDFLAGS make -s "$@" BUILD="$build"; }
+parts_are_in() { python3 -c 'import sys
+page = open(sys.argv[1], encoding="utf-8").read()
+sys.exit(not all(open(part, encoding="utf-8").read() in page for part in sys.argv[2:]))' "$@"; }
+
+test_case "the page in docs/ has the scripts in web/"
+parts="web/page.css web/page.js web/model.js"
+check "docs/gqa.html is old: make web, and copy it" parts_are_in docs/gqa.html $parts
+[ "$(wc -c <docs/gqa.html)" -le 6291456 ] && ok || no "docs/gqa.html has more than 6 MiB"
+
+test_case "make web says what is missing"
+mkdir "$tmp/bin"
+for tool in make sh cat gcc cc uname find; do
+    ln -s "$(command -v $tool)" "$tmp/bin/$tool"
+done
+env -u MAKEFLAGS PATH="$tmp/bin" make -s web BUILD="$tmp/none" 2>"$tmp/err" && no "make web" || ok
+check "the package" grep -q "emscripten and node-acorn" "$tmp/err"
+
+if have emcc "WebAssembly" && have node "WebAssembly"; then
+    test_case "make web"
+    check "make web" make_here web
+    check "make wasm-test" make_here wasm-test
+
+    test_case "kernels, in node"
+    node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err" && ok || no "test_kernels.js"
+    check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/out"
+
+    test_case "examples/javascript"
+    "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
+    story() { GQA_JS=$js node examples/javascript/story.js "$@" >"$tmp/out" 2>"$tmp/err"; }
+    story $model && ok || no "story.js"
+    printf 'Once upon a time%s\n' "$(cat "$tmp/out")" >"$tmp/story"
+    same "$tmp/story" "$tmp/native" "node tells another story"
+    story $model "Once upon a time" 9 && ok || no "story.js: cancelled"
+    [ "$(cat "$tmp/out")" = ", there was a little girl named Lily." ] && ok || no "story.js: no cancel"
+    story README.md && no "story.js: README.md is a model" || ok
+    check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
+
+    if ! node -e 'require("playwright-core")' 2>/dev/null; then
+        skip "the page: no playwright-core in NODE_PATH"
+    elif have chromium "the page"; then
+        test_case "the page, in Chromium"
+        CHROMIUM=$(command -v chromium) node tests/web_page.js "$page" "${SCREENSHOTS:-$tmp}" \
+            >"$tmp/out" 2>"$tmp/err" && ok || no "the page"
+        same "$tmp/out" "$tmp/native" "the page tells another story"
+    fi
+fi
+finish

@@ -1,0 +1,64 @@
+"use strict";
+// model.js: the functions of web.c as objects, for the page and for node.
+//
+//     const file = loadFile(await createGqa(), bytes);   // createGqa: from gqa.js
+//     const model = new GqaModel(file);
+//     for (const piece of model.story("Once upon a time", {})) write(piece);
+//
+// To cancel is to leave the loop. A failed call throws an Error with the library's message.
+
+// The bytes of a GGUF file, copied once into the module's memory for any number of models.
+function loadFile(module, bytes) {
+    const pointer = module._malloc(bytes.length);
+    if (!pointer) throw new Error("no memory for the model's file");
+    module.HEAPU8.set(bytes, pointer);
+    return { module, pointer, size: bytes.length };
+}
+
+class GqaModel {
+    // kvHeads 0: as in the file; fewer: pooled; more: one for each query head.
+    constructor(file, { kvHeads = 0, context = 0 } = {}) {
+        this.module = file.module;
+        this.handle = this.module._web_open(file.pointer, file.size, kvHeads, context);
+        if (!this.handle) throw new Error("no memory for a model");
+        this.check(0);
+        this.info = JSON.parse(this.string("web_describe"));
+    }
+    string(name) {
+        return this.module.ccall(name, "string", ["number"], [this.handle]);
+    }
+    check(result) {
+        const message = this.string("web_error");
+        if (result < 0 || message) throw new Error(message);
+        return result;
+    }
+    start(prompt, { temperature = 0, seed = 1 }) {
+        const types = ["number", "string", "number", "number"];
+        const args = [this.handle, prompt, temperature, seed];
+        this.check(this.module.ccall("web_start", "number", types, args));
+        this.decoder = new TextDecoder();
+    }
+    // Generates n tokens; how many, and 0 once the text has ended.
+    next(n = 1, ignoreEnd = false) {
+        return this.check(this.module._web_next(this.handle, n, ignoreEnd ? 1 : 0));
+    }
+    // Of the last next(). A character may be split between two calls.
+    text() {
+        const heap = this.module.HEAPU8, from = this.module._web_text(this.handle);
+        return this.decoder.decode(heap.subarray(from, heap.indexOf(0, from)), { stream: true });
+    }
+    // The text that follows the prompt, token by token.
+    *story(prompt, options) {
+        this.start(prompt, options);
+        while (this.next()) yield this.text();
+        yield this.text();
+    }
+    kvBytes(positions) {
+        return this.module._web_kv_bytes(this.handle, positions);
+    }
+    close() {
+        this.module._web_close(this.handle);
+    }
+}
+
+if (typeof module === "object") module.exports = { GqaModel, loadFile };

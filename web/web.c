@@ -1,0 +1,152 @@
+/* web.c: the library as a web page calls it, through numbers and pointers into the module's memory:
+ * a model with one session, and its text a few tokens at a time. The page has one thread, so
+ * nothing here waits: to cancel is not to ask for more. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../convert/convert.h"
+#include "../formats/formats.h"
+#include "../formats/gguf.h"
+
+typedef struct web {
+    uint8_t *image;      /* what the model was opened from, if it was converted */
+    gqa_model *model;
+    gqa_session *session;
+    gqa_sampler *sampler;
+    gqa_error err;
+    char text[4096];     /* of the last web_next */
+    size_t len;
+} web;
+
+web *web_open(const void *data, size_t size, int kv_heads, int context);
+const char *web_error(const web *w);
+const char *web_describe(web *w);
+int web_start(web *w, const char *prompt, float temperature, int seed);
+int web_next(web *w, int n, int ignore_end);
+const char *web_text(const web *w);
+double web_kv_bytes(const web *w, int positions);
+void web_close(web *w);
+
+static int is_key_or_value(const gqa_tensor *t) {
+    return strstr(t->name, ".attn_k.weight") || strstr(t->name, ".attn_v.weight");
+}
+
+/* Gives every query head K and V heads of its own, copies of those that its group shared: MHA that
+ * computes the same. Returns the new tensors' storage, or NULL. */
+static uint8_t *repeat_heads(gqa_checkpoint *c) {
+    const size_t heads = (size_t)c->config.n_kv_heads, all = (size_t)c->config.n_heads;
+    size_t total = 0;
+    for (int i = 0; i < c->n_tensors; i++)
+        if (is_key_or_value(&c->tensors[i])) total += c->tensors[i].size * all / heads;
+    uint8_t *storage = malloc(total), *out = storage;
+    for (gqa_tensor *t = c->tensors; storage && t < c->tensors + c->n_tensors; t++) {
+        if (!is_key_or_value(t)) continue;
+        const size_t head = (size_t)t->size / heads;
+        const uint8_t *from = t->data;
+        t->data = out;
+        t->size = head * all;
+        t->dims[1] = t->dims[1] / heads * all;
+        for (size_t h = 0; h < all; h++, out += head)
+            memcpy(out, from + h * heads / all * head, head);
+    }
+    for (int i = 0; i < c->n_meta; i++)
+        if (bytes_equal(c->meta[i].key, "llama.attention.head_count_kv"))
+            c->meta[i].i = c->config.n_heads;
+    for (int l = 0; l < c->config.n_layers && c->layers; l++)
+        c->layers[l].n_kv_heads = c->config.n_heads;
+    c->config.n_kv_heads = c->config.n_heads;
+    return storage;
+}
+
+/* The model with another number of KV heads, as a GGUF file in memory. */
+static size_t change_heads(web *w, const void *data, size_t size, int kv_heads) {
+    gqa_checkpoint c = {0};
+    gqa_convert_options o = {.type = -1, .pool = GQA_POOL_ALIGNED, .n_threads = 1};
+    uint8_t *storage = NULL;
+    size_t changed = 0;
+    if (!gqa_checkpoint_read(&c, data, size, "memory", &w->err)) {
+        if (kv_heads < c.config.n_kv_heads) o.kv_heads = kv_heads;
+        else storage = repeat_heads(&c);
+        gqa_convert(&c, &o, NULL, &w->image, &changed, &w->err);
+    }
+    free(storage);
+    gqa_checkpoint_free(&c);
+    return changed;
+}
+
+/* data[size]: a GGUF file, which must stay. kv_heads 0: as in the file; fewer: pooled; else one for
+ * each query head. web_error says what failed. */
+web *web_open(const void *data, size_t size, int kv_heads, int context) {
+    gqa_session_options so = {.context = context, .n_threads = 1};
+    gqa_model_options mo = {.n_threads = 1};
+    web *w = calloc(1, sizeof *w);
+    if (!w) return NULL;
+    if (kv_heads) size = change_heads(w, data, size, kv_heads);
+    if (!w->err.code)
+        w->model = gqa_model_from_memory(w->image ? w->image : data, size, &mo, &w->err);
+    if (w->model) w->session = gqa_session_new(w->model, &so, &w->err);
+    return w;
+}
+
+void web_close(web *w) {
+    gqa_sampler_free(w->sampler);
+    gqa_session_free(w->session);
+    gqa_model_close(w->model);
+    free(w->image);
+    free(w);
+}
+
+const char *web_error(const web *w) { return w->err.code ? w->err.message : ""; }
+const char *web_text(const web *w) { return w->text; }
+double web_kv_bytes(const web *w, int positions) {
+    return (double)gqa_model_kv_bytes(w->model, GQA_TYPE_F16, positions);
+}
+
+/* As JSON. */
+const char *web_describe(web *w) {
+    const gqa_config *c = gqa_model_config(w->model);
+    const gqa_model_stats *s = gqa_model_get_stats(w->model);
+    snprintf(w->text, sizeof w->text,
+             "{\"version\":\"%s\",\"isa\":\"%s\",\"params\":%.0f,\"layers\":%d,\"dim\":%d,"
+             "\"heads\":%d,\"kvHeads\":%d,\"headDim\":%d,\"context\":%d}",
+             gqa_version(), s->isa, (double)s->n_params, c->n_layers, c->dim, c->n_heads,
+             c->n_kv_heads, c->head_dim, c->context_length);
+    return w->text;
+}
+
+/* Begins a text with the prompt, which is evaluated. 0, or negative: see web_error. */
+int web_start(web *w, const char *prompt, float temperature, int seed) {
+    gqa_sampler_options how = {.temperature = temperature, .seed = (uint64_t)seed};
+    int32_t *tokens = NULL;
+    w->err.code = GQA_OK;
+    gqa_sampler_free(w->sampler);
+    w->sampler = gqa_sampler_new(&how, &w->err);
+    if (!w->sampler || gqa_session_rewind(w->session, 0, &w->err)) return w->err.code;
+    int n = gqa_tokenize_new(w->model, prompt, strlen(prompt), GQA_TOKENIZE_BOS, &tokens, &w->err);
+    if (n > 0) gqa_session_eval(w->session, tokens, n, &w->err);
+    gqa_free(tokens);
+    return w->err.code;
+}
+
+static int append_text(void *user, const char *text, size_t len) {
+    web *w = user;
+    if (len >= sizeof w->text - w->len) return 1;
+    memcpy(w->text + w->len, text, len);
+    w->len += len;
+    w->text[w->len] = 0;
+    return 0;
+}
+
+/* Generates n more tokens; their text is web_text. How many; 0: the text has ended; negative: see
+ * web_error. */
+int web_next(web *w, int n, int ignore_end) {
+    gqa_generate_options opt = {.max_tokens = n, .ignore_end = ignore_end};
+    gqa_generate_result result = {0};
+    w->len = 0;
+    w->text[0] = 0;
+    if (gqa_generate_tokens(w->session, w->sampler, NULL, 0, &opt, append_text, w, &result,
+                            &w->err))
+        return w->err.code;
+    return result.stop == GQA_STOP_LENGTH ? result.generated_tokens : 0;
+}
