@@ -35,7 +35,7 @@ function hasSimd() {
 
 // ---- the story ------------------------------------------------------------------------------
 
-let telling = false;
+let telling = 0; // 1: a story comes; 2: it is to stop
 
 // A token per frame, so that it can be read; its speed counts the time of computing only.
 async function tell(model) {
@@ -46,10 +46,10 @@ async function tell(model) {
     let tokens = -1, seconds = 0; // the first step also evaluates the prompt
     said.textContent = prompt;
     $("story").replaceChildren(said, "");
-    telling = true;
+    telling = 1;
     $("tell").textContent = "Stop";
     $("story-status").textContent = "Decoding…";
-    while (telling) {
+    while (telling === 1) {
         const begin = performance.now();
         const { value, done } = story.next();
         if (done) break;
@@ -57,11 +57,11 @@ async function tell(model) {
         $("story").lastChild.appendData(value);
         await frame();
     }
-    const ended = telling ? "The story has ended" : "Stopped";
+    const ended = telling === 1 ? "The story has ended" : "Stopped";
     $("story-status").textContent = `${ended}: ${tokens + 1} tokens, ` +
         `${number(tokens / seconds)} a second.`;
     $("tell").textContent = "Continue it";
-    telling = false;
+    telling = 0;
 }
 
 // ---- pictures -------------------------------------------------------------------------------
@@ -145,14 +145,14 @@ const smooth = (points) => points.map(([x], i) =>
 function drawCharts() {
     const curve = ({ id, name, dash }, points, line) =>
         ({ id, name, dash, points, line, end: line.length ? line.at(-1)[1] : 0 });
-    drawChart($("speed"), VARIANTS.map((v) => curve(v, v.speeds, smooth(v.speeds))), 1000);
+    drawChart($("speed"), VARIANTS.map((v) => curve(v, v.speeds, smooth(v.speeds))), 100);
     drawChart($("cache"), VARIANTS.map((v) => curve(v, [], v.sizes)),
         VARIANTS[0].model.kvBytes(DEEPEST) / (1 << 20));
 }
 
 // ---- three models in turn -------------------------------------------------------------------
 
-let running = false;
+let running = 0; // 1: the models decode; 2: they are to stop
 
 function decodeStep(v, depth) {
     const begin = performance.now();
@@ -178,18 +178,18 @@ function fillTable() {
 }
 
 async function run() {
-    running = true;
+    running = 1;
     $("run").textContent = "Stop";
     $("run-status").textContent = "Decoding…";
     $("progress").hidden = false;
     for (const v of VARIANTS) {
         Object.assign(v, { speeds: [], sizes: [[0, 0]] });
-        v.model.start("Once upon a time", {});
+        v.model.start("", {});
         v.model.next(STEP, true); // warms up, and is not counted
-        v.model.start("Once upon a time", {});
+        v.model.start("", {});
     }
     let depth = 0;
-    for (; running && depth < DEEPEST; depth += STEP) {
+    for (; running === 1 && depth < DEEPEST; depth += STEP) {
         for (const v of VARIANTS) {
             decodeStep(v, depth);
             await frame();
@@ -203,7 +203,7 @@ async function run() {
             `${bytes(v.model.kvBytes(depth))}`).join(", ") + ".";
     $("run").textContent = "Decode in turn";
     $("progress").hidden = true;
-    running = false;
+    running = 0;
 }
 
 // ---- the page -------------------------------------------------------------------------------
@@ -225,11 +225,11 @@ async function main() {
     const report = (error) => fail(error.message);
     $("story-form").addEventListener("submit", (event) => {
         event.preventDefault();
-        if (telling) telling = false;
+        if (telling) telling = 2;
         else tell(model).catch(report);
     });
     $("run").addEventListener("click", () => {
-        if (running) running = false;
+        if (running) running = 2;
         else run().catch(report);
     });
     addEventListener("resize", drawCharts);
