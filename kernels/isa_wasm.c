@@ -1,5 +1,5 @@
-/* isa_wasm.c: the kernels for WebAssembly with SIMD128 (-msimd128). An engine without it refuses the
- * module, so nothing is chosen at run time. */
+/* isa_wasm.c: the kernels for WebAssembly with SIMD128 (-msimd128). An engine without it refuses
+ * the module, so nothing is chosen at run time. */
 #ifdef __wasm_simd128__
 #include <wasm_simd128.h>
 #define ISA wasm
