@@ -165,7 +165,7 @@ echo "Hello" | "$tmp/chat" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
 [ -s "$tmp/out" ] && ok || no "chat"
 if command -v python3 >/dev/null; then
     "$run" "$tmp/m.gguf" -i "The dog" -t 0 --no-echo --quiet >"$tmp/whole" 2>"$tmp/log"
-    python_story() { GQA_LIB="$so" python3 examples/python/story.py "$@" >"$tmp/out" 2>"$tmp/log"
+    python_story() { GQA_LIB="$so" python3 examples/python/story.py "$@" >"$tmp/out" 2>"$tmp/err"
     }
     python_story "$tmp/m.gguf" "The dog" && ok || no "story.py"
     same "$tmp/out" "$tmp/whole" "story.py: another text"
@@ -173,7 +173,7 @@ if command -v python3 >/dev/null; then
     nine=", there was a little girl named Lily."
     [ "$(cat "$tmp/out")" = "$nine" ] && ok || no "story.py: no cancel"
     python_story README.md && no "story.py: README.md is a model" || ok
-    check "story.py: the message" grep -q "^README.md: " "$tmp/log"
+    check "story.py: the message" grep -q "^README.md: " "$tmp/err"
 else skip "no python3 for examples/python"; fi
 embed() { (cd "$tmp" && ld -r -b binary -z noexecstack -o model.o model.gguf); }
 check "a model as an object file" embed
