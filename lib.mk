@@ -44,7 +44,8 @@ SO_FLAGS   = -Wl,-soname,$(SONAME) -Wl,--version-script=$(EXPORTS)
 ifneq ($(WINDOWS),)
 SO_FLAGS   = -Wl,--out-implib,$(BUILD)/lib/$(DEVNAME) $(EXPORTS).def
 else ifneq ($(MACOS),)
-SO_FLAGS   = -Wl,-install_name,$(LIBDIR)/$(SONAME) -Wl,-exported_symbol,_gqa_*
+EXPORTED   = -Wl,-exported_symbol,_gqa_*
+SO_FLAGS   = -Wl,-install_name,$(LIBDIR)/$(SONAME) $(EXPORTED)
 endif
 $(BUILD)/lib/$(SONAME): $(CORE_OBJ)
 	$(call say,LD)
