@@ -31,6 +31,9 @@ STD     = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 \
           $(if $(MACOS),-D_DARWIN_C_SOURCE)
 FLAGS   = $(STD) $(CPPFLAGS) $(OPT) -ffp-contract=off -fno-math-errno $(WARN) $(THREADS)
 LDLIBS  = -lm
+# Relocations as a table of bits, which glibc 2.36 and later read: 4% of the program's size
+RELR   := $(shell $(CC) -E -dM -include features.h -xc /dev/null 2>/dev/null | \
+    awk '/__GLIBC_MINOR__/ && $$3 >= 36 {print "-Wl,-z,pack-relative-relocs"}')
 OPENMP  = -fopenmp
 THREADS = $(if $(filter 1,$(OMP)),$(OPENMP),$(if $(WINDOWS),,-pthread))
 ifneq ($(and $(MACOS),$(filter 1,$(OMP))),) # Homebrew's, for the system's clang
@@ -71,7 +74,7 @@ TESTS    = $(TEST_SRC:%.c=$(BUILD)/%$(EXE)) $(FUZZERS:%=$(BUILD)/tests/test_fuzz
 Q    = $(if $(filter 1,$(V)),,@)
 mute = $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS)))
 say  = $(if $(mute),,@echo "$(1) $(or $(2),$(@:$(BUILD)/%=%))")
-LINK = $(Q)$(CC) $(FLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
+LINK = $(Q)$(CC) $(FLAGS) $(RELR) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 
 # Some tests start threads of their own.
 $(TESTS): LDLIBS += $(if $(WINDOWS),-lpthread)

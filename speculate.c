@@ -6,7 +6,6 @@
  * of proposals accepted so far; times never decide what is generated, because a pass of n rows
  * gives the bits of n passes. What speculation may lose is bounded: see `credit`. */
 #include <stdlib.h>
-#include <time.h>
 
 #include "session/session_internal.h"
 
@@ -32,12 +31,6 @@ struct gqa_speculation {
     double total_seconds;
     int total_tokens, total_proposals, total_accepted;
 };
-
-double gqa_os_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 gqa_speculation *gqa_speculation_new(gqa_session *s, gqa_session *draft, int lookup) {
     gqa_speculation *p = calloc(1, sizeof *p);

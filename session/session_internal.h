@@ -118,7 +118,6 @@ int gqa_speculation_eval(gqa_speculation *p, int32_t token, int limit, gqa_error
 /* Frees it; the session forgets what is ahead. result gets the statistics. */
 void gqa_speculation_end(gqa_speculation *p, gqa_generate_result *result);
 
-double gqa_os_seconds(void);        /* seconds, monotonic */
 
 /* ---- workspace.c ----------------------------------------------------------------------------- */
 
