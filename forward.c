@@ -9,22 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "session/session_internal.h"
-
-/* One pass, as all its threads see it. */
-typedef struct pass_state {
-    const gqa_pass *pass;
-    const gqa_model *model;
-    const gqa_config *config;
-    const gqa_kernels *kernels;
-    gqa_session *session;
-    gqa_scratch *scratch;
-    int n;                   /* rows: tokens of this pass */
-    int prefill;             /* rows are one sequence's, enough for tiles of query positions */
-    int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
-    size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
-    atomic_int *cancel;
-} pass_state;
+#include "session/pass.h"
 
 enum {
     PREFILL_ROWS = 8,        /* fewer rows of one sequence are attended like decoding, by splits */
@@ -42,33 +27,15 @@ static size_t first_query_head(const gqa_layer *layer, int kv_head) {
     return (size_t)kv_head * (size_t)layer->group;
 }
 
-static float *row_of(float *base, size_t width, int row) { return base + (size_t)row * width; }
-
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
 static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
     return (size_t)row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
-}
-
-static gqa_session *session_of(const pass_state *p, int row) {
-    return p->pass->sessions ? p->pass->sessions[row] : p->session;
-}
-
-static int position_of(const pass_state *p, int row) {
-    return p->pass->positions ? p->pass->positions[row] : p->session->position + row;
 }
 
 /* The first position that a query at `position` attends to. */
 static int first_seen(const gqa_layer *layer, int position) {
     int window = layer->config.window;
     return window > 0 && position >= window ? position - window + 1 : 0;
-}
-
-static int cancelled(const pass_state *p) {
-    return atomic_load_explicit(p->cancel, memory_order_relaxed);
-}
-
-static void *thread_scratch(const pass_state *p, const gqa_worker *me) {
-    return p->scratch->thread + (size_t)me->id * p->scratch->thread_bytes;
 }
 
 /* ---- embedding, norms, matrix products ------------------------------------------------------- */
@@ -109,21 +76,6 @@ static void embed(pass_state *p, gqa_worker *me) {
     }
 }
 
-/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T, with rows
- * ldy apart. */
-typedef struct product {
-    const gqa_matrix *w;
-    float *y;
-    size_t ldy;
-} product;
-
-/* Whether one of the products reads its activations as int8. */
-static int wants_int8(const product *list, int count) {
-    int wanted = 0;
-    for (int j = 0; j < count; j++) wanted |= gqa_type_wants_q8(list[j].w->type);
-    return wanted;
-}
-
 /* x += branch, for a row: the output of attention or FFN, after its own norm (gemma2, olmo2) and
  * scale (granite). */
 static void add_branch(const pass_state *p, float *x, float *branch, const float *post_norm) {
@@ -145,23 +97,6 @@ static void add_and_norm(pass_state *p, gqa_worker *me, int first, const float *
         if (norm) p->kernels->rmsnorm(h, x, norm, dim, p->config->norm_eps);
         else memcpy(h, x, sizeof(float) * p->dim);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
-    }
-}
-
-static void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n, const product *list,
-                   int count) {
-    int total = 0, first = 0;
-    for (int j = 0; j < count; j++) total += gqa_matmul_units(list[j].w);
-    int u = gqa_unit_first(me, total);
-    for (int j = 0; j < count; j++) {
-        const gqa_matrix *w = list[j].w;
-        int units = gqa_matmul_units(w);
-        for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
-            if (cancelled(p)) continue;
-            p->kernels->matmul_unit(w, a, n, list[j].y, list[j].ldy, u - first,
-                                    thread_scratch(p, me));
-        }
-        first += units;
     }
 }
 

@@ -1,0 +1,74 @@
+/* pass.h: one pass through the model as its steps see it: forward.c, latent.c. */
+#ifndef GQA_PASS_H
+#define GQA_PASS_H
+
+#include "session_internal.h"
+
+/* One pass, as all its threads see it. */
+typedef struct pass_state {
+    const gqa_pass *pass;
+    const gqa_model *model;
+    const gqa_config *config;
+    const gqa_kernels *kernels;
+    gqa_session *session;
+    gqa_scratch *scratch;
+    int n;                   /* rows: tokens of this pass */
+    int prefill;             /* rows are one sequence's, enough for tiles of query positions */
+    int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
+    size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
+    atomic_int *cancel;
+} pass_state;
+
+static inline float *row_of(float *base, size_t width, int row) {
+    return base + (size_t)row * width;
+}
+
+static inline gqa_session *session_of(const pass_state *p, int row) {
+    return p->pass->sessions ? p->pass->sessions[row] : p->session;
+}
+
+static inline int position_of(const pass_state *p, int row) {
+    return p->pass->positions ? p->pass->positions[row] : p->session->position + row;
+}
+
+static inline int cancelled(const pass_state *p) {
+    return atomic_load_explicit(p->cancel, memory_order_relaxed);
+}
+
+static inline void *thread_scratch(const pass_state *p, const gqa_worker *me) {
+    return p->scratch->thread + (size_t)me->id * p->scratch->thread_bytes;
+}
+
+/* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T, with rows
+ * ldy apart. */
+typedef struct product {
+    const gqa_matrix *w;
+    float *y;
+    size_t ldy;
+} product;
+
+/* Whether one of the products reads its activations as int8. */
+static inline int wants_int8(const product *list, int count) {
+    int wanted = 0;
+    for (int j = 0; j < count; j++) wanted |= gqa_type_wants_q8(list[j].w->type);
+    return wanted;
+}
+
+static inline void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n,
+                          const product *list, int count) {
+    int total = 0, first = 0;
+    for (int j = 0; j < count; j++) total += gqa_matmul_units(list[j].w);
+    int u = gqa_unit_first(me, total);
+    for (int j = 0; j < count; j++) {
+        const gqa_matrix *w = list[j].w;
+        int units = gqa_matmul_units(w);
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
+            if (cancelled(p)) continue;
+            p->kernels->matmul_unit(w, a, n, list[j].y, list[j].ldy, u - first,
+                                    thread_scratch(p, me));
+        }
+        first += units;
+    }
+}
+
+#endif
