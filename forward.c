@@ -116,7 +116,7 @@ static void rope_head(const pass_state *p, const gqa_layer *layer, float *head, 
     int is_after = c->qk_norm == GQA_QK_NORM_AFTER_ROPE;
     if (bias) p->kernels->add(head, bias, d);
     if (is_before) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
-    if (cos_sin) p->kernels->rope(head, cos_sin, rope_dim, c->rope_half);
+    if (cos_sin) p->kernels->rope(head + c->latent_dim, cos_sin, rope_dim, c->rope_half);
     if (is_after) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
 }
 
@@ -170,7 +170,7 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head
     size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
     int l = layer->config.kv_layer;
-    if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4: V is K */
+    if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4, deepseek2: V is K */
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
@@ -208,27 +208,36 @@ static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer
 
 /* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
  * of 32 values, else by rows in a phase of its own. */
-static int groups_are_blocks(const gqa_layer *layer) {
-    return (size_t)layer->group * layer->head_dim % 32 == 0;
+static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
+    return !p->config->latent_dim && (size_t)layer->group * layer->head_dim % 32 == 0;
 }
 
 static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
     int width = layer->group * layer->config.head_dim, first = kv_head * width;
-    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(layer))
+    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p, layer))
         p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
+}
+
+/* Where attention writes the output of a row's group: in the input of wo, or in that of latent
+ * attention's expansion. */
+static float *attention_output(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    size_t offset = first_query_head(layer, kv_head) * layer->value_dim;
+    if (p->config->latent_dim) return p->scratch->latent + (size_t)row * p->out_dim + offset;
+    return p->scratch->attn + (size_t)row * p->out_dim + offset;
 }
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
 static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    float scale = session_of(p, row)->range[layer->config.kv_layer].v_scale;
-    float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
-    size_t n = (size_t)layer->group * layer->head_dim;
+    const gqa_kv_range *range = &session_of(p, row)->range[layer->config.kv_layer];
+    float scale = p->config->latent_dim ? range->k_scale : range->v_scale;
+    float *out = attention_output(p, layer, row, kv_head);
+    size_t n = (size_t)layer->group * layer->value_dim;
     if (scale == 1) return;
     for (size_t i = 0; i < n; i++) out[i] /= scale;
 }
 
 static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(layer)) return;
+    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
     for_units(i, me, p->n)
         p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
 }
@@ -245,7 +254,8 @@ static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer
         size_t offset = group_offset(p, layer, row, kv_head);
         p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
                                    layer->group, scale, position_of(p, row), rows,
-                                   layer->config.window, p->scratch->attn + offset, p->q_dim,
+                                   layer->config.window,
+                                   attention_output(p, layer, row, kv_head), p->out_dim,
                                    thread_scratch(p, me));
         for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
         quantize_group(p, layer, row, row + rows, kv_head);
@@ -263,7 +273,7 @@ static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, i
                          int split) {
     size_t index = (size_t)row * (size_t)layer->config.n_kv_heads + (size_t)kv_head;
     index = index * (size_t)p->scratch->max_splits + (size_t)split;
-    size_t floats = gqa_partial_floats(layer->group, layer->config.head_dim);
+    size_t floats = gqa_partial_floats(layer->group, (int)layer->value_dim);
     return p->scratch->partials + index * floats;
 }
 
@@ -281,9 +291,9 @@ static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, 
 }
 
 static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    float *out = p->scratch->attn + group_offset(p, layer, row, kv_head);
+    float *out = attention_output(p, layer, row, kv_head);
     p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
-                               layer->group, layer->config.head_dim, out, layer->head_dim);
+                               layer->group, (int)layer->value_dim, out, layer->value_dim);
     unscale_group(p, layer, row, kv_head);
     quantize_group(p, layer, row, row + 1, kv_head);
 }
@@ -468,7 +478,8 @@ static void forward(gqa_worker *me, void *arg) {
         /* x += h;  h = rmsnorm(x) */
         add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
         if (cancelled(p)) return;
-        matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);             /* q, k, v = Wq h, Wk h, Wv h */
+        if (p->config->latent_dim) gqa_latent_project(p, me, layer); /* deepseek2: q, row */
+        else matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);        /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
         if (p->prefill) {
             rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
@@ -476,7 +487,8 @@ static void forward(gqa_worker *me, void *arg) {
         } else {
             rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
         }
-        quantize_rows(p, me, layer);
+        if (p->config->latent_dim) gqa_latent_expand(p, me, layer); /* attn = Wv_b attn */
+        else quantize_rows(p, me, layer);
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
         /* x += h;  h = rmsnorm(x) */
@@ -513,6 +525,7 @@ int gqa_forward(gqa_pass *pass) {
         .bad_layer = pass->bad_layer,
         .dim = (size_t)c->dim,
         .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,
+        .out_dim = (size_t)c->n_heads * (size_t)(c->latent_dim ? c->latent_dim : c->head_dim),
         .ffn_dim = (size_t)max_int(c->ffn_dim, c->per_layer_dim),
         .rope_dim = (size_t)max_int(c->rope_dim, c->rope_dim_local),
         .cancel = pass->cancel ? pass->cancel : &session->cancel,

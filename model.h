@@ -150,7 +150,13 @@ typedef struct gqa_config {
     int rope_dim_local;        /* rope_dim of layers that use rope_theta_local; 0: rope_dim */
     int norm_v;                /* nonzero: RMSNorm without weights over V (gemma4) */
     int per_layer_dim;         /* width of a token's embedding for each layer (gemma4); 0: none */
-    uint32_t reserved[15];
+    int latent_dim;            /* multi-head latent attention (deepseek2): values of a position's
+                                * one row for all heads; 0: none. Then n_kv_heads is 1, head_dim =
+                                * latent_dim + rope_dim is the cached row, V its first part */
+    int q_rank;                /* with it: rank of the queries' product of two; 0: one matrix */
+    int q_nope_dim;            /* with it: dimensions of a query head before those RoPE rotates */
+    int value_dim;             /* with it: values of a head after the latent's expansion */
+    uint32_t reserved[11];
 } gqa_config;
 
 /* How a layer rotates Q and K. */

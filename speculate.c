@@ -111,7 +111,7 @@ static int draft_tokens(gqa_speculation *p, int32_t *tokens, int n) {
     double start = gqa_os_seconds();
     int is_first = gqa_session_position(draft) == 0, made = 0;
     int status = gqa_session_sync(draft, s->tokens, s->position + 1, NULL);
-    if (is_first) p->credit += gqa_os_seconds() - start; /* the prompt's time is no loss of a pass */
+    if (is_first) p->credit += gqa_os_seconds() - start; /* the prompt's time is no loss */
     for (; status >= 0 && made < n; made++) {
         if (made) status = gqa_session_eval(draft, &tokens[made], 1, NULL);
         if (status < 0) break;

@@ -118,6 +118,9 @@ static int check_ranges(const gqa_config *c, const char *path, gqa_error *err) {
         {"rope_dim", c->rope_dim, 2, c->head_dim},
         {"rope_dim_local", c->rope_dim_local, 0, c->head_dim},
         {"per_layer_dim", c->per_layer_dim, 0, GQA_MAX_DIM / max_int(c->n_layers, 1)},
+        {"q_rank", c->q_rank, 0, GQA_MAX_DIM},
+        {"q_nope_dim", c->q_nope_dim, 0, GQA_MAX_HEAD_DIM - c->rope_dim},
+        {"value_dim", c->value_dim, 0, GQA_MAX_HEAD_DIM},
     };
     const float_range floats[] = {
         {"rope_theta", c->rope_theta, 1e-3f, 1e12f},
@@ -161,5 +164,9 @@ int gqa_config_validate(const gqa_config *c, const char *path, gqa_error *err) {
     if (c->n_heads > GQA_MAX_DIM / c->head_dim)
         return gqa_fail_path(path, err, GQA_ERR_FORMAT, "n_heads %d * head_dim %d exceeds %d",
                              c->n_heads, c->head_dim, GQA_MAX_DIM);
+    int head_dim = max_int(c->q_nope_dim + c->rope_dim, c->value_dim);
+    if (c->latent_dim && c->n_heads > GQA_MAX_DIM / head_dim)
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "n_heads %d * %d exceeds %d", c->n_heads,
+                             head_dim, GQA_MAX_DIM);
     return c->rope_scaling == GQA_ROPE_YARN ? check_yarn_ranges(c, path, err) : 0;
 }

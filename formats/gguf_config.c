@@ -118,7 +118,32 @@ static void require_keys(gguf_meta *m) {
             gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is missing", key);
 }
 
-static void read_shape(gguf_meta *m, gqa_config *g) {
+/* deepseek2: key_length and value_length are of the cached row, those ending in _mla of a head. */
+static void read_latent(gguf_meta *m, gqa_config *g, int value_length) {
+    int rope_dim = arch_int(m, "rope.dimension_count", 0);
+    int key_length = arch_int(m, "attention.key_length_mla", 0);
+    g->latent_dim = arch_int(m, "attention.kv_lora_rank", 0);
+    g->q_rank = arch_int(m, "attention.q_lora_rank", 0);
+    g->value_dim = arch_int(m, "attention.value_length_mla", 0);
+    g->q_nope_dim = key_length - rope_dim;
+    if (arch_int(m, "attention.head_count_kv", 1) != 1)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "%s.attention.head_count_kv is not 1",
+                       m->c->config.architecture);
+    else if (!key_length && !m->status)
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s.attention.key_length_mla is missing: "
+                       "a file of before 2025, convert the model again", m->c->config.architecture);
+    else if (value_length != g->latent_dim || g->head_dim != g->latent_dim + rope_dim)
+        gguf_meta_fail(m, GQA_ERR_FORMAT, "attention.key_length %d and value_length %d, expected "
+                       "kv_lora_rank %d + rope.dimension_count %d and %d", g->head_dim,
+                       value_length, g->latent_dim, rope_dim, g->latent_dim);
+    else if (g->latent_dim % 16 || g->value_dim % 16 || g->latent_dim < 16 || g->value_dim < 16 ||
+             g->q_nope_dim < 1)
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "kv_lora_rank %d and value_length_mla %d, expected "
+                       "multiples of 16, and key_length_mla %d, expected more than %d",
+                       g->latent_dim, g->value_dim, key_length, rope_dim);
+}
+
+static void read_shape(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
     g->dim = arch_int(m, "embedding_length", 0);
     g->n_layers = arch_int(m, "block_count", 0);
     g->n_heads = arch_int(m, "attention.head_count", 0);
@@ -127,7 +152,8 @@ static void read_shape(gguf_meta *m, gqa_config *g) {
     g->norm_eps = arch_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
     int value_length = arch_int(m, "attention.value_length", g->head_dim);
     int experts = arch_int(m, "expert_count", 0);
-    if (value_length != g->head_dim)
+    if (a->steps & ARCH_LATENT) read_latent(m, g, value_length);
+    else if (value_length != g->head_dim)
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.key_length %d and value_length %d differ,"
                        " which is not supported", g->head_dim, value_length);
     if (experts > 0)
@@ -269,6 +295,10 @@ static void read_steps(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
         g->attention_temperature = arch_float(m, "attention.temperature_scale", 0);
     if (a->dim_scaled_layers && g->n_layers == a->dim_scaled_layers) /* the 27 B models */
         g->attention_scale = sqrtf((float)max_int(g->n_heads, 1) / (float)max_int(g->dim, 1));
+    if ((a->steps & ARCH_LATENT) && g->q_nope_dim > 0) { /* YaRN scales the whole score, not cos */
+        float yarn = 1 + g->rope_yarn_log_mul * logf(g->rope_factor);
+        g->attention_scale = yarn * yarn / sqrtf((float)(g->q_nope_dim + g->rope_dim));
+    }
     gqa_config_set_defaults(g);
 }
 
@@ -353,7 +383,7 @@ int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
                                 g->architecture, names);
     }
     if (c->n_tensors) require_keys(&m);
-    read_shape(&m, g);
+    read_shape(&m, g, a);
     read_rope(&m, g);
     read_steps(&m, g, a);
     read_layers(&m, c, a);

@@ -185,7 +185,12 @@ void gguf_put_config(gguf_writer *w, const gqa_config *c) {
     put_arch_int(w, c, "attention.head_count", c->n_heads);
     put_arch_int(w, c, "attention.head_count_kv", c->n_kv_heads);
     put_arch_int(w, c, "attention.key_length", c->head_dim);
-    put_arch_int(w, c, "attention.value_length", c->head_dim);
+    put_arch_int(w, c, "attention.value_length", c->latent_dim ? c->latent_dim : c->head_dim);
+    put_arch_int(w, c, "attention.kv_lora_rank", c->latent_dim);
+    put_arch_int(w, c, "attention.q_lora_rank", c->q_rank);
+    put_arch_int(w, c, "attention.key_length_mla",
+                 c->latent_dim ? c->q_nope_dim + c->rope_dim : 0);
+    put_arch_int(w, c, "attention.value_length_mla", c->value_dim);
     put_arch_float(w, c, "attention.layer_norm_rms_epsilon", c->norm_eps);
     put_arch_int(w, c, "attention.sliding_window", c->window);
     put_arch_int(w, c, "rope.dimension_count", c->rope_dim);

@@ -173,7 +173,8 @@ static void kernel_kv_append(gqa_kv *kv, int kv_head, int position, const float 
                              const float *v) {
     const int tile = position / GQA_KV_TILE, lane = position % GQA_KV_TILE;
     append_k(kv->k_type, k_tile(kv, kv_head, tile), lane, k, kv->head_dim);
-    append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim);
+    if (kv->v_tile_bytes)
+        append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim);
 }
 
 /* ---- tiles as floats ------------------------------------------------------------------------ */
@@ -228,6 +229,27 @@ static const uint8_t *widened_v(const gqa_kv *kv, const uint8_t *tile, float *ou
     for (size_t i = 0; i < kv->v_tile_bytes; i += 64) __builtin_prefetch(next + i, 0, 3);
     if (kv->v_type == GQA_TYPE_Q4_0) widen_v(1, kv->head_dim, tile, out);
     else widen_v(0, kv->head_dim, tile, out);
+    return (const uint8_t *)out;
+}
+
+/* A K tile of any type as floats [head_dim][32], at out. */
+static const uint8_t *k_as_floats(const gqa_kv *kv, const uint8_t *tile, float *out) {
+    const int n = kv->head_dim * GQA_KV_TILE, is_f16 = kv->k_type == GQA_TYPE_F16;
+    const uint16_t *halves = (const uint16_t *)tile;
+    if (kv->k_type == GQA_TYPE_F32) return tile;
+    if (is_rotated(kv->k_type)) return widened_k(kv, tile, out);
+    for (int i = 0; i < n; i += VF_LANES)
+        vf_store(out + i, is_f16 ? vf_load_f16(halves + i) : vf_load_bf16(halves + i));
+    return (const uint8_t *)out;
+}
+
+/* V [32][value_dim] of a K tile in floats: its first dimensions (multi-head latent attention). */
+static const uint8_t *values_of_k(const gqa_kv *kv, const uint8_t *k, float *out) {
+    const float *floats = (const float *)k;
+    for (int i = 0; i < kv->value_dim; i += 4)
+        for (int t = 0; t < GQA_KV_TILE; t += 4)
+            transpose_4x4(out + t * kv->value_dim + i, kv->value_dim,
+                          floats + i * GQA_KV_TILE + t, GQA_KV_TILE);
     return (const uint8_t *)out;
 }
 
@@ -437,26 +459,29 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         size_t begin = 0, end = s->n;
         while (begin < end && s->t1[begin] <= first) begin++;
         while (end > begin && s->t0[end - 1] >= first + GQA_KV_TILE) end--;
-        int wide_k = is_widened(kv->k_type, end - begin);
-        int wide_v = is_widened(kv->v_type, end - begin);
-        if (wide_k) k = widened_k(kv, k, s->k);
-        if (wide_v) v = widened_v(kv, v, s->v);
+        int is_latent = !kv->v_tile_bytes;
+        int wide_k = is_latent || is_widened(kv->k_type, end - begin);
+        int wide_v = is_latent || is_widened(kv->v_type, end - begin);
+        if (is_latent) k = k_as_floats(kv, k, s->k);
+        else if (wide_k) k = widened_k(kv, k, s->k);
+        if (is_latent) v = values_of_k(kv, k, s->v);
+        else if (wide_v) v = widened_v(kv, v, s->v);
         rows_through_tile(s, wide_k ? GQA_TYPE_F32 : kv->k_type, wide_v ? GQA_TYPE_F32 : kv->v_type,
                           k, v, begin, end, first);
     }
-    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * s->d, s->d);
+    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * kv->value_dim, s->d);
 }
 
-static rows_state rows_in(void *scratch, int n, int d) {
-    size_t rows = round_up(n, 16), vd = round_up(d, 16);
+static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {
+    size_t rows = round_up(n, 16), d = kv->head_dim, vd = round_up(kv->value_dim, 16);
     rows_state s = {.n = n, .d = d, .vd = vd};
     s.p = scratch;
     s.k = s.p + GQA_ATTEND_ROWS * GQA_KV_TILE;
-    s.v = s.k + vd * GQA_KV_TILE;
+    s.v = s.k + round_up(d, 16) * GQA_KV_TILE;
     s.scales = s.v + vd * GQA_KV_TILE;
     s.o = s.scales + vd;
     s.q = s.o + rows * vd;
-    s.m = s.q + rows * vd;
+    s.m = s.q + rows * round_up(d, 16);
     s.l = s.m + rows;
     s.t0 = (int *)(s.l + rows * VF_LANES);
     s.t1 = s.t0 + rows;
@@ -476,16 +501,16 @@ static void set_row(rows_state *s, size_t row, const float *q, float scale, int 
 
 static void kernel_attend_decode(const gqa_kv *kv, int kv_head, const float *q, int group,
                                  float scale, int t0, int t1, float *partial, void *scratch) {
-    const size_t d = kv->head_dim;
+    const size_t d = kv->head_dim, value_dim = kv->value_dim;
     float *m = partial, *l = m + group, *o = l + group;
-    rows_state s = rows_in(scratch, group, d);
+    rows_state s = rows_in(scratch, group, kv);
     s.softcap = kv->softcap;
     for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, scale, t0, t1);
     rows_through_tiles(&s, kv, kv_head, t0 / GQA_KV_TILE, ceil_div(t1, GQA_KV_TILE));
     for (int g = 0; g < group; g++) {
         m[g] = s.m[g];
         l[g] = vf_sum(vf_load(s.l + g * VF_LANES));
-        memcpy(o + g * d, s.o + g * s.vd, sizeof(float) * d);
+        memcpy(o + g * value_dim, s.o + g * s.vd, sizeof(float) * value_dim);
     }
 }
 
@@ -504,21 +529,21 @@ static void add_scaled(float *y, const float *x, float a, int n) {
     for (; i < n; i++) y[i] += a * x[i];
 }
 
-static void kernel_combine_splits(const float *partials, int n, int group, int head_dim, float *out,
-                                  size_t ld_out) {
-    const size_t step = gqa_partial_floats(group, head_dim);
+static void kernel_combine_splits(const float *partials, int n, int group, int value_dim,
+                                  float *out, size_t ld_out) {
+    const size_t step = gqa_partial_floats(group, value_dim);
     for (int g = 0; g < group; g++) {
         float max = -INFINITY, sum = 0, *o = out + g * ld_out;
         for (int i = 0; i < n; i++)
             if (partials[i * step + g] > max) max = partials[i * step + g];
-        for (int j = 0; j < head_dim; j++) o[j] = 0;
+        for (int j = 0; j < value_dim; j++) o[j] = 0;
         for (int i = 0; i < n; i++) {
-            const float *m = partials + i * step, *l = m + group, *from = l + group + g * head_dim;
+            const float *m = partials + i * step, *l = m + group, *from = l + group + g * value_dim;
             float weight = m[g] > -INFINITY ? expf(m[g] - max) : 0;
             sum += weight * l[g];
-            add_scaled(o, from, weight, head_dim);
+            add_scaled(o, from, weight, value_dim);
         }
-        divide(o, o, head_dim, sum);
+        divide(o, o, value_dim, sum);
     }
 }
 
@@ -526,7 +551,7 @@ static void kernel_attend_prefill(const gqa_kv *kv, int kv_head, const float *q,
                                   int group, float scale, int p0, int n_q, int window, float *out,
                                   size_t ldo, void *scratch) {
     const size_t d = kv->head_dim;
-    rows_state s = rows_in(scratch, group * n_q, d);
+    rows_state s = rows_in(scratch, group * n_q, kv);
     s.softcap = kv->softcap;
     for (int i = 0; i < n_q; i++) {
         int t1 = p0 + i + 1, t0 = window > 0 && t1 > window ? t1 - window : 0;
@@ -538,6 +563,6 @@ static void kernel_attend_prefill(const gqa_kv *kv, int kv_head, const float *q,
         for (int g = 0; g < group; g++) {
             size_t row = i * group + g;
             float sum = vf_sum(vf_load(s.l + row * VF_LANES));
-            divide(out + i * ldo + g * d, s.o + row * s.vd, d, sum);
+            divide(out + i * ldo + g * kv->value_dim, s.o + row * s.vd, kv->value_dim, sum);
         }
 }

@@ -145,6 +145,8 @@
 #define widen_v ISA_NAME(widen_v)
 #define widened_k ISA_NAME(widened_k)
 #define widened_v ISA_NAME(widened_v)
+#define k_as_floats ISA_NAME(k_as_floats)
+#define values_of_k ISA_NAME(values_of_k)
 #define bytes_of ISA_NAME(bytes_of)
 #define load_kv ISA_NAME(load_kv)
 #define fetch_next_tile ISA_NAME(fetch_next_tile)

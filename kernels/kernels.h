@@ -78,6 +78,8 @@ enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
 typedef struct gqa_kv {
     int k_type, v_type;           /* f32, f16, bf16, q8_0, q4_0 */
     int n_kv_heads, head_dim;
+    int value_dim;                /* head_dim; or less, and V is the first value_dim of each K: then
+                                   * there are no V tiles (v_tile_bytes 0) */
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;
     uint8_t *k, *v;               /* 64-byte aligned */
@@ -92,9 +94,9 @@ int gqa_kv_types(const char *name, int *k_type, int *v_type);
 const char *gqa_kv_name(int k_type, int v_type, char buf[24]);
 
 /* The partial result of a split for a group of g heads: per head the maximum of its scores, the sum
- * of exponentials and the weighted values: float m[g], l[g], o[g][head_dim]. */
-static inline size_t gqa_partial_floats(int group, int head_dim) {
-    return (size_t)group * ((size_t)head_dim + 2);
+ * of exponentials and the weighted values: float m[g], l[g], o[g][value_dim]. */
+static inline size_t gqa_partial_floats(int group, int value_dim) {
+    return (size_t)group * ((size_t)value_dim + 2);
 }
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -147,12 +149,12 @@ typedef struct gqa_kernels {
                           int t0, int t1, float *partial, void *scratch);
     /* Combines n partial results, gqa_partial_floats apart, by log-sum-exp: out[g * ld_out + d].
      * n = 1 only normalises. */
-    void (*combine_splits)(const float *partials, int n, int group, int head_dim, float *out,
+    void (*combine_splits)(const float *partials, int n, int group, int value_dim, float *out,
                            size_t ld_out);
     /* One prefill unit: positions p0..p0+n_q-1 (n_q <= GQA_PREFILL_TILE) of the group's heads
      * against the cache, causal: a query at p sees positions max(0, p - window + 1) .. p (window
-     * 0: from 0). Query head g of position i is q[i * ldq + g * head_dim]; out alike with ldo. All
-     * positions are in the cache already. */
+     * 0: from 0). Query head g of position i is q[i * ldq + g * head_dim]; its output out[i * ldo +
+     * g * value_dim]. All positions are in the cache already. */
     void (*attend_prefill)(const gqa_kv *kv, int kv_head, const float *q, size_t ldq, int group,
                            float scale, int p0, int n_q, int window, float *out, size_t ldo,
                            void *scratch);

@@ -24,9 +24,10 @@ static int lay_out_cache(gqa_session *s, int k_type, int v_type, uint8_t *base, 
             .v_type = v_type,
             .n_kv_heads = of.kv_layer == l ? of.n_kv_heads : 0, /* else it has no cache */
             .head_dim = of.head_dim,
+            .value_dim = c->latent_dim ? c->latent_dim : of.head_dim,
             .n_tiles = n_tiles(s, of.window),
             .k_tile_bytes = gqa_kv_k_tile_bytes(k_type, of.head_dim),
-            .v_tile_bytes = gqa_kv_v_tile_bytes(v_type, of.head_dim),
+            .v_tile_bytes = c->latent_dim ? 0 : gqa_kv_v_tile_bytes(v_type, of.head_dim),
             .softcap = c->attention_softcap,
         };
         uint64_t tiles = (uint64_t)kv->n_tiles * (uint64_t)kv->n_kv_heads, bytes;
@@ -51,6 +52,13 @@ int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err) {
             return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                             "KV cache type %s: head_dim must be a multiple of 32, got %d",
                             gqa_kv_name(k_type, v_type, name), head_dim);
+        /* Whole blocks of what a quantised cache rotates (attention_impl.h). */
+        int latent_dim = s->model->config.latent_dim;
+        int block = k_type == GQA_TYPE_Q8_0 || k_type == GQA_TYPE_Q4_0 ? head_dim & -head_dim : 1;
+        if (latent_dim && (k_type != v_type || latent_dim % block))
+            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "KV cache type %s: not for rows of %d "
+                            "numbers of which %d are also the values",
+                            gqa_kv_name(k_type, v_type, name), head_dim, latent_dim);
     }
     if (lay_out_cache(s, k_type, v_type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,

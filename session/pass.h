@@ -16,6 +16,7 @@ typedef struct pass_state {
     int prefill;             /* rows are one sequence's, enough for tiles of query positions */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
     size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
+    size_t out_dim;          /* of attention's output: q_dim, or n_heads * latent_dim */
     atomic_int *cancel;
 } pass_state;
 
@@ -70,5 +71,10 @@ static inline void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int 
         first += units;
     }
 }
+
+/* latent.c, for deepseek2. Of h: the queries q [n, n_heads, head_dim], but for RoPE, and the rows k
+ * [n, head_dim]; of latent [n, n_heads, latent_dim], attention's output: attn, the input of wo. */
+void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer);
+void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer);
 
 #endif

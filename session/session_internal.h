@@ -16,7 +16,10 @@ typedef struct gqa_scratch {
     float *x;                /* [rows, dim] residual stream */
     float *h;                /* [rows, dim] normalised input of a block, then its output */
     float *q, *k, *v;        /* [rows, q_dim], [rows, kv_dim], [rows, kv_dim] */
-    float *attn;             /* [rows, q_dim] */
+    float *attn;             /* [rows, wo's inputs: q_dim] */
+    float *q_low, *q_heads, *q_nope, *latent; /* deepseek2 (latent.c): [rows, q_rank],
+                              * [rows, n_heads, q_nope_dim + rope_dim], [rows, n_heads, q_nope_dim],
+                              * [rows, n_heads, latent_dim] */
     float *gate, *up;        /* [rows, ffn_dim]; gate: per_layer_dim where that is wider */
     float *per_layer;        /* [rows, n_layers, per_layer_dim] gemma4's further embeddings */
     float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
@@ -24,6 +27,7 @@ typedef struct gqa_scratch {
     int max_splits;
     float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */
     gqa_acts h_acts, attn_acts, gate_acts; /* h, attn, gate as inputs of products */
+    gqa_acts q_low_acts, q_nope_acts, latent_acts;
     uint8_t *thread;         /* [n_threads] blocks of thread_bytes */
     size_t thread_bytes;
 } gqa_scratch;

@@ -25,6 +25,17 @@ static float *take_activations(gqa_arena *a, gqa_acts *acts, int k, int rows) {
     return x;
 }
 
+/* Those of latent attention. */
+static void lay_out_latent(const gqa_config *c, gqa_scratch *s, gqa_arena *a) {
+    uint64_t rows = (uint64_t)s->rows;
+    uint64_t q_dim = (uint64_t)(c->n_heads * (c->q_nope_dim + c->rope_dim));
+    if (!c->latent_dim) return;
+    if (c->q_rank) s->q_low = take_activations(a, &s->q_low_acts, c->q_rank, s->rows);
+    s->q_heads = gqa_arena_take(a, rows, q_dim * sizeof(float));
+    s->q_nope = take_activations(a, &s->q_nope_acts, c->n_heads * c->q_nope_dim, s->rows);
+    s->latent = take_activations(a, &s->latent_acts, c->n_heads * c->latent_dim, s->rows);
+}
+
 /* All buffers: called once to add up, once to hand out. */
 static void lay_out(gqa_workspace *w, gqa_arena *a) {
     const gqa_config *c = &w->model->config;
@@ -38,7 +49,9 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->q = gqa_arena_take(a, rows, (uint64_t)q_dim * sizeof(float));
     s->k = gqa_arena_take(a, rows, kv_bytes);
     s->v = gqa_arena_take(a, rows, kv_bytes);
-    s->attn = take_activations(a, &s->attn_acts, q_dim, s->rows);
+    int attn_dim = c->latent_dim ? c->n_heads * c->value_dim : q_dim;
+    s->attn = take_activations(a, &s->attn_acts, attn_dim, s->rows);
+    lay_out_latent(c, s, a);
     int gate_dim = max_int(c->ffn_dim, c->per_layer_dim);
     uint64_t per_layer = (uint64_t)c->n_layers * (uint64_t)c->per_layer_dim * sizeof(float);
     s->gate = take_activations(a, &s->gate_acts, gate_dim, s->rows);
@@ -50,7 +63,8 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
-    size_t matmul = gqa_matmul_scratch(max_int(q_dim, max_int(c->dim, gate_dim)));
+    int widest = max_int(max_int(q_dim, c->q_rank), max_int(c->dim, gate_dim));
+    size_t matmul = gqa_matmul_scratch(max_int(widest, attn_dim));
     matmul = max_size(matmul, per_layer);
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
     s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);

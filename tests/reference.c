@@ -275,7 +275,7 @@ static void rotate(const ref_model *m, const ref_layer *l, double *head, int pos
         if (m->scaling == REF_YARN && is_scaled) {
             double keep = yarn_keep(m, i), log_factor = 0.1 * log(m->factor);
             angle = angle * keep + angle / m->factor * (1 - keep);
-            size *= (1 + log_factor) / (1 + m->yarn_log_mul * log_factor);
+            if (!m->latent) size *= (1 + log_factor) / (1 + m->yarn_log_mul * log_factor);
         }
         double x = head[a], y = head[b];
         head[a] = size * (x * cos(angle) - y * sin(angle));
@@ -285,7 +285,9 @@ static void rotate(const ref_model *m, const ref_layer *l, double *head, int pos
 
 static double or_1(double x) { return x == 0 ? 1 : x; }
 
+/* Of latent attention: room for a key and for the latent. */
 static int head_dim_of(const ref_model *m, const ref_layer *l) {
+    if (m->latent) return (int)fmax(m->q_nope + m->rope_dim, m->latent);
     return l->head_dim ? l->head_dim : m->head_dim;
 }
 
@@ -342,17 +344,66 @@ static void repeat_heads(const ref_model *m, ref_cache cache, int d, int kv_head
     }
 }
 
+/* The queries of latent attention, each with zeros after it. */
+static void latent_query(const ref_model *m, const ref_layer *l, const double *h, int position,
+                         double *q) {
+    int n = m->q_nope + m->rope_dim, width = head_dim_of(m, l), low_dim = l->wq.rows;
+    double *low = doubles((size_t)low_dim), *joined = doubles((size_t)(m->n_heads * n));
+    multiply(&l->wq, h, low);
+    if (l->wq_b.cols) {
+        normalise(low, l->q_rank_norm, low_dim, m->norm_eps, low);
+        multiply(&l->wq_b, low, joined);
+    } else {
+        memcpy(joined, low, sizeof *low * (size_t)low_dim);
+    }
+    for (int head = 0; head < m->n_heads; head++, q += width) {
+        memcpy(q, joined + head * n, sizeof *q * (size_t)n);
+        rotate(m, l, q + m->q_nope, position);
+        for (int i = 0; l->wk_b.int8 && i < m->q_nope; i += 32) round_to_int8(q + i, 32, 0);
+    }
+    free(low);
+    free(joined);
+}
+
 /* Q of one position. */
 static void project_query(const ref_model *m, const ref_layer *l, const double *h, int position,
                           double *q) {
+    if (m->latent) {
+        latent_query(m, l, h, position, q);
+        return;
+    }
     multiply(&l->wq, h, q);
     add_bias(q, l->bq, l->wq.rows);
     finish_heads(m, l, q, m->n_heads, l->q_norm, position);
 }
 
+/* Each head's K out of the latent row (DeepSeek-V2, 2405.04434, equations 9 to 19): k = [Wk^T c |
+ * rotated]. Its V is c, which Wv multiplies after attention, because it is rounded to int8
+ * there. */
+static void expand_latent(const ref_model *m, const ref_layer *l, const double *h, int position,
+                          double *k, double *v) {
+    int latent = m->latent, nope = m->q_nope, rope = m->rope_dim, d = head_dim_of(m, l);
+    double *row = doubles((size_t)(latent + rope));
+    multiply(&l->wk, h, row);
+    normalise(row, l->latent_norm, latent, m->norm_eps, row);
+    rotate(m, l, row + latent, position);
+    round_cached(m->cache, row, latent + rope);
+    for (int head = 0; head < m->n_heads; head++, k += d, v += d) {
+        const float *wk = l->wk_b.w + (size_t)(head * latent * nope);
+        for (int i = 0; i < latent * nope; i++) k[i % nope] += (double)wk[i] * row[i / nope];
+        memcpy(v, row, sizeof *v * (size_t)latent);
+        memcpy(k + nope, row + latent, sizeof *k * (size_t)rope);
+    }
+    free(row);
+}
+
 /* Its K and V. */
 static void project_key_value(const ref_model *m, const ref_layer *l, const double *h,
                               int position, double *k, double *v) {
+    if (m->latent) {
+        expand_latent(m, l, h, position, k, v);
+        return;
+    }
     int d = head_dim_of(m, l), kv_dim = l->wk.rows, kv_heads = kv_dim / d;
     double *own_k = doubles((size_t)kv_dim), *own_v = doubles((size_t)kv_dim);
     multiply(&l->wk, h, own_k);
@@ -440,6 +491,19 @@ typedef struct pass {
     double *given;           /* [n, n_layers, per_layer] */
 } pass;
 
+/* Wv of each head times what attention gave [n_heads, head_dim], in place: [n_heads, value]. */
+static void expand_values(const ref_model *m, const ref_layer *l, double *joined) {
+    int d = head_dim_of(m, l);
+    double *values = doubles((size_t)(m->n_heads * m->value));
+    for (int head = 0; head < m->n_heads; head++) {
+        ref_matrix w = l->wv_b;
+        w.w += (size_t)(head * w.rows * w.cols);
+        multiply(&w, joined + head * d, values + head * m->value);
+    }
+    memcpy(joined, values, sizeof *values * (size_t)(m->n_heads * m->value));
+    free(values);
+}
+
 static void run_layer(const ref_model *m, int layer, const pass *p) {
     const ref_layer *l = &m->layers[layer];
     int kv_layer = l->kv_layer ? l->kv_layer - 1 : layer;
@@ -458,6 +522,7 @@ static void run_layer(const ref_model *m, int layer, const pass *p) {
             attend(m, l, q + t * q_dim + at, p->k[kv_layer], p->v[kv_layer], head, (int)t,
                    joined + at);
         }
+        if (m->latent) expand_values(m, l, joined);
         multiply(&l->wo, joined, h);
         after(m, l->attn_post_norm, h);
         for (size_t i = 0; i < dim; i++) x[i] += h[i] * kept(m, 1 + 2 * layer, p->n, t, i);

@@ -31,6 +31,11 @@ typedef struct ref_layer {
     ref_matrix layer_gate, layer_proj; /* [per_layer, dim], [dim, per_layer] */
     const float *layer_norm;           /* [dim] */
     const float *scale;                /* [1] of the layer's output; NULL: 1 */
+    ref_matrix wq_b;                   /* latent attention: [n_heads * head_dim, q_rank]; cols 0:
+                                        * wq is the whole product */
+    const float *q_rank_norm, *latent_norm; /* [q_rank], [latent] */
+    ref_matrix wk_b, wv_b;             /* of one head; [n_heads, latent, q_nope] and
+                                        * [n_heads, value, latent] are stored */
 } ref_layer;
 
 typedef enum ref_scaling { REF_PLAIN, REF_LINEAR, REF_YARN } ref_scaling;
@@ -52,6 +57,9 @@ typedef struct ref_model {
     double temperature;                /* of queries, by their position over orig_context */
     double yarn_log_mul;
     int norm_v;                        /* V passes a norm without weights */
+    int latent, q_nope, value;         /* latent attention: wk gives latent + rope_dim numbers, of
+                                        * which each head's key [q_nope + rope_dim] and value are
+                                        * made; 0: none */
     ref_scaling scaling;               /* REF_PLAIN uses attn_factor only of the next five */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
     const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */

@@ -338,6 +338,39 @@ static void last_logits(const void *image, size_t size, const int32_t *tokens, i
     gqa_model_close(m);
 }
 
+static void no_q_rank_norm(ref_model *m) { m->layers[1].q_rank_norm = m->layers[0].q_rank_norm; }
+static void no_latent_norm(ref_model *m) { m->layers[1].latent_norm = m->layers[0].latent_norm; }
+static void another_expansion(ref_model *m) { m->layers[1].wv_b = m->layers[0].wv_b; }
+
+#define LATENT .arch = "deepseek2", .layers = 3
+#define SMALL_LATENT LATENT, .head_dim = 24, .rope_dim = 8, .latent = 32, .value = 16
+
+/* Absorbed in the runtime, expanded to MHA in the reference. The type of K is that of V. */
+static void check_latent(void) {
+    check_architecture("deepseek2: latent attention, absorbed, against heads expanded from it",
+                       SPEC(SMALL_LATENT, .q_rank = 20),
+                       STEPS(no_q_rank_norm, no_latent_norm, another_expansion, other_half));
+    check_architecture("deepseek2: queries of one matrix, YaRN on the whole score",
+                       SPEC(SMALL_LATENT, YARN, .yarn_log_mul = 0.2f),
+                       STEPS(usual_scale, no_scaling));
+    check_architecture("deepseek2: f16 matrices",
+                       SPEC(SMALL_LATENT, .q_rank = 20, .type = GQA_TYPE_F16),
+                       STEPS(no_latent_norm));
+    check_architecture("deepseek2: many heads, a cache in f16",
+                       SPEC(SMALL_LATENT, .heads = 11, .kv = "f16", .cache = REF_F16,
+                            .tolerance = 2e-3),
+                       STEPS(no_latent_norm));
+    check_architecture("deepseek2: a cache in q8_0, rotated",
+                       SPEC(LATENT, .rope_dim = 32, .head_dim = 48, .latent = 64, .value = 16,
+                            .kv = "q8_0", .cache = REF_Q8_0, .tolerance = 1e-2),
+                       STEPS(no_latent_norm));
+    check_architecture("deepseek2: matrices in q8_0",
+                       SPEC(LATENT, .dim = 64, .ffn = 64, .head_dim = 64, .rope_dim = 32,
+                            .latent = 96, .value = 32, .q_rank = 32, .type = GQA_TYPE_Q8_0,
+                            .tokens = 40, .tolerance = 3e-2),
+                       STEPS(no_latent_norm));
+}
+
 /* Converted to f32, which it is already, a model computes the same. */
 static void check_converted(const char *name, spec s) {
     s.layers = 5;
@@ -412,6 +445,7 @@ int main(int argc, char **argv) {
     check_scaled();
     check_others();
     check_caches();
+    check_latent();
     check_converted("converted: KV heads, FFN widths and windows by layer",
                     SPEC(.vary = 1, .window = 30, .pattern = 3, .pattern_key = 2));
     check_converted("converted: fused matrices", SPEC(.arch = "phi3"));

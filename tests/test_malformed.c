@@ -470,7 +470,7 @@ static void test_foreign(void) {
         {"gqaSESS1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "a saved session"},
         {"gqaPACK1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
         {"gqaSESS2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "a saved session"},
-        {"gqaPACK2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
+        {"gqaPACK3aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\1", "repacked weights"},
         {"", "empty"},
     };
     for (size_t i = 0; i < array_length(files); i++)

@@ -27,6 +27,7 @@ typedef struct spec {
     int shared;              /* last layers that use an earlier one's K and V */
     int v_is_k;              /* layers without a window have no attn_v */
     int per_layer;           /* width of the embeddings for each layer */
+    int latent, q_rank, value; /* deepseek2; head_dim is then of a query head */
     int not_finetuned;       /* granite: no RoPE */
     int long_factors;        /* phi3: factors for short and long contexts */
     int rope_dim;            /* 0: head_dim */
@@ -114,6 +115,7 @@ static const traits *traits_of(const char *name) {
         {.name = "exaone4", .half = 1, .post_norms = 1, .no_pre_norms = 1, .qk_norm = HEADS,
          .pattern = 4},
         {.name = "hunyuan-dense", .half = 1, .qk_norm = LATE},
+        {.name = "deepseek2"},
     };
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (!strcmp(list[i].name, name)) return &list[i];
@@ -190,7 +192,7 @@ static const float *tensor(twin *t, const char *name, int type, int n_dims, cons
         gguf_declare_tensor(t->w, name, type, n_dims, dims);
         return NULL;
     }
-    size_t n = (size_t)(dims[0] * dims[1]);
+    size_t n = (size_t)(dims[0] * dims[1] * (n_dims > 2 ? dims[2] : 1));
     float *values = malloc(sizeof(float) * n);
     for (size_t i = 0; i < n; i++) values[i] = middle + range * test_random(&t->seed);
     if (t->s.outlier && strstr(name, "attn_k.bias"))
@@ -232,8 +234,38 @@ static void matrices(twin *t, const char *fused, const char *const *names, const
     }
 }
 
+/* The matrices [rows, cols] of every head, as one tensor. */
+static ref_matrix head_matrices(twin *t, const char *name, int rows, int cols) {
+    uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)t->s.heads};
+    const float *w = tensor(t, name, t->s.type, 3, dims, 0, 2.2f / sqrtf((float)cols));
+    return (ref_matrix){w, rows, cols, is_int8(t->s.type)};
+}
+
+static void latent_tensors(twin *t, int l, ref_layer *y) {
+    const spec *s = &t->s;
+    int q_dim = s->heads * s->head_dim, low = s->q_rank ? s->q_rank : q_dim;
+    char name[64];
+#define NAME(suffix) (snprintf(name, sizeof name, "blk.%d." suffix, l), name)
+    y->attn_norm = vector(t, NAME("attn_norm.weight"), s->dim, 1);
+    y->wq = matrix(t, s->q_rank ? NAME("attn_q_a.weight") : NAME("attn_q.weight"), low, s->dim);
+    if (s->q_rank) {
+        y->q_rank_norm = vector(t, NAME("attn_q_a_norm.weight"), s->q_rank, 1);
+        y->wq_b = matrix(t, NAME("attn_q_b.weight"), q_dim, s->q_rank);
+    }
+    y->wk = matrix(t, NAME("attn_kv_a_mqa.weight"), s->latent + s->rope_dim, s->dim);
+    y->latent_norm = vector(t, NAME("attn_kv_a_norm.weight"), s->latent, 1);
+    y->wk_b = head_matrices(t, NAME("attn_k_b.weight"), s->latent, s->head_dim - s->rope_dim);
+    y->wv_b = head_matrices(t, NAME("attn_v_b.weight"), s->value, s->latent);
+    y->wo = matrix(t, NAME("attn_output.weight"), s->dim, s->heads * s->value);
+#undef NAME
+}
+
 static void attention_tensors(twin *t, int l, ref_layer *y) {
     const spec *s = &t->s;
+    if (s->latent) {
+        latent_tensors(t, l, y);
+        return;
+    }
     const traits *a = traits_of(s->arch);
     int d = head_dim_of(s, l), q_dim = s->heads * d, kv_dim = kv_heads_of(s, l) * d;
     int has_v = !s->v_is_k || has_window(s, l), n_matrices = owns_kv(s, l) ? 2 + has_v : 1;
@@ -341,6 +373,13 @@ static gqa_config config_of(const spec *s) {
         .rope_orig_context = s->orig_context,
     };
     snprintf(c.architecture, sizeof c.architecture, "%s", s->arch);
+    if (!s->latent) return c;
+    c.n_kv_heads = 1;
+    c.head_dim = s->latent + s->rope_dim;
+    c.latent_dim = s->latent;
+    c.q_rank = s->q_rank;
+    c.q_nope_dim = s->head_dim - s->rope_dim;
+    c.value_dim = s->value;
     return c;
 }
 
@@ -428,7 +467,12 @@ static ref_model reference_of(const spec *s) {
         .score_cap = s->attention_softcap > 0 ? (double)s->attention_softcap : a->score_cap,
         .logit_cap = s->logit_softcap > 0 ? (double)s->logit_softcap : a->logit_cap,
         .yarn_log_mul = (double)s->yarn_log_mul,
+        .latent = s->latent, .q_nope = s->latent ? s->head_dim - s->rope_dim : 0, .value = s->value,
     };
+    if (s->latent) { /* M = key / 0.1, of the whole score */
+        double yarn = 1 + (double)s->yarn_log_mul * log((double)s->factor);
+        m.score_scale = yarn * yarn / sqrt(s->head_dim);
+    }
     if (!is_arch(s, "minicpm")) return m;
     if (m.embedding_scale == 0) m.embedding_scale = 12;
     if (m.residual_scale == 0) m.residual_scale = 1.4 / sqrt(s->layers);

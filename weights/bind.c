@@ -17,11 +17,15 @@ typedef struct slot {
     const float **vector;
     gqa_matrix *matrix;
     int first_row, all_rows;
+    int n_heads;              /* rows are those of n_heads matrices; 0: of one */
 } slot;
 
 #define MATRIX(name, rows, cols, presence, matrix) \
-    {name, rows, cols, presence, NULL, &(matrix), 0, 0}
-#define VECTOR(name, length, presence, vector) {name, 0, length, presence, &(vector), NULL, 0, 0}
+    {name, rows, cols, presence, NULL, &(matrix), 0, 0, 0}
+#define HEADS(name, n_heads, rows, cols, presence, matrix) \
+    {name, (n_heads) * (rows), cols, presence, NULL, &(matrix), 0, 0, n_heads}
+#define VECTOR(name, length, presence, vector) \
+    {name, 0, length, presence, &(vector), NULL, 0, 0, 0}
 
 enum { LAYER_SLOTS = 20, MODEL_SLOTS = 9 };
 enum { SLOT_QKV = 1, SLOT_GATE_UP = 12 }; /* of layer_slots: the first of three, of two */
@@ -51,6 +55,25 @@ static void fuse_slots(const gqa_checkpoint *c, int l, slot *qkv, slot *gate_up)
 static int has_output_scale(const gqa_config *c) {
     const gqa_architecture *a = gqa_architecture_find(c->architecture);
     return a && a->steps & ARCH_PER_LAYER;
+}
+
+/* deepseek2: its tensors in place of attn_q, attn_k and attn_v. */
+static void latent_slots(const gqa_config *c, gqa_layer *layer, slot out[LAYER_SLOTS]) {
+    int dim = c->dim, heads = c->n_heads, rank = c->q_rank, latent = c->latent_dim;
+    int q_dim = heads * (c->q_nope_dim + c->rope_dim), low = rank ? REQUIRED : ABSENT;
+    const slot latent_table[] = {
+        rank ? (slot)MATRIX("attn_q_a.weight", rank, dim, REQUIRED, layer->wq)
+             : (slot)MATRIX("attn_q.weight", q_dim, dim, REQUIRED, layer->wq),
+        MATRIX("attn_kv_a_mqa.weight", c->head_dim, dim, REQUIRED, layer->wk),
+        VECTOR("attn_q_a_norm.weight", rank, low, layer->q_rank_norm),
+        MATRIX("attn_q_b.weight", q_dim, rank, low, layer->wq_b),
+        VECTOR("attn_kv_a_norm.weight", latent, REQUIRED, layer->latent_norm),
+        HEADS("attn_k_b.weight", heads, latent, c->q_nope_dim, REQUIRED, layer->wk_b),
+        HEADS("attn_v_b.weight", heads, c->value_dim, latent, REQUIRED, layer->wv_b),
+        MATRIX("attn_output.weight", dim, heads * c->value_dim, REQUIRED, layer->wo),
+    };
+    memcpy(&out[SLOT_QKV], latent_table, sizeof latent_table);
+    out[SLOT_QKV + array_length(latent_table)].presence = ABSENT; /* attn_output's usual place */
 }
 
 /* The tensors of layer l, in the order of the computation. */
@@ -93,6 +116,7 @@ static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int 
         VECTOR("layer_output_scale.weight", 1, scale, layer->output_scale),
     };
     memcpy(out, table, sizeof table);
+    if (c->latent_dim) latent_slots(c, layer, out);
     fuse_slots(checkpoint, l, &out[SLOT_QKV], &out[SLOT_GATE_UP]);
     for (int i = 0; i < LAYER_SLOTS; i++) {
         char name[GQA_TENSOR_NAME];
@@ -123,16 +147,13 @@ static void model_slots(const gqa_config *c, gqa_model *m, gqa_rope_factors *rop
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index) {
     int n = m->config.n_layers * GQA_LAYER_MATRICES;
     if (index == n) return &m->classifier;
-    if (index > n && m->config.per_layer_dim) {
-        int i = index - n - 2, l = i / 2;
-        if (i < 0) return &m->per_layer_model;
-        if (l >= m->config.n_layers) return NULL;
-        return i % 2 ? &m->layers[l].per_layer_proj : &m->layers[l].per_layer_gate;
-    }
+    if (index == n + 1) return &m->per_layer_model;
     if (index < 0 || index > n) return NULL;
     gqa_layer *l = &m->layers[index / GQA_LAYER_MATRICES];
-    gqa_matrix *of_layer[GQA_LAYER_MATRICES] = {&l->wq, &l->wk, &l->wv, &l->wo,
-                                                &l->w_gate, &l->w_up, &l->w_down};
+    gqa_matrix *of_layer[GQA_LAYER_MATRICES] = {
+        &l->wq, &l->wk, &l->wv, &l->wo, &l->w_gate, &l->w_up, &l->w_down,
+        &l->per_layer_gate, &l->per_layer_proj, &l->wq_b, &l->wk_b, &l->wv_b,
+    };
     return of_layer[index % GQA_LAYER_MATRICES];
 }
 
@@ -144,13 +165,14 @@ static int find_slot_tensor(const gqa_checkpoint *c, const slot *s, const gqa_te
     const gqa_tensor *t = *out = s->presence == ABSENT ? NULL : gqa_checkpoint_tensor(c, s->name);
     if (!t && s->presence != REQUIRED) return 0;
     if (!t) return fail_format(c, err, "tensor %s is missing", s->name);
-    uint64_t rows = (uint64_t)max_int(s->all_rows ? s->all_rows : s->rows, 1);
+    uint64_t heads = (uint64_t)max_int(s->n_heads, 1);
+    uint64_t rows = (uint64_t)max_int(s->all_rows ? s->all_rows : s->rows, 1) / heads;
     uint64_t cols = (uint64_t)s->cols;
-    int is_flat = t->dims[2] * t->dims[3] == 1;
+    int is_flat = t->dims[2] == heads && t->dims[3] == 1;
     if (t->dims[0] == cols && t->dims[1] == rows && is_flat) return 0;
     return fail_format(c, err, "tensor %s: expected shape [%" PRIu64 ", %" PRIu64 "], got [%"
                        PRIu64 ", %" PRIu64 "]%s", s->name, rows, cols, t->dims[1], t->dims[0],
-                       is_flat ? "" : " and further dimensions");
+                       is_flat ? "" : " and other further dimensions");
 }
 
 /* Tensors that carry nothing: tables of rotations in old files. */
@@ -219,12 +241,14 @@ static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
 }
 
 /* Takes a layer's config, and what the passes compute from it. */
-static void set_dims(gqa_layer *layer, gqa_layer_config config, int n_heads) {
+static void set_dims(gqa_layer *layer, gqa_layer_config config, const gqa_config *c) {
+    int n_heads = c->n_heads;
     layer->config = config;
     layer->head_dim = config.head_dim;
     layer->q_dim = n_heads * layer->head_dim;
     layer->kv_dim = config.n_kv_heads * layer->head_dim;
     layer->ffn_dim = config.ffn_dim;
+    layer->value_dim = c->latent_dim ? (size_t)c->latent_dim : layer->head_dim;
     layer->group = n_heads / config.n_kv_heads;
 }
 
@@ -237,7 +261,7 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
     for (int i = 0; i < MODEL_SLOTS; i++) bind_slot(m, &of_model[i], used);
     for (int l = 0; l < m->config.n_layers; l++) {
         gqa_layer *layer = &m->layers[l];
-        set_dims(layer, gqa_checkpoint_layer(&m->file, l), m->config.n_heads);
+        set_dims(layer, gqa_checkpoint_layer(&m->file, l), &m->config);
         m->max_group = max_int(m->max_group, layer->group);
         layer_slots(&m->file, layer, l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);

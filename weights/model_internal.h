@@ -13,6 +13,7 @@
 typedef struct gqa_layer {
     gqa_layer_config config;
     size_t head_dim, q_dim, kv_dim, ffn_dim; /* as in config, for strides */
+    size_t value_dim;                /* of attention's output a head: head_dim, or latent_dim */
     int group;                       /* query heads per KV head */
     const float *attn_norm;          /* [dim] */
     gqa_matrix wq, wk, wv;           /* [q_dim, dim], [kv_dim, dim], [kv_dim, dim]; gemma4: no wv
@@ -28,6 +29,12 @@ typedef struct gqa_layer {
     gqa_matrix per_layer_proj;       /* [dim, per_layer_dim] */
     const float *per_layer_norm;     /* [dim] */
     const float *output_scale;       /* [1] */
+    /* Latent attention: wq is [q_rank, dim] (then wq_b [n_heads * query, q_rank]) or
+     * [n_heads * query, dim], query = q_nope_dim + rope_dim; wk [head_dim, dim] gives the row. */
+    gqa_matrix wq_b;
+    gqa_matrix wk_b;                 /* [n_heads, latent_dim, q_nope_dim]: queries to the latent */
+    gqa_matrix wv_b;                 /* [n_heads, value_dim, latent_dim]: values out of it */
+    const float *q_rank_norm, *latent_norm; /* [q_rank], [latent_dim] */
 } gqa_layer;
 
 /* The rotations that some layers share. */
@@ -69,9 +76,9 @@ struct gqa_model {
     char type_name[64];
 };
 
-/* Every matrix of the model: wq of layer 0 first, the classifier last, but for gemma4's products
- * with embeddings for each layer, which follow. NULL past the end. */
-enum { GQA_LAYER_MATRICES = 7 };
+/* Every matrix of the model: wq of layer 0 first, after the layers the classifier and gemma4's
+ * product of embeddings for each layer. NULL past the end; rows 0: the layer has no such. */
+enum { GQA_LAYER_MATRICES = 12 };
 gqa_matrix *gqa_model_matrix(gqa_model *m, int index);
 
 /* bind.c: checks that the checkpoint has every tensor that its config calls for, each of the right

@@ -1,7 +1,7 @@
 /* pack.c: copies every matrix into panels of 16 rows (kernels/kernels.h), once, on all threads;
  * or maps a file that holds such a copy:
  *
- *    0  "gqaPACK2"   8 bytes; the 2 is the version of the panels' layout
+ *    0  "gqaPACK3"   8 bytes; the 3 is the version of the panels' layout
  *    8  fingerprint  6 x u64: hash, device, inode, size, mtime, ctime of the model (fingerprint.c)
  *   56  bytes        u64 of the panels
  * 4088  checksum     u64 of the bytes before it
@@ -108,7 +108,7 @@ static void sum_matrices(gqa_worker *me, void *arg) {
 
 static pack_header make_pack_header(const gqa_model *m, gqa_fingerprint model) {
     pack_header h = {.model = model, .bytes = m->packed_bytes};
-    memcpy(h.magic, "gqaPACK2", sizeof h.magic);
+    memcpy(h.magic, "gqaPACK3", sizeof h.magic);
     h.checksum = gqa_hash(0, &h, offsetof(pack_header, checksum));
     return h;
 }
@@ -131,9 +131,9 @@ static int check_packed(pack_job *j, const char *path, int wants_all, gqa_error 
     const gqa_map *map = &m->packed_map;
     const uint64_t sums_bytes = sizeof *j->sums * (uint64_t)j->n_matrices;
     pack_header h;
-    if (map->size < PACK_HEADER || memcmp(map->data, "gqaPACK2", 8))
+    if (map->size < PACK_HEADER || memcmp(map->data, "gqaPACK3", 8))
         return gqa_fail_path(path, err, GQA_ERR_FORMAT, "not repacked weights of this version (no "
-                             "\"gqaPACK2\" at its start)");
+                             "\"gqaPACK3\" at its start)");
     memcpy(&h, map->data, sizeof h);
     pack_header expected = make_pack_header(m, h.model);
     if (memcmp(&h, &expected, sizeof h) || map->size != PACK_HEADER + h.bytes + sums_bytes)

@@ -27,6 +27,7 @@ static double scaled_frequency(const gqa_config *c, int pair, double f) {
 
 /* YaRN scales the scores with the context; with the key for M, less so. */
 static double yarn_magnitude(const gqa_config *c) {
+    if (c->latent_dim) return 1; /* it is in attention_scale */
     double log_factor = 0.1 * log((double)c->rope_factor);
     return (1 + log_factor) / (1 + (double)c->rope_yarn_log_mul * log_factor);
 }

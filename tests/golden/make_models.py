@@ -27,6 +27,7 @@ NO_PRE_NORMS = {"olmo2", "exaone4"}
 HEAD_NORMS = {"qwen3", "gemma3", "gemma4", "exaone4", "hunyuan-dense"}
 ROW_NORMS = {"olmo2"}
 FUSED = {"phi3"}
+LATENT = {"deepseek2"}
 V_IS_K = {"gemma4": {1}}  # layers
 NO_HEAD_DIM = {"minicpm", "olmo2", "phi3", "exaone4"}  # in the program that is asked
 UNTIED = {"qwen3", "phi3", "olmo2", "granite"}
@@ -154,6 +155,24 @@ def metadata(arch, shape, layers, extra):
     return out + vocabulary()
 
 
+def latent_tensors(block, dim, keys, matrix, vector):
+    """Those of multi-head latent attention, before attn_output."""
+    latent, q_rank = keys["attention.kv_lora_rank"], keys.get("attention.q_lora_rank")
+    query, value = keys["attention.key_length_mla"], keys["attention.value_length_mla"]
+    rope = keys["rope.dimension_count"]
+    if q_rank:
+        yield matrix(block + "attn_q_a", q_rank, dim, 0.5)
+        yield vector(block + "attn_q_a_norm.weight", q_rank, 0.5, 1)
+        yield matrix(block + "attn_q_b", HEADS * query, q_rank, 0.5)
+    else:
+        yield matrix(block + "attn_q", HEADS * query, dim, 0.5)
+    yield matrix(block + "attn_kv_a_mqa", latent + rope, dim, 0.5)
+    yield vector(block + "attn_kv_a_norm.weight", latent, 0.5, 1)
+    for name, rows, columns in ("k", latent, query - rope), ("v", value, latent):
+        name, _, *rest = matrix(f"{block}attn_{name}_b", HEADS * rows, columns, 0.5)
+        yield name, [HEADS, rows, columns], *rest
+
+
 def tensors(arch, shape, layers, random, factors, keys, kind):
     """name, [rows, columns] or [n], type, data"""
     dim, global_head_dim, ffn_dim = shape
@@ -190,7 +209,10 @@ def tensors(arch, shape, layers, random, factors, keys, kind):
         q_dim, kv_dim = HEADS * head_dim, KV_HEADS * head_dim
         if arch not in NO_PRE_NORMS:
             yield vector(block + "attn_norm.weight", dim, 0.5, 1)
-        if arch in FUSED:
+        if arch in LATENT:
+            yield from latent_tensors(block, dim, keys, matrix, vector)
+            q_dim = HEADS * keys["attention.value_length_mla"]
+        elif arch in FUSED:
             yield matrix(block + "attn_qkv", q_dim + 2 * kv_dim, dim, 0.5)
         else:
             yield matrix(block + "attn_q", q_dim, dim, 0.5)
@@ -251,6 +273,13 @@ GEMMA4 = {**WINDOW, "attention.sliding_window_pattern": [True, False, True, Fals
           "attention.key_length_swa": 8, "attention.value_length_swa": 8,
           "rope.dimension_count_swa": 8, "rope.freq_base_swa": 10000.0, "rope.freq_base": 1e6,
           "embedding_length_per_layer_input": 0}
+LATENT_KEYS = {"attention.head_count_kv": 1, "attention.kv_lora_rank": 32,
+               "attention.key_length": 40, "attention.value_length": 32,
+               "attention.key_length_mla": 24, "attention.value_length_mla": 16,
+               "rope.dimension_count": 8}
+# The program that is asked wants these even where no layer has experts.
+NO_EXPERTS = {"expert_count": 0, "expert_used_count": 0, "expert_shared_count": 0,
+              "expert_feed_forward_length": 8, "expert_weights_scale": 1.0}
 # file: architecture, layers, its keys, tensors of RoPE factors
 ARCHITECTURES = {
     "gemma": ("gemma", 2, {}, {}),
@@ -281,6 +310,14 @@ ARCHITECTURES = {
                {"rope_freqs": HALF_TURNS}),
     "gemma4-dense": ("gemma4", 6, GEMMA4, {"rope_freqs": HALF_TURNS}),
     "exaone": ("exaone", 2, {}, {"rope_freqs": DIVISORS}),
+    "deepseek2": ("deepseek2", 2, {**LATENT_KEYS, **NO_EXPERTS, "attention.q_lora_rank": 20,
+                                   "leading_dense_block_count": 2}, {}),
+    "deepseek2-lite": ("deepseek2", 27, {**LATENT_KEYS, **NO_EXPERTS,
+                                         "leading_dense_block_count": 27}, {}),
+    "deepseek2-yarn": ("deepseek2", 2, {**LATENT_KEYS, **NO_EXPERTS, **YARN,
+                                        "rope.scaling.yarn_log_multiplier": 0.0707,
+                                        "attention.q_lora_rank": 20,
+                                        "leading_dense_block_count": 2}, {}),
 }
 
 

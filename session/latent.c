@@ -1,0 +1,106 @@
+/* latent.c: multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1; deepseek2). A
+ * position caches one row for all heads, [rmsnorm(c) | rope(k_pe)], latent_dim + rope_dim numbers.
+ * Key and value of head h would be Wk_b[h] applied to c; instead Wk_b is absorbed into the query
+ * and Wv_b into the output:
+ *
+ *   q_h = [Wk_b[h] q_nope_h | rope(q_pe_h)]      o_h = Wv_b[h] sum_t p_t c_t
+ *
+ * so that attention is MQA over the rows, with V the first latent_dim numbers of K. */
+#include <string.h>
+
+#include "pass.h"
+
+/* Head h of a product: rows h * rows .. of w. */
+static gqa_matrix head_matrix(const gqa_matrix *w, int h, int rows) {
+    gqa_matrix m = *w;
+    size_t first = (size_t)h * (size_t)rows;
+    m.rows = rows;
+    m.raw += first * gqa_type_bytes(w->type, (uint64_t)w->cols);
+    if (m.packed) m.packed += first / GQA_PANEL * w->panel_bytes;
+    return m;
+}
+
+/* Elements k0 .. of every column of a; k0 is a multiple of 32 where the int8 form is read. */
+static gqa_acts head_acts(const gqa_acts *a, size_t k0) {
+    gqa_acts part = *a;
+    part.x += k0;
+    part.q += k0;
+    part.d += k0 / 32;
+    part.dsum += k0 / 32;
+    part.bias32 += k0 / 32;
+    part.bias16 += k0 / 16;
+    return part;
+}
+
+/* y_h = w[h] a_h for each head: w [n_heads, rows, cols], a [n, n_heads * cols], y_h at
+ * y + h * y_step with rows of y ldy apart. */
+static void multiply_heads(pass_state *p, gqa_worker *me, const gqa_matrix *w, int rows,
+                           const gqa_acts *a, float *y, size_t y_step, size_t ldy) {
+    gqa_matrix first = head_matrix(w, 0, rows);
+    int units = gqa_matmul_units(&first);
+    for_units(u, me, p->config->n_heads * units) {
+        int h = u / units;
+        gqa_matrix of_head = head_matrix(w, h, rows);
+        gqa_acts of_a = head_acts(a, (size_t)h * (size_t)w->cols);
+        if (cancelled(p)) continue;
+        p->kernels->matmul_unit(&of_head, &of_a, p->n, y + (size_t)h * y_step, ldy, u % units,
+                                thread_scratch(p, me));
+    }
+}
+
+/* The parts of a row's query heads: q_nope to the input of Wk_b, q_pe to its place in q. */
+static void split_query(pass_state *p, int row) {
+    const gqa_config *c = p->config;
+    const size_t nope = (size_t)c->q_nope_dim, rope = (size_t)c->rope_dim;
+    const size_t heads = (size_t)c->n_heads;
+    const float *from = row_of(p->scratch->q_heads, heads * (nope + rope), row);
+    float *to_nope = row_of(p->scratch->q_nope, heads * nope, row);
+    float *q = row_of(p->scratch->q, p->q_dim, row);
+    for (size_t h = 0; h < heads; h++, from += nope + rope, q += c->head_dim) {
+        memcpy(to_nope + h * nope, from, sizeof *q * nope);
+        memcpy(q + c->latent_dim, from + nope, sizeof *q * rope);
+    }
+}
+
+void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    const gqa_config *c = p->config;
+    gqa_scratch *s = p->scratch;
+    const size_t q_dim = (size_t)c->n_heads * (size_t)(c->q_nope_dim + c->rope_dim);
+    const product row = {&layer->wk, s->k, layer->kv_dim};
+    const product q_b = {&layer->wq_b, s->q_heads, q_dim}, k_b = {&layer->wk_b, NULL, 0};
+    const product first[] = {row, {&layer->wq, c->q_rank ? s->q_low : s->q_heads,
+                                   c->q_rank ? (size_t)c->q_rank : q_dim}};
+    matmul(p, me, &s->h_acts, p->n, first, 2);
+    if (c->q_rank) {
+        for_units(i, me, p->n) {
+            float *low = row_of(s->q_low, (size_t)c->q_rank, i);
+            p->kernels->rmsnorm(low, low, layer->q_rank_norm, c->q_rank, c->norm_eps);
+            if (wants_int8(&q_b, 1))
+                p->kernels->quantize_acts(&s->q_low_acts, i, i + 1, 0, c->q_rank);
+        }
+        matmul(p, me, &s->q_low_acts, p->n, &q_b, 1);
+    }
+    for_units(i, me, p->n) {
+        float *latent = row_of(s->k, layer->kv_dim, i);
+        p->kernels->rmsnorm(latent, latent, layer->latent_norm, c->latent_dim, c->norm_eps);
+        split_query(p, i);
+        if (wants_int8(&k_b, 1))
+            p->kernels->quantize_acts(&s->q_nope_acts, i, i + 1, 0, c->n_heads * c->q_nope_dim);
+    }
+    multiply_heads(p, me, &layer->wk_b, c->latent_dim, &s->q_nope_acts, s->q, layer->head_dim,
+                   p->q_dim);
+}
+
+void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    const gqa_config *c = p->config;
+    gqa_scratch *s = p->scratch;
+    const product v_b = {&layer->wv_b, NULL, 0}, out = {&layer->wo, NULL, 0};
+    if (wants_int8(&v_b, 1))
+        for_units(i, me, p->n)
+            p->kernels->quantize_acts(&s->latent_acts, i, i + 1, 0, c->n_heads * c->latent_dim);
+    multiply_heads(p, me, &layer->wv_b, c->value_dim, &s->latent_acts, s->attn,
+                   (size_t)c->value_dim, (size_t)layer->wo.cols);
+    if (wants_int8(&out, 1))
+        for_units(i, me, p->n)
+            p->kernels->quantize_acts(&s->attn_acts, i, i + 1, 0, layer->wo.cols);
+}
