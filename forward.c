@@ -24,12 +24,12 @@ static int owns_kv(const pass_state *p, const gqa_layer *layer) {
 /* The map of grouped-query attention: query head h reads KV head h / group, so KV head g serves the
  * query heads first_query_head(g) .. + group - 1. The runtime's only place that knows it. */
 static size_t first_query_head(const gqa_layer *layer, int kv_head) {
-    return (size_t)kv_head * (size_t)layer->group;
+    return (size_t)kv_head * layer->group;
 }
 
 /* Where the heads of a row's group begin in q and attn [n, q_dim]. */
 static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    return (size_t)row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
+    return row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
 }
 
 /* The first position that a query at `position` attends to. */
@@ -42,13 +42,13 @@ static int first_seen(const gqa_layer *layer, int position) {
 
 /* The rotations of a row's position: cos [rope_dim / 2], then sin. */
 static float *cos_sin_of(const pass_state *p, int table, int row) {
-    size_t index = (size_t)(table == GQA_ROPE_LOCAL) * (size_t)p->scratch->rows + (size_t)row;
+    size_t index = (size_t)(table == GQA_ROPE_LOCAL) * p->scratch->rows + row;
     return p->scratch->cos_sin + index * p->rope_dim;
 }
 
 static void make_rotations(const pass_state *p, int table, int row) {
     const gqa_rope_table *rope = &p->model->rope[table];
-    size_t pairs = (size_t)rope->dim / 2;
+    size_t pairs = rope->dim / 2;
     float *cos_row = cos_sin_of(p, table, row), *sin_row = cos_row + pairs;
     for (size_t j = 0; j < pairs; j++) {
         double angle = position_of(p, row) * rope->freq[j];
@@ -67,7 +67,7 @@ static void embed(pass_state *p, gqa_worker *me) {
     const gqa_matrix *table = &p->model->embedding;
     size_t row_bytes = gqa_type_bytes(table->type, p->dim);
     for_units(i, me, p->n) {
-        size_t token = (size_t)p->pass->tokens[i];
+        size_t token = p->pass->tokens[i];
         float *x = row_of(p->scratch->x, p->dim, i);
         gqa_dequantize(table->type, table->raw + token * row_bytes, x, p->dim);
         scale_row(x, p->dim, p->config->embedding_scale);
@@ -91,7 +91,7 @@ static void add_and_norm(pass_state *p, gqa_worker *me, int first, const float *
                          const float *norm, const product *next, int count) {
     int dim = p->config->dim, as_int8 = wants_int8(next, count);
     for_units(i, me, p->n) {
-        size_t row = (size_t)i * p->dim;
+        size_t row = i * p->dim;
         float *x = p->scratch->x + row, *h = p->scratch->h + row;
         if (!first) add_branch(p, x, h, post_norm);
         if (norm) p->kernels->rmsnorm(h, x, norm, dim, p->config->norm_eps);
@@ -167,7 +167,7 @@ static void norm_v(const pass_state *p, float *v, int d) {
 static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head,
                      const float *cos_sin) {
     int d = layer->config.head_dim, position = position_of(p, row);
-    size_t offset = (size_t)kv_head * (size_t)d, at = (size_t)row * layer->kv_dim + offset;
+    size_t offset = kv_head * layer->head_dim, at = row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
     int l = layer->config.kv_layer;
     if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4, deepseek2: V is K */
@@ -209,7 +209,7 @@ static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer
 /* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
  * of 32 values, else by rows in a phase of its own. */
 static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
-    return !p->config->latent_dim && (size_t)layer->group * layer->head_dim % 32 == 0;
+    return !p->config->latent_dim && layer->group * layer->head_dim % 32 == 0;
 }
 
 static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
@@ -222,8 +222,8 @@ static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int e
  * attention's expansion. */
 static float *attention_output(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
     size_t offset = first_query_head(layer, kv_head) * layer->value_dim;
-    if (p->config->latent_dim) return p->scratch->latent + (size_t)row * p->out_dim + offset;
-    return p->scratch->attn + (size_t)row * p->out_dim + offset;
+    if (p->config->latent_dim) return p->scratch->latent + row * p->out_dim + offset;
+    return p->scratch->attn + row * p->out_dim + offset;
 }
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
@@ -231,7 +231,7 @@ static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, 
     const gqa_kv_range *range = &session_of(p, row)->range[layer->config.kv_layer];
     float scale = p->config->latent_dim ? range->k_scale : range->v_scale;
     float *out = attention_output(p, layer, row, kv_head);
-    size_t n = (size_t)layer->group * layer->value_dim;
+    size_t n = layer->group * layer->value_dim;
     if (scale == 1) return;
     for (size_t i = 0; i < n; i++) out[i] /= scale;
 }
@@ -271,8 +271,8 @@ static int splits_of(const pass_state *p, const gqa_layer *layer, int row) {
 /* The partial result of a split. */
 static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, int kv_head,
                          int split) {
-    size_t index = (size_t)row * (size_t)layer->config.n_kv_heads + (size_t)kv_head;
-    index = index * (size_t)p->scratch->max_splits + (size_t)split;
+    size_t index = (size_t)row * layer->config.n_kv_heads + kv_head;
+    index = index * p->scratch->max_splits + split;
     size_t floats = gqa_partial_floats(layer->group, (int)layer->value_dim);
     return p->scratch->partials + index * floats;
 }
@@ -341,7 +341,7 @@ static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
     for_units(u, me, p->n * units_per_row) {
         int row = u / units_per_row, first = u % units_per_row * COLUMNS;
         int end = min_int(first + COLUMNS, ffn_dim);
-        size_t offset = (size_t)row * p->ffn_dim + (size_t)first;
+        size_t offset = row * p->ffn_dim + first;
         float *gate = p->scratch->gate + offset, *up = p->scratch->up + offset;
         if (p->config->gelu) p->kernels->geglu(gate, gate, up, end - first);
         else p->kernels->swiglu(gate, gate, up, end - first);
@@ -364,7 +364,7 @@ static void embed_for_layers(pass_state *p, gqa_worker *me) {
     for_units(i, me, p->n) {
         size_t row_bytes = gqa_type_bytes(table->type, width);
         float *e = row_of(p->scratch->per_layer, width, i), *row = thread_scratch(p, me);
-        gqa_dequantize(table->type, table->raw + (size_t)p->pass->tokens[i] * row_bytes, row,
+        gqa_dequantize(table->type, table->raw + p->pass->tokens[i] * row_bytes, row,
                        width);
         scale_row(e, width, dim_scale);
         scale_row(row, width, embedding_scale);
@@ -382,7 +382,7 @@ static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *
     int n = p->config->per_layer_dim, as_int8 = wants_int8(next, 1);
     for_units(i, me, p->n) {
         float *gate = row_of(p->scratch->gate, p->ffn_dim, i);
-        size_t at = ((size_t)i * (size_t)p->config->n_layers + (size_t)l) * (size_t)n;
+        size_t at = ((size_t)i * p->config->n_layers + l) * n;
         p->kernels->geglu(gate, gate, p->scratch->per_layer + at, n);
         if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, i, i + 1, 0, n);
     }
@@ -432,16 +432,16 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
  * other rows' additions may still read: hence a phase each. */
 static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     int n_out = p->pass->n_out, dim = p->config->dim;
-    size_t skip = (size_t)(p->n - n_out) * p->dim;
+    size_t skip = (p->n - n_out) * p->dim;
     float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
     const product logits = {&p->model->classifier, p->pass->logits, p->model->vocab_size};
     if (n_out == 0) return;
     for_units(i, me, n_out) {
-        size_t row = (size_t)i * p->dim;
+        size_t row = i * p->dim;
         add_branch(p, x + row, last_h + row, post_norm);
     }
     for_units(i, me, n_out) {
-        size_t row = (size_t)i * p->dim;
+        size_t row = i * p->dim;
         p->kernels->rmsnorm(h + row, x + row, p->model->output_norm, dim, p->config->norm_eps);
         if (wants_int8(&logits, 1))
             p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
@@ -452,7 +452,7 @@ static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
 
 /* Notes the first layer after which a row of x + h is not finite. */
 static void check_layer(const pass_state *p, int l) {
-    for (size_t i = 0; i < (size_t)p->n * p->dim && *p->bad_layer < 0; i++) {
+    for (size_t i = 0; i < p->n * p->dim && *p->bad_layer < 0; i++) {
         float sum = p->scratch->x[i] + p->scratch->h[i];
         if (!isfinite(sum)) *p->bad_layer = l;
     }
@@ -523,11 +523,11 @@ int gqa_forward(gqa_pass *pass) {
         .n = pass->n,
         .prefill = !pass->sessions && !pass->as_decode && pass->n >= PREFILL_ROWS,
         .bad_layer = pass->bad_layer,
-        .dim = (size_t)c->dim,
-        .q_dim = (size_t)c->n_heads * (size_t)c->head_dim,
-        .out_dim = (size_t)c->n_heads * (size_t)(c->latent_dim ? c->latent_dim : c->head_dim),
-        .ffn_dim = (size_t)max_int(c->ffn_dim, c->per_layer_dim),
-        .rope_dim = (size_t)max_int(c->rope_dim, c->rope_dim_local),
+        .dim = c->dim,
+        .q_dim = (size_t)c->n_heads * c->head_dim,
+        .out_dim = (size_t)c->n_heads * (c->latent_dim ? c->latent_dim : c->head_dim),
+        .ffn_dim = max_int(c->ffn_dim, c->per_layer_dim),
+        .rope_dim = max_int(c->rope_dim, c->rope_dim_local),
         .cancel = pass->cancel ? pass->cancel : &session->cancel,
     };
     gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);

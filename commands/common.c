@@ -534,6 +534,7 @@ uint64_t kv_cache_bytes(const gqa_model *m, const char *kv, int n) {
 }
 
 const char *attention_name(const gqa_config *c, char buf[16]) {
+    if (c->latent_dim) return "MLA";
     if (c->n_kv_heads == c->n_heads) return "MHA";
     if (c->n_kv_heads == 1) return "MQA";
     snprintf(buf, 16, "GQA-%d", c->n_kv_heads);
@@ -541,11 +542,14 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
 }
 
 double cache_of_heads(const gqa_model *m, double kv_heads, int n) {
+    const gqa_config *c = gqa_model_config(m);
     double values = 0;
-    for (int l = 0; l < gqa_model_config(m)->n_layers; l++) {
+    if (c->latent_dim && kv_heads == 0) return (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, n);
+    for (int l = 0; l < c->n_layers; l++) {
         const gqa_layer_config *of = gqa_model_layer(m, l);
+        int width = c->latent_dim ? c->q_nope_dim + c->rope_dim + c->value_dim : 2 * of->head_dim;
         if (of->kv_layer == l)
-            values += 2 * kv_heads * of->head_dim * (of->window && of->window < n ? of->window : n);
+            values += kv_heads * width * (of->window && of->window < n ? of->window : n);
     }
     return 2 * values;
 }

@@ -123,7 +123,7 @@ static void show_memory(const comparison *c) {
             show_memory_row(c, v->name, v, k);
             printf("\n");
         }
-    if (!has_files(c)) {
+    if (!has_files(c) && !c->variants->config->latent_dim) {
         show_memory_row(c, "MLA", NULL, 0);
         printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
     }

@@ -93,7 +93,7 @@ typedef struct scoring {
 } scoring;
 
 static double *kl_of(const scoring *s, int session, int reference) {
-    return s->kl + (size_t)(2 * session + reference) * (size_t)s->n_positions;
+    return s->kl + (size_t)(2 * session + reference) * s->n_positions;
 }
 
 /* Compares rows logits of a session with those of the references. */
@@ -101,7 +101,7 @@ static void compare_rows(scoring *s, int i, int rows) {
     const float *z = s->logits[s->n_references];
     for (int r = 0; r < s->n_references; r++)
         for (int row = 0; row < rows; row++) {
-            size_t at = (size_t)row * (size_t)s->vocab;
+            size_t at = (size_t)row * s->vocab;
             const float *base = s->logits[r] + at;
             kl_of(s, i, r)[s->at + row] = score_kl(base, z + at, s->vocab);
             s->scores[i].same_top[r] += argmax(base, s->vocab) == argmax(z + at, s->vocab);
@@ -148,12 +148,12 @@ int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t 
     };
     int has_memory = 1;
     for (int i = 0; i <= n_references; i++)
-        has_memory &= (s.logits[i] = calloc(row, (size_t)max_rows)) != NULL;
-    s.kl = calloc((size_t)s.n_positions * sizeof *s.kl, 2 * (size_t)n);
-    memset(scores, 0, (size_t)n * sizeof *scores);
+        has_memory &= (s.logits[i] = calloc(row, max_rows)) != NULL;
+    s.kl = calloc(s.n_positions * sizeof *s.kl, 2 * n);
+    memset(scores, 0, n * sizeof *scores);
     if (!has_memory || !s.kl) status = fail("out of memory for the logits of %d tokens", max_rows);
     for (int c = 0; c < n_chunks && !status && !signal_held(); c++) {
-        status = score_chunk(&s, tokens + (size_t)c * (size_t)chunk, &err);
+        status = score_chunk(&s, tokens + (size_t)c * chunk, &err);
         if (show && !status)
             fprintf(stderr, "\r%s%d of %d chunks: %.4f ", progress, c + 1, n_chunks,
                     score_perplexity(&scores[n - 1]));
@@ -245,7 +245,7 @@ int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks
     *n_chunks = n < 0 ? 0 : n / t->chunk;
     if (t->max_chunks > 0) *n_chunks = min_int(*n_chunks, t->max_chunks);
     for (int c = 0; c < *n_chunks && gqa_model_adds_bos(model); c++)
-        tokens[(size_t)c * (size_t)t->chunk] = gqa_token_bos(model);
+        tokens[(size_t)c * t->chunk] = gqa_token_bos(model);
     if (*n_chunks > 0) return tokens;
     if (n < 0) fail("%s", err.message);
     else fail("the text has %d tokens, expected at least one chunk of %d", n, t->chunk);

@@ -13,7 +13,7 @@
 /* Head h of a product: rows h * rows .. of w. */
 static gqa_matrix head_matrix(const gqa_matrix *w, int h, int rows) {
     gqa_matrix m = *w;
-    size_t first = (size_t)h * (size_t)rows;
+    size_t first = (size_t)h * rows;
     m.rows = rows;
     m.raw += first * gqa_type_bytes(w->type, (uint64_t)w->cols);
     if (m.packed) m.packed += first / GQA_PANEL * w->panel_bytes;
@@ -41,9 +41,9 @@ static void multiply_heads(pass_state *p, gqa_worker *me, const gqa_matrix *w, i
     for_units(u, me, p->config->n_heads * units) {
         int h = u / units;
         gqa_matrix of_head = head_matrix(w, h, rows);
-        gqa_acts of_a = head_acts(a, (size_t)h * (size_t)w->cols);
+        gqa_acts of_a = head_acts(a, (size_t)h * w->cols);
         if (cancelled(p)) continue;
-        p->kernels->matmul_unit(&of_head, &of_a, p->n, y + (size_t)h * y_step, ldy, u % units,
+        p->kernels->matmul_unit(&of_head, &of_a, p->n, y + h * y_step, ldy, u % units,
                                 thread_scratch(p, me));
     }
 }
@@ -51,8 +51,7 @@ static void multiply_heads(pass_state *p, gqa_worker *me, const gqa_matrix *w, i
 /* The parts of a row's query heads: q_nope to the input of Wk_b, q_pe to its place in q. */
 static void split_query(pass_state *p, int row) {
     const gqa_config *c = p->config;
-    const size_t nope = (size_t)c->q_nope_dim, rope = (size_t)c->rope_dim;
-    const size_t heads = (size_t)c->n_heads;
+    const size_t nope = c->q_nope_dim, rope = c->rope_dim, heads = c->n_heads;
     const float *from = row_of(p->scratch->q_heads, heads * (nope + rope), row);
     float *to_nope = row_of(p->scratch->q_nope, heads * nope, row);
     float *q = row_of(p->scratch->q, p->q_dim, row);
@@ -65,7 +64,7 @@ static void split_query(pass_state *p, int row) {
 void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     const gqa_config *c = p->config;
     gqa_scratch *s = p->scratch;
-    const size_t q_dim = (size_t)c->n_heads * (size_t)(c->q_nope_dim + c->rope_dim);
+    const size_t q_dim = (size_t)c->n_heads * (c->q_nope_dim + c->rope_dim);
     const product row = {&layer->wk, s->k, layer->kv_dim};
     const product q_b = {&layer->wq_b, s->q_heads, q_dim}, k_b = {&layer->wk_b, NULL, 0};
     const product first[] = {row, {&layer->wq, c->q_rank ? s->q_low : s->q_heads,
@@ -73,7 +72,7 @@ void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     matmul(p, me, &s->h_acts, p->n, first, 2);
     if (c->q_rank) {
         for_units(i, me, p->n) {
-            float *low = row_of(s->q_low, (size_t)c->q_rank, i);
+            float *low = row_of(s->q_low, c->q_rank, i);
             p->kernels->rmsnorm(low, low, layer->q_rank_norm, c->q_rank, c->norm_eps);
             if (wants_int8(&q_b, 1))
                 p->kernels->quantize_acts(&s->q_low_acts, i, i + 1, 0, c->q_rank);
@@ -99,7 +98,7 @@ void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
         for_units(i, me, p->n)
             p->kernels->quantize_acts(&s->latent_acts, i, i + 1, 0, c->n_heads * c->latent_dim);
     multiply_heads(p, me, &layer->wv_b, c->value_dim, &s->latent_acts, s->attn,
-                   (size_t)c->value_dim, (size_t)layer->wo.cols);
+                   c->value_dim, layer->wo.cols);
     if (wants_int8(&out, 1))
         for_units(i, me, p->n)
             p->kernels->quantize_acts(&s->attn_acts, i, i + 1, 0, layer->wo.cols);

@@ -21,7 +21,7 @@ typedef struct pass_state {
 } pass_state;
 
 static inline float *row_of(float *base, size_t width, int row) {
-    return base + (size_t)row * width;
+    return base + row * width;
 }
 
 static inline gqa_session *session_of(const pass_state *p, int row) {
@@ -37,7 +37,7 @@ static inline int cancelled(const pass_state *p) {
 }
 
 static inline void *thread_scratch(const pass_state *p, const gqa_worker *me) {
-    return p->scratch->thread + (size_t)me->id * p->scratch->thread_bytes;
+    return p->scratch->thread + me->id * p->scratch->thread_bytes;
 }
 
 /* Several products of the same activations in one phase: y[j] [n, rows] = a w[j]^T, with rows
