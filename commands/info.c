@@ -17,8 +17,9 @@ enum { N_KV_TYPES = sizeof kv_types / sizeof kv_types[0] };
 
 static void show_attention(const gqa_config *c) {
     if (c->latent_dim)
-        printf("attention      MLA (%d query heads of %d + %d, values of %d, share a row of %d + %d)\n",
-               c->n_heads, c->q_nope_dim, c->rope_dim, c->value_dim, c->latent_dim, c->rope_dim);
+        printf("attention      MLA (%d query heads of %d + %d, values of %d, share a row of "
+               "%d + %d)\n", c->n_heads, c->q_nope_dim, c->rope_dim, c->value_dim, c->latent_dim,
+               c->rope_dim);
     else if (c->n_kv_heads == c->n_heads)
         printf("attention      MHA (every query head has its own KV head)\n");
     else if (c->n_kv_heads == 1)

@@ -9,9 +9,9 @@
 
 /* The largest differences allowed: of logits, whose root mean square is 2 to 3, and of the log of
  * the sum of their exponentials, relative. Where all is f32 on both sides, those seen are at most
- * 3e-5 (6e-5 with 27 layers). llama.cpp's GELU is a table of f16. It rounds activations to f16 or bf16 where the weights
- * are (seen: 0.004 and 2e-4, 0.022 and 2e-4), and for quantised weights to 8 bits, as this program
- * does in blocks of its own (seen: up to 0.14 and 0.009). */
+ * 3e-5 (6e-5 with 27 layers). llama.cpp's GELU is a table of f16. It rounds activations to f16 or
+ * bf16 where the weights are (seen: 0.004 and 2e-4, 0.022 and 2e-4), and for quantised weights to 8
+ * bits, as this program does in blocks of its own (seen: up to 0.14 and 0.009). */
 static const struct tolerance {
     const char *prefix;
     double logits, sum;
@@ -151,7 +151,8 @@ static void check_model(const golden_model *want) {
 }
 
 /* A file with `value` written `skip` bytes after the end of `text`, which is in it once. */
-static void check_patched(const char *name, const char *text, size_t skip, char value, const char *message) {
+static void check_patched(const char *name, const char *text, size_t skip, char value,
+                          const char *message) {
     char path[128];
     static char data[1 << 19];
     gqa_error err = {0};
@@ -215,13 +216,18 @@ static void check_gemma4(void) {
     }
     gqa_model_close(m);
     check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 6, "is 6, expected 0 to 5");
-    check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 5, "layer 1: no layer before 1 has its");
-    check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 1, "blk.4.attn_k.weight is missing");
-    check_patched(gemma4, "gemma4.attention.key_length_swa", 4, 32, "key_length_swa and value_length_swa");
+    check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 5,
+                  "layer 1: no layer before 1 has its");
+    check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 1,
+                  "blk.4.attn_k.weight is missing");
+    check_patched(gemma4, "gemma4.attention.key_length_swa", 4, 32,
+                  "key_length_swa and value_length_swa");
     check_patched(gemma4, "gemma4.rope.dimension_count_swa", 4, 10, "rope_dim of 10");
-    check_patched(gemma4, "embedding_length_per_layer_input", 4, 16, "expected shape [32, 96], got");
+    check_patched(gemma4, "embedding_length_per_layer_input", 4, 16,
+                  "expected shape [32, 96], got");
     check_patched(gemma4, "blk.3.inp_gat", 0, 'X', "tensor blk.3.inp_gate.weight is missing");
-    check_patched(gemma4, "per_layer_token_emb", 0, 'X', "tensor per_layer_token_embd.weight is missing");
+    check_patched(gemma4, "per_layer_token_emb", 0, 'X',
+                  "tensor per_layer_token_embd.weight is missing");
     check_patched(gemma4, "blk.2.post_nor", 0, 'X', "tensor blk.2.post_norm.weight is missing");
 }
 
