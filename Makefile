@@ -57,8 +57,9 @@ endif
 FLAGS += $(CFLAGS_EXTRA)
 
 CORE     = base kernels formats vocab weights session chat
-CORE_SRC = $(filter-out run.c,$(wildcard *.c)) $(wildcard $(CORE:%=%/*.c))
-LIB_SRC  = $(CORE_SRC) $(wildcard convert/*.c train/*.c)
+CONSOLE  = base/console_posix.c base/console_windows.c
+CORE_SRC = $(filter-out run.c $(CONSOLE),$(wildcard *.c) $(wildcard $(CORE:%=%/*.c)))
+LIB_SRC  = $(CORE_SRC) $(CONSOLE) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 # Tests that fork or make folders; that wrap functions by GNU's linker, or bind threads to CPUs.
 ABSENT   = $(if $(WINDOWS),foreign interrupts packed) $(if $(WINDOWS)$(MACOS),alloc threads)

@@ -58,7 +58,7 @@ $(BUILD)/lib/$(DEVNAME): $(BUILD)/lib/$(SONAME)
 
 # to: the place of a file as a word of the shell; put: MODE,FILE,PLACE
 to  = "$(DESTDIR)$(1)"
-put = mkdir -p "$$(dirname $(call to,$(3)))" && $(INSTALL) -m $(1) $(2) $(call to,$(3))
+put = $(INSTALL) -d -m 755 "$$(dirname $(call to,$(3)))" && $(INSTALL) -m $(1) $(2) $(call to,$(3))
 install: $(BUILD)/run lib
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' docs/gqa.pc.in \

@@ -108,7 +108,7 @@ void gqa_os_unlock(gqa_os_monitor *m);
 void gqa_os_wait(gqa_os_monitor *m);
 void gqa_os_wake_all(gqa_os_monitor *m);
 
-/* ---- the program's terminal and signals ----------------------------------------------------- */
+/* ---- the program's terminal and signals: console_*.c, not in the library --------------------- */
 
 /* At the beginning of main: arguments become UTF-8, and so do terminals. */
 void gqa_os_start(int *argc, char ***argv);

@@ -11,6 +11,7 @@ import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FOLDERS = [".", "base", "kernels", "formats", "vocab", "weights", "session", "chat"]
+NOT_LIBRARY = {"run.c", "base/console_posix.c", "base/console_windows.c"}
 # Only one of these is compiled: they may define the same names.
 ALTERNATIVES = {"base/os_windows.c": "base/os_posix.c"}
 HEAD = """/* gqa.c: the whole library in one file, made by scripts/amalgamate.py. Compile:
@@ -23,12 +24,13 @@ HEAD = """/* gqa.c: the whole library in one file, made by scripts/amalgamate.py
 
 
 def sources():
-    """The C files of the library: those at the top but run.c, and those of its folders."""
+    """The C files of the library: those at the top and those of its folders."""
     for folder in FOLDERS:
         path = os.path.join(ROOT, folder)
         for name in sorted(os.listdir(path)) if os.path.isdir(path) else []:
-            if name.endswith(".c") and name != "run.c":
-                yield os.path.normpath(os.path.join(folder, name))
+            file = os.path.normpath(os.path.join(folder, name))
+            if name.endswith(".c") and file not in NOT_LIBRARY:
+                yield file
 
 
 def read(path):

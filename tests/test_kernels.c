@@ -270,7 +270,7 @@ static gqa_kv make_cache(const gqa_kernels *kernels, const attention *a, float *
     const int positions = a->window ? a->window + 64 : a->n;
     const int n_tiles = (positions + GQA_KV_TILE - 1) / GQA_KV_TILE;
     gqa_kv kv = {.k_type = a->k_type, .v_type = a->v_type, .n_kv_heads = KV_HEADS,
-                 .head_dim = a->d, .n_tiles = n_tiles};
+                 .head_dim = a->d, .value_dim = a->d, .n_tiles = n_tiles};
     kv.k_tile_bytes = gqa_kv_k_tile_bytes(a->k_type, a->d);
     kv.v_tile_bytes = gqa_kv_v_tile_bytes(a->v_type, a->d);
     kv.k = new_bytes((size_t)(n_tiles * KV_HEADS) * kv.k_tile_bytes);
