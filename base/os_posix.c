@@ -243,7 +243,7 @@ static int allowed_cpus(cpu_set_t *set) {
         if (n > CPU_SETSIZE) return -1;
         omp_get_place_proc_ids(place, ids);
         for (int i = 0; i < n; i++)
-            if (ids[i] < CPU_SETSIZE) CPU_SET(ids[i], set);
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE) CPU_SET((unsigned)ids[i], set);
     }
 #endif
     return 0;
@@ -255,10 +255,10 @@ static int allowed_cores(void) {
     cpu_set_t set;
     struct { long long package, core; } seen[CPU_SETSIZE];
     if (allowed_cpus(&set)) return 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];
-        const char *topology = "/sys/devices/system/cpu/cpu%d/topology/%s";
-        long long core = cpu, package = 0;
+        const char *topology = "/sys/devices/system/cpu/cpu%zu/topology/%s";
+        long long core = (long long)cpu, package = 0;
         if (!CPU_ISSET(cpu, &set)) continue;
         snprintf(path, sizeof path, topology, cpu, "core_id");
         read_numbers(path, 1, &core);

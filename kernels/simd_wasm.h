@@ -108,3 +108,4 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 #define VECTOR_KEEP(v) ((void)0)
 
 #define FETCH_EVERY_LINE 0 /* fetch_ahead() */
+#define DECODE_NR 4 /* columns of x at once in decoding */

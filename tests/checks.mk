@@ -46,8 +46,8 @@ lint: $(BUILD)/run
 # make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \
              -DGQA_ONLY_SCALAR
-FUZZ_SRC   = $(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) commands/common.c \
-             $(wildcard convert/*.c)
+FUZZ_SRC   = $(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) $(CONSOLE) \
+             commands/common.c $(wildcard convert/*.c)
 FUZZ_OBJ   = $(FUZZ_SRC:%.c=build-fuzz/%.o)
 fuzz: $(FUZZERS:%=build-fuzz/fuzz_%)
 build-fuzz/%.o: %.c

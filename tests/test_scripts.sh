@@ -100,7 +100,8 @@ test_case "skipped"
 skip "this: it is an example"
 finish
 END
-$CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" >"$tmp/log" 2>&1 && ok || no "cases.c"
+$CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" "${BUILD:-build}/libgqa.a" -lm -fopenmp \
+    >"$tmp/log" 2>&1 && ok || no "cases.c"
 for cases in "$tmp/cases" "sh $tmp/cases.sh"; do
     $cases >"$tmp/out"
     check "$cases: exit code 1" test $? -eq 1
