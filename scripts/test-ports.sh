@@ -71,14 +71,16 @@ port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1
 more="chat complete forward hooks numeric fuzz_convert fuzz_model fuzz_session logits malformed"
 port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "" OMP=0 LDFLAGS=-static OPT=-O1
 
-# built WHAT COMMAND...: counts what has only to compile
+# built WHAT COMMAND...: counts what has only to compile, in $tries tries
+tries=1
 built() {
     what=$1
     shift
-    if "$@" >"build-$name/log" 2>&1; then
+    for try in $(seq $tries); do
+        "$@" >"build-$name/log" 2>&1 || continue
         passed=$((passed + 1))
         return
-    fi
+    done
     tail -n 20 "build-$name/log"
     echo "$name: $what does not build"
     failed=$((failed + 1))
@@ -109,6 +111,7 @@ if is_wanted windows "$mingw" wine; then
         build-windows/dist/gqa.c
 fi
 zig=${ZIG:-zig}
+tries=3  # zig 0.11 now and then reads its cache wrongly: "error: InvalidCharacter"
 for machine in aarch64 x86_64; do
     is_wanted macos "$zig" || continue
     name=macos-$machine

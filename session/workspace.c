@@ -28,7 +28,7 @@ static float *take_activations(gqa_arena *a, gqa_acts *acts, int k, int rows) {
 /* Those of latent attention. */
 static void lay_out_latent(const gqa_config *c, gqa_scratch *s, gqa_arena *a) {
     uint64_t rows = (uint64_t)s->rows;
-    uint64_t q_dim = (uint64_t)(c->n_heads * (c->q_nope_dim + c->rope_dim));
+    uint64_t q_dim = (uint64_t)c->n_heads * (uint64_t)(c->q_nope_dim + c->rope_dim);
     if (!c->latent_dim) return;
     if (c->q_rank) s->q_low = take_activations(a, &s->q_low_acts, c->q_rank, s->rows);
     s->q_heads = gqa_arena_take(a, rows, q_dim * sizeof(float));

@@ -10,7 +10,7 @@ run=$BUILD/run log=$BUILD/tests/log
 verbose=${VERBOSE:+-v}
 if [ -n "${EMULATOR:-}" ]; then
     run=$BUILD/run-emulated
-    printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$BUILD/run${EXE:-}" >"$run"
+    printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$EMULATOR" "$(realpath "$BUILD/run${EXE:-}")" >"$run"
     chmod +x "$run"
 fi
 
