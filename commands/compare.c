@@ -205,6 +205,16 @@ static int score_variants(comparison *c) {
     return code;
 }
 
+/* Whether all variants have the same tokens, so that losses a token compare. */
+static int share_vocabulary(const comparison *c) {
+    const gqa_model *first = c->variants->model;
+    int n = gqa_model_config(first)->vocab_size, is_shared = 1;
+    for (int i = 1; i < c->n_variants && is_shared; i++)
+        is_shared = gqa_model_config(c->variants[i].model)->vocab_size == n &&
+                    !gqa_check_vocabulary(first, c->variants[i].model, NULL);
+    return is_shared;
+}
+
 /* ---- the command ---------------------------------------------------------------------------- */
 
 /* Returns 0, or EXIT_USAGE after printing an error; so do those below. */
@@ -287,9 +297,7 @@ static int compare(comparison *c) {
     if (!code && c->text.file) code = score_read(&c->text, c->quiet);
     if (!code) code = compare_open(c);
     if (!code) {
-        c->same_vocab = 1;
-        for (int i = 1; i < c->n_variants; i++)
-            c->same_vocab &= score_vocab_difference(c->variants[0].model, c->variants[i].model) < 0;
+        c->same_vocab = share_vocabulary(c);
         if (c->text.file) choose_chunk(c);
         code = measure_and_show(c);
     }

@@ -26,18 +26,6 @@ double score_bits_error(const score *s) {
            log(2);
 }
 
-int score_vocab_difference(const gqa_model *a, const gqa_model *b) {
-    char name[256], other_name[256];
-    int n = gqa_model_config(a)->vocab_size, n_other = gqa_model_config(b)->vocab_size;
-    for (int id = 0; id < min_int(n, n_other); id++) {
-        int len = gqa_token_name(a, id, name, sizeof name);
-        int other_len = gqa_token_name(b, id, other_name, sizeof other_name);
-        size_t shown = len > 0 ? min_size((size_t)len, sizeof name) : 0;
-        if (len != other_len || memcmp(name, other_name, shown)) return id;
-    }
-    return n == n_other ? -1 : min_int(n, n_other);
-}
-
 double score_kl(const float *p, const float *q, int n) {
     double p_lse = gqa_log_sum_exp(p, n), q_lse = gqa_log_sum_exp(q, n), sum = 0;
     for (int i = 0; i < n; i++) {

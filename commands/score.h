@@ -34,9 +34,6 @@ double score_error(const score *s);       /* standard error of the perplexity */
 double score_bits(const score *s);
 double score_bits_error(const score *s);
 
-/* The first token that two models do not share, or -1: they have the same vocabulary. */
-int score_vocab_difference(const gqa_model *a, const gqa_model *b);
-
 /* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. The first
  * n_references, 0 to 2, are what the others are compared with. progress: begins the progress line
  * on stderr; NULL: none. Stops early once a signal is held. 0, or an exit code after printing an
