@@ -22,7 +22,7 @@ build() {
 }
 
 # What computes for long, without sizes or bytes of files that only one machine would get wrong.
-long="architectures train trainer convert alloc"
+long="architectures train trainer convert alloc speculate"
 
 # is_wanted NAME COMMAND...: asked for, and the commands are there
 is_wanted() {
