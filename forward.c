@@ -528,7 +528,9 @@ int gqa_forward(gqa_pass *pass) {
         .out_dim = (size_t)c->n_heads * (c->latent_dim ? c->latent_dim : c->head_dim),
         .ffn_dim = max_int(c->ffn_dim, c->per_layer_dim),
         .rope_dim = max_int(c->rope_dim, c->rope_dim_local),
-        .cancel = pass->cancel ? pass->cancel : &session->cancel,
+        .cancel = pass->cancel         ? pass->cancel
+                  : session->canceller ? session->canceller
+                                       : &session->cancel,
     };
     gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);
     return atomic_exchange(p.cancel, 0) ? GQA_ERR_CANCELLED : 0;

@@ -105,11 +105,13 @@ static int find_match(const int32_t *tokens, int n, int *next) {
     return longest < MIN_MATCH ? 0 : longest;
 }
 
-/* Proposes n tokens by the draft; returns how many it could. */
+/* Proposes n tokens by the draft; returns how many it could. What cancels the session stops the
+ * draft's passes, and then the session's own. */
 static int draft_tokens(gqa_speculation *p, int32_t *tokens, int n) {
     gqa_session *s = p->session, *draft = p->draft;
     double start = gqa_os_seconds();
     int is_first = gqa_session_position(draft) == 0, made = 0;
+    draft->canceller = &s->cancel;
     int status = gqa_session_sync(draft, s->tokens, s->position + 1, NULL);
     if (is_first) p->credit += gqa_os_seconds() - start; /* the prompt's time is no loss */
     for (; status >= 0 && made < n; made++) {
@@ -119,6 +121,8 @@ static int draft_tokens(gqa_speculation *p, int32_t *tokens, int n) {
         if (best >= s->model->config.vocab_size) break;
         tokens[made + 1] = best;
     }
+    draft->canceller = NULL;
+    if (status == GQA_ERR_CANCELLED) gqa_session_cancel(s);
     if (made && !is_first) average(&p->draft_seconds, (gqa_os_seconds() - start) / made);
     return made;
 }

@@ -173,6 +173,8 @@ int32_t gqa_token_find(const gqa_model *m, const char *text) {
 int gqa_check_vocabulary(const gqa_model *m, const gqa_model *other, gqa_error *err) {
     enum { MAX_PADDING = 128 };
     char name[128], expected[128];
+    if (!m || !other)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "check vocabulary: a model is NULL");
     int n = gqa_vocab_size(m), n_other = gqa_vocab_size(other);
     const char *path = m->file.path, *other_path = other->file.path;
     if (n > n_other + MAX_PADDING || n_other > n + MAX_PADDING)
@@ -185,7 +187,8 @@ int gqa_check_vocabulary(const gqa_model *m, const gqa_model *other, gqa_error *
         if (len == expected_len && (len < 0 || !memcmp(name, expected, (size_t)shown))) continue;
         return gqa_fail(err, GQA_ERR_ARGUMENT,
                         "%s: token %d is \"%.*s\", expected \"%.*s\" as in %s", other_path, id,
-                        shown, name, min_int(expected_len, sizeof expected), expected, path);
+                        max_int(shown, 0), name,
+                        max_int(min_int(expected_len, sizeof expected), 0), expected, path);
     }
     return 0;
 }

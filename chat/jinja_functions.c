@@ -456,7 +456,7 @@ static const jinja_function jinja_tests[] = {
     {"number", JINJA_TEST, "", test_kind, KIND_NUMBER},
     {"string", JINJA_TEST, "", test_kind, 1 << JINJA_STRING},
     {"mapping", JINJA_TEST, "", test_kind, 1 << JINJA_DICT},
-    {"sequence", JINJA_TEST, "", test_kind, KIND_SEQUENCE},
+    {"sequence", JINJA_TEST, "", test_kind, KIND_SEQUENCE | KIND_UNDEFINED},
     {"iterable", JINJA_TEST, "", test_kind, KIND_SEQUENCE | KIND_UNDEFINED | 1 << JINJA_GENERATOR},
     {"true", JINJA_TEST, "", test_truth, 1},
     {"false", JINJA_TEST, "", test_truth, 0},

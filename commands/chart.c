@@ -164,7 +164,9 @@ static void curve(FILE *out, const chart_series *s, const frame *f, const char *
     for (int i = 0; i < s->n; i++) {
         fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"%s\">", pixel_x(f, s->x[i]),
                 pixel_y(f, s->y[i]), colour);
-        fprintf(out, "<title>%s: %g, %.4g</title></circle>\n", s->name, s->x[i], s->y[i]);
+        fputs("<title>", out);
+        chart_text(out, s->name);
+        fprintf(out, ": %g, %.4g</title></circle>\n", s->x[i], s->y[i]);
     }
 }
 

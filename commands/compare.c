@@ -59,6 +59,7 @@ static int time_batch(const comparison *c, const variant *v, int n, double *seco
     int status = workspace ? 0 : -1;
     so.kv = c->caches[0].name;
     so.workspace = workspace;
+    so.n_threads = 0; /* the workspace's */
     for (int i = 0; i < n && !status; i++) {
         tokens[i] = 1;
         sessions[i] = gqa_session_new(v->model, &so, err);

@@ -168,17 +168,29 @@ void compare_table(const comparison *c) {
 
 /* ---- CSV ------------------------------------------------------------------------------------ */
 
+/* In quotes where it must be (RFC 4180). */
+static void csv_name(const char *name) {
+    if (!strpbrk(name, ",\"\r\n")) {
+        printf("%s", name);
+        return;
+    }
+    printf("\"");
+    for (; *name; name++) printf(*name == '"' ? "\"\"" : "%c", *name);
+    printf("\"");
+}
+
 static void csv_row(const comparison *c, const variant *v, int cache, int depth) {
     const score *s = &v->scores[cache];
-    printf("%s,%d,", v->name, v->kv_heads);
+    csv_name(v->name);
+    printf(",%d,", v->kv_heads);
     printf("%s,%d,", c->caches[cache].name, c->depths[depth]);
     printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
     printf("%.3f,", decode_speed(v, cache, depth));
     printf("%.4f,%.4g,", speed_ratio(c, v, cache, depth), decode_bytes(c, v, cache, depth));
-    if (c->has_scores && c->same_vocab)
+    if (c->has_scores && c->same_vocab && s->n)
         printf("%.5f,%.6f,%.6f,", score_perplexity(s), s->from->mean, s->from[1].mean);
     else printf(",,,");
-    if (c->has_scores) printf("%.5f", score_bits(s));
+    if (c->has_scores && s->n) printf("%.5f", score_bits(s));
     printf("\n");
 }
 
@@ -262,7 +274,8 @@ void compare_json(const comparison *c) {
     json_int(&j, "threads", c->limits.n_threads);
     json_int(&j, "rounds", c->rounds);
     json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
-    json_double(&j, "mla_bytes_per_position", cache_at(c, NULL, 0, 1));
+    if (!c->variants->config->latent_dim)
+        json_double(&j, "mla_bytes_per_position", cache_at(c, NULL, 0, 1));
     json_begin(&j, "variants", '[');
     for (int i = 0; i < c->n_variants; i++) json_variant(&j, c, &c->variants[i]);
     json_end(&j, ']');

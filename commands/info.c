@@ -408,6 +408,10 @@ int command_info(int argc, char **argv) {
     a.model = model;
     if (!a.context) a.context = gqa_model_config(model)->context_length;
     int wants_advice = memory && gqa_model_get_stats(model)->has_weights;
+    if (wants_advice && gqa_model_config(model)->latent_dim) {
+        warning("--memory does not know multi-head latent attention");
+        wants_advice = 0;
+    }
     if (as_json) show_json(model, wants_advice ? &a : NULL);
     else show_text(model);
     if (wants_advice && !as_json) advice_text(&a);

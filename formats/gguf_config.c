@@ -109,17 +109,17 @@ static void read_rope(gguf_meta *m, gqa_config *g) {
     read_rope_scaling(m, g);
 }
 
-static void require_keys(gguf_meta *m) {
-    static const char *const suffixes[] = {"embedding_length", "block_count",
-                                           "attention.head_count", "feed_forward_length"};
+static void require_keys(gguf_meta *m, const char *const *suffixes, size_t n) {
     char key[128];
-    for (size_t i = 0; i < array_length(suffixes); i++)
+    for (size_t i = 0; i < n; i++)
         if (!gguf_find(m->c, arch_key(m, suffixes[i], key)))
             gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is missing", key);
 }
 
 /* deepseek2: key_length and value_length are of the cached row, those ending in _mla of a head. */
 static void read_latent(gguf_meta *m, gqa_config *g, int value_length) {
+    static const char *const suffixes[] = {"rope.dimension_count", "attention.head_count_kv"};
+    require_keys(m, suffixes, array_length(suffixes));
     int rope_dim = arch_int(m, "rope.dimension_count", 0);
     int key_length = arch_int(m, "attention.key_length_mla", 0);
     g->latent_dim = arch_int(m, "attention.kv_lora_rank", 0);
@@ -132,7 +132,7 @@ static void read_latent(gguf_meta *m, gqa_config *g, int value_length) {
     else if (!key_length && !m->status)
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s.attention.key_length_mla is missing: "
                        "a file of before 2025, convert the model again", m->c->config.architecture);
-    else if (value_length != g->latent_dim || g->head_dim != g->latent_dim + rope_dim)
+    else if (value_length != g->latent_dim || g->head_dim - rope_dim != g->latent_dim)
         gguf_meta_fail(m, GQA_ERR_FORMAT, "attention.key_length %d and value_length %d, expected "
                        "kv_lora_rank %d + rope.dimension_count %d and %d", g->head_dim,
                        value_length, g->latent_dim, rope_dim, g->latent_dim);
@@ -152,8 +152,8 @@ static void read_shape(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
     g->norm_eps = arch_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
     int value_length = arch_int(m, "attention.value_length", g->head_dim);
     int experts = arch_int(m, "expert_count", 0);
-    if (a->steps & ARCH_LATENT) read_latent(m, g, value_length);
-    else if (value_length != g->head_dim)
+    if ((a->steps & ARCH_LATENT) && m->c->n_tensors) read_latent(m, g, value_length);
+    else if (!(a->steps & ARCH_LATENT) && value_length != g->head_dim)
         gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "attention.key_length %d and value_length %d differ,"
                        " which is not supported", g->head_dim, value_length);
     if (experts > 0)
@@ -382,7 +382,9 @@ int gguf_read_config(gqa_checkpoint *c, gqa_error *err) {
         return fail_unsupported(c, err, "architecture \"%s\" is not supported (%s are)",
                                 g->architecture, names);
     }
-    if (c->n_tensors) require_keys(&m);
+    static const char *const required[] = {"embedding_length", "block_count",
+                                           "attention.head_count", "feed_forward_length"};
+    if (c->n_tensors) require_keys(&m, required, array_length(required));
     read_shape(&m, g, a);
     read_rope(&m, g);
     read_steps(&m, g, a);

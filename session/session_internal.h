@@ -73,6 +73,7 @@ struct gqa_session {
     size_t memory_bytes;
     float *logits;           /* [vocab_size] */
     atomic_int cancel;
+    atomic_int *canceller;   /* of another session, for which this one drafts; NULL: cancel */
     gqa_on_kv on_kv;         /* NULL: none */
     void *on_kv_user;
     int n_ahead;             /* positions from `position` on that are evaluated already, with tokens

@@ -63,8 +63,8 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
-    int widest = max_int(max_int(q_dim, c->q_rank), max_int(c->dim, gate_dim));
-    size_t matmul = gqa_matmul_scratch(max_int(widest, attn_dim));
+    int widest = max_int(max_int(q_dim, c->q_nope_dim), max_int(c->dim, gate_dim));
+    size_t matmul = gqa_matmul_scratch(max_int(max_int(widest, c->q_rank), attn_dim));
     matmul = max_size(matmul, per_layer);
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
     s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);

@@ -242,6 +242,8 @@ static void check_null(const gqa_model *m) {
     gqa_text *text = gqa_text_new(m, 0, NULL, 0, &err);
     CHECK(!gqa_session_eval(s, t, 2, &err) && text, "%s", err.message);
     const int statuses[] = {
+        gqa_check_vocabulary(NULL, m, &err),
+        gqa_check_vocabulary(m, NULL, &err),
         gqa_session_eval(NULL, t, 2, &err),
         gqa_session_eval(s, NULL, 2, &err),
         gqa_session_eval_all(NULL, t, 2, logits, &err),

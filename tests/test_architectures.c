@@ -353,6 +353,10 @@ static void check_latent(void) {
     check_architecture("deepseek2: queries of one matrix, YaRN on the whole score",
                        SPEC(SMALL_LATENT, YARN, .yarn_log_mul = 0.2f),
                        STEPS(usual_scale, no_scaling));
+    check_architecture("deepseek2: one head, wider before RoPE than all else is",
+                       SPEC(LATENT, .heads = 1, .kv_heads = 1, .head_dim = 520, .rope_dim = 8,
+                            .latent = 32, .value = 16),
+                       STEPS(no_latent_norm));
     check_architecture("deepseek2: f16 matrices",
                        SPEC(SMALL_LATENT, .q_rank = 20, .type = GQA_TYPE_F16),
                        STEPS(no_latent_norm));

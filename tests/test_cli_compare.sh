@@ -107,6 +107,15 @@ END
 have python3 "--html" && check "the page" python3 "$tmp/page.py" "$tmp/c.html"
 expect 2 "give another name" compare "$m" --html "$m"
 
+test_case "names of files are text in pages and tables"
+cp "$m" "$tmp/a<b>&,c.gguf"
+expect 0 "" compare "$tmp/a<b>&,c.gguf" "$m" --depths 0 -n 2 --prompt 2 --reps 1 \
+    --html "$tmp/names.html" --svg "$tmp/names.svg" --csv
+check "a comma in a name is no column" grep -q '^"a<b>&,c",' "$tmp/out"
+have python3 "the names" && check "the page and the chart" python3 -c 'import sys, xml.dom.minidom
+xml.dom.minidom.parse(sys.argv[2])
+assert "<b>" not in open(sys.argv[1]).read()' "$tmp/names.html" "$tmp/names.svg"
+
 test_case "compare --json"
 expect 0 "" compare "$m" --kv-heads 2,1 $quality --reps 1 --kv f32,f32/f16 --json
 cat >"$tmp/check.py" <<'END'
@@ -123,7 +132,8 @@ END
 have python3 "--json" && check "the figures" python3 "$tmp/check.py" "$tmp/out"
 
 test_case "compare --batch: sequences together, where they fit"
-expect 0 "" compare "$m" --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 2,64 --memory 1M --json
+expect 0 "" compare "$m" --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 2,64 --memory 1M -j 2 \
+    --json
 cat >"$tmp/batch.py" <<'END'
 import json, sys
 for v in json.load(open(sys.argv[1]))["variants"]:

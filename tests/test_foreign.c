@@ -190,6 +190,8 @@ static void check_deepseek2(void) {
     check_patched(name, "attention.kv_lora_ran", 0, 'X', "expected kv_lora_rank 0 + ");
     check_patched(name, "attention.head_count_kv", 4, 2, "head_count_kv is not 1");
     check_patched(name, "attention.key_length_mla", 4, 8, "key_length_mla 8, expected more than 8");
+    check_patched(name, "attention.head_count_k", 0, 'X', "head_count_kv is missing");
+    check_patched(name, "rope.dimension_coun", 0, 'X', "rope.dimension_count is missing");
     check_patched(name, "attention.key_length_ml", 0, 'X', "key_length_mla is missing");
     check_patched(name, "attention.value_length_mla", 4, 24, "value_length_mla 24, expected mult");
     check_patched(name, "attention.q_lora_rank", 4, 16, "blk.0.attn_q_a.weight: expected shape");

@@ -148,7 +148,7 @@ static void check_type(gqa_type type, int window, int kv_heads, const char *kv, 
     for (int i = 0; i < N_SAMPLINGS; i++) {
         char what[64];
         setting o = {.sampling = samplings[i], .max_tokens = MAX_TOKENS,
-                     .n_prompt = i % 2 ? SHORT_PROMPT : LONG_PROMPT, .ban = i == 2 ? 5 : 0};
+                     .n_prompt = i == 4 ? LONG_PROMPT : SHORT_PROMPT, .ban = i == 2 ? 5 : 0};
         snprintf(what, sizeof what, "%s, cache %s, sampler %d", gqa_type_name(type), kv, i);
         accepted += compare(what, s, o, twin, hostile);
     }
@@ -185,6 +185,18 @@ static void check_ends(void) {
                 if (kind == 0) CHECK(got.position == SHORT_PROMPT + at, "%d", got.position);
                 if (kind == 0 && at > 8) CHECK(got.result.accepted_tokens > 6, "none accepted");
             }
+    }
+    TEST("what cancels the session stops the draft") {
+        setting o = {.n_prompt = SHORT_PROMPT, .max_tokens = 40, .draft = twin, .proposals = 7,
+                     .cancel_at = 1};
+        gqa_session_rewind(twin, 0, NULL);
+        run(s, &o, &got);
+        CHECK(got.n == 1 && gqa_session_position(twin) == 0, "%d tokens, %d positions", got.n,
+              gqa_session_position(twin));
+        o.cancel_at = 0;
+        run(s, &o, &got);
+        CHECK(got.status == 0 && gqa_session_position(twin) > SHORT_PROMPT, "%d positions",
+              gqa_session_position(twin));
     }
     TEST("a stopped session goes on as without speculation") {
         setting o = {.n_prompt = SHORT_PROMPT, .max_tokens = 30};
