@@ -20,25 +20,26 @@
 struct gqa_team {
     gqa_threads *threads;
     int max_threads;
+    void *memory;            /* that the team is in, 64-byte aligned */
     _Alignas(64) _Atomic uint64_t state;
 };
 
 gqa_team *gqa_team_new(int max_threads, gqa_run_parallel run, void *user) {
-    gqa_team *team = gqa_pages_alloc(sizeof *team, 0);
-    if (!team) return NULL;
+    char *memory = calloc(1, sizeof(gqa_team) + 63);
+    if (!memory) return NULL;
+    gqa_team *team = (gqa_team *)(memory + (64 - (uintptr_t)memory % 64) % 64);
+    team->memory = memory;
     team->max_threads = max_int(max_threads, 1);
     team->threads = gqa_threads_new(team->max_threads, run, user);
-    if (!team->threads) {
-        gqa_pages_free(team, sizeof *team);
-        return NULL;
-    }
-    return team;
+    if (team->threads) return team;
+    free(memory);
+    return NULL;
 }
 
 void gqa_team_free(gqa_team *team) {
     if (!team) return;
     gqa_threads_free(team->threads);
-    gqa_pages_free(team, sizeof *team);
+    free(team->memory);
 }
 
 int gqa_team_threads(gqa_team *team) { return gqa_threads_count(team->threads); }
