@@ -6,9 +6,10 @@
 enum { MAX_TOKENS = 64, LONG_PROMPT = 500, SHORT_PROMPT = 40 };
 
 static gqa_model *make_model(gqa_type type, int window, int kv_heads, uint64_t seed) {
+    int width = type == GQA_TYPE_Q4_K ? 256 : 64; /* whole blocks */
     gqa_config c = {
-        .dim = 256, .n_layers = 2, .n_heads = 4, .n_kv_heads = kv_heads, .head_dim = 64,
-        .ffn_dim = 256, .vocab_size = VOCAB, .context_length = 700, .window = window,
+        .dim = width, .n_layers = 2, .n_heads = 4, .n_kv_heads = kv_heads, .head_dim = 64,
+        .ffn_dim = width, .vocab_size = VOCAB, .context_length = 700, .window = window,
     };
     gqa_error err = {0};
     gqa_model *m = gqa_model_random(&c, type, seed, NULL, &err);
