@@ -176,7 +176,7 @@ cat >"$tmp/edit.py" <<'END'
 import json, sys
 old = json.load(open(sys.argv[1]))
 for v in old["variants"]:
-    v["prefill"] *= 1000 # changed whatever the machine does
+    v["prefill"] /= 1000 # changed whatever the machine does, and however much speeds spread
     v["caches"][0]["decode"][0]["spread"] = 1e6 # unchanged
 old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
 old["variants"][1]["name"] = "GQA-3"
@@ -185,7 +185,7 @@ END
 if have python3 "--baseline"; then
     check "an older one" python3 "$tmp/edit.py" "$tmp/out"
     expect 0 "" compare "$m" --kv-heads 2,1 $scored --baseline "$tmp/out.old"
-    check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* -99.9%" "$tmp/out"
+    check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* +[0-9.]*%" "$tmp/out"
     check "quality" grep -q "^  GQA-2, f16 .*bits a byte.* -1.0%" "$tmp/out"
     check "the sum" grep -q "2 changed, 2 did not, 4 are not in both" "$tmp/out"
 fi
