@@ -7,7 +7,6 @@
 
 #include "../convert/convert.h"
 #include "../formats/formats.h"
-#include "../formats/gguf.h"
 
 typedef struct web {
     uint8_t *image;      /* what the model was opened from, if it was converted */
@@ -28,49 +27,15 @@ const char *web_text(const web *w);
 double web_kv_bytes(const web *w, int positions);
 void web_close(web *w);
 
-static int is_key_or_value(const gqa_tensor *t) {
-    return strstr(t->name, ".attn_k.weight") || strstr(t->name, ".attn_v.weight");
-}
-
-/* Gives every query head K and V heads of its own, copies of those that its group shared: MHA that
- * computes the same. Returns the new tensors' storage, or NULL. */
-static uint8_t *repeat_heads(gqa_checkpoint *c) {
-    const size_t heads = (size_t)c->config.n_kv_heads, all = (size_t)c->config.n_heads;
-    size_t total = 0;
-    for (int i = 0; i < c->n_tensors; i++)
-        if (is_key_or_value(&c->tensors[i])) total += c->tensors[i].size * all / heads;
-    uint8_t *storage = malloc(total), *out = storage;
-    for (gqa_tensor *t = c->tensors; storage && t < c->tensors + c->n_tensors; t++) {
-        if (!is_key_or_value(t)) continue;
-        const size_t head = (size_t)t->size / heads;
-        const uint8_t *from = t->data;
-        t->data = out;
-        t->size = head * all;
-        t->dims[1] = t->dims[1] / heads * all;
-        for (size_t h = 0; h < all; h++, out += head)
-            memcpy(out, from + h * heads / all * head, head);
-    }
-    for (int i = 0; i < c->n_meta; i++)
-        if (bytes_equal(c->meta[i].key, "llama.attention.head_count_kv"))
-            c->meta[i].i = c->config.n_heads;
-    for (int l = 0; l < c->config.n_layers && c->layers; l++)
-        c->layers[l].n_kv_heads = c->config.n_heads;
-    c->config.n_kv_heads = c->config.n_heads;
-    return storage;
-}
-
 /* The model with another number of KV heads, as a GGUF file in memory. */
 static size_t change_heads(web *w, const void *data, size_t size, int kv_heads) {
     gqa_checkpoint c = {0};
     gqa_convert_options o = {.type = -1, .pool = GQA_POOL_ALIGNED, .n_threads = 1};
-    uint8_t *storage = NULL;
     size_t changed = 0;
     if (!gqa_checkpoint_read(&c, data, size, "memory", &w->err)) {
-        if (kv_heads < c.config.n_kv_heads) o.kv_heads = kv_heads;
-        else storage = repeat_heads(&c);
+        o.kv_heads = kv_heads < c.config.n_kv_heads ? kv_heads : c.config.n_heads;
         gqa_convert(&c, &o, NULL, &w->image, &changed, &w->err);
     }
-    free(storage);
     gqa_checkpoint_free(&c);
     return changed;
 }
