@@ -178,13 +178,15 @@ static void copy_columns(float *to, size_t ld_to, const float *from, size_t ld_f
     }
 }
 
-/* Columns 0..n-1 of x, whole tiles, times kc columns of W from k0 on: y, at the unit's first row, =
- * or (k0 > 0) +=. w: the unit's rows, unpacked. */
+/* Columns 0..n-1 of x (n >= nr) times kc columns of W from k0 on: y, at the unit's first row, = or
+ * (k0 > 0) +=. w: the unit's rows, unpacked. The last tile is a whole one too: what it shares with
+ * the one before it (`done` columns) is computed again and dropped. */
 static void multiply_tiles(const panel_kernels *kernels, const uint8_t *w, int rows, int k0,
                            int kc, const gqa_acts *a, int n, float *y, size_t ldy) {
     const int tile_rows = kernels->mr * VF_LANES, nr = kernels->nr;
     float out[FLOAT_NR * FLOAT_MR * VF_LANES];
-    for (int i = 0; i < n; i += nr) {
+    for (int next = 0; next < n; next += nr) {
+        const int i = min_int(next, n - nr), done = next - i;
         acts_view x = view_acts(a, i, k0);
         for (int row = 0; row < rows; row += tile_rows) {
             const uint8_t *vectors = w + row / VF_LANES * kernels->vector_bytes;
@@ -192,7 +194,7 @@ static void multiply_tiles(const panel_kernels *kernels, const uint8_t *w, int r
             int in_y = min_int(rows - row, tile_rows);
             if (k0) copy_columns(out, tile_rows, at, ldy, in_y, nr);
             kernels->tile(vectors, kc, &x, out, k0 > 0);
-            copy_columns(at, ldy, out, tile_rows, in_y, nr);
+            copy_columns(at + done * ldy, ldy, out + done * tile_rows, tile_rows, in_y, nr - done);
         }
     }
 }
@@ -225,14 +227,16 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
         if (!w->packed) gqa_pack_panel(w, p0 + p, unit_panels);
     }
     int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
-    int tiled = n - n % kernels->nr;
-    /* Two tiles are not worth the unpacking; tiles of floats add in another order than decoding. */
-    if (n <= (gqa_type_wants_q8(w->type) ? 2 * kernels->nr : GQA_DECODE_ORDER)) tiled = 0;
-    if (tiled)
-        multiply_unpacking(kernels, panels, count, rows, w->cols, a, tiled, y + row, ldy, scratch);
-    for (int p = 0; p < count; p++, row += GQA_PANEL) { /* the other columns, as in decoding */
+    /* Fewer are not worth the unpacking; tiles of floats add in another order than decoding. */
+    const int few = gqa_type_wants_q8(w->type) && DECODE_NR == 1 ? 2 * kernels->nr
+                                                                 : GQA_DECODE_ORDER;
+    if (n > few) {
+        multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
+        return;
+    }
+    for (int p = 0; p < count; p++, row += GQA_PANEL) {
         int in_y = min_int(w->rows - row, GQA_PANEL);
-        for (int i = tiled, nc; i < n; i += nc) {
+        for (int i = 0, nc; i < n; i += nc) {
             float out[4 * GQA_PANEL];
             nc = min_int(n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1, DECODE_NR);
             kernels->decode[nc / 2](panels[p], a, w->cols, i, out);

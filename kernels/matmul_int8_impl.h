@@ -269,7 +269,8 @@ TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, in
 /* A whole panel times nc columns of x, from column `first` on; out [nc][16]. */
 TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols,
                           int first, float *out) {
-    const int together = nc <= 2 ? PANEL_VECTORS : 1; /* vectors of rows; as registers allow */
+    /* vectors of rows, as registers allow: 8 sums */
+    const int together = PANEL_VECTORS * nc <= 8 ? PANEL_VECTORS : 1;
     const int subs = 8 / groups_of(type);
     const acts_view x = view_acts(a, first, 0);
     const uint8_t *block = panel;
