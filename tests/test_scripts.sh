@@ -64,6 +64,20 @@ for options in "$tmp/none -f README.md" "$model" "$model -f README.md -x" "$mode
     check "$options: an error" test $? -eq 2
 done
 
+test_case "cache-tolerance.py"
+tolerance="python3 scripts/cache-tolerance.py --run $run -f README.md -c 32 --chunks 1"
+$tolerance models/stories-gqa.gguf models/stories-mha.gguf --svg "$tmp/t.svg" >"$tmp/t.md"
+check "exit code 0" test $? -eq 0
+check "a row a model, most heads first" \
+    test "$(sed -n 's/^| \([0-9]*\) .*/\1/p' "$tmp/t.md" | tr '\n' ' ')" = "8 2 "
+expect 0 "" perplexity models/stories-gqa.gguf -f README.md --documents -c 32 --chunks 1 --kl . \
+    --kv q4_0
+mean=$(sed -n 's/^KL  = \([0-9.]*\) .*/\1/p' "$tmp/out")
+check "perplexity's figure, $mean" grep -q "^| 2 .* | $mean ± [0-9.]* |\$" "$tmp/t.md"
+check "a curve a cache" test "$(grep -c '<polyline' "$tmp/t.svg")" -eq 4
+$tolerance /dev/null >"$tmp/out" 2>"$tmp/err"
+check "no model: an error" test $? -eq 1
+
 test_case "run.sh counts what it leaves out"
 mkdir "$tmp/tests"
 for name in one two; do
