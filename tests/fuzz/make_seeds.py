@@ -18,6 +18,18 @@ ARCHITECTURES = {
                      "rope.scaling.yarn_log_multiplier": 0.75}),
     "exaone4": (2, {"attention.sliding_window": 2, "attention.sliding_window_pattern": 2}),
 }
+# Multi-head latent attention, with and without attn_q_a; the shape, the type.
+LATENT = {"attention.head_count_kv": 1, "rope.dimension_count": 4,
+          "attention.value_length_mla": 16}
+LATENT_MODELS = {
+    "deepseek2": (NARROW[32], "q8_0", {
+        **LATENT, "attention.q_lora_rank": 32, "attention.kv_lora_rank": 32,
+        "attention.key_length": 36, "attention.value_length": 32,
+        "attention.key_length_mla": 36}),
+    "deepseek2-lite": (SMALL, "f32", {
+        **LATENT, "attention.kv_lora_rank": 16, "attention.key_length": 20,
+        "attention.value_length": 16, "attention.key_length_mla": 8}),
+}
 
 
 def path(name):
@@ -42,6 +54,10 @@ def main():
     models.HEADS = 2
     for seed, (name, (layers, keys)) in enumerate(ARCHITECTURES.items()):
         models.write(path(name), name, SMALL, seed, keys, layers=layers)
+    for seed, (name, (shape, kind, keys)) in enumerate(LATENT_MODELS.items()):
+        models.write(path(name), "deepseek2", shape, seed, keys, layers=1, kind=kind)
+        with open(path(name), "rb") as f, open(path(name + "-no-repack"), "wb") as odd:
+            odd.write(f.read() + bytes(1))  # fuzz_model.c: a size that is odd
     for name in splits.NAMES[1:]:
         vocabulary(f"pre-{name}", "tokenizer.ggml.pre", name)
     vocabulary("pre-gemma4", "tokenizer.ggml.model", "gemma4")
