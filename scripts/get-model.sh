@@ -76,6 +76,8 @@ ernie4_5-0.3b 230 16/2 unsloth/ERNIE-4.5-0.3B-PT-GGUF \
     ERNIE-4.5-0.3B-PT-Q4_K_M.gguf Apache-2.0
 hunyuan-0.5b 330 16/8 bartowski/tencent_Hunyuan-0.5B-Instruct-GGUF \
     tencent_Hunyuan-0.5B-Instruct-Q4_K_M.gguf Tencent
+youtu-llm-2b 2000 16/1 tencent/Youtu-LLM-2B-GGUF \
+    Youtu-LLM-2B-Q8_0.gguf Youtu-LLM
 END
 }
 fail() { echo "get-model: $*" >&2; exit 1; }

@@ -17,7 +17,8 @@ test_case "names and addresses"
 check "--help" code 0 --help
 for name in gemma2-2b gemma3-270m gemma3-1b smollm2-135m smollm3-3b granite-350m ministral3-3b \
     phi4-mini olmo2-1b exaone4-1.2b ernie4_5-0.3b qwen3-0.6b gemma-2b qwen2.5-0.5b olmo3-7b \
-    hunyuan-0.5b minicpm4-0.5b phi3-mini gemma4-e2b gemma4-e4b mistral-7b exaone3.5-2.4b; do
+    hunyuan-0.5b minicpm4-0.5b phi3-mini gemma4-e2b gemma4-e4b mistral-7b exaone3.5-2.4b \
+    youtu-llm-2b; do
     code 0 --help
     check "--help lists $name" grep -q "^  $name  *[0-9]*/[0-9]" "$tmp/out"
     check "--url $name" code 0 --url "$name"

@@ -13,6 +13,7 @@ static const struct {
     {"smollm", SPLIT_SMOLLM}, {"gpt-2", SPLIT_GPT2}, {"tekken", SPLIT_TEKKEN},
     {"gpt-4o", SPLIT_GPT4O}, {"deepseek-llm", SPLIT_DEEPSEEK_LLM},
     {"deepseek-coder", SPLIT_DEEPSEEK_CODER}, {"deepseek-v3", SPLIT_DEEPSEEK3},
+    {"youtu", SPLIT_YOUTU},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0], MAX_TEXT = 64 };
 
@@ -75,7 +76,7 @@ int main(int argc, char **argv) {
         }
         if (f) fclose(f);
         for (int k = 0; k < N_KINDS; k++)
-            CHECK(seen[k] == 22, "%s: %d texts, expected 22", kinds[k].name, seen[k]);
+            CHECK(seen[k] == 24, "%s: %d texts, expected 24", kinds[k].name, seen[k]);
     }
     return test_end();
 }

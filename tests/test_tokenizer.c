@@ -483,6 +483,7 @@ static void test_names(void) {
         {"gpt-4o llama4", "don't| I'LL|x| |123|45| +=(|y|)\n\n| z|Qu|M|_"},
         {"deepseek-llm", "don|'|t| I|'|LLx| |12345| +=(|y|)|\n|\n| zQuM|_"},
         {"deepseek-coder", "don|'|t| I|'|LLx| |1|2|3|4|5| +=|(|y|)|\n|\n| zQuM|_"},
+        {"youtu", "don't| I'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_"},
         {"deepseek-v3 hunyuan-dense", "don|'t| I|'LLx| |123|45| +=(|y|)\n\n| zQuM|_"},
     };
     for (size_t i = 0; i < array_length(known); i++) {

@@ -178,6 +178,18 @@ static size_t match_deepseek3(const char *text, size_t len, int unused) {
     return class & CHAR_BLANK ? lines_and_spaces(text, len) : 0;
 }
 
+/* [^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| and as in match_cased. The
+ * model's own expression also cuts before a capital, where no merge of it joins: the same ids. */
+static size_t match_youtu(const char *text, size_t len, int unused) {
+    enum { WORD = CHAR_LETTER | CHAR_MARK };
+    (void)unused;
+    size_t first = 0, next;
+    if (class_at(text, len, 0, &next) & (CHAR_SPACE | CHAR_OTHER)) first = next;
+    size_t end = run_end(text, len, first, WORD, NO_LIMIT);
+    if (end == first) end = run_end(text, len, 0, WORD, 1);
+    return end ? end + contraction(text + end, len - end, 1) : match_no_word(text, len, 1, 1);
+}
+
 /* ---- passes that match runs of one kind ------------------------------------------------------ */
 
 /* [classes]{1,limit}: the low byte of arg, and the rest (0: no limit) */
@@ -218,7 +230,7 @@ static size_t match_last_spaces(const char *text, size_t len, int unused) {
 }
 
 /* Sets of characters that are not a general category. */
-enum { SET_HAN, SET_HAN_KANA, SET_LETTERS, SET_SIGNS };
+enum { SET_HAN, SET_HAN_KANA, SET_HANGUL, SET_BOPOMOFO, SET_CJK_SIGNS, SET_LETTERS, SET_SIGNS };
 
 /* What DeepSeek's first tokenizer calls letters: those with case, but for a few. */
 static const gqa_range deepseek_letters[] = {
@@ -248,14 +260,29 @@ static const gqa_range deepseek_letters[] = {
 static int in_set(uint32_t c, int set) {
     static const gqa_range han[] = {{0x800, 0x9FA5}, {0xAC00, 0xD7FF}};
     static const gqa_range han_kana[] = {{0x3040, 0x309F}, {0x30A0, 0x30FF}, {0x4E00, 0x9FA5}};
+    static const gqa_range hangul[] = {{0x3131, 0x318E}, {0xAC00, 0xD7A3}};
+    static const gqa_range bopomofo[] = {{0x3105, 0x312F}};
+    static const gqa_range cjk_signs[] = {
+        {0x2014, 0x2014}, {0x2018, 0x2019}, {0x201C, 0x201D}, {0x2026, 0x2026}, {0x3001, 0x303F},
+        {0xFE30, 0xFE4F}, {0xFF01, 0xFF01}, {0xFF0C, 0xFF0C}, {0xFF1A, 0xFF1B},
+    };
     static const gqa_range signs[] = {
         {'!', '/'}, {':', '~'}, {0x2018, 0x201F}, {0x3000, 0x3002}, {0xFF01, 0xFF0F},
         {0xFF1A, 0xFF5E},
     };
-    if (set == SET_HAN) return in_ranges(c, han, (int)array_length(han));
-    if (set == SET_HAN_KANA) return in_ranges(c, han_kana, (int)array_length(han_kana));
-    if (set == SET_SIGNS) return in_ranges(c, signs, (int)array_length(signs));
-    return in_ranges(c, deepseek_letters, (int)array_length(deepseek_letters));
+    static const struct {
+        const gqa_range *ranges;
+        size_t n;
+    } sets[] = {
+        [SET_HAN] = {han, array_length(han)},
+        [SET_HAN_KANA] = {han_kana, array_length(han_kana)},
+        [SET_HANGUL] = {hangul, array_length(hangul)},
+        [SET_BOPOMOFO] = {bopomofo, array_length(bopomofo)},
+        [SET_CJK_SIGNS] = {cjk_signs, array_length(cjk_signs)},
+        [SET_LETTERS] = {deepseek_letters, array_length(deepseek_letters)},
+        [SET_SIGNS] = {signs, array_length(signs)},
+    };
+    return in_ranges(c, sets[set].ranges, (int)sets[set].n);
 }
 
 /* [set]+ */
@@ -304,6 +331,10 @@ static const struct pass {
     },
     [SPLIT_DEEPSEEK3] = {
         {match_run, RUN(CHAR_NUMBER, 3)}, {match_set, SET_HAN_KANA}, {match_deepseek3, 0},
+    },
+    [SPLIT_YOUTU] = {
+        {match_set, SET_HANGUL}, {match_set, SET_CJK_SIGNS}, {match_set, SET_BOPOMOFO},
+        {match_set, SET_HAN_KANA}, {match_youtu, 0},
     },
     [SPLIT_LINES] = {{match_run, RUN(CHAR_NEWLINE, 0)}},
 };

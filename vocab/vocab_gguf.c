@@ -209,6 +209,7 @@ static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
         {"deepseek-coder", SPLIT_DEEPSEEK_CODER, 0, 0},
         {"deepseek-v3", SPLIT_DEEPSEEK3, 0, 0},
         {"hunyuan-dense", SPLIT_DEEPSEEK3, 0, 0},
+        {"youtu", SPLIT_YOUTU, 1, 0},
         {"default", SPLIT_DEFAULT, 0, 0},
     };
     if (!pre.data) {

@@ -13,7 +13,7 @@ import sys
 from make_models import ARRAY, I32, STRING, U32, entry, metadata, SQUARE
 
 NAMES = ["default", "llama-bpe", "qwen2", "smollm", "gpt-2", "tekken", "gpt-4o", "deepseek-llm",
-         "deepseek-coder", "deepseek-v3"]
+         "deepseek-coder", "deepseek-v3", "youtu"]
 TEXTS = [
     "\u00e9 e\u0301 n\u0303a\u0301b",             # combining marks
     "\u0345 \u20ddx 1\u0301",                     # marks after no letter
@@ -37,6 +37,8 @@ TEXTS = [
     "\u01c5a \u02b0b \u00aaC\u03a3\u03c2d",       # title case, modifiers
     "\u0130stAN \u0131\u015eX",                   # dotted and dotless I
     "\u20ac5 \u20bf_/\n/\u00ab\u00bb",            # currency, symbols
+    "\u4e2d\uff0c\u3105b\u3106 \uc774\uff01\u2026\u3131\u3007\u3005x\u302a.\u2014",  # CJK signs
+    "zQuM's HTTPServer'Ll/\n",                    # capitals within words
 ]
 
 
