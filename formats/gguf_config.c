@@ -341,9 +341,13 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
         char key[128];
         const gguf_entry *e = gguf_find(m->c, arch_key(m, keys[i].suffix, key));
         if (!e || (a->steps & keys[i].used_with)) continue;
-        if (e->type != GGUF_STRING && e->type != GGUF_ARRAY && e->f == keys[i].neutral) continue;
-        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is %g, which is not supported (%g is)",
-                       key, e->f, keys[i].neutral);
+        char value[32];
+        snprintf(value, sizeof value, "%g", e->f);
+        if (!gguf_scalar_size(e->type))
+            snprintf(value, sizeof value, e->type == GGUF_ARRAY ? "an array" : "a string");
+        else if (e->f == keys[i].neutral) continue;
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s is %s, which is not supported (%g is)",
+                       key, value, keys[i].neutral);
     }
     if (!(a->steps & ARCH_SCALES)) refuse_attention_scale(m);
 }

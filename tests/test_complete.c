@@ -21,6 +21,7 @@ typedef struct change {
 static void put_key(gguf_writer *w, const change *x) {
     if (!x->key) return;
     if (x->text) gguf_put_string(w, x->key, x->text, strlen(x->text));
+    else if (x->key_type == GGUF_ARRAY) gguf_put_array(w, x->key, GGUF_I32, (int32_t[]){8, 4}, 2);
     else if (x->key_type == GGUF_F32) gguf_put_float(w, x->key, x->value);
     else gguf_put_int(w, x->key, x->key_type, (int64_t)x->value);
 }
@@ -142,6 +143,13 @@ static void check_keys(void) {
         {"llama.attention.scale", GGUF_F32, 0.25, 0.0625},
         {"llama.attention.clamp_kqv", GGUF_F32, 0, 8},
         {"llama.attention.max_alibi_bias", GGUF_F32, 0, 8},
+        {"llama.attention.temperature_scale", GGUF_F32, 0, 0.1},
+        {"llama.attention.relative_buckets_count", GGUF_U32, 0, 32},
+        {"llama.attention.shared_kv_layers", GGUF_U32, 0, 1},
+        {"llama.embedding_length_per_layer_input", GGUF_U32, 0, 8},
+        {"llama.rope.dimension_sections", GGUF_U32, 0, 8},
+        {"llama.use_parallel_residual", GGUF_BOOL, 0, 1},
+        {"llama.swin_norm", GGUF_BOOL, 0, 1},
         {"llama.rope.scaling.yarn_attn_factor", GGUF_F32, 1, 2},
         {"llama.rope.scaling.yarn_ext_factor", GGUF_F32, 1, 0.5},
     };
@@ -153,6 +161,10 @@ static void check_keys(void) {
         x.value = keys[i].other;
         check_file(keys[i].key + 6, x, keys[i].key + 6);
     }
+    change sections = {.key = "llama.rope.dimension_sections", .key_type = GGUF_ARRAY};
+    check_file("an array", sections, "sections is an array, which is not supported (0 is)");
+    sections.text = "8";
+    check_file("a string", sections, "sections is a string, which is not supported (0 is)");
 }
 
 static void check_long_rope(void) {
