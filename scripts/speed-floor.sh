@@ -35,7 +35,9 @@ while [ $# -gt 0 ]; do
 done
 if [ -z "$tests" ]; then
     four=dim=2048,layers=4,heads=32,head_dim=64,ffn=5632,vocab=32000
-    for type in q8_0 q4_0 q4_k q6_k f16; do tests="$tests$type 0 $four,kv_heads=4$newline"; done
+    for type in q8_0 q4_0 q4_k q6_k f16 q4_1 q5_1 q2_k q3_k iq4_nl iq4_xs; do
+        tests="$tests$type 0 $four,kv_heads=4$newline"
+    done
     tests="${tests}q8_0 4096 $four,kv_heads=8${newline}q8_0 4096 $four,kv_heads=32$newline"
 fi
 printf '%s' "$tests" | {
