@@ -110,9 +110,11 @@ static int perplexity(settings *o) {
         other = gqa_model_open(o->reference, &o->open, &err);
         code = other ? check_vocabulary(o, model, other) : fail("%s", err.message);
     }
-    score_choose_chunk(&o->text, gqa_model_config(model), 0);
-    o->session.context = o->text.chunk;
-    if (!code) code = score_model(o, is_own ? model : other, model);
+    if (!code) {
+        score_choose_chunk(&o->text, gqa_model_config(model), 0);
+        o->session.context = o->text.chunk;
+        code = score_model(o, is_own ? model : other, model);
+    }
     gqa_model_close(other);
     gqa_model_close(model);
     return code;

@@ -163,9 +163,8 @@ int score_read(score_text *t, int quiet) {
                            "at " GQA_DOCUMENT_END ", the second keeps all text");
     t->text = read_text(t->file, &t->len);
     if (!t->text) return EXIT_FAILURE;
-    if (!quiet && !t->documents && !t->special && strstr(t->text, GQA_DOCUMENT_END))
-        warning("%s holds " GQA_DOCUMENT_END ", read as letters, as llama.cpp does; --documents "
-                "ends documents there, as training does; --special makes it a token", t->file);
+    int is_as_it_stands = !quiet && !t->documents && !t->special;
+    t->warns_of_marks = is_as_it_stands && strstr(t->text, GQA_DOCUMENT_END);
     return EXIT_SUCCESS;
 }
 
@@ -175,6 +174,9 @@ void score_choose_chunk(score_text *t, const gqa_config *config, int quiet) {
     if (!quiet && trained > 0 && t->chunk > trained)
         warning("-c %d: the model was trained for %d positions; beyond them it predicts worse",
                 t->chunk, trained);
+    if (t->warns_of_marks)
+        warning("%s holds " GQA_DOCUMENT_END ", read as letters, as llama.cpp does; --documents "
+                "ends documents there, as training does; --special makes it a token", t->file);
 }
 
 /* Whether a text may be cut before its byte i: a space after a letter. */

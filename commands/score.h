@@ -48,6 +48,7 @@ typedef struct score_text {
     size_t len;
     int chunk, max_chunks;  /* tokens a chunk, 0: score_choose_chunk; chunks, 0: all */
     int documents, special;
+    int warns_of_marks;     /* it holds marks of documents, which will be letters */
 } score_text;
 #define SCORE_OPTIONS(t) \
     {"-c N", OPT_INT, &(t).chunk, 4, 1 << 20, \
@@ -58,10 +59,10 @@ typedef struct score_text {
     {"--special", OPT_FLAG, &(t).special, 0, 0, \
      "text such as <|im_end|> becomes that special token"}
 
-/* Reads t->file; warns of document marks that will be letters, unless quiet. 0, or an exit code
- * after printing an error. */
+/* Reads t->file. quiet: without a warning later. 0, or an exit code after printing an error. */
 int score_read(score_text *t, int quiet);
-/* Sets t->chunk if the user has not; warns of one above the context trained for, unless quiet. */
+/* Sets t->chunk if the user has not; warns of one above the context trained for, unless quiet, and
+ * of what score_read found. */
 void score_choose_chunk(score_text *t, const gqa_config *config, int quiet);
 /* The tokens of a text, for score_chunks: at least n_chunks of them whole, each with BOS first if
  * the model wants it; for gqa_free(). No more of the text is tokenized than they need. NULL after

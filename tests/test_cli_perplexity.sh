@@ -18,6 +18,8 @@ test_case "markers are letters, of which a warning tells once"
 measure -f "$tmp/corpus.txt"
 check "the warning" test "$(grep -c -- '--documents' "$tmp/err")" -eq 1
 letters=$(ppl)
+expect 1 "corpus.txt" perplexity "$tmp/corpus.txt" -f "$tmp/corpus.txt"
+check "none before a refused model" test "$(grep -c -- '--documents' "$tmp/err")" -eq 0
 for option in --documents --special; do
     measure -f "$tmp/corpus.txt" $option
     check "$option: no warning" test ! -s "$tmp/err"
