@@ -344,7 +344,7 @@ static int choose_template(conversation *c) {
                 "(--template NAME: %s)", name, known_templates);
     if (!c->quiet) check_thinking(c);
     if (gqa_os_is_terminal(stdin) && !c->quiet)
-        fprintf(stderr, "%s, %s template, context of %d tokens; /help lists the commands\n",
+        fprintf(stderr, "%s, %s template, context %d; type /help\n",
                 gqa_model_config(c->run.model)->name, is_own ? "its own" : name,
                 gqa_session_context(c->run.session));
     return EXIT_SUCCESS;

@@ -337,7 +337,9 @@ static void unknown_command(const char *typed) {
     int best = NO_TYPO, nearest = -1;
     for (int i = 0; i < N_COMMANDS; i++) {
         const char *name = commands[i].name + 1; /* the slash is not counted */
-        int distance = typo_distance(typed + 1, name, strlen(name));
+        size_t len = strlen(name);
+        int is_longer = len > 3 && !strncmp(typed + 1, name, len); /* /regenerate */
+        int distance = is_longer ? 0 : typo_distance(typed + 1, name, len);
         if (distance < best) nearest = i;
         if (distance < best) best = distance;
     }

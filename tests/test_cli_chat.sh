@@ -213,7 +213,7 @@ check "typed, and loaded" test "$(grep -c "^The dog<" "$tmp/err")" -eq 2
 
 test_case "commands that are none, and messages that look like commands"
 printf '%s\n' "/think foo" "/HELP" "/temp 1" "/save" "/load  " "/reset the counter" "/lod x" \
-    "/stats" "/etc/hosts looks wrong" " /lod x" "/stats" |
+    "/regenerate" "/stats" "/etc/hosts looks wrong" " /lod x" "/stats" |
     "$run" chat "$m" -n 4 -t 0 -c 200 --template chatml >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
 says "end the conversation"
@@ -223,6 +223,7 @@ says "/save: expected /save FILE"
 says "/load: expected /load FILE"
 says "/reset takes no argument, got \"the counter\""
 says "unknown command /lod, did you mean /load? (/help lists them; a message that begins so:"
+says "unknown command /regenerate, did you mean /regen?"
 says " 0 of 200 positions, 0 answers"
 says "2 answers"
 

@@ -248,7 +248,7 @@ def keys_edit_a_message():
 def lines_are_wrapped_between_words():
     answer = "The quick brown fox jumps over the lazy dog and runs far away"
     program = Program("chat", MODEL, "--choice", answer, columns=40)
-    check(program.shows(b", plain template, context of 256 tokens; /help lists the commands\r\n"),
+    check(program.shows(b", plain template, context 256; type /help\r\n"),
           f"the line at the start: {program.seen}")
     for columns, wrapped in (
             (40, b"The quick brown fox jumps over the lazy\r\ndog and runs far away\r\n"),
