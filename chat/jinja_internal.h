@@ -218,6 +218,7 @@ GQA_PRINTF(2, 3)
 jinja_value jinja_undefined(jinja *j, const char *format, ...);
 jinja_value jinja_new(jinja *j, jinja_kind kind); /* an empty list or dict; NULL after an error */
 void jinja_append(jinja *j, jinja_list *list, jinja_value value);
+int jinja_is_hashable(jinja *j, jinja_value key);
 jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key);
 jinja_value *jinja_find_name(jinja *j, const jinja_list *dict, jinja_text name);
 void jinja_set(jinja *j, jinja_list *dict, jinja_value key, jinja_value value);

@@ -15,7 +15,7 @@ const char *jinja_type(jinja_value v) {
         "Missing", "Undefined", "NoneType", "bool", "int", "float", "str", "list", "tuple",
         "generator", "dict", "Namespace", "LoopContext", "Macro", "function",
     };
-    return names[v.kind];
+    return !v.is_view ? names[v.kind] : v.is_view == JINJA_DICT_VIEW ? "dict view" : "range";
 }
 
 int jinja_is_sequence(jinja_value v) { return v.kind == JINJA_LIST || v.kind == JINJA_TUPLE; }
@@ -64,6 +64,8 @@ int jinja_equal(jinja *j, jinja_value a, jinja_value b) {
     if (a.kind == JINJA_STRING)
         return a.text->len == b.text->len && !jinja_spend(j, a.text->len / 64) &&
                memcmp(a.text->bytes, b.text->bytes, a.text->len) == 0;
+    if (a.is_view != b.is_view) return 0;
+    if (a.is_view == JINJA_DICT_VIEW) jinja_unsupported(j, "comparing dict views");
     if (!jinja_is_sequence(a) && a.kind != JINJA_DICT)
         return a.kind == JINJA_UNDEFINED || a.kind == JINJA_NONE || a.list == b.list;
     if (jinja_enter(j)) return 0;
@@ -247,7 +249,8 @@ static jinja_value arithmetic(jinja *j, jinja_op op, jinja_value a, jinja_value 
         if (is_float) return float_arithmetic(j, op, number_of(a), number_of(b));
         return integer_arithmetic(j, op, a.integer, b.integer);
     }
-    if (op == JINJA_ADD && a.kind == b.kind && is_text_or_sequence(a)) return concatenate(j, a, b);
+    int is_alike = a.kind == b.kind && is_text_or_sequence(a) && !a.is_view && !b.is_view;
+    if (op == JINJA_ADD && is_alike) return concatenate(j, a, b);
     if (op == JINJA_MUL && a.kind == JINJA_STRING && is_integer(b) && !a.is_markup)
         return repeat_text(j, *a.text, b.integer);
     return operands_error(j, op, a, b);
@@ -283,8 +286,12 @@ static int is_unknown_method(jinja *j, jinja_kind kind, jinja_text name) {
         "isdecimal,isdigit,isidentifier,islower,isnumeric,isprintable,isspace,istitle,isupper,"
         "ljust,partition,removeprefix,removesuffix,rfind,rindex,rjust,rpartition,rsplit,"
         "splitlines,swapcase,translate,zfill,";
+    static const char of_number[] =
+        ",as_integer_ratio,bit_count,bit_length,conjugate,denominator,from_bytes,fromhex,hex,imag,"
+        "is_integer,numerator,real,to_bytes,";
     const char *methods = kind == JINJA_STRING ? of_str : kind == JINJA_DICT ? ",copy,fromkeys," :
-                          kind == JINJA_LIST || kind == JINJA_TUPLE ? ",copy,count,index," : "";
+                          kind == JINJA_LIST || kind == JINJA_TUPLE ? ",copy,count,index," :
+                          kind >= JINJA_BOOL && kind <= JINJA_FLOAT ? of_number : "";
     char wanted[100];
     snprintf(wanted, sizeof wanted, ",%s,", jinja_shown(j, name));
     return strstr(methods, wanted) != NULL;
@@ -297,7 +304,7 @@ jinja_value jinja_attribute(jinja *j, jinja_value v, jinja_text name) {
     if (v.kind == JINJA_STRING) function = jinja_function_named(name, JINJA_STR_METHOD);
     if (v.kind == JINJA_DICT) function = jinja_function_named(name, JINJA_DICT_METHOD);
     if (function) return jinja_bind(j, function, v);
-    if (is_unknown_method(j, v.kind, name) || v.kind >= JINJA_LOOP)
+    if (is_unknown_method(j, v.kind, name) || v.kind >= JINJA_LOOP || v.is_view)
         return jinja_unsupported(j, "the attribute %s of a %s is not known", jinja_shown(j, name),
                                  jinja_type(v));
     if (v.kind == JINJA_DICT || v.kind == JINJA_NAMESPACE)
@@ -318,7 +325,7 @@ static jinja_text text_range(jinja_text text, int64_t from, int64_t to) {
 
 jinja_value jinja_item(jinja *j, jinja_value v, jinja_value key) {
     if (v.kind == JINJA_UNDEFINED) return jinja_fail(j, "%s", v.why);
-    if (v.kind == JINJA_DICT) {
+    if (v.kind == JINJA_DICT && jinja_is_hashable(j, key)) {
         const jinja_value *found = jinja_find(j, v.list, key);
         if (found) return *found;
     }

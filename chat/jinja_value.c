@@ -194,9 +194,22 @@ void jinja_append(jinja *j, jinja_list *list, jinja_value value) {
     list->items[list->n++] = value;
 }
 
+int jinja_is_hashable(jinja *j, jinja_value key) {
+    if (key.kind != JINJA_TUPLE) return key.kind != JINJA_LIST && key.kind != JINJA_DICT;
+    if (jinja_enter(j)) return 0;
+    size_t i = 0;
+    while (i < key.list->n && jinja_is_hashable(j, key.list->items[i])) i++;
+    jinja_leave(j);
+    return i == key.list->n;
+}
+
 /* A dict is searched from its beginning. */
 jinja_value *jinja_find(jinja *j, const jinja_list *dict, jinja_value key) {
     if (!dict || jinja_spend(j, dict->n / 8)) return NULL;
+    if (!jinja_is_hashable(j, key)) {
+        jinja_fail(j, "unhashable type: '%s'", jinja_type(key));
+        return NULL;
+    }
     for (size_t i = 0; i < dict->n; i += 2)
         if (jinja_equal(j, dict->items[i], key)) return &dict->items[i + 1];
     return NULL;
