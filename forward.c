@@ -116,7 +116,8 @@ static void rope_head(const pass_state *p, const gqa_layer *layer, float *head, 
     int is_after = c->qk_norm == GQA_QK_NORM_AFTER_ROPE;
     if (bias) p->kernels->add(head, bias, d);
     if (is_before) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
-    if (cos_sin) p->kernels->rope(head + c->latent_dim, cos_sin, rope_dim, c->rope_half);
+    int at = c->tied_kv ? d - rope_dim : c->latent_dim;
+    if (cos_sin) p->kernels->rope(head + at, cos_sin, rope_dim, c->rope_half);
     if (is_after) p->kernels->rmsnorm(head, head, norm, d, c->norm_eps);
 }
 
@@ -163,6 +164,23 @@ static void norm_v(const pass_state *p, float *v, int d) {
     scale_row(v, d, 1 / sqrtf(square + p->config->norm_eps));
 }
 
+/* deepseek2, gta: appends what is K and V at once, and after the first head's what all keys share,
+ * rotated: it follows the latent in a row, or has a matrix of its own. */
+static void cache_shared(pass_state *p, const gqa_layer *layer, int row, int kv_head,
+                         const float *cos_sin) {
+    gqa_session *s = session_of(p, row);
+    int l = layer->config.kv_layer, has_own = layer->wv.rows > 0, n = (int)layer->value_dim;
+    gqa_kv *kv = &s->kv[l];
+    gqa_kv_range *range = &s->range[l];
+    float *k = row_of(p->scratch->k, layer->kv_dim, row) + kv_head * layer->value_dim;
+    float *shared = has_own ? row_of(p->scratch->v, layer->kv_dim, row) : k + n;
+    int is_f16 = kv->k_type == GQA_TYPE_F16, is_first = kv_head == 0, r = kv->shared_dim;
+    if (is_first && cos_sin) p->kernels->rope(shared, cos_sin, r, p->config->rope_half);
+    if (is_f16) fit_f16(p, k, n, range->k_scale, &range->k_max);
+    if (is_f16 && is_first) fit_f16(p, shared, r, range->k_scale, &range->k_max);
+    p->kernels->kv_append(kv, kv_head, position_of(p, row), k, shared);
+}
+
 /* Rotates the key of a row and KV head, and appends K and V to the cache of the layer. */
 static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head,
                      const float *cos_sin) {
@@ -170,7 +188,7 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head
     size_t offset = kv_head * layer->head_dim, at = row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
     int l = layer->config.kv_layer;
-    if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4, deepseek2: V is K */
+    if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4: V is K */
     if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
@@ -193,7 +211,10 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row,
         rope_head(p, layer, q, offset_or_null(layer->bq, offset), layer->q_norm, cos_sin);
         scale_row(q, d, query_scale(p->config, position_of(p, row)));
     }
-    if (owns_kv(p, layer)) cache_kv(p, layer, row, kv_head, cos_sin);
+    if (session_of(p, row)->kv[layer->config.kv_layer].shared_dim)
+        cache_shared(p, layer, row, kv_head, cos_sin);
+    else if (owns_kv(p, layer))
+        cache_kv(p, layer, row, kv_head, cos_sin);
 }
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
@@ -228,8 +249,9 @@ static float *attention_output(const pass_state *p, const gqa_layer *layer, int 
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
 static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    const gqa_kv_range *range = &session_of(p, row)->range[layer->config.kv_layer];
-    float scale = p->config->latent_dim ? range->k_scale : range->v_scale;
+    const gqa_session *s = session_of(p, row);
+    const gqa_kv_range *range = &s->range[layer->config.kv_layer];
+    float scale = s->kv[layer->config.kv_layer].shared_dim ? range->k_scale : range->v_scale;
     float *out = attention_output(p, layer, row, kv_head);
     size_t n = layer->group * layer->value_dim;
     if (scale == 1) return;
@@ -319,6 +341,7 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
     int heads = layer->config.n_kv_heads, total = 0;
     for (int row = 0; row < p->n; row++) total += splits_of(p, layer, row) * heads;
     int independent = p->n == 1 || p->pass->sessions != NULL;
+    if (p->config->tied_kv && heads > 1) independent = 0; /* the first head caches for all */
     if (!independent || total > p->n * heads) {
         rope_and_cache(p, me, layer);
         attend_by_splits(p, me, layer, total);

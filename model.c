@@ -136,9 +136,9 @@ const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) {
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);
     if (!t) return 0;
-    uint64_t layers = (uint64_t)c->n_layers, heads = (uint64_t)c->n_kv_heads;
-    uint64_t values = (c->latent_dim ? 1 : 2) * layers * heads * (uint64_t)c->head_dim;
-    return values * (uint64_t)t->bytes / (uint64_t)t->block;
+    uint64_t rows = (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim;
+    uint64_t values = c->latent_dim ? rows : c->tied_kv ? rows + (uint64_t)c->rope_dim : 2 * rows;
+    return (uint64_t)c->n_layers * values * (uint64_t)t->bytes / (uint64_t)t->block;
 }
 
 uint64_t gqa_model_kv_bytes(const gqa_model *m, gqa_type kv_type, int n) {
@@ -147,7 +147,8 @@ uint64_t gqa_model_kv_bytes(const gqa_model *m, gqa_type kv_type, int n) {
         const gqa_layer_config *layer = &m->layers[l].config;
         if (layer->kv_layer != l) continue;
         gqa_config one = {.n_layers = 1, .n_kv_heads = layer->n_kv_heads,
-                          .head_dim = layer->head_dim, .latent_dim = m->config.latent_dim};
+                          .head_dim = layer->head_dim, .rope_dim = m->config.rope_dim,
+                          .latent_dim = m->config.latent_dim, .tied_kv = m->config.tied_kv};
         int positions = max_int(layer->window ? min_int(n, layer->window) : n, 0);
         total += (uint64_t)positions * gqa_kv_bytes_per_position(&one, kv_type);
     }

@@ -156,7 +156,10 @@ typedef struct gqa_config {
     int q_rank;                /* with it: rank of the queries' product of two; 0: one matrix */
     int q_nope_dim;            /* with it: dimensions of a query head before those RoPE rotates */
     int value_dim;             /* with it: values of a head after the latent's expansion */
-    uint32_t reserved[11];
+    int tied_kv;               /* nonzero: grouped-tied attention (gta): a KV head caches one row,
+                                * its V; K is the first half of it, not rotated, and rope_dim =
+                                * head_dim / 2 numbers that all heads share */
+    uint32_t reserved[10];
 } gqa_config;
 
 /* How a layer rotates Q and K. */
@@ -252,8 +255,9 @@ typedef struct gqa_model_stats {
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
 /* Bytes of KV cache per position, if all layers keep it: 2 * n_layers * n_kv_heads * head_dim *
- * (bytes per element); n_layers * head_dim * (bytes) with latent attention. Half of it is keys:
- * with two types, the mean of their numbers. */
+ * (bytes per element); n_layers * head_dim * (bytes) with latent attention, n_layers *
+ * (n_kv_heads * head_dim + rope_dim) * (bytes) with tied_kv. Half of it is keys: with two types,
+ * the mean of their numbers. */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
 /* Bytes of KV cache that a query at the end of n positions attends to: a layer with a window caches
  * at most the window, and each layer has its own number of KV heads. 0 without weights. */

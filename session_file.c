@@ -91,8 +91,9 @@ static uint64_t saved_size(const gqa_session *s, const session_header *h) {
     uint64_t scales = h->flags & HAS_SCALES ? layers * 2 * sizeof(float) : 0;
     for (int l = 0; l < s->model->config.n_layers; l++) {
         const gqa_kv *kv = &s->kv[l];
-        uint64_t bytes = kv->k_tile_bytes + kv->v_tile_bytes;
-        tiles += (uint64_t)(kv->n_kv_heads * tiles_used(kv, (int)h->position)) * bytes;
+        uint64_t bytes = (uint64_t)kv->n_kv_heads * kv->k_tile_bytes +
+                         (uint64_t)kv->n_v_heads * kv->v_tile_bytes;
+        tiles += (uint64_t)tiles_used(kv, (int)h->position) * bytes;
     }
     return sizeof *h + h->position * sizeof(int32_t) + logits + scales + tiles + sizeof(uint64_t);
 }
@@ -125,7 +126,8 @@ static void move_contents(session_stream *stream, const gqa_session *s, const se
         size_t tiles = (size_t)tiles_used(kv, (int)h->position);
         for (size_t head = 0; head < (size_t)kv->n_kv_heads; head++) {
             move(stream, kv->k + head * k_head, tiles * kv->k_tile_bytes);
-            move(stream, kv->v + head * v_head, tiles * kv->v_tile_bytes);
+            if (head < (size_t)kv->n_v_heads)
+                move(stream, kv->v + head * v_head, tiles * kv->v_tile_bytes);
         }
     }
 }

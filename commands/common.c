@@ -535,6 +535,10 @@ uint64_t kv_cache_bytes(const gqa_model *m, const char *kv, int n) {
 
 const char *attention_name(const gqa_config *c, char buf[16]) {
     if (c->latent_dim) return "MLA";
+    if (c->tied_kv) {
+        snprintf(buf, 16, "GTA-%d", c->n_kv_heads);
+        return buf;
+    }
     if (c->n_kv_heads == c->n_heads) return "MHA";
     if (c->n_kv_heads == 1) return "MQA";
     snprintf(buf, 16, "GQA-%d", c->n_kv_heads);
@@ -544,7 +548,7 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
 double cache_of_heads(const gqa_model *m, double kv_heads, int n) {
     const gqa_config *c = gqa_model_config(m);
     double values = 0;
-    if (c->latent_dim && kv_heads == 0) return (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, n);
+    if (kv_heads == 0) return (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, n);
     for (int l = 0; l < c->n_layers; l++) {
         const gqa_layer_config *of = gqa_model_layer(m, l);
         int width = c->latent_dim ? c->q_nope_dim + c->rope_dim + c->value_dim : 2 * of->head_dim;

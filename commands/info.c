@@ -20,6 +20,9 @@ static void show_attention(const gqa_config *c) {
         printf("attention      MLA (%d query heads of %d + %d, values of %d, share a row of "
                "%d + %d)\n", c->n_heads, c->q_nope_dim, c->rope_dim, c->value_dim, c->latent_dim,
                c->rope_dim);
+    else if (c->tied_kv)
+        printf("attention      GTA (%d query heads share a row of %d that is key and value; all "
+               "share %d)\n", c->n_heads / c->n_kv_heads, c->head_dim, c->rope_dim);
     else if (c->n_kv_heads == c->n_heads)
         printf("attention      MHA (every query head has its own KV head)\n");
     else if (c->n_kv_heads == 1)
@@ -39,34 +42,38 @@ static void show_kind(const gqa_model *m, const char *name, double kv_heads, con
 static void show_cache(const gqa_model *m) {
     const gqa_config *c = gqa_model_config(m);
     char buf[32];
-    int min_dim = c->head_dim;
+    int min_dim = c->head_dim, shared_dim = c->latent_dim || c->tied_kv ? c->rope_dim : 0;
     uint64_t own = gqa_model_kv_bytes(m, GQA_TYPE_F16, 1);
     for (int l = 0; l < c->n_layers; l++)
         min_dim = min_int(min_dim, gqa_model_layer(m, l)->head_dim);
     if (c->latent_dim)
         printf("\nKV cache a position, %d layers x %d:\n ", c->n_layers, c->head_dim);
+    else if (c->tied_kv)
+        printf("\nKV cache a position, %d layers x (%d KV heads x %d + %d):\n ", c->n_layers,
+               c->n_kv_heads, c->head_dim, c->rope_dim);
     else if (own == gqa_kv_bytes_per_position(c, GQA_TYPE_F16))
         printf("\nKV cache a position, 2 x %d layers x %d KV heads x %d:\n ", c->n_layers,
                c->n_kv_heads, c->head_dim);
     else printf("\nKV cache a position, of the layers that have one, each of its own heads:\n ");
     for (int i = 0; i < N_KV_TYPES; i++) {
         int in_blocks = kv_types[i] == GQA_TYPE_Q8_0 || kv_types[i] == GQA_TYPE_Q4_0;
-        if (in_blocks && (min_dim % 32 || c->latent_dim % (min_dim & -min_dim))) continue;
+        if (in_blocks && (min_dim % 32 || shared_dim % 32)) continue;
         double bytes = (double)gqa_model_kv_bytes(m, kv_types[i], 1);
         printf(" %s %s ", gqa_type_name((int)kv_types[i]), human_bytes(bytes, buf));
     }
     printf("\nThe same shape in f16, at a position and at the full context of %d:\n",
            c->context_length);
     gqa_config other = *c;
-    other.latent_dim = 0;
+    other.latent_dim = other.tied_kv = 0;
     for (int heads = c->n_heads; heads >= 1; heads /= 2) {
         if (c->n_heads % heads) continue;
         other.n_kv_heads = heads;
-        int is_own = !c->latent_dim && cache_of_heads(m, heads, 1) == (double)own;
+        int is_own = !shared_dim && cache_of_heads(m, heads, 1) == (double)own;
         show_kind(m, attention_name(&other, buf), heads, is_own ? "   <- this model" : "");
     }
-    if (c->latent_dim) show_kind(m, "MLA", 0, "   <- this model");
-    else show_kind(m, "MLA", MLA_KV_HEADS, "   (4.5 head_dim elements a layer, DeepSeek-V2)");
+    if (shared_dim) show_kind(m, attention_name(c, buf), 0, "   <- this model");
+    if (!c->latent_dim)
+        show_kind(m, "MLA", MLA_KV_HEADS, "   (4.5 head_dim elements a layer, DeepSeek-V2)");
 }
 
 static int windowed_layers(const gqa_model *m) {
@@ -408,7 +415,7 @@ int command_info(int argc, char **argv) {
     a.model = model;
     if (!a.context) a.context = gqa_model_config(model)->context_length;
     int wants_advice = memory && gqa_model_get_stats(model)->has_weights;
-    if (wants_advice && gqa_model_config(model)->latent_dim) {
+    if (wants_advice && (gqa_model_config(model)->latent_dim || gqa_model_config(model)->tied_kv)) {
         warning("--memory does not know multi-head latent attention");
         wants_advice = 0;
     }

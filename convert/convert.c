@@ -329,7 +329,7 @@ static int put_tensors(job *j, gqa_error *err) {
 
 /* Whether the K and V heads of every layer are alike, and rows of matrices of their own. */
 static int can_pool(const gqa_checkpoint *c) {
-    int is_alike = c->config.qk_norm != GQA_QK_NORM_ROWS &&
+    int is_alike = !c->config.tied_kv && c->config.qk_norm != GQA_QK_NORM_ROWS &&
                    !gqa_checkpoint_tensor(c, "blk.0.attn_qkv.weight");
     for (int l = 0; l < c->config.n_layers; l++) {
         gqa_layer_config layer = gqa_checkpoint_layer(c, l);

@@ -34,6 +34,7 @@ static const gqa_architecture architectures[] = {
      .steps = ARCH_ROPE_HALF | ARCH_POST_NORMS | ARCH_NO_PRE_NORMS | ARCH_GLOBAL_NO_ROPE},
     {.name = "hunyuan-dense", .steps = ARCH_ROPE_HALF, .qk_norm = GQA_QK_NORM_AFTER_ROPE},
     {.name = "deepseek2", .steps = ARCH_LATENT},
+    {.name = "gta", .steps = ARCH_TIED},
 };
 
 const gqa_architecture *gqa_architecture_find(const char *name) {

@@ -23,7 +23,8 @@ enum {
     ARCH_PER_LAYER = 16384,      /* embeddings for each layer; a scale of each layer's output */
     ARCH_NORM_V = 32768,         /* a norm of V without weights; without attn_v, V is K */
     ARCH_SCORES_AS_THEY_ARE = 65536, /* q.k is not scaled */
-    ARCH_LATENT = 131072         /* multi-head latent attention */
+    ARCH_LATENT = 131072,        /* multi-head latent attention */
+    ARCH_TIED = 262144           /* grouped-tied attention */
 };
 
 typedef struct gqa_architecture {

@@ -167,6 +167,10 @@ int gqa_config_validate(const gqa_config *c, const char *path, gqa_error *err) {
     if (c->latent_dim && (c->n_kv_heads != 1 || c->latent_dim != c->head_dim - c->rope_dim))
         return gqa_fail_path(path, err, GQA_ERR_FORMAT, "latent_dim %d with %d KV heads of %d and "
                              "rope_dim %d", c->latent_dim, c->n_kv_heads, c->head_dim, c->rope_dim);
+    if (c->tied_kv && (c->head_dim % 16 || c->rope_dim * 2 != c->head_dim || c->latent_dim))
+        return gqa_fail_path(path, err, GQA_ERR_FORMAT, "grouped-tied attention: head_dim %d and "
+                             "rope_dim %d, expected a multiple of 16 and half of it", c->head_dim,
+                             c->rope_dim);
     int head_dim = max_int(c->q_nope_dim + c->rope_dim, c->value_dim);
     if (c->latent_dim && c->n_heads > GQA_MAX_DIM / head_dim)
         return gqa_fail_path(path, err, GQA_ERR_FORMAT, "n_heads %d * %d exceeds %d", c->n_heads,

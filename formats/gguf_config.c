@@ -288,6 +288,7 @@ static void read_steps(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
         g->logit_softcap = arch_float(m, "final_logit_softcapping", a->logit_softcap);
     }
     g->norm_v = (a->steps & ARCH_NORM_V) != 0;
+    g->tied_kv = (a->steps & ARCH_TIED) != 0;
     if (a->steps & ARCH_SCORES_AS_THEY_ARE) g->attention_scale = 1;
     if (a->steps & ARCH_PER_LAYER)
         g->per_layer_dim = arch_int(m, "embedding_length_per_layer_input", 0);

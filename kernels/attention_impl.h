@@ -18,6 +18,10 @@
  *
  * In q8_0 and q4_0 the vectors are rotated (below): the largest of 32 values sets their scale.
  *
+ * With shared_dim (deepseek2, gta) a position has a row t for each head and a row r for all heads:
+ * V = t, K = [the first head_dim - shared_dim numbers of t | r]. Both are stored like K: t
+ * [value_dim] in the head's K tile, r [shared_dim] in the V tile of head 0, the only one.
+ *
  * All query rows that read the same KV head (the group, times the positions of a prefill tile) go
  * through a tile together: it comes from memory once, and is then multiplied from the first-level
  * cache with eight rows at a time. Meanwhile the next tile is fetched, line by line. */
@@ -51,12 +55,13 @@ static inline void hadamard_4(float *x) {
 }
 
 /* Multiplies each n of x [count] by an orthonormal Walsh-Hadamard matrix, n being the largest power
- * of two that divides head_dim (at least 32): y_i = sum_j (-1)^popcount(i & j) x_j / sqrt(n), with
- * bits 0, 1 and 2, 3 of i exchanged. The matrix R is its own inverse, so (R q)(R k) = q k and
- * R sum(p R v) = sum(p v): attention is the same, but a channel with large values is spread over
- * n, and coarse scales of blocks cost less (QuaRot, Ashkboos et al. 2024, 2404.00456). */
-static void hadamard(float *x, size_t count, size_t head_dim) {
-    const size_t n = head_dim & (~head_dim + 1);
+ * of two that divides dim (at least 32), which is rotated_dim(): y_i = sum_j (-1)^popcount(i & j)
+ * x_j / sqrt(n), with bits 0, 1 and 2, 3 of i exchanged. The matrix R is its own inverse, so
+ * (R q)(R k) = q k and R sum(p R v) = sum(p v): attention is the same, but a channel with large
+ * values is spread over n, and coarse scales of blocks cost less (QuaRot, Ashkboos et al. 2024,
+ * 2404.00456). */
+static void hadamard(float *x, size_t count, size_t dim) {
+    const size_t n = dim & (~dim + 1);
     const vf scale = vf_set1(0.70710678f); /* 1 / sqrt(2) */
     for (size_t i = 0; i < count; i += 16) {
         hadamard_4(x + i);
@@ -71,6 +76,9 @@ static void hadamard(float *x, size_t count, size_t head_dim) {
                 vf_store(at + half + i, vf_mul(scale, vf_sub(a, b)));
             }
 }
+
+/* head_dim; with shared_dim, a number whose powers of two divide t's and r's widths. */
+static inline size_t rotated_dim(const gqa_kv *kv) { return kv->value_dim | kv->shared_dim; }
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -116,10 +124,10 @@ static void quantize_q4(const float *x, uint8_t *block) {
 }
 
 /* A head rotated and in blocks, as in a file. */
-static void quantize_head(int type, const float *x, size_t d, uint8_t *blocks) {
+static void quantize_head(int type, const float *x, size_t d, size_t dim, uint8_t *blocks) {
     float rotated[GQA_MAX_HEAD_DIM];
     memcpy(rotated, x, sizeof(float) * d);
-    hadamard(rotated, d, d);
+    hadamard(rotated, d, dim);
     if (type != GQA_TYPE_Q4_0) gqa_quantize(type, rotated, blocks, d);
     else for (size_t b = 0; b < d / 32; b++) quantize_q4(rotated + 32 * b, blocks + 18 * b);
 }
@@ -135,7 +143,7 @@ static void narrow_head(int type, const float *x, size_t d, uint16_t *out) {
 /* Bytes of codes in a block of 32. */
 static inline size_t codes_of(int type) { return type == GQA_TYPE_Q4_0 ? 16 : 32; }
 
-static void append_k(int type, uint8_t *tile, size_t lane, const float *k, size_t d) {
+static void append_k(int type, uint8_t *tile, size_t lane, const float *k, size_t d, size_t dim) {
     uint16_t halves[GQA_MAX_HEAD_DIM];
     uint8_t blocks[GQA_MAX_HEAD_DIM / 32 * 34], *block = blocks;
     const size_t codes = codes_of(type);
@@ -145,7 +153,7 @@ static void append_k(int type, uint8_t *tile, size_t lane, const float *k, size_
         narrow_head(type, k, d, halves);
         for (size_t i = 0; i < d; i++) ((uint16_t *)tile)[i * GQA_KV_TILE + lane] = halves[i];
     } else {
-        quantize_head(type, k, d, blocks);
+        quantize_head(type, k, d, dim, blocks);
         for (size_t b = 0; b < d / 32; b++, block += 2 + codes, tile += 64 + codes * GQA_KV_TILE) {
             memcpy(tile + 2 * lane, block, 2);
             for (size_t i = 0; i < codes; i++) tile[64 + GQA_KV_TILE * i + lane] = block[2 + i];
@@ -161,7 +169,7 @@ static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_
     } else if (!is_rotated(type)) {
         narrow_head(type, v, d, (uint16_t *)tile + lane * vd);
     } else {
-        quantize_head(type, v, d, blocks);
+        quantize_head(type, v, d, d, blocks);
         for (size_t b = lane * n; b < (lane + 1) * n; b++, block += 2 + codes) {
             memcpy(tile + GQA_KV_TILE * n * codes + 2 * b, block, 2);
             memcpy(tile + b * codes, block + 2, codes);
@@ -172,9 +180,12 @@ static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_
 static void kernel_kv_append(gqa_kv *kv, int kv_head, int position, const float *k,
                              const float *v) {
     const int tile = position / GQA_KV_TILE, lane = position % GQA_KV_TILE;
-    append_k(kv->k_type, k_tile(kv, kv_head, tile), lane, k, kv->head_dim);
-    if (kv->v_tile_bytes)
+    const size_t dim = rotated_dim(kv);
+    append_k(kv->k_type, k_tile(kv, kv_head, tile), lane, k, kv->value_dim, dim);
+    if (!kv->shared_dim)
         append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim);
+    else if (kv_head == 0)
+        append_k(kv->k_type, v_tile(kv, 0, tile), lane, v, kv->shared_dim, dim);
 }
 
 /* ---- tiles as floats ------------------------------------------------------------------------ */
@@ -232,25 +243,26 @@ static const uint8_t *widened_v(const gqa_kv *kv, const uint8_t *tile, float *ou
     return (const uint8_t *)out;
 }
 
-/* A K tile of any type as floats [head_dim][32], at out. */
-static const uint8_t *k_as_floats(const gqa_kv *kv, const uint8_t *tile, float *out) {
-    const int n = kv->head_dim * GQA_KV_TILE, is_f16 = kv->k_type == GQA_TYPE_F16;
+/* A tile of any type and K's layout as floats [d][32], at out. */
+static void k_as_floats(int type, const uint8_t *tile, int d, float *out) {
+    const int n = d * GQA_KV_TILE, is_f16 = type == GQA_TYPE_F16;
     const uint16_t *halves = (const uint16_t *)tile;
-    if (kv->k_type == GQA_TYPE_F32) return tile;
-    if (is_rotated(kv->k_type)) return widened_k(kv, tile, out);
-    for (int i = 0; i < n; i += VF_LANES)
-        vf_store(out + i, is_f16 ? vf_load_f16(halves + i) : vf_load_bf16(halves + i));
-    return (const uint8_t *)out;
+    if (type == GQA_TYPE_F32) memcpy(out, tile, sizeof(float) * n);
+    else if (type == GQA_TYPE_Q4_0) widen_k(1, d, tile, out);
+    else if (type == GQA_TYPE_Q8_0) widen_k(0, d, tile, out);
+    else
+        for (int i = 0; i < n; i += VF_LANES)
+            vf_store(out + i, is_f16 ? vf_load_f16(halves + i) : vf_load_bf16(halves + i));
 }
 
-/* V [32][value_dim] of a K tile in floats: its first dimensions (multi-head latent attention). */
-static const uint8_t *values_of_k(const gqa_kv *kv, const uint8_t *k, float *out) {
-    const float *floats = (const float *)k;
-    for (int i = 0; i < kv->value_dim; i += 4)
+/* With shared_dim: V [32][value_dim] and K [head_dim][32] as floats. */
+static void widen_shared(const gqa_kv *kv, int kv_head, int tile, float *k, float *v) {
+    const int d = kv->value_dim, own = kv->head_dim - kv->shared_dim;
+    k_as_floats(kv->k_type, k_tile(kv, kv_head, tile), d, k);
+    for (int i = 0; i < d; i += 4)
         for (int t = 0; t < GQA_KV_TILE; t += 4)
-            transpose_4x4(out + t * kv->value_dim + i, kv->value_dim,
-                          floats + i * GQA_KV_TILE + t, GQA_KV_TILE);
-    return (const uint8_t *)out;
+            transpose_4x4(v + t * d + i, d, k + i * GQA_KV_TILE + t, GQA_KV_TILE);
+    k_as_floats(kv->k_type, v_tile(kv, 0, tile), kv->shared_dim, k + own * GQA_KV_TILE);
 }
 
 /* ---- a tile against rows of queries --------------------------------------------------------- */
@@ -452,24 +464,29 @@ static inline int is_widened(int type, size_t rows) {
 /* All rows through tiles tile0..tile1-1. Rows are ordered by their range; one is skipped where it
  * sees nothing. */
 static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int tile0, int tile1) {
-    if (is_rotated(kv->k_type)) hadamard(s->q, s->n * s->d, s->d);
+    const int is_shared = kv->shared_dim > 0;
+    if (is_rotated(kv->k_type)) hadamard(s->q, s->n * s->d, rotated_dim(kv));
     for (int tile = tile0; tile < tile1; tile++) {
-        const uint8_t *k = k_tile(kv, kv_head, tile), *v = v_tile(kv, kv_head, tile);
+        const uint8_t *k = k_tile(kv, kv_head, tile);
+        const uint8_t *v = is_shared ? NULL : v_tile(kv, kv_head, tile);
         const int first = tile * GQA_KV_TILE;
         size_t begin = 0, end = s->n;
         while (begin < end && s->t1[begin] <= first) begin++;
         while (end > begin && s->t0[end - 1] >= first + GQA_KV_TILE) end--;
-        int is_latent = !kv->v_tile_bytes;
-        int wide_k = is_latent || is_widened(kv->k_type, end - begin);
-        int wide_v = is_latent || is_widened(kv->v_type, end - begin);
-        if (is_latent) k = k_as_floats(kv, k, s->k);
-        else if (wide_k) k = widened_k(kv, k, s->k);
-        if (is_latent) v = values_of_k(kv, k, s->v);
-        else if (wide_v) v = widened_v(kv, v, s->v);
+        int wide_k = is_shared || is_widened(kv->k_type, end - begin);
+        int wide_v = is_shared || is_widened(kv->v_type, end - begin);
+        if (is_shared) {
+            widen_shared(kv, kv_head, tile, s->k, s->v);
+            k = (const uint8_t *)s->k;
+            v = (const uint8_t *)s->v;
+        } else {
+            if (wide_k) k = widened_k(kv, k, s->k);
+            if (wide_v) v = widened_v(kv, v, s->v);
+        }
         rows_through_tile(s, wide_k ? GQA_TYPE_F32 : kv->k_type, wide_v ? GQA_TYPE_F32 : kv->v_type,
                           k, v, begin, end, first);
     }
-    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * kv->value_dim, s->d);
+    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * kv->value_dim, rotated_dim(kv));
 }
 
 static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {

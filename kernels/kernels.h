@@ -71,15 +71,17 @@ enum { GQA_KV_SPLIT = 512 };      /* positions a split of decoding: fixed, so th
 enum { GQA_ATTEND_ROWS = 8 };     /* query rows that go through a tile together, at most */
 enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
 
-/* The cache of one layer: [n_kv_heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are
+/* The cache of one layer: [heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are
  * drawn in attention_impl.h. Position p is in tile (p / 32) % n_tiles, so that a sliding window is
  * a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory starts
  * zeroed. */
 typedef struct gqa_kv {
     int k_type, v_type;           /* f32, f16, bf16, q8_0, q4_0 */
     int n_kv_heads, head_dim;
-    int value_dim;                /* head_dim; or less, and V is the first value_dim of each K: then
-                                   * there are no V tiles (v_tile_bytes 0) */
+    int n_v_heads;                /* heads of V's tiles: n_kv_heads, with shared_dim 1 */
+    int value_dim;                /* as head_dim, but in deepseek2 */
+    int shared_dim;               /* of K: what all heads share, in V's place (attention_impl.h); 0:
+                                   * K and V are a head's own */
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;
     uint8_t *k, *v;               /* 64-byte aligned */

@@ -11,6 +11,9 @@ static int n_tiles(const gqa_session *s, int window) {
     return ceil_div(positions, GQA_KV_TILE);
 }
 
+/* Numbers of a key that all heads share; 0: none. */
+static int shared_dim(const gqa_config *c) { return c->latent_dim || c->tied_kv ? c->rope_dim : 0; }
+
 /* The layers' caches, with their tiles at base; base NULL only adds up. Returns nonzero when the
  * bytes overflow. */
 static int lay_out_cache(gqa_session *s, int k_type, int v_type, uint8_t *base, uint64_t *total) {
@@ -25,19 +28,23 @@ static int lay_out_cache(gqa_session *s, int k_type, int v_type, uint8_t *base, 
             .n_kv_heads = of.kv_layer == l ? of.n_kv_heads : 0, /* else it has no cache */
             .head_dim = of.head_dim,
             .value_dim = c->latent_dim ? c->latent_dim : of.head_dim,
+            .shared_dim = shared_dim(c),
             .n_tiles = n_tiles(s, of.window),
-            .k_tile_bytes = gqa_kv_k_tile_bytes(k_type, of.head_dim),
-            .v_tile_bytes = c->latent_dim ? 0 : gqa_kv_v_tile_bytes(v_type, of.head_dim),
             .softcap = c->attention_softcap,
         };
-        uint64_t tiles = (uint64_t)kv->n_tiles * (uint64_t)kv->n_kv_heads, bytes;
+        kv->n_v_heads = kv->shared_dim ? min_int(kv->n_kv_heads, 1) : kv->n_kv_heads;
+        kv->k_tile_bytes = gqa_kv_k_tile_bytes(k_type, kv->value_dim);
+        kv->v_tile_bytes = kv->shared_dim ? gqa_kv_k_tile_bytes(k_type, kv->shared_dim)
+                                          : gqa_kv_v_tile_bytes(v_type, kv->value_dim);
+        uint64_t tiles = (uint64_t)kv->n_tiles, k_bytes, v_bytes;
+        if (gqa_mul_size(tiles * (uint64_t)kv->n_kv_heads, kv->k_tile_bytes, &k_bytes) ||
+            gqa_mul_size(tiles * (uint64_t)kv->n_v_heads, kv->v_tile_bytes, &v_bytes))
+            return 1;
         if (base) {
             kv->k = base + *total;
-            kv->v = kv->k + (size_t)tiles * kv->k_tile_bytes;
+            kv->v = kv->k + (size_t)k_bytes;
         }
-        if (gqa_mul_size(tiles, kv->k_tile_bytes + kv->v_tile_bytes, &bytes) ||
-            gqa_add_size(*total, bytes, total))
-            return 1;
+        if (gqa_add_size(*total, k_bytes, total) || gqa_add_size(*total, v_bytes, total)) return 1;
         s->range[l].k_scale = s->range[l].v_scale = 1;
     }
     return *total > SIZE_MAX / 2;
@@ -52,13 +59,13 @@ int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err) {
             return gqa_fail(err, GQA_ERR_UNSUPPORTED,
                             "KV cache type %s: head_dim must be a multiple of 32, got %d",
                             gqa_kv_name(k_type, v_type, name), head_dim);
-        /* Whole blocks of what a quantised cache rotates (attention_impl.h). */
-        int latent_dim = s->model->config.latent_dim;
-        int block = k_type == GQA_TYPE_Q8_0 || k_type == GQA_TYPE_Q4_0 ? head_dim & -head_dim : 1;
-        if (latent_dim && (k_type != v_type || latent_dim % block))
-            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "KV cache type %s: not for rows of %d "
-                            "numbers of which %d are also the values",
-                            gqa_kv_name(k_type, v_type, name), head_dim, latent_dim);
+        /* Rows that are K and V at once, and the part that heads share: whole blocks each. */
+        int shared = shared_dim(&s->model->config);
+        if (shared && (k_type != v_type || !gqa_kv_k_tile_bytes(k_type, shared) ||
+                       !gqa_kv_k_tile_bytes(k_type, head_dim - shared)))
+            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "KV cache type %s: not for keys of %d "
+                            "numbers of which %d are also values",
+                            gqa_kv_name(k_type, v_type, name), head_dim, head_dim - shared);
     }
     if (lay_out_cache(s, k_type, v_type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,
@@ -98,6 +105,7 @@ static size_t tile_index(const gqa_kv *kv, int kv_head, int tile) {
 static void copy_tile(gqa_kv *to, const gqa_kv *from, int kv_head, int tile) {
     size_t dst = tile_index(to, kv_head, tile), src = tile_index(from, kv_head, tile);
     memcpy(to->k + dst * to->k_tile_bytes, from->k + src * from->k_tile_bytes, to->k_tile_bytes);
+    if (kv_head >= to->n_v_heads) return;
     memcpy(to->v + dst * to->v_tile_bytes, from->v + src * from->v_tile_bytes, to->v_tile_bytes);
 }
 
@@ -149,9 +157,11 @@ int gqa_cache_rescale(gqa_session *s) {
     for (int l = 0; l < s->model->config.n_layers; l++) {
         gqa_kv *kv = &s->kv[l];
         gqa_kv_range *r = &s->range[l];
-        size_t tiles = tile_index(kv, kv->n_kv_heads, 0);
-        found |= fit_scale(&r->k_scale, &r->k_max, kv->k, tiles * kv->k_tile_bytes);
-        found |= fit_scale(&r->v_scale, &r->v_max, kv->v, tiles * kv->v_tile_bytes);
+        size_t k_bytes = tile_index(kv, kv->n_kv_heads, 0) * kv->k_tile_bytes;
+        size_t v_bytes = tile_index(kv, kv->n_v_heads, 0) * kv->v_tile_bytes;
+        if (kv->shared_dim) k_bytes += v_bytes; /* of one scale; v follows k */
+        found |= fit_scale(&r->k_scale, &r->k_max, kv->k, k_bytes);
+        found |= fit_scale(&r->v_scale, &r->v_max, kv->v, v_bytes);
     }
     return found;
 }

@@ -17,8 +17,7 @@ static double *doubles(size_t n) {
 
 /* ---- number formats -------------------------------------------------------------------------- */
 
-/* x rounded to a binary float with `bits` bits of significand (the hidden one included) and
- * smallest exponent `low`. */
+/* x with `bits` bits of significand (the hidden one included) and smallest exponent `low`. */
 static double round_binary(double x, int bits, int low) {
     int e;
     if (x == 0 || !isfinite(x)) return x;
@@ -328,7 +327,7 @@ static void finish_heads(const ref_model *m, const ref_layer *l, double *heads, 
     for (int h = 0; h < n; h++) {
         double *head = heads + h * d;
         if (norm && m->qk_norm == REF_NORM_BEFORE) normalise(head, norm, d, m->norm_eps, head);
-        rotate(m, l, head, position);
+        rotate(m, l, m->tied ? head + d - m->rope_dim : head, position);
         if (norm && m->qk_norm == REF_NORM_AFTER) normalise(head, norm, d, m->norm_eps, head);
     }
 }
@@ -377,9 +376,8 @@ static void project_query(const ref_model *m, const ref_layer *l, const double *
     finish_heads(m, l, q, m->n_heads, l->q_norm, position);
 }
 
-/* Each head's K out of the latent row (DeepSeek-V2, 2405.04434, equations 9 to 19): k = [Wk^T c |
- * rotated]. Its V is c, which Wv multiplies after attention, because it is rounded to int8
- * there. */
+/* Each head's K out of the latent row (DeepSeek-V2, 2405.04434, equations 9 to 19): [Wk^T c |
+ * rotated]. Its V is c: Wv multiplies it after attention, because it is rounded to int8 there. */
 static void expand_latent(const ref_model *m, const ref_layer *l, const double *h, int position,
                           double *k, double *v) {
     int latent = m->latent, nope = m->q_nope, rope = m->rope_dim, d = head_dim_of(m, l);
@@ -397,15 +395,32 @@ static void expand_latent(const ref_model *m, const ref_layer *l, const double *
     free(row);
 }
 
+/* Each query head's K and V by grouped-tied attention (2505.21487, section 3.3.1). */
+static void expand_tied(const ref_model *m, const ref_layer *l, const double *h, int position,
+                        double *k, double *v) {
+    int d = m->head_dim, half = d / 2, rows = l->wk.rows;
+    double *own = doubles((size_t)(rows + half)), *shared = own + rows;
+    multiply(&l->wk, h, own);
+    multiply(&l->wv, h, shared);
+    rotate(m, l, shared, position);
+    for (int i = 0; i <= rows; i += half) round_cached(m->cache, own + i, half);
+    for (int head = 0; head < m->n_heads; head++, k += d, v += d) {
+        memcpy(v, own + head * rows / (m->n_heads * d) * d, sizeof *v * (size_t)d);
+        memcpy(k, v, sizeof *k * (size_t)half);
+        memcpy(k + half, shared, sizeof *k * (size_t)half);
+    }
+    free(own);
+}
+
 /* Its K and V. */
 static void project_key_value(const ref_model *m, const ref_layer *l, const double *h,
                               int position, double *k, double *v) {
-    if (m->latent) {
-        expand_latent(m, l, h, position, k, v);
+    if (m->latent || m->tied) {
+        (m->latent ? expand_latent : expand_tied)(m, l, h, position, k, v);
         return;
     }
     int d = head_dim_of(m, l), kv_dim = l->wk.rows, kv_heads = kv_dim / d;
-    double *own_k = doubles((size_t)kv_dim), *own_v = doubles((size_t)kv_dim);
+    double *own_k = doubles(2 * (size_t)kv_dim), *own_v = own_k + kv_dim;
     multiply(&l->wk, h, own_k);
     multiply(&l->wv, h, own_v);
     add_bias(own_k, l->bk, kv_dim);
@@ -416,7 +431,6 @@ static void project_key_value(const ref_model *m, const ref_layer *l, const doub
     repeat_heads(m, m->cache, d, kv_heads, own_k, k);
     repeat_heads(m, m->v_cache, d, kv_heads, own_v, v);
     free(own_k);
-    free(own_v);
 }
 
 /* Factor of column i of token t at a site: 0 the embedding, 1 + 2 l attention, 2 + 2 l the

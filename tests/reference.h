@@ -60,6 +60,9 @@ typedef struct ref_model {
     int latent, q_nope, value;         /* latent attention: wk gives latent + rope_dim numbers, of
                                         * which each head's key [q_nope + rope_dim] and value are
                                         * made; 0: none */
+    int tied;                          /* grouped-tied attention: wk gives each KV head a row, its
+                                        * value; its key is the first half of it, then the rotated
+                                        * numbers that wv gives for all heads */
     ref_scaling scaling;               /* REF_PLAIN uses attn_factor only of the next five */
     double factor, attn_factor, beta_fast, beta_slow, orig_context;
     const float *rope_factors;         /* [rope_dim/2] divisors of the frequencies; NULL: none */

@@ -375,6 +375,82 @@ static void check_latent(void) {
                        STEPS(no_latent_norm));
 }
 
+static void no_shared_key(ref_model *m) { m->layers[1].wv = m->layers[0].wv; }
+static void own_keys(ref_model *m) { m->layers[1].wk = m->layers[0].wk; }
+static void no_rope(ref_model *m) { m->layers[1].no_rope = 1; }
+
+/* One row a KV head in the runtime, expanded to MHA in the reference. */
+static void check_tied(void) {
+#define GTA .arch = "gta", .head_dim = 16, .rope_dim = 8
+#define WIDE_GTA .arch = "gta", .dim = 64, .head_dim = 64, .rope_dim = 32, .layers = 1
+    check_architecture("gta: keys and values out of one row a KV head",
+                       SPEC(GTA), STEPS(no_shared_key, own_keys, other_half, no_rope));
+    check_architecture("gta: one KV head, a window", SPEC(GTA, .kv_heads = 1, .window = 40),
+                       STEPS(no_window, no_shared_key));
+    check_architecture("gta: as many KV heads as heads, heads by layer",
+                       SPEC(GTA, .kv_heads = 4, .vary = 1), STEPS(no_shared_key));
+    check_architecture("gta: a cache in f16",
+                       SPEC(GTA, .kv = "f16", .cache = REF_F16, .tolerance = 2e-3),
+                       STEPS(no_shared_key));
+    check_architecture("gta: a cache in q8_0, rotated by halves",
+                       SPEC(WIDE_GTA, .kv = "q8_0", .cache = REF_Q8_0, .tolerance = 1e-2),
+                       STEPS(other_half));
+    check_architecture("gta: a cache in q4_0",
+                       SPEC(WIDE_GTA, .kv = "q4_0", .cache = REF_Q4_0, .tolerance = 2e-3),
+                       STEPS(other_half));
+    check_architecture("gta: matrices in q8_0",
+                       SPEC(.arch = "gta", .dim = 64, .ffn = 64, .head_dim = 32, .rope_dim = 16,
+                            .type = GQA_TYPE_Q8_0, .tokens = 40, .tolerance = 8e-2),
+                       STEPS(no_shared_key));
+}
+
+static void check_gta_refused(spec s, const char *message) {
+    gqa_error err = {0};
+    complete(&s);
+    twin *t = make_twin(&s);
+    gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, &err);
+    CHECK(!m, "a head of %d of which %d are rotated", s.head_dim, s.rope_dim);
+    CHECK_HAS(err.message, message);
+    gqa_model_close(m);
+    free_twin(t);
+}
+
+/* What it caches; a session saved and loaded, and copied, goes on as it was. */
+static void check_gta_session(const char *kv) {
+    enum { N = 90, MORE = 10, VOCAB = 70 };
+    spec s = SPEC(.arch = "gta", .dim = 64, .head_dim = 64, .rope_dim = 32, .vocab = VOCAB,
+                  .tokens = N + MORE, .seed = 80);
+    complete(&s);
+    twin *t = make_twin(&s);
+    int32_t *tokens = random_tokens(s.tokens, s.vocab);
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, &err);
+    gqa_session_options o = {.context = 128, .kv = kv, .n_threads = 2};
+    gqa_session *sessions[3];
+    float logits[3][VOCAB];
+    void *saved = NULL;
+    size_t size = 0;
+    CHECK(gqa_model_kv_bytes(m, GQA_TYPE_F16, 5) == 5 * 2 * 2 * (2 * 64 + 32), "bytes of a cache");
+    for (int i = 0; i < 3; i++) sessions[i] = gqa_session_new(m, &o, &err);
+    CHECK(sessions[2] && gqa_session_eval(sessions[0], tokens, N, &err) == 0, "%s", err.message);
+    int status = gqa_session_save_memory(sessions[0], &saved, &size, &err);
+    if (!status) status = gqa_session_load_memory(sessions[1], saved, size, &err);
+    if (!status) status = gqa_session_copy(sessions[2], sessions[0], N, &err);
+    for (int i = 0; i < 3 && !status; i++) {
+        for (int k = 0; k < MORE && !status; k++)
+            status = gqa_session_eval(sessions[i], tokens + N + k, 1, &err);
+        if (!status) memcpy(logits[i], gqa_session_logits(sessions[i]), sizeof logits[i]);
+    }
+    CHECK(status == 0, "%s", err.message);
+    CHECK(!memcmp(logits[0], logits[1], sizeof logits[0]), "%s: saved and loaded", kv);
+    CHECK(!memcmp(logits[0], logits[2], sizeof logits[0]), "%s: copied", kv);
+    for (int i = 0; i < 3; i++) gqa_session_free(sessions[i]);
+    gqa_free(saved);
+    gqa_model_close(m);
+    free(tokens);
+    free_twin(t);
+}
+
 /* Converted to f32, which it is already, a model computes the same. */
 static void check_converted(const char *name, spec s) {
     s.layers = 5;
@@ -450,6 +526,16 @@ int main(int argc, char **argv) {
     check_others();
     check_caches();
     check_latent();
+    check_tied();
+    TEST("gta: saved, loaded, copied") {
+        check_gta_session("f16");
+        check_gta_session("q8_0");
+    }
+    TEST("gta: other shapes") {
+        check_gta_refused(SPEC(.arch = "gta", .head_dim = 24, .rope_dim = 12), "multiple of 16");
+        check_gta_refused(SPEC(.arch = "gta", .head_dim = 32, .rope_dim = 8), "head_dim 32 and ro");
+    }
+    check_converted("converted: gta", SPEC(.arch = "gta", .head_dim = 16, .rope_dim = 8));
     check_converted("converted: KV heads, FFN widths and windows by layer",
                     SPEC(.vary = 1, .window = 30, .pattern = 3, .pattern_key = 2));
     check_converted("converted: fused matrices", SPEC(.arch = "phi3"));

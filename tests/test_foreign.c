@@ -183,7 +183,7 @@ static void check_deepseek2(void) {
         CHECK(!gqa_session_new(m, &q8, &err), "a row of 40 numbers has no blocks of 32");
         CHECK_HAS(err.message, "head_dim must be a multiple of 32, got 40");
         CHECK(!gqa_session_new(m, &two, &err), "two types for one row");
-        CHECK_HAS(err.message, "f32/f16: not for rows of 40 numbers of which 32 are also the");
+        CHECK_HAS(err.message, "f32/f16: not for keys of 40 numbers of which 32 are also val");
     }
     gqa_model_close(m);
     check_patched(name, "attention.kv_lora_rank", 4, 64, "expected kv_lora_rank 64 + ");

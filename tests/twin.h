@@ -82,7 +82,7 @@ static void complete(spec *s) {
 /* What an architecture does besides what llama does: the reference's own list. */
 typedef struct traits {
     const char *name;
-    int half, gelu, post_norms, no_pre_norms, fused, norm_v, output_scale, raw_scores;
+    int half, gelu, post_norms, no_pre_norms, fused, norm_v, output_scale, raw_scores, tied;
     int qk_norm;             /* 1 + the reference's qk_norm; 0: none */
     int pattern;             /* of windows */
     int no_rope;             /* layers l with (l + 1) % no_rope == 0 */
@@ -116,6 +116,7 @@ static const traits *traits_of(const char *name) {
          .pattern = 4},
         {.name = "hunyuan-dense", .half = 1, .qk_norm = LATE},
         {.name = "deepseek2"},
+        {.name = "gta", .tied = 1},
     };
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (!strcmp(list[i].name, name)) return &list[i];
@@ -273,11 +274,13 @@ static void attention_tensors(twin *t, int l, ref_layer *y) {
     char name[64], names[3][64];
 #define NAME(suffix) (snprintf(name, sizeof name, "blk.%d." suffix, l), name)
     const char *const parts[] = {names[0], names[1], names[2]};
+    const char *const suffixes[] = {"q", a->tied ? "kv" : "k", a->tied ? "k_rope" : "v"};
     for (int i = 0; i < 3; i++)
-        snprintf(names[i], sizeof names[i], "blk.%d.attn_%c.weight", l, "qkv"[i]);
+        snprintf(names[i], sizeof names[i], "blk.%d.attn_%s.weight", l, suffixes[i]);
     if (!a->no_pre_norms) y->attn_norm = vector(t, NAME("attn_norm.weight"), s->dim, 1);
     matrices(t, a->fused ? NAME("attn_qkv.weight") : NULL, parts,
-             (int[]){s->type, s->type, s->mixed_type}, (int[]){q_dim, kv_dim, kv_dim},
+             (int[]){s->type, s->type, s->mixed_type},
+             (int[]){q_dim, kv_dim, a->tied ? s->rope_dim : kv_dim},
              n_matrices, (ref_matrix *[]){&y->wq, &y->wk, &y->wv});
     if (!has_v) y->wv = y->wk;
     if (is_arch(s, "qwen2")) {
@@ -463,7 +466,8 @@ static ref_model reference_of(const spec *s) {
         .embedding_scale = a->gelu ? sqrt(s->dim) : (double)s->embedding_scale,
         .residual_scale = (double)s->residual_scale, .logit_divisor = (double)s->logit_scale,
         .score_scale = a->raw_scores ? 1 : (double)s->attention_scale,
-        .norm_v = a->norm_v, .per_layer = s->per_layer, .temperature = (double)s->temperature,
+        .norm_v = a->norm_v, .tied = a->tied, .per_layer = s->per_layer,
+        .temperature = (double)s->temperature,
         .score_cap = s->attention_softcap > 0 ? (double)s->attention_softcap : a->score_cap,
         .logit_cap = s->logit_softcap > 0 ? (double)s->logit_softcap : a->logit_cap,
         .yarn_log_mul = (double)s->yarn_log_mul,

@@ -76,6 +76,14 @@ static void latent_slots(const gqa_config *c, gqa_layer *layer, slot out[LAYER_S
     out[SLOT_QKV + array_length(latent_table)].presence = ABSENT; /* attn_output's usual place */
 }
 
+/* gta: in place of attn_k and attn_v, the heads' rows and what keys share. */
+static void tied_slots(const gqa_config *c, slot qkv[6]) {
+    strcpy(qkv[1].name, "attn_kv.weight");
+    strcpy(qkv[2].name, "attn_k_rope.weight");
+    qkv[2].rows = c->rope_dim;
+    for (int i = 3; i < 6; i++) qkv[i].presence = ABSENT; /* biases */
+}
+
 /* The tensors of layer l, in the order of the computation. */
 static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int l,
                         slot out[LAYER_SLOTS]) {
@@ -117,6 +125,7 @@ static void layer_slots(const gqa_checkpoint *checkpoint, gqa_layer *layer, int 
     };
     memcpy(out, table, sizeof table);
     if (c->latent_dim) latent_slots(c, layer, out);
+    if (c->tied_kv) tied_slots(c, &out[SLOT_QKV]);
     fuse_slots(checkpoint, l, &out[SLOT_QKV], &out[SLOT_GATE_UP]);
     for (int i = 0; i < LAYER_SLOTS; i++) {
         char name[GQA_TENSOR_NAME];

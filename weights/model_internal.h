@@ -35,6 +35,8 @@ typedef struct gqa_layer {
     gqa_matrix wk_b;                 /* [n_heads, latent_dim, q_nope_dim]: queries to the latent */
     gqa_matrix wv_b;                 /* [n_heads, value_dim, latent_dim]: values out of it */
     const float *q_rank_norm, *latent_norm; /* [q_rank], [latent_dim] */
+    /* Grouped-tied attention: wk [kv_dim, dim] gives the heads' rows, wv [rope_dim, dim] the part
+     * of keys that they share. */
 } gqa_layer;
 
 /* The rotations that some layers share. */
