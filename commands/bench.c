@@ -58,12 +58,9 @@ typedef struct bench {
 /* Multiply-adds of attention for n tokens after depth others: QK and PV, every query head of every
  * layer, over the positions that each attends to. */
 static double attention_ops(const bench *b, int depth, int n) {
-    double positions = 0;
-    for (int l = 0; l < b->config->n_layers; l++) {
-        int window = gqa_model_layer(b->model, l)->window;
-        for (int p = depth + 1; p <= depth + n; p++) positions += window ? min_int(p, window) : p;
-    }
-    return 2.0 * b->config->n_heads * b->config->head_dim * positions;
+    double sum = 0;
+    for (int p = depth + 1; p <= depth + n; p++) sum += attention_macs(b->model, 0, p);
+    return sum;
 }
 
 /* Bytes of KV cache read while a test generates its tokens at that depth. */

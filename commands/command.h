@@ -152,11 +152,15 @@ const char *human_bytes(double bytes, char buf[32]);
 uint64_t kv_cache_bytes(const gqa_model *model, const char *kv, int n);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */
 const char *attention_name(const gqa_config *config, char buf[16]);
-/* Bytes of an f16 cache of n positions, had each of the model's layers so many KV heads, of its own
- * head_dim and within its window. Under MLA a layer caches 4.5 head_dim elements, as much as
- * MLA_KV_HEADS (DeepSeek-V2, arXiv 2405.04434, table 1). */
+/* Whether a cache can have that type: quantised ones need whole blocks. */
+int has_kv_type(const gqa_model *m, gqa_type kv);
+/* Numbers in a cache of n positions, had each of the model's layers so many KV heads (0: its own),
+ * of its own head_dim and within its window. Under MLA a layer caches 4.5 head_dim elements, as
+ * much as MLA_KV_HEADS (DeepSeek-V2, arXiv 2405.04434, table 1). */
 #define MLA_KV_HEADS 2.25
-double cache_of_heads(const gqa_model *m, double kv_heads, int n);
+double kv_values(const gqa_model *m, double kv_heads, int n);
+/* Multiply-adds of QK and PV, all layers, for one query that sees n positions of that cache. */
+double attention_macs(const gqa_model *m, double kv_heads, int n);
 
 /* ---- the subcommands ------------------------------------------------------------------------ */
 

@@ -545,15 +545,34 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
     return buf;
 }
 
-double cache_of_heads(const gqa_model *m, double kv_heads, int n) {
+int has_kv_type(const gqa_model *m, gqa_type kv) {
     const gqa_config *c = gqa_model_config(m);
-    double values = 0;
-    if (kv_heads == 0) return (double)gqa_model_kv_bytes(m, GQA_TYPE_F16, n);
+    int fits = !(c->latent_dim || c->tied_kv) || c->rope_dim % 32 == 0;
+    for (int l = 0; l < c->n_layers; l++) fits &= gqa_model_layer(m, l)->head_dim % 32 == 0;
+    return fits || gqa_type_info_of((int)kv)->block == 1;
+}
+
+/* Sum over layers, or those with a cache, of the positions seen times the numbers of a head's K and
+ * V; is_latent: in the row that MLA caches, K of all of it and V of the latent. */
+static double head_values(const gqa_model *m, int is_latent, int is_cached, int n) {
+    const gqa_config *c = gqa_model_config(m);
+    double sum = 0;
     for (int l = 0; l < c->n_layers; l++) {
         const gqa_layer_config *of = gqa_model_layer(m, l);
-        int width = c->latent_dim ? c->q_nope_dim + c->rope_dim + c->value_dim : 2 * of->head_dim;
-        if (of->kv_layer == l)
-            values += kv_heads * width * (of->window && of->window < n ? of->window : n);
+        int width = is_latent ? c->head_dim + c->latent_dim
+                  : c->latent_dim ? c->q_nope_dim + c->rope_dim + c->value_dim : 2 * of->head_dim;
+        if (!is_cached || of->kv_layer == l)
+            sum += (double)width * (of->window ? min_int(of->window, n) : n);
     }
-    return 2 * values;
+    return sum;
+}
+
+double kv_values(const gqa_model *m, double kv_heads, int n) {
+    if (kv_heads == 0) return (double)gqa_model_kv_bytes(m, GQA_TYPE_F32, n) / sizeof(float);
+    return kv_heads * head_values(m, 0, 1, n);
+}
+
+double attention_macs(const gqa_model *m, double kv_heads, int n) {
+    const gqa_config *c = gqa_model_config(m);
+    return c->n_heads * head_values(m, c->latent_dim && kv_heads == 0, 0, n);
 }

@@ -22,7 +22,7 @@ static double speed_ratio(const comparison *c, const variant *v, int cache, int 
 }
 
 double cache_at(const comparison *c, const variant *v, int cache, int positions) {
-    if (!v) return cache_of_heads(c->variants->model, MLA_KV_HEADS, positions);
+    if (!v) return 2 * kv_values(c->variants->model, MLA_KV_HEADS, positions); /* f16 */
     return (double)kv_cache_bytes(v->model, c->caches[cache].name, positions);
 }
 

@@ -116,7 +116,7 @@ static int open_file(comparison *c) {
         code = calibrate(&s.samples, c->paths[0], c->tokenizer, t->text, t->len, N_SAMPLES);
     if (!code) code = source_open(&s, c);
     const gqa_config *g = &s.file.checkpoint.config;
-    if (!code) choose_heads(c, g->n_heads, g->n_kv_heads);
+    if (!code) choose_heads(c, g->latent_dim ? g->n_kv_heads : g->n_heads, g->n_kv_heads);
     if (!code) code = convert_variants(c, &s);
     gqa_kv_samples_free(&s.samples);
     model_file_close(&s.file);

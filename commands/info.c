@@ -34,18 +34,17 @@ static void show_attention(const gqa_config *c) {
 /* A row of the table of kinds of attention. */
 static void show_kind(const gqa_model *m, const char *name, double kv_heads, const char *note) {
     char position[32], context[32];
-    double full = cache_of_heads(m, kv_heads, gqa_model_config(m)->context_length);
-    printf("  %-18s %12s %12s%s\n", name, human_bytes(cache_of_heads(m, kv_heads, 1), position),
-           human_bytes(full, context), note);
+    double one = 2 * kv_values(m, kv_heads, 1);
+    double full = 2 * kv_values(m, kv_heads, gqa_model_config(m)->context_length);
+    printf("  %-18s %12s %12s%s\n", name, human_bytes(one, position), human_bytes(full, context),
+           note);
 }
 
 static void show_cache(const gqa_model *m) {
     const gqa_config *c = gqa_model_config(m);
     char buf[32];
-    int min_dim = c->head_dim, shared_dim = c->latent_dim || c->tied_kv ? c->rope_dim : 0;
+    const int shared_dim = c->latent_dim || c->tied_kv ? c->rope_dim : 0;
     uint64_t own = gqa_model_kv_bytes(m, GQA_TYPE_F16, 1);
-    for (int l = 0; l < c->n_layers; l++)
-        min_dim = min_int(min_dim, gqa_model_layer(m, l)->head_dim);
     if (c->latent_dim)
         printf("\nKV cache a position, %d layers x %d:\n ", c->n_layers, c->head_dim);
     else if (c->tied_kv)
@@ -56,8 +55,7 @@ static void show_cache(const gqa_model *m) {
                c->n_kv_heads, c->head_dim);
     else printf("\nKV cache a position, of the layers that have one, each of its own heads:\n ");
     for (int i = 0; i < N_KV_TYPES; i++) {
-        int in_blocks = kv_types[i] == GQA_TYPE_Q8_0 || kv_types[i] == GQA_TYPE_Q4_0;
-        if (in_blocks && (min_dim % 32 || shared_dim % 32)) continue;
+        if (!has_kv_type(m, kv_types[i])) continue;
         double bytes = (double)gqa_model_kv_bytes(m, kv_types[i], 1);
         printf(" %s %s ", gqa_type_name((int)kv_types[i]), human_bytes(bytes, buf));
     }
@@ -68,7 +66,7 @@ static void show_cache(const gqa_model *m) {
     for (int heads = c->n_heads; heads >= 1; heads /= 2) {
         if (c->n_heads % heads) continue;
         other.n_kv_heads = heads;
-        int is_own = !shared_dim && cache_of_heads(m, heads, 1) == (double)own;
+        int is_own = !shared_dim && 2 * kv_values(m, heads, 1) == (double)own;
         show_kind(m, attention_name(&other, buf), heads, is_own ? "   <- this model" : "");
     }
     if (shared_dim) show_kind(m, attention_name(c, buf), 0, "   <- this model");
@@ -175,6 +173,13 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_int(j, "n_heads", c->n_heads);
     json_int(j, "n_kv_heads", c->n_kv_heads);
     json_int(j, "head_dim", c->head_dim);
+    if (c->latent_dim) {
+        json_int(j, "kv_lora_rank", c->latent_dim);
+        json_int(j, "q_lora_rank", c->q_rank);
+        json_int(j, "qk_nope_head_dim", c->q_nope_dim);
+        json_int(j, "qk_rope_head_dim", c->rope_dim);
+        json_int(j, "v_head_dim", c->value_dim);
+    }
     json_int(j, "ffn_dim", c->ffn_dim);
     json_int(j, "context_length", c->context_length);
     json_int(j, "window", c->window);
@@ -415,10 +420,6 @@ int command_info(int argc, char **argv) {
     a.model = model;
     if (!a.context) a.context = gqa_model_config(model)->context_length;
     int wants_advice = memory && gqa_model_get_stats(model)->has_weights;
-    if (wants_advice && (gqa_model_config(model)->latent_dim || gqa_model_config(model)->tied_kv)) {
-        warning("--memory does not know multi-head latent attention");
-        wants_advice = 0;
-    }
     if (as_json) show_json(model, wants_advice ? &a : NULL);
     else show_text(model);
     if (wants_advice && !as_json) advice_text(&a);

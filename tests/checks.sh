@@ -113,6 +113,10 @@ make_model() {
     "$run" train "$m" -f "$tmp/corpus.txt" $small --steps 30 --quiet >"$tmp/out" 2>"$tmp/err" ||
         no "run train makes a model"
 }
+# make_others: $tmp/deepseek2.gguf, of latent attention, and gemma4.gguf, whose layers differ.
+make_others() {
+    python3 tests/golden/make_models.py "$tmp" deepseek2.gguf gemma4.gguf || no "make_models.py"
+}
 
 finish() {
     end_case

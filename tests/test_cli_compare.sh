@@ -193,6 +193,33 @@ echo "[1]" >"$tmp/list.json"
 expect 1 "no \"variants\"" compare "$m" --baseline "$tmp/list.json"
 expect 1 "none.json: No such file" compare "$m" --baseline "$tmp/none.json"
 
+if have python3 "models with latent attention, with layers that differ"; then
+    make_others
+    test_case "compare of latent attention"
+    expect 0 "" compare "$tmp/deepseek2.gguf" $fast
+    check "nothing is refused" test ! -s "$tmp/err"
+    check "its row of memory" grep -q "^MLA  *f16  *160 bytes" "$tmp/out"
+    check "no other row" test "$(grep -c '^M[HQL]A' "$tmp/out")" -eq 2
+    expect 1 "there are no KV heads to repeat" compare "$tmp/deepseek2.gguf" $fast --kv-heads 4,1
+
+    test_case "bench counts the arithmetic of attention layer by layer"
+    for name in deepseek2 gemma4; do
+        expect 0 "" bench "$tmp/$name.gguf" -p 0 -n 4 -r 1 --depths 0,100 --json
+        cp "$tmp/out" "$tmp/$name.json"
+    done
+    cat >"$tmp/macs.py" <<'END'
+import json, sys
+def counted(name): # multiply-adds of 4 tokens at depths 0 and 100
+    first, last = json.load(open(f"{sys.argv[1]}/{name}.json"))["tests"]
+    return [t["mac_per_second"] * t["seconds"] for t in (first, last)]
+for name, macs in (("deepseek2", 2 * 4 * (32 + 8 + 32) * 400), # gemma4: windows of 9, no windows
+                   ("gemma4", 3 * 4 * (2 * 8 * (4 * 9 - 10) + 2 * 16 * 400))):
+    first, last = counted(name)
+    assert abs((last - first) / macs - 1) < 1e-4, (name, last - first, macs)
+END
+    check "operations" python3 "$tmp/macs.py" "$tmp"
+fi
+
 test_case "compare: wrong usage"
 expect 2 "multiple that divides its 4" compare "$m" --kv-heads 3 --depths 0
 expect 2 "give either models or --shape" compare

@@ -152,4 +152,15 @@ check "exit code" test $? -eq 1
 check "message" grep -q "cannot write" "$tmp/err"
 same "$tmp/old.gguf" "$m" "the file that was there"
 check "no temporary file" test "$(ls "$tmp" | grep -c 'old.gguf.tmp')" -eq 0
+
+if have python3 "a model with latent attention"; then
+    test_case "latent attention: other types, no other heads"
+    make_others
+    expect 1 "deepseek2.gguf: a deepseek2 model caches one row for all heads: there are no KV" \
+        convert "$tmp/deepseek2.gguf" "$tmp/latent.gguf" --kv-heads 4
+    check "no file" test ! -e "$tmp/latent.gguf"
+    expect 0 "" convert "$tmp/deepseek2.gguf" "$tmp/latent.gguf" --type f16
+    expect 0 "" info "$tmp/latent.gguf" --json
+    check "as it was" grep -q '"kv_lora_rank": 32, "q_lora_rank": 20, .*"type": "f16"' "$tmp/out"
+fi
 finish

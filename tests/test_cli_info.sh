@@ -131,4 +131,46 @@ expect 0 "" info "$tmp/gqa.gguf" --memory 1000
 check "nothing fits" grep -q "Nothing of this fits" "$tmp/out"
 expect 2 "8G" info "$m" --memory 8Q
 expect 2 "need --memory" info "$m" --context 5
+
+if have python3 "models with latent attention, with layers that differ"; then
+    make_others
+    test_case "info of latent attention"
+    expect 0 "" info "$tmp/deepseek2.gguf"
+    attention="^attention  *MLA (4 query heads of 16 + 8, values of 16, share a row of 32 + 8)$"
+    check "attention" grep -q "$attention" "$tmp/out"
+    check "its row" grep -q "^  MLA  *160 bytes  *40.0 KiB   <- this model$" "$tmp/out"
+    check "MHA: K of 24, V of 16" grep -q "^  MHA  *640 bytes  *160 KiB$" "$tmp/out"
+    check "no q8_0: 32 of 40 are no whole blocks" not grep -q q8_0 "$tmp/out"
+
+    test_case "info --memory of latent attention, and of layers that differ"
+    expect 0 "" info "$tmp/deepseek2.gguf" --memory 200000 --context 300 --batch 2
+    check "this model" grep -q "^  MLA .* 93.8 KiB .* yes .* <- this model$" "$tmp/out"
+    check "its formula" grep -q "(kv_lora + rope) x min(positions" "$tmp/out"
+    check "nothing to change" not grep -q "least change\|Nothing of this" "$tmp/out"
+    for name in deepseek2 gemma4; do
+        expect 0 "" info "$tmp/$name.gguf" --memory 200000 --context 300 --batch 2 --json
+        cp "$tmp/out" "$tmp/$name.json"
+    done
+    cat >"$tmp/latent.py" <<'END'
+import json, sys
+mla, mixed = [json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("deepseek2", "gemma4")]
+names = "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"
+assert [mla[name] for name in names] == [32, 20, 16, 8, 16]
+assert not any(name in mixed for name in names)
+def check(info, heads, cached, macs): # numbers of all layers: in the cache, and in QK and PV
+    row = next(c for c in info["advice"]["choices"] if c["attention"] == heads)
+    assert row["cache_bytes"] == 2 * 2 * cached, row
+    n = info["n_params"]
+    z = 0.9 * (n + cached) ** 0.5 + 0.1 * (2 * n + 2 * macs) ** (1 / 3)
+    assert abs(row["cost"] / z - 1) < 1e-6, (row, z)
+assert len(mla["advice"]["choices"]) == 4
+check(mla, "MLA", 300 * 2 * (32 + 8), 300 * 2 * 4 * (32 + 8 + 32))
+check(mla, "MHA", 300 * 2 * 4 * (24 + 16), 300 * 2 * 4 * (24 + 16))
+check(mla, "MQA", 300 * 2 * (24 + 16), 300 * 2 * 4 * (24 + 16))
+# gemma4: heads of 8 in windows of 9 and of 16, in turn; the last two layers have no cache
+for heads, n in ("MHA", 4), ("GQA-2", 2), ("MQA", 1):
+    check(mixed, heads, 2 * n * 2 * (8 * 9 + 16 * 300), 2 * 4 * 3 * (8 * 9 + 16 * 300))
+END
+    check "the figures" python3 "$tmp/latent.py" "$tmp"
+fi
 finish

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""make_models.py FOLDER: the tiny random models of tests/test_foreign.c, whose logits a foreign
-program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of 1/64, but for those of
-the last kind; each run writes the same bytes.
+"""make_models.py FOLDER [FILE...]: the tiny random models of tests/test_foreign.c, or those FILEs,
+whose logits a foreign program computes (llama_cpp_logits.mjs). Weights are f32 and multiples of
+1/64, but for those of the last kind; each run writes the same bytes.
 
   llama-freqs.gguf   llama, adjacent RoPE pairs, rope_freqs.weight as in Llama 3.1
   yarn.gguf          mistral3, adjacent RoPE pairs, YaRN with no setting at its default
@@ -250,6 +250,8 @@ def tensors(arch, shape, layers, random, factors, keys, kind):
 
 
 def write(path, arch, shape, seed, extra, factors=None, layers=2, kind="f32"):
+    if sys.argv[2:] and os.path.basename(path) not in sys.argv[2:]:
+        return
     entries = metadata(arch, shape, layers, extra)
     listed = list(tensors(arch, shape, layers, Random(seed), factors or {}, extra, kind))
     head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries)
