@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """check-lines.py [--root DIR] [FOLDER OR FILE...]: fails where a line is wider than 100 columns, a
-file longer than 600 lines or a function of C longer than 60, where a line of C (macros included) or
-of a shell script holds two statements, and where the C outside tests/ and examples/ has 200 casts
-to size_t or more (store widths and strides as size_t). Without arguments: every source file that
-git knows of.
+file longer than 600 lines or a function of C or JavaScript longer than 60, where a line of these
+(macros included) or of a shell script holds two statements, and where the C outside tests/ and
+examples/ has 200 casts to size_t or more (store widths and strides as size_t). Without arguments:
+every source file that git knows of.
 
 A function is what stands between a line that begins at the margin and ends in "{", and the next "}"
 at the margin."""
@@ -13,7 +13,8 @@ import subprocess
 import sys
 
 WIDTH, FILE_LINES, FUNCTION_LINES, CASTS = 100, 600, 60, 200
-KINDS = (".c", ".h", ".sh", ".py", ".mjs", "Makefile", ".mk", ".ci/run")
+BRACES = (".c", ".h", ".js", ".mjs") # languages of C's braces and semicolons
+KINDS = BRACES + (".sh", ".py", ".css", "Makefile", ".mk", ".ci/run")
 EXEMPT = {"vocab/unicode_table.c": "a table of numbers, made by scripts/make_unicode_table.py"}
 WANTED = sys.argv[1:]
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
@@ -33,8 +34,8 @@ def sources(wanted):
 
 
 def without_text(line):
-    """A line of C without its strings, characters and comments."""
-    line = re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', '""', line)
+    """A line of C or JavaScript without its strings, characters and comments."""
+    line = re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`', '""', line)
     return re.sub(r"/\*.*?(\*/|$)|//.*", "", line)
 
 
@@ -94,7 +95,7 @@ def faults(path):
     for number, line in enumerate(lines, 1):
         if len(line) > WIDTH:
             yield number, f"{len(line)} columns, at most {WIDTH}"
-        if not path.endswith((".c", ".h")):
+        if not path.endswith(BRACES):
             continue
         is_type = line.startswith(("typedef", "enum", "struct", "#", "extern"))
         if re.match(r"\S.*\{$", line) and not is_type:

@@ -30,7 +30,8 @@ async function compare(page, name) {
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelectorAll("#speed circle").length > 17);
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => /^With /.test(document.getElementById("run-status").innerText));
+    await page.waitForFunction(
+        () => /^With /.test(document.querySelector("#run-status").innerText));
     for (const chart of ["speed", "cache"])
         for (const variant of ["mha", "gqa", "mqa"])
             if (await page.locator(`#${chart} .${variant} .curve`).count() !== 1)
@@ -45,7 +46,8 @@ async function main() {
     const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args });
     const desk = { width: 1100, height: 900 };
     const light = await open(browser, desk, "light");
-    await light.waitForFunction(() => /ended/.test(document.getElementById("story-status").innerText));
+    await light.waitForFunction(
+        () => /ended/.test(document.querySelector("#story-status").innerText));
     process.stdout.write(await light.textContent("#story") + "\n");
     await compare(light, "light");
     await compare(await open(browser, desk, "dark"), "dark");

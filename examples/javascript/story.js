@@ -1,7 +1,7 @@
 "use strict";
-// story.js MODEL [BEGINNING [PIECES]]: text from the WebAssembly module as it is generated, in node;
-// cancelled after so many pieces of text, or by Ctrl-C. "make web" builds build/wasm/gqa.js; GQA_JS:
-// another place of it.
+// story.js MODEL [BEGINNING [PIECES]]: text from the WebAssembly module as it is generated, in
+// node; cancelled after so many pieces of text, or by Ctrl-C. "make web" builds build/wasm/gqa.js;
+// $GQA_JS is another file in its place.
 const fs = require("fs");
 const path = require("path");
 const { GqaModel, loadFile } = require("../../web/model.js");
