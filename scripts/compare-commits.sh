@@ -68,14 +68,24 @@ cd "$(dirname "$0")/.." || exit 1
 build a "$1"
 build b "${2:-HEAD}"
 
-# compare_hashes: of the lines that both print; what only one of them has is counted
+# compare_hashes: of the lines that both print; what only one of them has is counted. A line that
+# differs is followed by its steps that do (tests/logits_hash.c names them).
 compare_hashes() {
     for side in a b; do
         "$work/$side/build/examples/logits_hash" >"$work/$side.hashes" ||
             fail "logits_hash of $side ended with an error"
     done
     awk -F: 'NR == FNR {a[$1] = $2; n_a++; next} !($1 in a) {only_b++; next}
-        {both++; if (a[$1] != $2) {differ++; print "differs: " $1 "\n  a:" a[$1] "\n  b:" $2}}
+        {
+            both++
+            n = split(a[$1], in_a, " ")
+            n_b = split($2, in_b, " ")
+            steps = n == n_b ? "" : " errors"
+            for (i = 2; i <= n; i += 2)
+                if (in_a[i] != in_b[i] && !index(steps, in_a[i - 1])) steps = steps " " in_a[i - 1]
+            if (steps) print "differs: " $1 ":" steps
+            differ += steps != ""
+        }
         END {
             printf "logits: %d lines of hashes in both, %d differ; ", both, differ
             printf "%d only in a, %d only in b\n", n_a - both, only_b
