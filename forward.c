@@ -11,10 +11,7 @@
 
 #include "session/pass.h"
 
-enum {
-    PREFILL_ROWS = 8,        /* fewer rows of one sequence are attended like decoding, by splits */
-    COLUMNS = 512            /* a unit of activate_gate() and of scale_logits() */
-};
+enum { COLUMNS = 512 };      /* a unit of activate_gate() and of scale_logits() */
 
 /* Whether it has keys and values of its own; some layers of gemma4 read an earlier one's. */
 static int owns_kv(const pass_state *p, const gqa_layer *layer) {
@@ -67,9 +64,8 @@ static void embed(pass_state *p, gqa_worker *me) {
     const gqa_matrix *table = &p->model->embedding;
     size_t row_bytes = gqa_type_bytes(table->type, p->dim);
     for_units(i, me, p->n) {
-        size_t token = p->pass->tokens[i];
         float *x = row_of(p->scratch->x, p->dim, i);
-        gqa_dequantize(table->type, table->raw + token * row_bytes, x, p->dim);
+        gqa_dequantize(table->type, table->raw + token_of(p, i) * row_bytes, x, p->dim);
         scale_row(x, p->dim, p->config->embedding_scale);
         make_rotations(p, session_of(p, i)->is_long ? GQA_ROPE_LONG : GQA_ROPE_MODEL, i);
         if (p->model->rope[GQA_ROPE_LOCAL].freq) make_rotations(p, GQA_ROPE_LOCAL, i);
@@ -188,12 +184,12 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head
     size_t offset = kv_head * layer->head_dim, at = row * layer->kv_dim + offset;
     float *k = p->scratch->k + at, *v = p->scratch->v + at;
     int l = layer->config.kv_layer;
+    gqa_session *s = session_of(p, row);
     if (!layer->wv.rows) memcpy(v, k, sizeof *v * d); /* gemma4: V is K */
-    if (p->session->on_kv) p->session->on_kv(p->session->on_kv_user, l, position, kv_head, k, v);
+    if (s->on_kv) s->on_kv(s->on_kv_user, l, position, kv_head, k, v);
     rope_head(p, layer, k, offset_or_null(layer->bk, offset), layer->k_norm, cos_sin);
     if (layer->bv) p->kernels->add(v, layer->bv + offset, d);
     if (p->config->norm_v) norm_v(p, v, d);
-    gqa_session *s = session_of(p, row);
     gqa_kv *kv = &s->kv[l];
     gqa_kv_range *range = &s->range[l];
     if (kv->k_type == GQA_TYPE_F16) fit_f16(p, k, d, range->k_scale, &range->k_max);
@@ -219,7 +215,7 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row,
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads;
-    int units = p->prefill ? 1 : heads; /* of a row; a prefill has rows enough */
+    int units = p->n > p->pass->n_split ? 1 : heads; /* of a row; a prefill has rows enough */
     for_units(u, me, p->n * units)
         for (int h = u % units; h < heads; h += units)
             rope_and_cache_group(p, layer, u / units, h);
@@ -264,23 +260,43 @@ static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer)
         p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
 }
 
-/* Prefill: a unit is a KV head and a tile of query positions, the last (longest) tiles first. */
-static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    int tiles = ceil_div(p->n, GQA_PREFILL_TILE), heads = layer->config.n_kv_heads;
+/* A KV head for a tile of query positions: `rows` rows of one sequence. */
+static void attend_tile(pass_state *p, gqa_worker *me, const gqa_layer *layer, int row, int rows,
+                        int kv_head) {
+    gqa_session *s = session_of(p, row);
     int l = layer->config.kv_layer;
-    float scale = p->config->attention_scale / p->session->range[l].k_scale;
-    for_units(u, me, tiles * heads) {
-        if (cancelled(p)) continue;
-        int row = (tiles - 1 - u / heads) * GQA_PREFILL_TILE, kv_head = u % heads;
-        int rows = min_int(p->n - row, GQA_PREFILL_TILE);
-        size_t offset = group_offset(p, layer, row, kv_head);
-        p->kernels->attend_prefill(&p->session->kv[l], kv_head, p->scratch->q + offset, p->q_dim,
-                                   layer->group, scale, position_of(p, row), rows,
-                                   layer->config.window,
-                                   attention_output(p, layer, row, kv_head), p->out_dim,
-                                   thread_scratch(p, me));
-        for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
-        quantize_group(p, layer, row, row + rows, kv_head);
+    float scale = p->config->attention_scale / s->range[l].k_scale;
+    size_t offset = group_offset(p, layer, row, kv_head);
+    if (cancelled(p)) return;
+    p->kernels->attend_prefill(&s->kv[l], kv_head, p->scratch->q + offset, p->q_dim, layer->group,
+                               scale, position_of(p, row), rows, layer->config.window,
+                               attention_output(p, layer, row, kv_head), p->out_dim,
+                               thread_scratch(p, me));
+    for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
+    quantize_group(p, layer, row, row + rows, kv_head);
+}
+
+/* Units of attend_prefill() for a part: none for one that is attended by splits. */
+static int prefill_units(const pass_state *p, const gqa_layer *layer, const gqa_part *part) {
+    if (part->first < p->pass->n_split) return 0;
+    return ceil_div(part->n, GQA_PREFILL_TILE) * layer->config.n_kv_heads;
+}
+
+/* Prefill: a unit is a KV head and a tile of a part's query positions, its last (longest) tiles
+ * first. */
+static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    const gqa_part *parts = p->pass->parts, *end = parts + p->pass->n_parts;
+    int heads = layer->config.n_kv_heads, total = 0, first = 0;
+    for (const gqa_part *part = parts; part < end; part++) total += prefill_units(p, layer, part);
+    int u = gqa_unit_first(me, total);
+    for (const gqa_part *part = parts; part < end; part++) {
+        int units = prefill_units(p, layer, part);
+        for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
+            int at = (units - 1 - (u - first)) / heads * GQA_PREFILL_TILE;
+            int rows = min_int(part->n - at, GQA_PREFILL_TILE);
+            attend_tile(p, me, layer, part->first + at, rows, (u - first) % heads);
+        }
+        first += units;
     }
 }
 
@@ -325,26 +341,27 @@ static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int k
 static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                              int total) {
     int heads = layer->config.n_kv_heads, first = 0, u = gqa_unit_first(me, total);
-    for (int row = 0; row < p->n; row++) {
+    for (int row = 0; row < p->pass->n_split; row++) {
         int splits = splits_of(p, layer, row), units = splits * heads;
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me))
             attend_split(p, me, layer, row, (u - first) / splits, (u - first) % splits);
         first += units;
     }
-    for_units(v, me, p->n * heads) combine_splits(p, layer, v / heads, v % heads);
+    for_units(v, me, p->pass->n_split * heads) combine_splits(p, layer, v / heads, v % heads);
 }
 
-/* Decoding. While each row attends to one split and to nothing of another row's, one unit takes a
- * row's KV head through RoPE, cache and attention. Splits are fixed, so the results do not depend
- * on the threads. */
+/* Where each row is a sequence's only one and attends to one split, one unit takes a row's KV head
+ * through RoPE, cache and attention. Splits are fixed, so the results do not depend on the
+ * threads. */
 static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads, total = 0;
-    for (int row = 0; row < p->n; row++) total += splits_of(p, layer, row) * heads;
-    int independent = p->n == 1 || p->pass->sessions != NULL;
+    for (int row = 0; row < p->pass->n_split; row++) total += splits_of(p, layer, row) * heads;
+    int independent = p->pass->n_parts == p->n;
     if (p->config->tied_kv && heads > 1) independent = 0; /* the first head caches for all */
     if (!independent || total > p->n * heads) {
         rope_and_cache(p, me, layer);
-        attend_by_splits(p, me, layer, total);
+        if (p->n > p->pass->n_split) attend_prefill(p, me, layer);
+        if (p->pass->n_split) attend_by_splits(p, me, layer, total);
         return;
     }
     for_units(u, me, total) {
@@ -387,8 +404,7 @@ static void embed_for_layers(pass_state *p, gqa_worker *me) {
     for_units(i, me, p->n) {
         size_t row_bytes = gqa_type_bytes(table->type, width);
         float *e = row_of(p->scratch->per_layer, width, i), *row = thread_scratch(p, me);
-        gqa_dequantize(table->type, table->raw + p->pass->tokens[i] * row_bytes, row,
-                       width);
+        gqa_dequantize(table->type, table->raw + token_of(p, i) * row_bytes, row, width);
         scale_row(e, width, dim_scale);
         scale_row(row, width, embedding_scale);
         for (int l = 0; l < p->config->n_layers; l++) {
@@ -451,21 +467,19 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
     }
 }
 
-/* logits = W rmsnorm(x + h) of the last n_out rows. The norms go to the first rows of h, which
+/* logits = W rmsnorm(x + h) of the rows asked for. The norms go to the first rows of h, which
  * other rows' additions may still read: hence a phase each. */
 static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     int n_out = p->pass->n_out, dim = p->config->dim;
-    size_t skip = (p->n - n_out) * p->dim;
-    float *x = p->scratch->x + skip, *last_h = p->scratch->h + skip, *h = p->scratch->h;
+    const int *rows = p->scratch->out_rows;
+    float *x = p->scratch->x, *h = p->scratch->h;
     const product logits = {&p->model->classifier, p->pass->logits, p->model->vocab_size};
     if (n_out == 0) return;
+    for_units(i, me, n_out)
+        add_branch(p, row_of(x, p->dim, rows[i]), row_of(h, p->dim, rows[i]), post_norm);
     for_units(i, me, n_out) {
-        size_t row = i * p->dim;
-        add_branch(p, x + row, last_h + row, post_norm);
-    }
-    for_units(i, me, n_out) {
-        size_t row = i * p->dim;
-        p->kernels->rmsnorm(h + row, x + row, p->model->output_norm, dim, p->config->norm_eps);
+        p->kernels->rmsnorm(row_of(h, p->dim, i), row_of(x, p->dim, rows[i]),
+                            p->model->output_norm, dim, p->config->norm_eps);
         if (wants_int8(&logits, 1))
             p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
     }
@@ -504,12 +518,8 @@ static void forward(gqa_worker *me, void *arg) {
         if (p->config->latent_dim) gqa_latent_project(p, me, layer); /* deepseek2: q, row */
         else matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);        /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
-        if (p->prefill) {
-            rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
-            attend_prefill(p, me, layer);                        /* attn = softmax(q K^T scale) V */
-        } else {
-            rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
-        }
+        rope_cache_attend(p, me, layer);                         /* rotate q, k;  cache k, v; */
+                                                                 /* attn = softmax(q K^T scale) V */
         if (p->config->latent_dim) gqa_latent_expand(p, me, layer); /* attn = Wv_b attn */
         else quantize_rows(p, me, layer);
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
@@ -530,31 +540,39 @@ static void forward(gqa_worker *me, void *arg) {
 static int useful_threads(const pass_state *p) {
     enum { SMALL = 1 << 22 };  /* multiply-adds */
     uint64_t work = p->model->stats.matmul_params * (uint64_t)p->n;
-    return work < SMALL || p->bad_layer ? 1 : p->session->workspace->n_threads;
+    return work < SMALL || p->bad_layer ? 1 : p->pass->workspace->n_threads;
+}
+
+/* Which part each row belongs to, and which rows have logits. */
+static void index_rows(const gqa_pass *pass, gqa_scratch *s) {
+    int n_out = 0;
+    for (int i = 0; i < pass->n_parts; i++) {
+        const gqa_part *part = &pass->parts[i];
+        int end = part->first + part->n;
+        for (int row = part->first; row < end; row++) s->part_of[row] = i;
+        for (int row = end - part->n_out; row < end; row++) s->out_rows[n_out++] = row;
+    }
 }
 
 int gqa_forward(gqa_pass *pass) {
-    gqa_session *session = pass->session;
-    const gqa_config *c = &session->model->config;
+    gqa_workspace *w = pass->workspace;
+    const gqa_config *c = &w->model->config;
     pass_state p = {
         .pass = pass,
-        .model = session->model,
+        .model = w->model,
         .config = c,
-        .kernels = session->model->kernels,
-        .session = session,
-        .scratch = &session->workspace->scratch,
+        .kernels = w->model->kernels,
+        .scratch = &w->scratch,
         .n = pass->n,
-        .prefill = !pass->sessions && !pass->as_decode && pass->n >= PREFILL_ROWS,
         .bad_layer = pass->bad_layer,
         .dim = c->dim,
         .q_dim = (size_t)c->n_heads * c->head_dim,
         .out_dim = (size_t)c->n_heads * (c->latent_dim ? c->latent_dim : c->head_dim),
         .ffn_dim = max_int(c->ffn_dim, c->per_layer_dim),
         .rope_dim = max_int(c->rope_dim, c->rope_dim_local),
-        .cancel = pass->cancel         ? pass->cancel
-                  : session->canceller ? session->canceller
-                                       : &session->cancel,
+        .cancel = pass->cancel,
     };
-    gqa_team_run(session->workspace->team, useful_threads(&p), forward, &p);
+    index_rows(pass, p.scratch);
+    gqa_team_run(w->team, useful_threads(&p), forward, &p);
     return atomic_exchange(p.cancel, 0) ? GQA_ERR_CANCELLED : 0;
 }

@@ -375,10 +375,18 @@ int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_err
 int gqa_session_eval_all(gqa_session *session, const int32_t *tokens, int n, float *logits,
                          gqa_error *err);
 
-/* Batched decoding: one token for each of n different sessions over one model; the weights are
- * read once for up to 64 of them. Each session then has its logits. Either all sessions advance or
- * none does. Of the sessions' workspaces, the one for the longest context is used; only a cancel of
- * sessions[0] is noticed. */
+/* What gqa_session_eval does, for n different sessions over one model at once: counts[i] >= 1
+ * tokens for sessions[i] (counts NULL: one each), which follow each other in tokens. A pass reads
+ * the weights once; it takes from each session what a pass of its own would, from all at most the
+ * batch of the workspace in use, or 64. So a new prompt does not stop the others: they wait the
+ * less, the fewer of its tokens a call gets. Of the sessions' workspaces, the one for the longest
+ * context is used; only a cancel of sessions[0] is noticed. A refused, cancelled or failed call
+ * leaves all sessions as gqa_session_eval leaves one. With quantised weights the logits are to the
+ * bit those of each session alone; with others they are while a pass has at most 16 tokens, and in
+ * larger ones, as in longer prompts, products are summed in another order. */
+int gqa_sessions_eval_many(gqa_session *const *sessions, int n, const int32_t *tokens,
+                           const int *counts, gqa_error *err);
+/* The same with one token for each of n sessions: batched decoding. */
 int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err);
 
 /* Makes the session hold exactly tokens[n], n >= 1, with the logits after the last: keeps the
@@ -524,7 +532,6 @@ typedef struct gqa_generate_result {
  * model of the same vocabulary (gqa_check_vocabulary), whose likeliest tokens are the proposals;
  * it follows the text by gqa_session_sync. Until the call returns nothing else may use it. A
  * sliding window may have overwritten up to 16 positions more than without, for a later rewind. */
-
 
 /* Tokenizes prompt (0-terminated) and does what gqa_generate_tokens does with its tokens. An
  * empty prompt needs a model with BOS or a session that has logits. */

@@ -118,9 +118,9 @@ static int all_finite(const gqa_kernels *kernels, const float *x, size_t n) {
 }
 
 /* Computes the pass again, layer by layer, to name the first one that is not finite. */
-static int fail_not_finite(const gqa_pass *pass, gqa_error *err) {
-    const char *path = pass->session->model->file.path;
-    int layer = -1, position = pass->session->position;
+static int fail_not_finite(const gqa_pass *pass, int position, gqa_error *err) {
+    const char *path = pass->workspace->model->file.path;
+    int layer = -1;
     gqa_pass again = *pass;
     again.bad_layer = &layer;
     gqa_forward(&again);
@@ -132,11 +132,12 @@ static int fail_not_finite(const gqa_pass *pass, gqa_error *err) {
                     layer, position);
 }
 
-/* Runs a pass of the sessions [n_sessions], and repeats it as long as it makes keys or values too
- * large for an f16 cache, which scales the cache down; then checks its logits. */
-static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions, gqa_error *err) {
+/* Runs a pass, and repeats it as long as it makes keys or values too large for an f16 cache, which
+ * scales the cache down; then checks its logits. */
+static int run_pass(gqa_pass *pass, gqa_error *err) {
     enum { MAX_RUNS = 8 };
-    const gqa_model *m = pass->session->model;
+    const gqa_model *m = pass->workspace->model;
+    const float *logits = pass->logits;
     int again = 1;
     for (int run = 0; again; run++) {
         if (run == MAX_RUNS)
@@ -145,10 +146,31 @@ static int run_pass(gqa_pass *pass, gqa_session *const *sessions, int n_sessions
         int status = gqa_forward(pass);
         if (status) return gqa_fail(err, status, "evaluation was cancelled");
         again = 0;
-        for (int i = 0; i < n_sessions; i++) again |= gqa_cache_rescale(sessions[i]);
+        for (int i = 0; i < pass->n_parts; i++) again |= gqa_cache_rescale(pass->parts[i].session);
     }
-    size_t n = (size_t)pass->n_out * m->vocab_size;
-    return all_finite(m->kernels, pass->logits, n) ? 0 : fail_not_finite(pass, err);
+    for (int i = 0; i < pass->n_parts; i++) {
+        const gqa_part *part = &pass->parts[i];
+        size_t n = (size_t)part->n_out * m->vocab_size;
+        if (!all_finite(m->kernels, logits, n))
+            return fail_not_finite(pass, part->session->position, err);
+        logits += n;
+    }
+    return 0;
+}
+
+/* The pass of one part. */
+static gqa_pass pass_of(const gqa_part *part, float *logits) {
+    gqa_session *s = part->session;
+    return (gqa_pass){
+        .workspace = s->workspace,
+        .cancel = s->canceller ? s->canceller : &s->cancel,
+        .parts = part,
+        .n_parts = 1,
+        .n = part->n,
+        .n_split = part->n < GQA_PREFILL_ROWS ? part->n : 0,
+        .n_out = part->n_out,
+        .logits = logits,
+    };
 }
 
 static void set_position(gqa_session *s, int position) {
@@ -164,10 +186,9 @@ static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_er
     size_t vocab = s->model->vocab_size;
     for (int done = 0; done < n; done += s->batch) {
         int count = min_int(n - done, s->batch), last = done + count == n;
-        gqa_pass pass = {.session = s, .tokens = tokens + done, .n = count};
-        pass.n_out = all ? count : last;
-        pass.logits = all ? all + (size_t)done * vocab : s->logits;
-        int status = run_pass(&pass, &s, 1, err);
+        gqa_part part = {s, tokens + done, 0, count, all ? count : last};
+        gqa_pass pass = pass_of(&part, all ? all + (size_t)done * vocab : s->logits);
+        int status = run_pass(&pass, err);
         s->high_water = max_int(s->high_water, s->position + count);
         if (status) {
             /* Refused when a sliding window has moved on: whole passes stay. */
@@ -231,8 +252,9 @@ int gqa_session_step(gqa_session *s, gqa_error *err) {
 int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err) {
     const gqa_model *m = s->model;
     const int32_t *tokens = s->tokens + s->position;
-    gqa_pass pass = {.session = s, .tokens = tokens, .n = n, .n_out = n, .as_decode = 1};
-    pass.logits = logits;
+    const gqa_part part = {s, tokens, 0, n, n};
+    gqa_pass pass = pass_of(&part, logits);
+    pass.n_split = n;
     int status = gqa_forward(&pass), has_large = gqa_cache_forget_large(s);
     s->high_water = max_int(s->high_water, s->position + n);
     s->has_logits = 0;
@@ -247,13 +269,16 @@ int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err)
 
 /* ---- many sessions --------------------------------------------------------------------------- */
 
+/* counts NULL: one token each. */
+static int count_of(const int *counts, int i) { return counts ? counts[i] : 1; }
+
 /* Every session is checked before any moves. */
-static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, int n,
-                          gqa_error *err) {
+static int check_sessions(gqa_session *const *sessions, int n, const int32_t *tokens,
+                          const int *counts, gqa_error *err) {
     if (!sessions || !tokens)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions_eval: sessions or tokens is NULL");
     if (n <= 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; tokens += count_of(counts, i), i++) {
         if (!sessions[i]) return gqa_fail(err, GQA_ERR_ARGUMENT, "session %d is NULL", i);
         if (sessions[i]->model != sessions[0]->model)
             return gqa_fail(err, GQA_ERR_ARGUMENT,
@@ -262,56 +287,81 @@ static int check_sessions(gqa_session *const *sessions, const int32_t *tokens, i
             if (sessions[j] == sessions[i])
                 return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions %d and %d are the same", j, i);
         gqa_error why;
-        int status = check_tokens(sessions[i], sessions[i]->position, &tokens[i], 1, &why);
+        int position = sessions[i]->position;
+        int status = check_tokens(sessions[i], position, tokens, count_of(counts, i), &why);
         if (status) return gqa_fail(err, status, "session %d: %.480s", i, why.message);
     }
     return 0;
 }
 
-/* One pass for count <= GQA_DECODE_ROWS sessions, on the workspace of `lead`. */
-static int eval_rows(gqa_session *lead, atomic_int *cancel, gqa_session *const *sessions,
-                     const int32_t *tokens, int count, gqa_error *err) {
-    int positions[GQA_DECODE_ROWS];
-    size_t vocab = lead->model->vocab_size;
-    for (int i = 0; i < count; i++) positions[i] = sessions[i]->position;
-    gqa_pass pass = {
-        .session = lead,
-        .cancel = cancel,
-        .sessions = sessions,
-        .tokens = tokens,
-        .positions = positions,
-        .n = count,
-        .n_out = count,
-        .logits = lead->workspace->scratch.logits,
-    };
-    int status = run_pass(&pass, sessions, count, err);
-    for (int i = 0; i < count && !status; i++)
-        memcpy(sessions[i]->logits, pass.logits + (size_t)i * vocab, sizeof(float) * vocab);
+/* Adds parts to a pass: of each session the tokens that gqa_session_eval would take next, if there
+ * is room for all of them. With is_prefill those that are not attended by splits. */
+static void add_parts(gqa_pass *pass, gqa_part *parts, int is_prefill,
+                      gqa_session *const *sessions, int n, const int32_t *tokens,
+                      const int *counts) {
+    int rows = pass->workspace->scratch.rows, limit = is_prefill ? rows : GQA_DECODE_ROWS;
+    for (int i = 0; i < n; tokens += count_of(counts, i), i++) {
+        gqa_session *s = sessions[i];
+        int left = count_of(counts, i) - s->n_done, count = min_int(left, min_int(s->batch, rows));
+        if (pass->n_parts == GQA_DECODE_ROWS) return;
+        if (!count || (count >= GQA_PREFILL_ROWS) != is_prefill || pass->n + count > limit)
+            continue;
+        gqa_part *part = &parts[pass->n_parts++];
+        *part = (gqa_part){s, tokens + s->n_done, pass->n, count, count == left};
+        pass->n += count;
+        pass->n_out += part->n_out;
+    }
+}
+
+/* Runs a pass; its sessions then hold its tokens, and the logits if they were the last ones. */
+static int eval_parts(gqa_pass *pass, gqa_error *err) {
+    size_t vocab = pass->workspace->model->vocab_size;
+    const float *logits = pass->logits;
+    int status = run_pass(pass, err);
+    for (int i = 0; i < pass->n_parts; i++) {
+        const gqa_part *part = &pass->parts[i];
+        gqa_session *s = part->session;
+        int end = s->position + part->n;
+        s->high_water = max_int(s->high_water, end); /* nothing reads a slot past the position */
+        s->has_logits = !status && part->n_out;
+        if (status) continue;
+        memcpy(s->tokens + s->position, part->tokens, sizeof(int32_t) * part->n);
+        set_position(s, end);
+        s->n_done += part->n;
+        if (!part->n_out) continue;
+        memcpy(s->logits, logits, sizeof(float) * vocab);
+        logits += vocab;
+    }
+    return status;
+}
+
+int gqa_sessions_eval_many(gqa_session *const *sessions, int n, const int32_t *tokens,
+                           const int *counts, gqa_error *err) {
+    gqa_part parts[GQA_DECODE_ROWS];
+    int status = check_sessions(sessions, n, tokens, counts, err), n_parts = 1;
+    if (status) return status;
+    gqa_workspace *w = sessions[0]->workspace; /* with partials for the longest context */
+    for (int i = 0; i < n; i++) {
+        if (sessions[i]->workspace->context > w->context) w = sessions[i]->workspace;
+        sessions[i]->n_done = 0;
+    }
+    while (n_parts && !status) {
+        gqa_pass pass = {.workspace = w, .cancel = &sessions[0]->cancel, .parts = parts};
+        pass.logits = w->scratch.logits;
+        add_parts(&pass, parts, 0, sessions, n, tokens, counts);
+        pass.n_split = pass.n;
+        add_parts(&pass, parts, 1, sessions, n, tokens, counts);
+        n_parts = pass.n_parts;
+        if (n_parts) status = eval_parts(&pass, err);
+    }
+    /* As in eval(). */
+    for (int i = 0; i < n && status; i++)
+        gqa_session_rewind(sessions[i], sessions[i]->position - sessions[i]->n_done, NULL);
     return status;
 }
 
 int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err) {
-    int status = check_sessions(sessions, tokens, n, err);
-    if (status) return status;
-    gqa_session *lead = sessions[0]; /* whose workspace has partials for the longest context */
-    for (int i = 1; i < n; i++)
-        if (sessions[i]->workspace->context > lead->workspace->context) lead = sessions[i];
-    for (int done = 0; done < n; done += GQA_DECODE_ROWS) {
-        int count = min_int(n - done, GQA_DECODE_ROWS);
-        status = eval_rows(lead, &sessions[0]->cancel, sessions + done, tokens + done, count, err);
-        if (!status) continue;
-        for (int i = 0; i < done + count; i++) { /* nothing reads a slot past the position */
-            sessions[i]->high_water = max_int(sessions[i]->high_water, sessions[i]->position + 1);
-            sessions[i]->has_logits = 0;
-        }
-        return status;
-    }
-    for (int i = 0; i < n; i++) {
-        sessions[i]->tokens[sessions[i]->position] = tokens[i];
-        set_position(sessions[i], sessions[i]->position + 1);
-        sessions[i]->has_logits = 1;
-    }
-    return 0;
+    return gqa_sessions_eval_many(sessions, n, tokens, NULL, err);
 }
 
 /* ---- state ----------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* batch.c: several sequences decoded together, so that the weights are read once for all; each
- * line is a sequence, its tokens by name with the probability that the model gave them.
+ * begins some steps after the one before, and its prompt is evaluated beside them. Each line is a
+ * sequence, its tokens by name with the probability that the model gave them.
  *     ./batch MODEL */
 #include <math.h>
 #include <stdio.h>
@@ -8,17 +9,8 @@
 
 #include "../model.h"
 
-enum { N = 3, STEPS = 8 };
+enum { N = 3, STEPS = 12, LATER = 2, MAX_PROMPT = 64 };
 static const char *const prompts[N] = {"The dog said", "The cat", "A bird"};
-
-static int begin(gqa_session *s, const char *prompt, gqa_error *err) {
-    int32_t *ids;
-    int n = gqa_tokenize_new(gqa_session_model(s), prompt, strlen(prompt), GQA_TOKENIZE_BOS, &ids,
-                             err);
-    int status = n > 0 ? gqa_session_eval(s, ids, n, err) : -1;
-    gqa_free(ids);
-    return status;
-}
 
 /* The likeliest token, appended with its probability to the line. */
 static int32_t choose(const gqa_session *s, float *log_p, char *line, size_t size) {
@@ -37,11 +29,20 @@ static int32_t choose(const gqa_session *s, float *log_p, char *line, size_t siz
 }
 
 static int decode(gqa_session **sessions, float *log_p, gqa_error *err) {
+    const gqa_model *model = gqa_session_model(sessions[0]);
     char lines[N][1024] = {""};
     for (int step = 0; step < STEPS; step++) {
-        int32_t next[N];
-        for (int i = 0; i < N; i++) next[i] = choose(sessions[i], log_p, lines[i], sizeof lines[i]);
-        if (gqa_sessions_eval(sessions, next, N, err)) return -1;
+        int32_t tokens[N * MAX_PROMPT];
+        int counts[N], n = 0, total = 0;
+        for (; n < N && n * LATER <= step; total += counts[n++]) {
+            int32_t *next = tokens + total;
+            counts[n] = 1;
+            if (step > n * LATER) *next = choose(sessions[n], log_p, lines[n], sizeof lines[n]);
+            else counts[n] = gqa_tokenize(model, prompts[n], strlen(prompts[n]), GQA_TOKENIZE_BOS,
+                                          next, MAX_PROMPT, err);
+            if (counts[n] < 0) return -1;
+        }
+        if (gqa_sessions_eval_many(sessions, n, tokens, counts, err)) return -1;
     }
     for (int i = 0; i < N; i++) printf("%s:%s\n", prompts[i], lines[i]);
     return 0;
@@ -57,7 +58,7 @@ int main(int argc, char **argv) {
     float *log_p = shared ? malloc(sizeof(float) * (size_t)gqa_vocab_size(model)) : NULL;
     while (log_p && ready < N) {
         sessions[ready] = gqa_session_new(model, &opt, &err);
-        if (!sessions[ready] || begin(sessions[ready], prompts[ready], &err)) break;
+        if (!sessions[ready]) break;
         ready++;
     }
     if (ready == N) decode(sessions, log_p, &err);

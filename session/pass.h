@@ -10,10 +10,8 @@ typedef struct pass_state {
     const gqa_model *model;
     const gqa_config *config;
     const gqa_kernels *kernels;
-    gqa_session *session;
     gqa_scratch *scratch;
     int n;                   /* rows: tokens of this pass */
-    int prefill;             /* rows are one sequence's, enough for tiles of query positions */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
     size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
     size_t out_dim;          /* of attention's output: q_dim, or n_heads * latent_dim */
@@ -24,12 +22,20 @@ static inline float *row_of(float *base, size_t width, int row) {
     return base + row * width;
 }
 
+static inline const gqa_part *part_of(const pass_state *p, int row) {
+    return &p->pass->parts[p->scratch->part_of[row]];
+}
+
 static inline gqa_session *session_of(const pass_state *p, int row) {
-    return p->pass->sessions ? p->pass->sessions[row] : p->session;
+    return part_of(p, row)->session;
 }
 
 static inline int position_of(const pass_state *p, int row) {
-    return p->pass->positions ? p->pass->positions[row] : p->session->position + row;
+    return session_of(p, row)->position + row - part_of(p, row)->first;
+}
+
+static inline size_t token_of(const pass_state *p, int row) {
+    return part_of(p, row)->tokens[row - part_of(p, row)->first];
 }
 
 static inline int cancelled(const pass_state *p) {

@@ -8,7 +8,10 @@
 #include "../kernels/team.h"
 #include "../weights/model_internal.h"
 
-enum { GQA_DECODE_ROWS = 64 };  /* sessions of a batched decoding pass */
+enum {
+    GQA_DECODE_ROWS = 64,    /* sessions of a pass; rows of it that are attended as in decoding */
+    GQA_PREFILL_ROWS = 8     /* fewer rows of a session are attended like decoding, by splits */
+};
 
 /* Buffers for one pass of up to `rows` tokens through the model; all token-major. */
 typedef struct gqa_scratch {
@@ -23,6 +26,7 @@ typedef struct gqa_scratch {
     float *gate, *up;        /* [rows, ffn_dim]; gate: per_layer_dim where that is wider */
     float *per_layer;        /* [rows, n_layers, per_layer_dim] gemma4's further embeddings */
     float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
+    int *part_of, *out_rows; /* [rows] of a pass: the part of each row; rows that have logits */
     float *partials;         /* [GQA_DECODE_ROWS, KV heads, max_splits] partial attention */
     int max_splits;
     float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */
@@ -43,8 +47,7 @@ struct gqa_workspace {
 };
 
 /* Receives K and V [head_dim] of a KV head at a position and layer, before biases and RoPE. Called
- * by several threads at once, each for its own rows. In a pass of several sessions only the
- * callback of gqa_pass.session is called, for every row. */
+ * by several threads at once, each for its own rows. */
 typedef void (*gqa_on_kv)(void *user, int layer, int position, int kv_head, const float *k,
                           const float *v);
 
@@ -79,24 +82,30 @@ struct gqa_session {
     int n_ahead;             /* positions from `position` on that are evaluated already, with tokens
                               * and cache in place; any call that moves the session forgets them */
     const float *ahead;      /* [n_ahead, vocab_size] their logits */
+    int n_done;              /* tokens evaluated by the current gqa_sessions_eval_many */
     int fixed_proposals;     /* tests: of every pass that speculates; 0: as many as pay */
 };
 
 /* Drops a request of gqa_session_cancel. */
 static inline void gqa_session_cancel_clear(gqa_session *s) { atomic_store(&s->cancel, 0); }
 
-/* One pass: n rows; row i is tokens[i] at positions[i] of sessions[i] (or of session when sessions
- * is NULL: then the positions follow each other). The workspace is that of `session`, and so is
- * what cancels, when cancel is NULL. Logits of the last n_out rows go to logits
- * [n_out, vocab_size]; n_out may be 0. 0, or GQA_ERR_CANCELLED. */
-typedef struct gqa_pass {
+/* A session's share of a pass: tokens[n] from its position on, as rows first .. first + n - 1. */
+typedef struct gqa_part {
     gqa_session *session;
-    atomic_int *cancel;
-    gqa_session *const *sessions;
     const int32_t *tokens;
-    const int *positions;
-    int n, n_out;
-    int as_decode;           /* n <= GQA_DECODE_ORDER rows of one session: the bits of n passes */
+    int first, n;
+    int n_out;               /* the last n_out rows have logits; may be 0 */
+} gqa_part;
+
+/* One pass: the n rows of parts of different sessions of one model, which follow each other. The
+ * rows of the first parts, n_split <= GQA_DECODE_ROWS, are attended by splits, with the bits of a
+ * pass each; the other parts have at least GQA_PREFILL_ROWS rows. The logits of all parts go to
+ * logits [n_out, vocab_size]. 0, or GQA_ERR_CANCELLED. */
+typedef struct gqa_pass {
+    gqa_workspace *workspace;
+    atomic_int *cancel;
+    const gqa_part *parts;
+    int n_parts, n, n_split, n_out;
     float *logits;
     int *bad_layer;          /* NULL, or set to the first layer with a result that is not finite */
 } gqa_pass;

@@ -59,6 +59,8 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->per_layer = gqa_arena_take(a, rows, per_layer);
     s->cos_sin = gqa_arena_take(a, rows * (uint64_t)rope_tables,
                                 (uint64_t)max_int(c->rope_dim, c->rope_dim_local) * sizeof(float));
+    s->part_of = gqa_arena_take(a, rows, sizeof(int));
+    s->out_rows = gqa_arena_take(a, rows, sizeof(int));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));

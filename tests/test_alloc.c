@@ -157,7 +157,7 @@ static int use_batch(gqa_error *err) {
     gqa_session *s[2] = {m ? gqa_session_new(m, &so, err) : NULL, NULL};
     if (s[0]) s[1] = gqa_session_new(m, &so, err);
     static float logits[3 * 40];
-    int status = s[1] ? gqa_sessions_eval(s, (int32_t[]){1, 2}, 2, err) : -1;
+    int status = s[1] ? gqa_sessions_eval_many(s, 2, (int32_t[]){1, 2, 3}, (int[]){2, 1}, err) : -1;
     if (!status) status = gqa_session_eval_all(s[0], (int32_t[]){1, 2, 3}, 3, logits, err);
     if (!status) output_logits(s[1]);
     if (!status) output_bytes(logits, sizeof logits);

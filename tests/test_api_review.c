@@ -165,9 +165,9 @@ static void check_cancels(void) {
             eval_ok(s[i], t, i == 66 ? 50 : 49);
         }
         at.session = s[0];
-        gqa_session_watch_kv(s[0], cancel_at_position, &at); /* s[66] stands there, in pass two */
+        gqa_session_watch_kv(s[66], cancel_at_position, &at); /* in pass two */
         CHECK(gqa_sessions_eval(s, t + 50, N, NULL) == GQA_ERR_CANCELLED, "not cancelled");
-        gqa_session_watch_kv(s[0], NULL, NULL);
+        gqa_session_watch_kv(s[66], NULL, NULL);
         for (int i = 0; i < N; i++)
             CHECK(gqa_session_position(s[i]) == (i == 66 ? 50 : 49), "session %d", i);
         CHECK(gqa_sessions_eval(s, t + 50, N, NULL) == 0, "again");

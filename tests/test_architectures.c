@@ -1,6 +1,6 @@
 /* test_architectures.c: every architecture on random models against the double-precision
  * reference; and for each of its steps that the logits would show if it were left out. */
-#include "twin.h"
+#include "twin_run.h"
 
 #include "../convert/convert.h"
 #include "../formats/formats.h"

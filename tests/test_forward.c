@@ -2,7 +2,7 @@
  * random models: every kind of attention, odd shapes, both rotary layouts, biases, QK norms, all
  * weight and cache types, windows, RoPE scaling; whole prompts against token by token; one thread
  * against several; repacked weights against those of the file. */
-#include "twin.h"
+#include "twin_run.h"
 
 /* A model of that spec, against the reference. */
 static void check_spec(spec s) {

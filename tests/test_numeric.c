@@ -40,11 +40,12 @@ static void check_error(int layer, float first, const char *message) {
     gqa_session *s = session_of(m, "f32", 2), *other = session_of(m, "f32", 2);
     gqa_session *both[2] = {s, other};
     static float all[N * VOCAB];
-    for (int call = 0; call < 4; call++) {
+    for (int call = 0; call < 5; call++) {
         int status = call == 0   ? gqa_session_eval(s, t, 1, &err)
                      : call == 1 ? gqa_session_eval(s, t, N, &err)
                      : call == 2 ? gqa_session_eval_all(s, t, N, all, &err)
-                                 : gqa_sessions_eval(both, t, 2, &err);
+                     : call == 3 ? gqa_sessions_eval(both, t, 2, &err)
+                                 : gqa_sessions_eval_many(both, 2, t, (int[]){2, N - 2}, &err);
         CHECK(status == GQA_ERR_NUMERIC, "call %d: %d", call, status);
         CHECK_HAS(err.message, message);
         CHECK(gqa_session_position(s) == 0 && !gqa_session_logits(s), "call %d: as before", call);

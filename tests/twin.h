@@ -1,5 +1,5 @@
 /* twin.h: a random model twice: as a GGUF image for the runtime, and as the double-precision
- * reference (reference.c) sees it; and the comparison of their logits. */
+ * reference (reference.c) sees it. */
 #ifndef GQA_TEST_TWIN_H
 #define GQA_TEST_TWIN_H
 
@@ -50,6 +50,8 @@ static const spec base = {
     .vocab = 41, .theta = 500, .eps = 1e-5f, .factor = 4, .attn_factor = 1, .beta_fast = 32,
     .beta_slow = 1, .orig_context = 64, .kv = "f32", .tokens = 100, .tolerance = 1e-4,
 };
+
+#define SPEC(...) (spec){__VA_ARGS__}
 
 static void complete(spec *s) {
 #define DEFAULT(field) if (!s->field) s->field = base.field
@@ -508,91 +510,5 @@ static void free_twin(twin *t) {
     free(t->image);
     free(t);
 }
-
-/* ---- running and comparing ------------------------------------------------------------------- */
-
-typedef struct run_options {
-    const char *isa;
-    int threads;             /* 0: 1 */
-    int batch;               /* 0: the default */
-    int portion;             /* tokens given at once; 0: all */
-    int no_repack;
-} run_options;
-
-/* Logits of all tokens [n, vocab]. */
-static float *run_model(const twin *t, const int32_t *tokens, run_options o) {
-    gqa_error err = {0};
-    int n = t->s.tokens, threads = o.threads ? o.threads : 1, portion = o.portion ? o.portion : n;
-    gqa_model_options mo = {.isa = o.isa, .n_threads = threads, .no_repack = o.no_repack};
-    gqa_session_options so = {.context = n, .kv = t->s.kv, .n_threads = threads, .batch = o.batch};
-    gqa_model *m = gqa_model_from_memory(t->image, t->size, &mo, &err);
-    gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
-    size_t vocab = (size_t)t->s.vocab;
-    float *logits = malloc(sizeof(float) * (size_t)n * vocab);
-    CHECK(s != NULL, "%s", err.message);
-    for (int i = 0; s && i < n; i += portion) {
-        int count = n - i < portion ? n - i : portion;
-        int status = gqa_session_eval_all(s, tokens + i, count, logits + (size_t)i * vocab, &err);
-        CHECK(status == 0, "%s", err.message);
-    }
-    gqa_session_free(s);
-    gqa_model_close(m);
-    return logits;
-}
-#define RUN(...) run_model(t, tokens, (run_options){.isa = isa, __VA_ARGS__})
-
-/* Whether this machine has the instruction set. */
-static int has_isa(const twin *t, const char *isa) {
-    gqa_error err = {0};
-    gqa_model_options o = {.isa = isa, .n_threads = 1};
-    gqa_model *m = gqa_model_from_memory(t->image, t->size, &o, &err);
-    if (!m) CHECK(err.code == GQA_ERR_UNSUPPORTED && strcmp(isa, "scalar"), "%s", err.message);
-    gqa_model_close(m);
-    return m != NULL;
-}
-
-/* On one instruction set: whole and in portions, by several threads, without repacking. */
-static void compare(const twin *t, const char *isa, const int32_t *tokens, const double *want) {
-    size_t count = (size_t)t->s.tokens * (size_t)t->s.vocab;
-    float *whole = RUN(), *raw = RUN(.threads = 2, .no_repack = 1);
-    const struct {
-        const char *what;
-        float *logits;
-    } close[] = {
-        {"all tokens at once", whole},
-        {"one by one", RUN(.portion = 1)},
-        {"batches of 7", RUN(.threads = 2, .batch = 7)},
-    };
-    for (int i = 0; i < 3; i++) {
-        double distance = ref_distance(close[i].logits, want, count);
-        CHECK(distance < t->s.tolerance, "%s, %s: %g", isa, close[i].what, distance);
-    }
-    for (int threads = 2; threads <= 3; threads++) {
-        float *other = RUN(.threads = threads);
-        CHECK(!memcmp(whole, other, sizeof(float) * count), "%s: 1 and %d threads differ", isa,
-              threads);
-        free(other);
-    }
-    CHECK(!memcmp(whole, raw, sizeof(float) * count), "%s: without repacking differs", isa);
-    for (int i = 0; i < 3; i++) free(close[i].logits);
-    free(raw);
-}
-
-__attribute__((unused))
-static int32_t *random_tokens(int n, int vocab) {
-    int32_t *tokens = malloc(sizeof *tokens * (size_t)n);
-    uint64_t seed = 99;
-    for (int i = 0; i < n; i++) tokens[i] = (int32_t)(test_random_bits(&seed) % (uint64_t)vocab);
-    return tokens;
-}
-
-/* On every instruction set of this machine. */
-__attribute__((unused))
-static void compare_all(const twin *t, const int32_t *tokens, const double *want) {
-    static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
-    for (int i = 0; i < 4; i++)
-        if (has_isa(t, isas[i])) compare(t, isas[i], tokens, want);
-}
-#define SPEC(...) (spec){__VA_ARGS__}
 
 #endif
