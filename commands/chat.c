@@ -220,8 +220,7 @@ static int keep_answer(conversation *c, answer_text *a, const gqa_generate_resul
         t->n_tokens = a->n_tokens;
         a->tokens = NULL;
     }
-    c->n_answer = r->generated_tokens;
-    c->decode_seconds = r->decode_seconds;
+    c->last = *r;
     return EXIT_SUCCESS;
 }
 

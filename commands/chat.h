@@ -27,8 +27,9 @@ typedef struct conversation {
     int has_failed;            /* to answer a message */
     int has_checked_thinking;
     /* of the last answer */
-    int n_kept, n_evaluated, n_answer;
-    double prefill_seconds, decode_seconds;
+    int n_kept, n_evaluated;
+    double prefill_seconds;
+    gqa_generate_result last;
 } conversation;
 
 /* Adds a turn with a copy of text[len] without zero bytes. 0, or EXIT_FAILURE after printing an

@@ -95,8 +95,6 @@ static const char *kv_type(const text_run *run) {
     return run->settings->kv ? run->settings->kv : "f16";
 }
 
-static int is_speculative(const text_run *run) { return run->settings->lookup || run->draft; }
-
 static uint64_t position_bytes(const text_run *run) {
     return kv_cache_bytes(run->model, kv_type(run), 1);
 }
@@ -113,9 +111,7 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
             rate(r->prompt_tokens, r->prefill_seconds));
     fprintf(stderr, "text: %d token%s, %.1f tok/s\n", r->generated_tokens,
             plural(r->generated_tokens), rate(r->generated_tokens - 1, r->decode_seconds));
-    if (is_speculative(run))
-        fprintf(stderr, "speculation: %d of %d proposed tokens accepted, %.2f times as fast\n",
-                r->accepted_tokens, r->proposed_tokens, r->speculation_gain);
+    show_speculation(run, r);
     fprintf(stderr, "KV cache: %s, %s a position; %d of %d positions used\n",
             kv_type(run), human_bytes((double)position_bytes(run), bytes),
             gqa_session_position(run->session), gqa_session_context(run->session));
@@ -138,7 +134,7 @@ static void show_json(const text_run *run, const char *path, const char *prompt,
     json_double(&j, "decode_seconds", r->decode_seconds);
     json_double(&j, "prefill_tokens_per_second", rate(r->prompt_tokens, r->prefill_seconds));
     json_double(&j, "decode_tokens_per_second", rate(decoded, r->decode_seconds));
-    if (is_speculative(run)) {
+    if (run->settings->lookup || run->draft) {
         json_int(&j, "proposed_tokens", r->proposed_tokens);
         json_int(&j, "accepted_tokens", r->accepted_tokens);
         json_double(&j, "speculation_gain", r->speculation_gain);

@@ -101,9 +101,20 @@ static void warn_file_memory(double size) {
             "file", human_bytes(size, t1), human_bytes(available, t2));
 }
 
-static void warn_session_memory(double weights, double session) {
+/* A packed copy is in memory already; a mapped file must find space beside the cache. */
+static double mapped_bytes(const gqa_model *m) {
+    const gqa_model_stats *stats = gqa_model_get_stats(m);
+    return stats->packed_bytes ? 0 : (double)stats->weight_bytes;
+}
+
+static void warn_session_memory(const text_run *run) {
     char t1[32], t2[32], t3[32];
-    double available = gqa_os_free_memory();
+    double available = gqa_os_free_memory(), weights = mapped_bytes(run->model);
+    double session = (double)gqa_session_bytes(run->session);
+    if (run->draft) {
+        weights += mapped_bytes(run->draft_model);
+        session += (double)gqa_session_bytes(run->draft);
+    }
     if (available < 0 || weights + session <= available) return;
     warning("weights (%s) and KV cache (%s when full) exceed the free memory (%s): take less "
             "context (-c N) or a smaller cache type (--kv q8_0)",
@@ -186,10 +197,7 @@ int text_open(text_run *run, const char *path, text_settings *s) {
     if (run->session) run->sampler = gqa_sampler_new(&sampling, &err);
     if (!run->sampler) return fail("%s", err.message);
     if (open_draft(run)) return EXIT_FAILURE;
-    /* A packed copy is in memory already; a mapped file must find space beside the cache. */
-    const gqa_model_stats *stats = gqa_model_get_stats(run->model);
-    double weights = stats->packed_bytes ? 0 : (double)stats->weight_bytes;
-    if (!s->quiet) warn_session_memory(weights, (double)gqa_session_bytes(run->session));
+    if (!s->quiet) warn_session_memory(run);
     if (!s->quiet) warn_context(run);
     interrupt_install(run->session);
     return EXIT_SUCCESS;
@@ -202,6 +210,12 @@ void text_close(text_run *run) {
     gqa_session_free(run->session);
     gqa_model_close(run->draft_model);
     gqa_model_close(run->model);
+}
+
+void show_speculation(const text_run *run, const gqa_generate_result *r) {
+    if (run->settings->lookup || run->draft)
+        fprintf(stderr, "speculation: %d of %d proposed tokens accepted, %.2f times as fast\n",
+                r->accepted_tokens, r->proposed_tokens, r->speculation_gain);
 }
 
 /* ---- prompts -------------------------------------------------------------------------------- */

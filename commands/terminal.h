@@ -45,6 +45,9 @@ int text_sync(text_run *run, const int32_t *tokens, int n, int *kept, double *se
 /* Tells the sampler of text that an answer may repeat: of all tokens but control tokens. */
 void text_accept(text_run *run, const int32_t *tokens, int n);
 
+/* What speculation did, if it was asked for: a line on stderr. */
+void show_speculation(const text_run *run, const gqa_generate_result *r);
+
 /* How often Ctrl-C came since interrupt_clear. The third one, when two changed nothing, ends the
  * program. */
 int interrupted(void);

@@ -1,7 +1,7 @@
 /* test_gguf_config.c: keys of a GGUF that layers are read from: what holds where they are missing,
  * and what is refused: arrays too short, too long, of another type, that disagree with the tensors;
  * fused tensors of another height. */
-#include "twin_run.h"
+#include "twin.h"
 
 #include "../formats/formats.h"
 
