@@ -543,14 +543,17 @@ static int useful_threads(const pass_state *p) {
     return work < SMALL || p->bad_layer ? 1 : p->pass->workspace->n_threads;
 }
 
-/* Which part each row belongs to, and which rows have logits. */
+/* Which part each row belongs to, and its position; which rows have logits. */
 static void index_rows(const gqa_pass *pass, gqa_scratch *s) {
     int n_out = 0;
     for (int i = 0; i < pass->n_parts; i++) {
         const gqa_part *part = &pass->parts[i];
-        int end = part->first + part->n;
-        for (int row = part->first; row < end; row++) s->part_of[row] = i;
-        for (int row = end - part->n_out; row < end; row++) s->out_rows[n_out++] = row;
+        for (int j = 0; j < part->n; j++) {
+            int row = part->first + j;
+            s->part_of[row] = i;
+            s->positions[row] = part->session->position + j;
+            if (j >= part->n - part->n_out) s->out_rows[n_out++] = row;
+        }
     }
 }
 

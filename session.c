@@ -158,141 +158,14 @@ static int run_pass(gqa_pass *pass, gqa_error *err) {
     return 0;
 }
 
-/* The pass of one part. */
-static gqa_pass pass_of(const gqa_part *part, float *logits) {
-    gqa_session *s = part->session;
-    return (gqa_pass){
-        .workspace = s->workspace,
-        .cancel = s->canceller ? s->canceller : &s->cancel,
-        .parts = part,
-        .n_parts = 1,
-        .n = part->n,
-        .n_split = part->n < GQA_PREFILL_ROWS ? part->n : 0,
-        .n_out = part->n_out,
-        .logits = logits,
-    };
-}
-
 static void set_position(gqa_session *s, int position) {
     s->n_ahead = 0;
     s->position = position;
     s->high_water = max_int(s->high_water, position);
 }
 
-/* Runs tokens[n], already checked, in passes. all: [n, vocab_size], or NULL for the last token's
- * logits only. */
-static int eval(gqa_session *s, const int32_t *tokens, int n, float *all, gqa_error *err) {
-    int start = s->position;
-    size_t vocab = s->model->vocab_size;
-    for (int done = 0; done < n; done += s->batch) {
-        int count = min_int(n - done, s->batch), last = done + count == n;
-        gqa_part part = {s, tokens + done, 0, count, all ? count : last};
-        gqa_pass pass = pass_of(&part, all ? all + (size_t)done * vocab : s->logits);
-        int status = run_pass(&pass, err);
-        s->high_water = max_int(s->high_water, s->position + count);
-        if (status) {
-            /* Refused when a sliding window has moved on: whole passes stay. */
-            gqa_session_rewind(s, start, NULL);
-            s->has_logits = 0;
-            return status;
-        }
-        memmove(s->tokens + s->position, tokens + done, sizeof(int32_t) * count);
-        set_position(s, s->position + count);
-    }
-    if (all) memcpy(s->logits, all + (size_t)(n - 1) * vocab, sizeof(float) * vocab);
-    s->has_logits = 1;
-    return 0;
-}
-
-/* 0, or an error that names the call when its session is NULL. */
-static int check_session(const gqa_session *s, const char *call, gqa_error *err) {
-    return s ? 0 : gqa_fail(err, GQA_ERR_ARGUMENT, "%s: session is NULL", call);
-}
-
-int gqa_session_eval(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
-    if (check_session(s, "eval", err)) return GQA_ERR_ARGUMENT;
-    int status = check_tokens(s, s->position, tokens, n, err);
-    return status ? status : eval(s, tokens, n, NULL, err);
-}
-
-int gqa_session_eval_all(gqa_session *s, const int32_t *tokens, int n, float *logits,
-                         gqa_error *err) {
-    if (check_session(s, "eval_all", err)) return GQA_ERR_ARGUMENT;
-    if (!logits) return gqa_fail(err, GQA_ERR_ARGUMENT, "eval_all: logits is NULL");
-    int status = check_tokens(s, s->position, tokens, n, err);
-    return status ? status : eval(s, tokens, n, logits, err);
-}
-
-int gqa_session_sync(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
-    if (check_session(s, "sync", err)) return GQA_ERR_ARGUMENT;
-    int status = check_tokens(s, 0, tokens, n, err), kept = 0;
-    if (status) return status;
-    while (kept < n && kept < s->position && tokens[kept] == s->tokens[kept]) kept++;
-    if (kept == n && s->position == n && s->has_logits) return n;
-    if (kept == n) kept--; /* the logits are those after the last token: it is evaluated again */
-    if (gqa_session_rewind(s, kept, NULL)) {
-        kept = 0;
-        gqa_session_rewind(s, 0, NULL);
-    }
-    status = eval(s, tokens + kept, n - kept, NULL, err);
-    return status ? status : kept;
-}
-
-int gqa_session_step(gqa_session *s, gqa_error *err) {
-    size_t vocab = s->model->vocab_size;
-    s->has_logits = !atomic_exchange(&s->cancel, 0);
-    if (!s->has_logits) return gqa_fail(err, GQA_ERR_CANCELLED, "evaluation was cancelled");
-    memcpy(s->logits, s->ahead, sizeof(float) * vocab);
-    s->ahead += vocab;
-    s->n_ahead--;
-    s->position++;
-    return 0;
-}
-
-int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err) {
-    const gqa_model *m = s->model;
-    const int32_t *tokens = s->tokens + s->position;
-    const gqa_part part = {s, tokens, 0, n, n};
-    gqa_pass pass = pass_of(&part, logits);
-    pass.n_split = n;
-    int status = gqa_forward(&pass), has_large = gqa_cache_forget_large(s);
-    s->high_water = max_int(s->high_water, s->position + n);
-    s->has_logits = 0;
-    if (status) return gqa_fail(err, status, "evaluation was cancelled");
-    /* A proposal must neither fail nor scale the cache: evaluated alone, the token is not asked. */
-    if (has_large || !all_finite(m->kernels, logits, (size_t)n * m->vocab_size))
-        return eval(s, tokens, 1, NULL, err);
-    s->ahead = logits;
-    s->n_ahead = n;
-    return gqa_session_step(s, err);
-}
-
-/* ---- many sessions --------------------------------------------------------------------------- */
-
 /* counts NULL: one token each. */
 static int count_of(const int *counts, int i) { return counts ? counts[i] : 1; }
-
-/* Every session is checked before any moves. */
-static int check_sessions(gqa_session *const *sessions, int n, const int32_t *tokens,
-                          const int *counts, gqa_error *err) {
-    if (!sessions || !tokens)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions_eval: sessions or tokens is NULL");
-    if (n <= 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
-    for (int i = 0; i < n; tokens += count_of(counts, i), i++) {
-        if (!sessions[i]) return gqa_fail(err, GQA_ERR_ARGUMENT, "session %d is NULL", i);
-        if (sessions[i]->model != sessions[0]->model)
-            return gqa_fail(err, GQA_ERR_ARGUMENT,
-                            "session %d belongs to another model than session 0", i);
-        for (int j = 0; j < i; j++)
-            if (sessions[j] == sessions[i])
-                return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions %d and %d are the same", j, i);
-        gqa_error why;
-        int position = sessions[i]->position;
-        int status = check_tokens(sessions[i], position, tokens, count_of(counts, i), &why);
-        if (status) return gqa_fail(err, status, "session %d: %.480s", i, why.message);
-    }
-    return 0;
-}
 
 /* Adds parts to a pass: of each session the tokens that gqa_session_eval would take next, if there
  * is room for all of them. With is_prefill those that are not attended by splits. */
@@ -325,39 +198,140 @@ static int eval_parts(gqa_pass *pass, gqa_error *err) {
         s->high_water = max_int(s->high_water, end); /* nothing reads a slot past the position */
         s->has_logits = !status && part->n_out;
         if (status) continue;
-        memcpy(s->tokens + s->position, part->tokens, sizeof(int32_t) * part->n);
+        memmove(s->tokens + s->position, part->tokens, sizeof(int32_t) * part->n);
         set_position(s, end);
         s->n_done += part->n;
-        if (!part->n_out) continue;
-        memcpy(s->logits, logits, sizeof(float) * vocab);
-        logits += vocab;
+        logits += part->n_out * vocab;
+        if (part->n_out && logits - vocab != s->logits)
+            memcpy(s->logits, logits - vocab, sizeof(float) * vocab);
     }
     return status;
 }
 
-int gqa_sessions_eval_many(gqa_session *const *sessions, int n, const int32_t *tokens,
-                           const int *counts, gqa_error *err) {
+static atomic_int *canceller_of(gqa_session *s) { return s->canceller ? s->canceller : &s->cancel; }
+
+/* Runs tokens, already checked, in passes. all: of one session, [tokens, vocab_size] for the logits
+ * after each token; NULL for the last ones only. */
+static int eval(gqa_session *const *sessions, int n, const int32_t *tokens, const int *counts,
+                float *all, gqa_error *err) {
     gqa_part parts[GQA_DECODE_ROWS];
-    int status = check_sessions(sessions, n, tokens, counts, err), n_parts = 1;
-    if (status) return status;
-    gqa_workspace *w = sessions[0]->workspace; /* with partials for the longest context */
+    gqa_session *first = sessions[0];
+    gqa_workspace *w = first->workspace; /* with partials for the longest context */
+    int status = 0, n_parts = 1;
     for (int i = 0; i < n; i++) {
         if (sessions[i]->workspace->context > w->context) w = sessions[i]->workspace;
         sessions[i]->n_done = 0;
     }
     while (n_parts && !status) {
-        gqa_pass pass = {.workspace = w, .cancel = &sessions[0]->cancel, .parts = parts};
-        pass.logits = w->scratch.logits;
+        gqa_pass pass = {.workspace = w, .cancel = canceller_of(first), .parts = parts};
+        pass.logits = all     ? all + first->n_done * w->model->vocab_size
+                      : n > 1 ? w->scratch.logits
+                              : first->logits;
         add_parts(&pass, parts, 0, sessions, n, tokens, counts);
         pass.n_split = pass.n;
         add_parts(&pass, parts, 1, sessions, n, tokens, counts);
+        if (all) parts[0].n_out = pass.n_out = pass.n;
         n_parts = pass.n_parts;
         if (n_parts) status = eval_parts(&pass, err);
     }
-    /* As in eval(). */
+    /* Refused when a sliding window has moved on: whole passes stay. */
     for (int i = 0; i < n && status; i++)
         gqa_session_rewind(sessions[i], sessions[i]->position - sessions[i]->n_done, NULL);
     return status;
+}
+
+/* 0, or an error that names the call when its session is NULL. */
+static int check_session(const gqa_session *s, const char *call, gqa_error *err) {
+    return s ? 0 : gqa_fail(err, GQA_ERR_ARGUMENT, "%s: session is NULL", call);
+}
+
+int gqa_session_eval(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
+    if (check_session(s, "eval", err)) return GQA_ERR_ARGUMENT;
+    int status = check_tokens(s, s->position, tokens, n, err);
+    return status ? status : eval(&s, 1, tokens, &n, NULL, err);
+}
+
+int gqa_session_eval_all(gqa_session *s, const int32_t *tokens, int n, float *logits,
+                         gqa_error *err) {
+    if (check_session(s, "eval_all", err)) return GQA_ERR_ARGUMENT;
+    if (!logits) return gqa_fail(err, GQA_ERR_ARGUMENT, "eval_all: logits is NULL");
+    int status = check_tokens(s, s->position, tokens, n, err);
+    return status ? status : eval(&s, 1, tokens, &n, logits, err);
+}
+
+int gqa_session_sync(gqa_session *s, const int32_t *tokens, int n, gqa_error *err) {
+    if (check_session(s, "sync", err)) return GQA_ERR_ARGUMENT;
+    int status = check_tokens(s, 0, tokens, n, err), kept = 0;
+    if (status) return status;
+    while (kept < n && kept < s->position && tokens[kept] == s->tokens[kept]) kept++;
+    if (kept == n && s->position == n && s->has_logits) return n;
+    if (kept == n) kept--; /* the logits are those after the last token: it is evaluated again */
+    if (gqa_session_rewind(s, kept, NULL)) {
+        kept = 0;
+        gqa_session_rewind(s, 0, NULL);
+    }
+    n -= kept;
+    status = eval(&s, 1, tokens + kept, &n, NULL, err);
+    return status ? status : kept;
+}
+
+int gqa_session_step(gqa_session *s, gqa_error *err) {
+    size_t vocab = s->model->vocab_size;
+    s->has_logits = !atomic_exchange(&s->cancel, 0);
+    if (!s->has_logits) return gqa_fail(err, GQA_ERR_CANCELLED, "evaluation was cancelled");
+    memcpy(s->logits, s->ahead, sizeof(float) * vocab);
+    s->ahead += vocab;
+    s->n_ahead--;
+    s->position++;
+    return 0;
+}
+
+int gqa_session_eval_ahead(gqa_session *s, int n, float *logits, gqa_error *err) {
+    const gqa_model *m = s->model;
+    const int32_t *tokens = s->tokens + s->position;
+    const gqa_part part = {s, tokens, 0, n, n};
+    gqa_pass pass = {.workspace = s->workspace, .cancel = canceller_of(s), .parts = &part,
+                     .n_parts = 1, .n = n, .n_split = n, .n_out = n, .logits = logits};
+    int status = gqa_forward(&pass), has_large = gqa_cache_forget_large(s);
+    s->high_water = max_int(s->high_water, s->position + n);
+    s->has_logits = 0;
+    if (status) return gqa_fail(err, status, "evaluation was cancelled");
+    /* A proposal must neither fail nor scale the cache: evaluated alone, the token is not asked. */
+    if (has_large || !all_finite(m->kernels, logits, (size_t)n * m->vocab_size))
+        return eval(&s, 1, tokens, NULL, NULL, err);
+    s->ahead = logits;
+    s->n_ahead = n;
+    return gqa_session_step(s, err);
+}
+
+/* ---- many sessions --------------------------------------------------------------------------- */
+
+/* Every session is checked before any moves. */
+static int check_sessions(gqa_session *const *sessions, int n, const int32_t *tokens,
+                          const int *counts, gqa_error *err) {
+    if (!sessions || !tokens)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions_eval: sessions or tokens is NULL");
+    if (n <= 0) return gqa_fail(err, GQA_ERR_ARGUMENT, "%d sessions: expected at least 1", n);
+    for (int i = 0; i < n; tokens += count_of(counts, i), i++) {
+        if (!sessions[i]) return gqa_fail(err, GQA_ERR_ARGUMENT, "session %d is NULL", i);
+        if (sessions[i]->model != sessions[0]->model)
+            return gqa_fail(err, GQA_ERR_ARGUMENT,
+                            "session %d belongs to another model than session 0", i);
+        for (int j = 0; j < i; j++)
+            if (sessions[j] == sessions[i])
+                return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions %d and %d are the same", j, i);
+        gqa_error why;
+        int position = sessions[i]->position;
+        int status = check_tokens(sessions[i], position, tokens, count_of(counts, i), &why);
+        if (status) return gqa_fail(err, status, "session %d: %.480s", i, why.message);
+    }
+    return 0;
+}
+
+int gqa_sessions_eval_many(gqa_session *const *sessions, int n, const int32_t *tokens,
+                           const int *counts, gqa_error *err) {
+    int status = check_sessions(sessions, n, tokens, counts, err);
+    return status ? status : eval(sessions, n, tokens, counts, NULL, err);
 }
 
 int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n, gqa_error *err) {

@@ -69,6 +69,16 @@ const gqa_kernels *gqa_kernels_find(const char *isa) {
     return NULL;
 }
 
+int gqa_kernels_list(const char **names, int cap) {
+    int n = 0;
+    for (size_t i = 0; i < sizeof kernel_sets / sizeof kernel_sets[0] && n < cap; i++) {
+        const char *name = kernel_sets[i].kernels->name;
+        int is_known = n && !strcmp(names[n - 1], name); /* by a better one */
+        if (!is_known && kernel_sets[i].is_here()) names[n++] = name;
+    }
+    return n;
+}
+
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err) {
     if (!isa) isa = getenv("GQA_ISA");
     const gqa_kernels *k = gqa_kernels_find(isa && *isa ? isa : NULL);

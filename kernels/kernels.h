@@ -199,7 +199,9 @@ size_t gqa_attention_scratch(int group, int head_dim); /* attend_decode and atte
 /* The table of an instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that
  * this CPU has. NULL: not on this CPU or not in this build. */
 const gqa_kernels *gqa_kernels_find(const char *isa);
-/* The same, but isa NULL means $GQA_ISA if that is set, and NULL comes with a message. */
+/* The names of all that this CPU has, best first; returns how many, at most cap. */
+int gqa_kernels_list(const char **names, int cap);
+/* As gqa_kernels_find, but isa NULL means $GQA_ISA if that is set; NULL comes with a message. */
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
 

@@ -31,7 +31,7 @@ static inline gqa_session *session_of(const pass_state *p, int row) {
 }
 
 static inline int position_of(const pass_state *p, int row) {
-    return session_of(p, row)->position + row - part_of(p, row)->first;
+    return p->scratch->positions[row];
 }
 
 static inline size_t token_of(const pass_state *p, int row) {

@@ -26,7 +26,8 @@ typedef struct gqa_scratch {
     float *gate, *up;        /* [rows, ffn_dim]; gate: per_layer_dim where that is wider */
     float *per_layer;        /* [rows, n_layers, per_layer_dim] gemma4's further embeddings */
     float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
-    int *part_of, *out_rows; /* [rows] of a pass: the part of each row; rows that have logits */
+    int *part_of, *positions; /* [rows] the part and the position of each row of a pass */
+    int *out_rows;           /* [rows] its rows that have logits */
     float *partials;         /* [GQA_DECODE_ROWS, KV heads, max_splits] partial attention */
     int max_splits;
     float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */

@@ -60,6 +60,7 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     s->cos_sin = gqa_arena_take(a, rows * (uint64_t)rope_tables,
                                 (uint64_t)max_int(c->rope_dim, c->rope_dim_local) * sizeof(float));
     s->part_of = gqa_arena_take(a, rows, sizeof(int));
+    s->positions = gqa_arena_take(a, rows, sizeof(int));
     s->out_rows = gqa_arena_take(a, rows, sizeof(int));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */

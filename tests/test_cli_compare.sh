@@ -253,4 +253,29 @@ count='import json, sys; assert len(json.load(open(sys.argv[1]))["tests"]) == 2'
 have python3 "--json" && check "--json" python "$count" "$tmp/out"
 expect 2 "--shape" bench
 expect 2 "unknown field \"hats\"" bench --shape hats=3
+
+test_case "bench: instruction sets, a prompt beside sequences, a text with --lookup"
+cat >"$tmp/rows.py" <<'END'
+import json, sys
+found = json.load(open(sys.argv[1]))
+sets = list(dict.fromkeys(t["isa"] for t in found["tests"]))
+assert sets[0] == found["isa"] and sorted(sets) == sorted(sys.argv[2:]), sets
+rows = [(t["test"], t["isa"], t["sequences"], t["ratio"] is not None) for t in found["tests"]]
+tests = [("pp9", 1, 0), ("tg4", 1, 0), ("pp9+tg", 1, 1), ("tg+pp9", 1, 1), ("tg4", 2, 0),
+         ("pp9+tg", 2, 1), ("tg+pp9", 2, 1), ("text4", 1, 0), ("lookup4", 1, 1)]
+assert rows == [(name, isa, n, has or isa != sets[0]) for name, n, has in tests for isa in sets]
+at = {row[:3]: t["tokens_per_second"] * t["seconds"] for row, t in zip(rows, found["tests"])}
+assert abs(at["pp9+tg", sets[0], 2] - 9) < 1e-3 and abs(at["tg+pp9", sets[0], 2] - 6) < 1e-3, at
+END
+echo "One day, one day, one day" >"$tmp/day"
+own=models/stories-gqa.gguf
+expect 0 "" bench $own -p 9 -n 4 --batch 1,2 --mix 4 --lookup -f "$tmp/day" --isa all -r 2 --json
+have python3 "--json" && check "the rows" python3 "$tmp/rows.py" "$tmp/out" $(instruction_sets)
+expect 0 "" bench "$m" -p 8 -n 0 -r 1 --isa scalar --csv
+check "the set and no ratio" grep -q "^pp8,.*,scalar,nan$" "$tmp/out"
+expect 1 "instruction set \"nope\"" bench "$m" -p 8 -n 0 -r 1 --isa scalar,nope
+expect 2 "--lookup and -f FILE go together" bench $own --lookup
+expect 2 "--lookup and -f FILE go together" bench $own -f "$tmp/day"
+expect 2 "with a model file" bench --shape $shape --lookup -f "$tmp/day"
+expect 2 "--isa: no instruction set" bench $own --isa ,
 finish
