@@ -163,13 +163,16 @@ static void read_shape(gguf_meta *m, gqa_config *g, const gqa_architecture *a) {
 
 /* ---- layers ------------------------------------------------------------------------------ */
 
-/* The window of layers that have one; 0: all positions in all layers. */
+/* The window of layers that have one; 0: all positions in all layers, as where no layer has it. */
 static int read_window(gguf_meta *m, const gqa_architecture *a, const layer_key *pattern) {
     int has_pattern = gguf_find(m->c, pattern->key) != NULL;
     int window = arch_int(m, "attention.sliding_window", a->window);
     /* exaone4: the small models' files have the key and no such layers */
-    int is_small = m->c->config.n_layers < a->min_window_layers;
-    return (a->steps & ARCH_NO_WINDOW_KEY) || (is_small && !has_pattern) ? 0 : window;
+    int is_small = m->c->config.n_layers < a->min_window_layers, n_local = !pattern->array;
+    for (int l = 0; pattern->array && l < m->c->config.n_layers && !m->status; l++)
+        n_local += int_of_layer(m, pattern, l) != 0;
+    int is_none = (a->steps & ARCH_NO_WINDOW_KEY) || (is_small && !has_pattern) || !n_local;
+    return is_none ? 0 : window;
 }
 
 /* Whether layer l has the window: an array says so for each, or every pattern-th has none. */

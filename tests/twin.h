@@ -328,7 +328,8 @@ static void layer_facts(const spec *s, int l, ref_layer *y) {
     int pattern = pattern_of(s), is_last = pattern && (l + 1) % pattern == 0;
     y->sees_all = is_last;
     y->no_rope = (a->no_rope && (l + 1) % a->no_rope == 0) || s->not_finetuned;
-    if (is_arch(s, "exaone4") && s->window && is_last) y->no_rope = 1;
+    int has_windows = s->window && pattern != 1;
+    if (is_arch(s, "exaone4") && has_windows && is_last) y->no_rope = 1;
     for (int k = 0; k < s->layers - s->shared && !owns_kv(s, l); k++)
         if (has_window(s, k) == has_window(s, l)) y->kv_layer = 1 + k;
     y->head_dim = head_dim_of(s, l);
