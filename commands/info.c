@@ -152,6 +152,9 @@ static void show_text(const gqa_model *m) {
     printf("vocabulary     %d tokens, bos %d, eos %d\n", gqa_vocab_size(m), gqa_token_bos(m),
            gqa_token_eos(m));
     if (!s->has_weights) {
+        char architecture[4 * sizeof c->architecture];
+        gqa_escape(architecture, sizeof architecture, c->architecture);
+        if (architecture[0]) printf("architecture   %s\n", architecture);
         printf("weights        none (a vocabulary only)\n");
         return;
     }

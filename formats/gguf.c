@@ -250,13 +250,13 @@ static int read_alignment(const gguf_file *f) {
     return m.status;
 }
 
-static int refuse_split(const gguf_file *f) {
-    gguf_meta m = {.c = f->c, .err = f->err};
+static void refuse_split(gqa_checkpoint *c, gqa_error *err) {
+    gguf_meta m = {.c = c, .err = err};
     int parts = gguf_meta_int(&m, "split.count", 0, 65535, 0);
     int part = gguf_meta_int(&m, "split.no", 0, 65535, 0); /* from 0 */
-    if (m.status || parts < 2) return m.status;
-    return fail_unsupported(f->c, f->err, "is part %d of %d; join them first: `llama-gguf-split "
-                            "--merge NAME-00001-of-%05d.gguf NAME.gguf`", part + 1, parts, parts);
+    if (m.status || parts < 2) return;
+    fail_unsupported(c, err, "is part %d of %d; join them first: `llama-gguf-split --merge "
+                     "NAME-00001-of-%05d.gguf NAME.gguf`", part + 1, parts, parts);
 }
 
 int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *err) {
@@ -274,9 +274,10 @@ int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *er
     if (!count_fits(n_tensors, GGUF_MIN_TENSOR, sizeof(gqa_tensor) + 2 * sizeof(uint64_t), left))
         return gguf_bad(&f, "%" PRIu64 " tensors in a file of %zu bytes", n_tensors, size);
     int status = read_metadata(&f, n_meta);
-    if (!status) status = refuse_split(&f);
     if (!status) status = read_alignment(&f);
     if (!status) status = read_tensor_table(&f, n_tensors);
-    if (!status) gguf_read_config(c, &c->refusal);
-    return status;
+    if (status) return status;
+    gguf_read_config(c, &c->refusal);
+    refuse_split(c, &c->refusal);
+    return 0;
 }

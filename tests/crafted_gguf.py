@@ -68,6 +68,8 @@ def small():
              number("llama.embedding_length", 32), number("llama.feed_forward_length", 32),
              number("llama.attention.head_count", 2)]
     write("cannot-tensor.gguf", llama, tensors[:1], bytes(512))
+    split = [number("split.no", 1), number("split.count", 3)]
+    write("cannot-split.gguf", llama + split, tensors[:1], bytes(512))
 
 
 def large():

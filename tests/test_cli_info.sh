@@ -59,6 +59,10 @@ if have python3 "crafted GGUF files"; then
     check "--json, heads" grep -q '"attention.head_count": 8' "$tmp/out"
     expect 0 "" info "$tmp/cannot-tensor.gguf"
     check "a missing tensor" grep -q '^cannot be run  tensor .* is missing' "$tmp/out"
+    expect 0 "" info "$tmp/cannot-split.gguf"
+    check "a part's architecture" grep -q '^architecture   llama' "$tmp/out"
+    check "a part of a file" grep -q '^cannot be run  is part 2 of 3; join them first' "$tmp/out"
+    expect 1 "is part 2 of 3; join them first" "$tmp/cannot-split.gguf" -n 1
     expect 1 "is not supported" "$tmp/cannot-architecture.gguf" -n 1
     expect 1 "is not supported" info "$tmp/cannot-architecture.gguf" --verify
     head -c 300 "$tmp/tokenize.gguf" >"$tmp/cut.gguf"
