@@ -66,8 +66,7 @@ static const gqa_train_options gradient_options = {
     .steps = 10, .batch = SEQUENCES, .seed = 3, .n_threads = 2,
 };
 
-static void test_gradients(int kv_heads, int tied, uint64_t seed) {
-    gqa_config c = tiny_config(kv_heads, tied);
+static void test_gradients(gqa_config c, uint64_t seed) {
     gqa_trainer *t = tiny_trainer(&c, &gradient_options);
     oracle o = {0};
     randomise(t, seed);
@@ -375,11 +374,12 @@ static void test_default_warmup(int steps, int want) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    TEST("gradients, MHA") test_gradients(4, 1, 5);
-    TEST("gradients, GQA-2") test_gradients(2, 1, 6);
-    TEST("gradients, MQA") test_gradients(1, 1, 7);
-    TEST("gradients, MHA, own classifier") test_gradients(4, 0, 8);
-    TEST("gradients, GQA-2, own classifier") test_gradients(2, 0, 9);
+    TEST("gradients, MHA") test_gradients(tiny_config(4, 1), 5);
+    TEST("gradients, GQA-2") test_gradients(tiny_config(2, 1), 6);
+    TEST("gradients, MQA") test_gradients(tiny_config(1, 1), 7);
+    TEST("gradients, MHA, own classifier") test_gradients(tiny_config(4, 0), 8);
+    TEST("gradients, GQA-2, own classifier") test_gradients(tiny_config(2, 0), 9);
+    TEST("gradients, MLA") test_gradients(tiny_latent(1), 10);
     TEST("gradients, dropout") test_dropout_gradients();
     TEST("gradients, distilled MQA") test_distillation();
     TEST("dropout drops its share") test_dropout_share();

@@ -21,6 +21,16 @@ static inline gqa_config tiny_config(int kv_heads, int tied) {
     };
 }
 
+/* Multi-head latent attention: a cached row of 16 + 6, keys of 7 + 6 and values of 16 a head. */
+static inline gqa_config tiny_latent(int tied) {
+    gqa_config c = tiny_config(1, tied);
+    c.latent_dim = c.value_dim = 16;
+    c.rope_dim = 6;
+    c.q_nope_dim = 7;
+    c.head_dim = c.latent_dim + c.rope_dim;
+    return c;
+}
+
 /* Ends the program when there is none. */
 static inline gqa_trainer *tiny_trainer(const gqa_config *c, const gqa_train_options *o) {
     gqa_error err = {0};
@@ -53,11 +63,15 @@ static inline float *layer_weights(gqa_trainer *t, int layer, const char *suffix
 static inline void refer(gqa_trainer *t, ref_model *m, ref_layer layers[TINY_LAYERS]) {
     const gqa_config *c = gqa_trainer_config(t);
     const int dim = c->dim, ffn = c->ffn_dim;
-    const int q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    const int kv = c->n_kv_heads * c->head_dim, latent = c->latent_dim, nope = c->q_nope_dim;
+    const int q = c->n_heads * (latent ? nope + c->rope_dim : c->head_dim);
+    const int o = c->n_heads * (latent ? c->value_dim : c->head_dim);
     const float *classifier = gqa_trainer_weights(t, "output.weight", NULL);
     *m = (ref_model){
         .dim = dim, .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim, .ffn_dim = ffn, .vocab = c->vocab_size,
+        .head_dim = latent ? nope + c->rope_dim : c->head_dim, .ffn_dim = ffn,
+        .vocab = c->vocab_size, .latent = latent, .q_nope = nope, .value = c->value_dim,
+        .score_scale = latent ? 1 / sqrt(nope + c->rope_dim) : 0,
         .rope_dim = c->rope_dim, .rope_theta = (double)c->rope_theta,
         .norm_eps = (double)c->norm_eps, .factor = 1, .attn_factor = 1, .layers = layers,
     };
@@ -65,9 +79,12 @@ static inline void refer(gqa_trainer *t, ref_model *m, ref_layer layers[TINY_LAY
         layers[l] = (ref_layer){
             .attn_norm = layer_weights(t, l, "attn_norm"),
             .wq = {layer_weights(t, l, "attn_q"), q, dim, 0},
-            .wk = {layer_weights(t, l, "attn_k"), kv, dim, 0},
+            .wk = {layer_weights(t, l, latent ? "attn_kv_a_mqa" : "attn_k"), kv, dim, 0},
             .wv = {layer_weights(t, l, "attn_v"), kv, dim, 0},
-            .wo = {layer_weights(t, l, "attn_output"), dim, q, 0},
+            .latent_norm = layer_weights(t, l, "attn_kv_a_norm"),
+            .wk_b = {layer_weights(t, l, "attn_k_b"), latent, nope, 0},
+            .wv_b = {layer_weights(t, l, "attn_v_b"), c->value_dim, latent, 0},
+            .wo = {layer_weights(t, l, "attn_output"), dim, o, 0},
             .ffn_norm = layer_weights(t, l, "ffn_norm"),
             .w_gate = {layer_weights(t, l, "ffn_gate"), ffn, dim, 0},
             .w_up = {layer_weights(t, l, "ffn_up"), ffn, dim, 0},

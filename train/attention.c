@@ -1,11 +1,12 @@
 /* attention.c: grouped-query attention of whole sequences as matrix products, forward and backward.
+ * Keys and values may differ in width.
  *
  * In a row of qkv the g query heads that share a KV head lie side by side, so a block of positions,
- * seen as [positions * g, head_dim], is one matrix: a product of it with K or V serves the whole
+ * seen as [positions * g, key_dim], is one matrix: a product of it with K or V serves the whole
  * group, and the sums over the group in dK and dV are simply part of a product's inner length. K
  * and V are never repeated.
  *
- *     S = scale Q K^T    P = softmax(S), causal    O = P V             Q: [positions * g, head_dim]
+ *     S = scale Q K^T    P = softmax(S), causal    O = P V             Q: [positions * g, key_dim]
  *     dV += P^T dO    dP = dO V^T    dS = P (dP - rowsum(dO O)) scale    dQ = dS K    dK += dS^T Q
  *
  * The forward pass keeps only the log-sum-exp of each row, from which the backward pass
@@ -26,52 +27,54 @@ typedef struct attention_unit {
     float scale;
 } attention_unit;
 
-static size_t group_of(const network *net) {
-    return net->config.n_heads / net->config.n_kv_heads;
-}
+static size_t group_of(const network *net) { return net->qkv.n_heads / net->qkv.n_kv_heads; }
 
 static size_t block_span(const network *net) {
     return min_size(max_size(ATTENTION_ROWS / group_of(net), 1), ATTENTION_SPAN);
 }
 
 static attention_unit find_unit(const network *net, int unit) {
-    size_t kv_head = unit % net->config.n_kv_heads, hd = net->head_dim, group = group_of(net);
-    size_t first = unit / net->config.n_kv_heads * net->length; /* token of position 0 */
+    const qkv_layout *q = &net->qkv;
+    size_t n = q->n_kv_heads, kv_head = unit % n, group = group_of(net);
+    size_t first = unit / n * net->length; /* token of position 0 */
     attention_unit at = {.group = group, .span = block_span(net)};
-    at.ld = net->qkv_dim;
-    at.q = first * at.ld + kv_head * group * hd;
-    at.k = first * at.ld + net->q_dim + kv_head * hd;
-    at.v = at.k + net->kv_dim;
-    at.ld_attn = net->q_dim;
-    at.attn = first * at.ld_attn + kv_head * group * hd;
-    at.ld_lse = net->config.n_heads;
+    at.ld = q->qkv_dim;
+    at.q = first * at.ld + kv_head * group * q->key_dim;
+    at.k = first * at.ld + q->k + kv_head * q->key_dim;
+    at.v = first * at.ld + q->v + kv_head * q->value_dim;
+    at.ld_attn = q->attn_dim;
+    at.attn = first * at.ld_attn + kv_head * group * q->value_dim;
+    at.ld_lse = q->n_heads;
     at.lse = first * at.ld_lse + kv_head * group;
     at.ld_scores = round_up(net->length, 16);
-    at.scale = 1.0f / sqrtf((float)hd);
+    at.scale = 1.0f / sqrtf((float)q->key_dim);
     return at;
 }
 
 /* A thread's scratch, behind that of sgemm: scores and rows of one block. */
 typedef struct attention_scratch {
     float *S, *dS;            /* [block rows, ld_scores] scores, then probabilities */
-    float *Q, *O, *dO, *dQ;   /* [block rows, head_dim] */
+    float *Q, *dQ;            /* [block rows, key_dim] */
+    float *O, *dO;            /* [block rows, value_dim] */
 } attention_scratch;
 
 uint64_t train_attention_scratch(const network *net) {
     uint64_t rows = block_span(net) * group_of(net);
-    uint64_t floats = 2 * rows * round_up(net->length, 16) + 4 * rows * net->head_dim;
+    uint64_t values = 2 * (net->qkv.key_dim + net->qkv.value_dim);
+    uint64_t floats = 2 * rows * round_up(net->length, 16) + rows * values;
     return gqa_sgemm_scratch() + floats * sizeof(float);
 }
 
 static attention_scratch find_scratch(const pass *p, const network *net, int thread) {
     size_t rows = block_span(net) * group_of(net);
-    size_t scores = rows * round_up(net->length, 16), values = rows * net->head_dim;
+    size_t scores = rows * round_up(net->length, 16);
+    size_t keys = rows * net->qkv.key_dim, values = rows * net->qkv.value_dim;
     attention_scratch s = {.S = (float *)((char *)p->scratch[thread] + gqa_sgemm_scratch())};
     s.dS = s.S + scores;
     s.Q = s.dS + scores;
-    s.O = s.Q + values;
+    s.dQ = s.Q + keys;
+    s.O = s.dQ + keys;
     s.dO = s.O + values;
-    s.dQ = s.dO + values;
     return s;
 }
 
@@ -111,27 +114,28 @@ void train_attention_forward(const pass *p, const network *net, const layer_acts
     const attention_unit at = find_unit(net, unit);
     const attention_scratch s = find_scratch(p, net, thread);
     const float *K = acts->qkv + at.k, *V = acts->qkv + at.v;
-    size_t hd = net->head_dim, width = at.group * hd, ld = at.ld, ld_s = at.ld_scores;
+    size_t kd = net->qkv.key_dim, vd = net->qkv.value_dim, ld = at.ld, ld_s = at.ld_scores;
     for (size_t first = 0; first < net->length && !pass_stopped(p); first += at.span) {
         const position_block b = find_block(net, &at, first);
-        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
-        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.Q, hd), transposed(K, ld),
+        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, at.group * kd);
+        train_product(p, thread, (gemm){b.rows, b.keys, kd, row_major(s.Q, kd), transposed(K, ld),
                                         s.S, ld_s, 0});
         forward_rows(p, &at, b, s.S, acts->lse + at.lse);
-        train_product(p, thread, (gemm){b.rows, hd, b.keys, row_major(s.S, ld_s),
-                                        row_major(V, ld), s.O, hd, 0});
-        scatter(acts->attn + at.attn + first * at.ld_attn, at.ld_attn, s.O, b.count, width);
+        train_product(p, thread, (gemm){b.rows, vd, b.keys, row_major(s.S, ld_s),
+                                        row_major(V, ld), s.O, vd, 0});
+        scatter(acts->attn + at.attn + first * at.ld_attn, at.ld_attn, s.O, b.count,
+                at.group * vd);
     }
 }
 
 /* P from the scores in S, and dS from dP in dS. */
 static void backward_rows(const pass *p, const attention_unit *at, position_block b,
                           attention_scratch s, const float *lse) {
-    size_t hd = p->net->head_dim;
+    size_t vd = p->net->qkv.value_dim;
     for (size_t r = 0; r < b.rows; r++) {
         float *P = s.S + r * at->ld_scores, *dS = s.dS + r * at->ld_scores;
         size_t position = b.first + r / at->group, seen = position + 1;
-        float delta = p->k->dot(s.O + r * hd, s.dO + r * hd, hd);
+        float delta = p->k->dot(s.O + r * vd, s.dO + r * vd, vd);
         p->k->softmax_from_lse(P, seen, at->scale, lse[position * at->ld_lse + r % at->group]);
         p->k->softmax_grad(dS, P, seen, at->scale, delta);
         memset(P + seen, 0, (b.keys - seen) * sizeof *P);
@@ -145,28 +149,28 @@ void train_attention_backward(const pass *p, const layer_acts *acts, int unit, i
     const attention_scratch s = find_scratch(p, net, thread);
     const float *K = acts->qkv + at.k, *V = acts->qkv + at.v;
     float *dQ = p->back->dqkv + at.q, *dK = p->back->dqkv + at.k, *dV = p->back->dqkv + at.v;
-    size_t hd = net->head_dim, width = at.group * hd, ld = at.ld, ld_s = at.ld_scores;
+    size_t kd = net->qkv.key_dim, vd = net->qkv.value_dim, ld = at.ld, ld_s = at.ld_scores;
     for (size_t t = 0; t < net->length; t++) {
-        memset(dK + t * ld, 0, hd * sizeof *dK);
-        memset(dV + t * ld, 0, hd * sizeof *dV);
+        memset(dK + t * ld, 0, kd * sizeof *dK);
+        memset(dV + t * ld, 0, vd * sizeof *dV);
     }
     for (size_t first = 0; first < net->length && !pass_stopped(p); first += at.span) {
         const position_block b = find_block(net, &at, first);
         const size_t out = at.attn + first * at.ld_attn;
-        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, width);
-        gather(s.O, acts->attn + out, at.ld_attn, b.count, width);
-        gather(s.dO, p->back->dattn + out, at.ld_attn, b.count, width);
-        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.Q, hd), transposed(K, ld),
+        gather(s.Q, acts->qkv + at.q + first * ld, ld, b.count, at.group * kd);
+        gather(s.O, acts->attn + out, at.ld_attn, b.count, at.group * vd);
+        gather(s.dO, p->back->dattn + out, at.ld_attn, b.count, at.group * vd);
+        train_product(p, thread, (gemm){b.rows, b.keys, kd, row_major(s.Q, kd), transposed(K, ld),
                                         s.S, ld_s, 0});
-        train_product(p, thread, (gemm){b.rows, b.keys, hd, row_major(s.dO, hd), transposed(V, ld),
+        train_product(p, thread, (gemm){b.rows, b.keys, vd, row_major(s.dO, vd), transposed(V, ld),
                                         s.dS, ld_s, 0});
         backward_rows(p, &at, b, s, acts->lse + at.lse);
-        train_product(p, thread, (gemm){b.keys, hd, b.rows, transposed(s.S, ld_s),
-                                        row_major(s.dO, hd), dV, ld, 1});
-        train_product(p, thread, (gemm){b.keys, hd, b.rows, transposed(s.dS, ld_s),
-                                        row_major(s.Q, hd), dK, ld, 1});
-        train_product(p, thread, (gemm){b.rows, hd, b.keys, row_major(s.dS, ld_s),
-                                        row_major(K, ld), s.dQ, hd, 0});
-        scatter(dQ + first * ld, ld, s.dQ, b.count, width);
+        train_product(p, thread, (gemm){b.keys, vd, b.rows, transposed(s.S, ld_s),
+                                        row_major(s.dO, vd), dV, ld, 1});
+        train_product(p, thread, (gemm){b.keys, kd, b.rows, transposed(s.dS, ld_s),
+                                        row_major(s.Q, kd), dK, ld, 1});
+        train_product(p, thread, (gemm){b.rows, kd, b.keys, row_major(s.dS, ld_s),
+                                        row_major(K, ld), s.dQ, kd, 0});
+        scatter(dQ + first * ld, ld, s.dQ, b.count, at.group * kd);
     }
 }

@@ -4,37 +4,43 @@
 
 #include "train_internal.h"
 
-/* Through y = x W^T: dx [tokens, cols] = dy W, and dW [rows, cols] += dy^T x. */
-static void linear_backward(gqa_worker *me, const pass *p, float *dx, const float *dy,
+/* Through y = x W^T: dx [tokens, cols] = dy W, and dW [rows, cols] += dy^T x; rows of dy are ldy
+ * apart. */
+static void linear_backward(gqa_worker *me, const pass *p, float *dx, const float *dy, size_t ldy,
                             const float *x, size_t weights, size_t rows, size_t cols) {
     const float *W = p->net->params + weights;
     float *dW = p->net->grads + weights;
     const gemm products[2] = {
-        {p->tokens, cols, rows, row_major(dy, rows), row_major(W, cols), dx, cols, 0},
-        {rows, cols, p->tokens, transposed(dy, rows), row_major(x, cols), dW, cols, 1},
+        {p->tokens, cols, rows, row_major(dy, ldy), row_major(W, cols), dx, cols, 0},
+        {rows, cols, p->tokens, transposed(dy, ldy), row_major(x, cols), dW, cols, 1},
     };
     train_products(me, p, products, 2);
 }
 
-/* Through dnormed = norm(x): adds to dx. The weight's gradient is summed over NORM_TOKENS tokens
- * per unit, then over units. */
-static void norm_backward(gqa_worker *me, const pass *p, const float *x, size_t weights) {
+/* Through norm(x), of n values a token and rows ld apart: adds to dx. The weight's gradient is
+ * summed over NORM_TOKENS tokens per unit, then over units. */
+static void norm_rows_backward(gqa_worker *me, const pass *p, float *dx, const float *dnormed,
+                               const float *x, size_t ld, size_t n, size_t weights) {
     const network *net = p->net;
     const backward_acts *back = p->back;
     const float *gain = net->params + weights;
-    size_t dim = net->dim;
     int units = ceil_div(p->tokens, NORM_TOKENS);
     for_units(u, me, units) {
-        float *sum = back->partial + u * dim;
+        float *sum = back->partial + u * n;
         token_range r = unit_tokens(u, NORM_TOKENS, p->tokens);
-        memset(sum, 0, dim * sizeof *sum);
+        memset(sum, 0, n * sizeof *sum);
         for (size_t t = r.first; t < r.end; t++)
-            p->k->rmsnorm_grad(back->dx + t * dim, sum, back->dnormed + t * dim, x + t * dim,
-                               gain, dim, net->config.norm_eps);
+            p->k->rmsnorm_grad(dx + t * ld, sum, dnormed + t * ld, x + t * ld, gain, n,
+                               net->config.norm_eps);
     }
     for_units(one, me, 1)
         for (int u = 0; u < units; u++)
-            p->k->add(net->grads + weights, back->partial + u * dim, dim);
+            p->k->add(net->grads + weights, back->partial + u * n, n);
+}
+
+static void norm_backward(gqa_worker *me, const pass *p, const float *x, size_t weights) {
+    size_t dim = p->net->dim;
+    norm_rows_backward(me, p, p->back->dx, p->back->dnormed, x, dim, dim, weights);
 }
 
 static void swiglu_backward(gqa_worker *me, const pass *p, const layer_acts *acts) {
@@ -50,11 +56,19 @@ static void swiglu_backward(gqa_worker *me, const pass *p, const layer_acts *act
     }
 }
 
-static void attention_backward(gqa_worker *me, const pass *p, const layer_acts *acts) {
-    for_units(u, me, p->n * p->net->config.n_kv_heads)
+static void attention_backward(gqa_worker *me, const pass *p, const layer_acts *acts,
+                               const layer_offsets *layer) {
+    const qkv_layout *q = &p->net->qkv;
+    float *dqkv = p->back->dqkv;
+    for_units(u, me, p->n * (int)q->n_kv_heads)
         train_attention_backward(p, acts, u, me->id);
+    if (q->latent_dim) {
+        train_latent_backward(me, p, layer, acts->qkv);
+        norm_rows_backward(me, p, dqkv + q->row, dqkv + q->normed, acts->qkv + q->row, q->qkv_dim,
+                           q->latent_dim, layer->latent_norm);
+    }
     for_units(u, me, ceil_div(p->tokens, ROW_TOKENS))
-        train_rotate(p, p->net, p->back->dqkv, unit_tokens(u, ROW_TOKENS, p->tokens), 1);
+        train_rotate(p, p->net, dqkv, unit_tokens(u, ROW_TOKENS, p->tokens), 1);
 }
 
 /* The gradient of what a site added to the residual stream: dx itself, or, with dropout, dx times
@@ -96,6 +110,7 @@ static void clear_dx(gqa_worker *me, const pass *p) {
 void train_pass_backward(gqa_worker *me, const pass *p) {
     const network *net = p->net;
     const backward_acts *b = p->back;
+    const qkv_layout *q = &net->qkv;
     const size_t dim = net->dim, ffn = net->ffn_dim;
     const float *dy;
     clear_dx(me, p);
@@ -104,14 +119,16 @@ void train_pass_backward(gqa_worker *me, const pass *p) {
         const layer_acts *a = &net->acts[l];
         const layer_offsets *layer = &net->layers[l];
         dy = dropout_backward(me, p, 2 + 2 * l, b->dnormed);
-        linear_backward(me, p, b->dhidden, dy, a->hidden, layer->w_down, dim, ffn);
+        linear_backward(me, p, b->dhidden, dy, dim, a->hidden, layer->w_down, dim, ffn);
         swiglu_backward(me, p, a);
-        linear_backward(me, p, b->dnormed, b->dgate_up, a->normed2, layer->w_gate_up, 2 * ffn, dim);
+        linear_backward(me, p, b->dnormed, b->dgate_up, 2 * ffn, a->normed2, layer->w_gate_up,
+                        2 * ffn, dim);
         norm_backward(me, p, a->mid, layer->ffn_norm);
         dy = dropout_backward(me, p, 1 + 2 * l, b->dnormed);
-        linear_backward(me, p, b->dattn, dy, a->attn, layer->wo, dim, net->q_dim);
-        attention_backward(me, p, a);
-        linear_backward(me, p, b->dnormed, b->dqkv, a->normed, layer->wqkv, net->qkv_dim, dim);
+        linear_backward(me, p, b->dattn, dy, dim, a->attn, layer->wo, dim, q->attn_dim);
+        attention_backward(me, p, a, layer);
+        linear_backward(me, p, b->dnormed, b->dqkv, q->qkv_dim, a->normed, layer->wqkv,
+                        q->proj_dim, dim);
         norm_backward(me, p, a->x, layer->attn_norm);
     }
     dropout_backward(me, p, 0, b->dx);

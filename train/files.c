@@ -59,9 +59,10 @@ int gqa_train_options_read(const gqa_checkpoint *c, gqa_train_options *o, gqa_er
 static void declare_weights(gguf_writer *w, const network *net, int type) {
     for (int i = 0; i < net->n_weights; i++) {
         const weight *x = &net->weights[i];
-        uint64_t dims[2] = {(uint64_t)x->cols, (uint64_t)x->rows};
-        int is_vector = x->rows == 1;
-        gguf_declare_tensor(w, x->name, is_vector ? GQA_TYPE_F32 : type, is_vector ? 1 : 2, dims);
+        uint64_t dims[3] = {(uint64_t)x->cols, (uint64_t)x->rows, (uint64_t)x->heads};
+        int is_vector = x->rows == 1, n_dims = x->heads > 1 ? 3 : 2;
+        if (is_vector) gguf_declare_tensor(w, x->name, GQA_TYPE_F32, 1, dims);
+        else gguf_declare_tensor(w, x->name, type, n_dims, dims);
     }
 }
 
@@ -178,7 +179,8 @@ static int check_shape(const gqa_checkpoint *c, const gqa_config *now, gqa_error
 #define SHAPE_FIELD(name) {#name, 0, offsetof(gqa_config, name)}
         SHAPE_FIELD(dim), SHAPE_FIELD(n_layers), SHAPE_FIELD(n_heads), SHAPE_FIELD(n_kv_heads),
         SHAPE_FIELD(head_dim), SHAPE_FIELD(ffn_dim), SHAPE_FIELD(vocab_size),
-        SHAPE_FIELD(context_length), SHAPE_FIELD(tied_embeddings),
+        SHAPE_FIELD(context_length), SHAPE_FIELD(tied_embeddings), SHAPE_FIELD(latent_dim),
+        SHAPE_FIELD(rope_dim), SHAPE_FIELD(q_nope_dim), SHAPE_FIELD(value_dim),
     };
     for (size_t i = 0; i < array_length(fields); i++) {
         const int *saved = (const int *)(const void *)((const char *)&c->config + fields[i].offset);

@@ -51,10 +51,10 @@ void train_products(gqa_worker *me, const pass *p, const gemm *products, int n) 
     }
 }
 
-/* y [tokens, rows] = or, with accumulate, += x [tokens, cols] W^T. */
-static void linear(gqa_worker *me, const pass *p, float *y, const float *x, const float *W,
-                   size_t rows, size_t cols, int accumulate) {
-    const gemm g = {p->tokens, rows, cols, row_major(x, cols), transposed(W, cols), y, rows,
+/* y [tokens, rows] = or, with accumulate, += x [tokens, cols] W^T; rows of y are ldy apart. */
+static void linear(gqa_worker *me, const pass *p, float *y, size_t ldy, const float *x,
+                   const float *W, size_t rows, size_t cols, int accumulate) {
+    const gemm g = {p->tokens, rows, cols, row_major(x, cols), transposed(W, cols), y, ldy,
                     accumulate};
     train_products(me, p, &g, 1);
 }
@@ -98,11 +98,11 @@ static void linear_add(gqa_worker *me, const pass *p, const network *net, int si
                        const float *x, size_t weights, size_t cols) {
     size_t dim = net->dim;
     if (!drops(p, net)) {
-        linear(me, p, out, x, net->params + weights, dim, cols, 1);
+        linear(me, p, out, dim, x, net->params + weights, dim, cols, 1);
         return;
     }
     float *product = p->back->dnormed; /* not in use before the backward pass */
-    linear(me, p, product, x, net->params + weights, dim, cols, 0);
+    linear(me, p, product, dim, x, net->params + weights, dim, cols, 0);
     for_units(u, me, ceil_div(p->tokens, ROW_TOKENS)) {
         token_range r = unit_tokens(u, ROW_TOKENS, p->tokens);
         size_t at = r.first * dim, n = r.end - r.first;
@@ -111,13 +111,17 @@ static void linear_add(gqa_worker *me, const pass *p, const network *net, int si
 }
 
 void train_rotate(const pass *p, const network *net, float *qkv, token_range tokens, int inverse) {
-    size_t hd = net->head_dim, length = net->length;
-    size_t heads = net->config.n_heads + net->config.n_kv_heads;
-    const float *table = net->rope + (inverse ? length * hd : 0);
-    for (size_t t = tokens.first; t < tokens.end; t++)
-        for (size_t h = 0; h < heads; h++)
-            p->k->rope(qkv + t * net->qkv_dim + h * hd, table + t % length * hd,
-                       net->config.rope_dim, net->config.rope_half);
+    const qkv_layout *q = &net->qkv;
+    size_t n = q->rope_dim, length = net->length;
+    const float *table = net->rope + (inverse ? length * n : 0);
+    for (size_t t = tokens.first; t < tokens.end; t++) {
+        float *row = qkv + t * q->qkv_dim;
+        const float *cos_sin = table + t % length * n;
+        for (size_t h = 0; h < q->n_heads; h++)
+            p->k->rope(row + h * q->key_dim + q->nope_dim, cos_sin, n, net->config.rope_half);
+        for (size_t h = 0; h < q->n_rotated; h++)
+            p->k->rope(row + q->shared + h * q->key_dim, cos_sin, n, net->config.rope_half);
+    }
 }
 
 static void rotate(gqa_worker *me, const pass *p, const network *net, float *qkv) {
@@ -126,7 +130,7 @@ static void rotate(gqa_worker *me, const pass *p, const network *net, float *qkv
 }
 
 static void attention(gqa_worker *me, const pass *p, const network *net, const layer_acts *acts) {
-    for_units(u, me, p->n * net->config.n_kv_heads)
+    for_units(u, me, p->n * (int)net->qkv.n_kv_heads)
         train_attention_forward(p, net, acts, u, me->id);
 }
 
@@ -144,6 +148,7 @@ static void swiglu(gqa_worker *me, const pass *p, const network *net, const laye
 /* Leaves in net->final the normed output of the last layer. */
 void train_pass_forward(gqa_worker *me, const pass *p, network *net) {
     const int n_layers = net->config.n_layers;
+    const qkv_layout *q = &net->qkv;
     const size_t dim = net->dim, ffn = net->ffn_dim;
     const float *W = net->params;
     embed(me, p, net, net->acts[0].x);
@@ -152,12 +157,13 @@ void train_pass_forward(gqa_worker *me, const pass *p, network *net) {
         const layer_offsets *layer = &net->layers[l];
         float *next = l + 1 < n_layers ? net->acts[l + 1].x : net->x;
         norm(me, p, net, a->normed, a->x, layer->attn_norm, a->mid);           /* mid = x */
-        linear(me, p, a->qkv, a->normed, W + layer->wqkv, net->qkv_dim, dim, 0);
+        linear(me, p, a->qkv, q->qkv_dim, a->normed, W + layer->wqkv, q->proj_dim, dim, 0);
         rotate(me, p, net, a->qkv);
+        if (q->latent_dim) train_latent_forward(me, p, net, layer, a->qkv);
         attention(me, p, net, a);
-        linear_add(me, p, net, 1 + 2 * l, a->mid, a->attn, layer->wo, net->q_dim);
+        linear_add(me, p, net, 1 + 2 * l, a->mid, a->attn, layer->wo, q->attn_dim);
         norm(me, p, net, a->normed2, a->mid, layer->ffn_norm, next);           /* next = mid */
-        linear(me, p, a->gate_up, a->normed2, W + layer->w_gate_up, 2 * ffn, dim, 0);
+        linear(me, p, a->gate_up, 2 * ffn, a->normed2, W + layer->w_gate_up, 2 * ffn, dim, 0);
         swiglu(me, p, net, a);
         linear_add(me, p, net, 2 + 2 * l, next, a->hidden, layer->w_down, ffn);
     }

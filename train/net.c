@@ -20,34 +20,58 @@ static size_t reserve(size_t *used, size_t rows, size_t cols, size_t unit, int *
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static size_t add_weight(network *net, const char *name, int rows, int cols) {
+static size_t add_heads(network *net, const char *name, int heads, int rows, int cols) {
     weight *w = &net->weights[net->n_weights++];
     snprintf(w->name, sizeof w->name, "%s", name);
+    w->heads = heads;
     w->rows = rows;
     w->cols = cols;
-    w->offset = reserve(&net->n_params, (size_t)rows, (size_t)cols, 1, &net->overflow);
+    w->offset = reserve(&net->n_params, (size_t)heads * rows, (size_t)cols, 1, &net->overflow);
     w->count = net->n_params - w->offset;
     return w->offset;
 }
 
-static size_t add_layer_weight(network *net, int layer, const char *name, int rows, int cols) {
-    char full[GQA_TENSOR_NAME + 1];
-    snprintf(full, sizeof full, "blk.%d.%s.weight", layer, name);
-    return add_weight(net, full, rows, cols);
+static size_t add_weight(network *net, const char *name, int rows, int cols) {
+    return add_heads(net, name, 1, rows, cols);
 }
 
-/* The one list of the tensors of a llama model, in the order of the flat array. */
+static size_t add_layer_heads(network *net, int layer, const char *name, int heads, int rows,
+                              int cols) {
+    char full[GQA_TENSOR_NAME + 1];
+    snprintf(full, sizeof full, "blk.%d.%s.weight", layer, name);
+    return add_heads(net, full, heads, rows, cols);
+}
+
+static size_t add_layer_weight(network *net, int layer, const char *name, int rows, int cols) {
+    return add_layer_heads(net, layer, name, 1, rows, cols);
+}
+
+/* What a layer's keys and values are made of, after attn_q. */
+static void list_kv_weights(network *net, int l) {
+    const gqa_config *c = &net->config;
+    layer_offsets *layer = &net->layers[l];
+    int heads = c->n_heads, latent = c->latent_dim, kv_dim = c->n_kv_heads * c->head_dim;
+    if (!latent) {
+        add_layer_weight(net, l, "attn_k", kv_dim, c->dim);
+        add_layer_weight(net, l, "attn_v", kv_dim, c->dim);
+        return;
+    }
+    add_layer_weight(net, l, "attn_kv_a_mqa", kv_dim, c->dim);
+    layer->latent_norm = add_layer_weight(net, l, "attn_kv_a_norm", 1, latent);
+    layer->wk_b = add_layer_heads(net, l, "attn_k_b", heads, latent, c->q_nope_dim);
+    layer->wv_b = add_layer_heads(net, l, "attn_v_b", heads, c->value_dim, latent);
+}
+
+/* The one list of the tensors of a model, in the order of the flat array. */
 static void list_weights(network *net) {
     const gqa_config *c = &net->config;
-    int q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
     net->embedding = add_weight(net, "token_embd.weight", c->vocab_size, c->dim);
     for (int l = 0; l < c->n_layers; l++) {
         layer_offsets *layer = &net->layers[l];
         layer->attn_norm = add_layer_weight(net, l, "attn_norm", 1, c->dim);
-        layer->wqkv = add_layer_weight(net, l, "attn_q", q_dim, c->dim);
-        add_layer_weight(net, l, "attn_k", kv_dim, c->dim);
-        add_layer_weight(net, l, "attn_v", kv_dim, c->dim);
-        layer->wo = add_layer_weight(net, l, "attn_output", c->dim, q_dim);
+        layer->wqkv = add_layer_weight(net, l, "attn_q", (int)net->qkv.q_dim, c->dim);
+        list_kv_weights(net, l);
+        layer->wo = add_layer_weight(net, l, "attn_output", c->dim, (int)net->qkv.attn_dim);
         layer->ffn_norm = add_layer_weight(net, l, "ffn_norm", 1, c->dim);
         layer->w_gate_up = add_layer_weight(net, l, "ffn_gate", c->ffn_dim, c->dim);
         add_layer_weight(net, l, "ffn_up", c->ffn_dim, c->dim);
@@ -59,11 +83,12 @@ static void list_weights(network *net) {
         net->classifier = add_weight(net, "output.weight", c->vocab_size, c->dim);
 }
 
-/* Matrices: normal with deviation 0.5 / sqrt(cols), the embedding 0.02; those that write to the
+/* Matrices: normal with deviation 0.5 / sqrt(inputs), the embedding 0.02; those that write to the
  * residual stream are smaller by 1 / sqrt(2 layers) (Radford et al. 2019). Norms: 1. */
 static double initial_deviation(const network *net, const weight *w) {
     int is_embedding = w->offset == net->embedding || w->offset == net->classifier;
-    double deviation = is_embedding ? 0.02 : 0.5 / sqrt(w->cols);
+    int inputs = strstr(w->name, "attn_k_b") ? w->rows : w->cols; /* it is stored transposed */
+    double deviation = is_embedding ? 0.02 : 0.5 / sqrt(inputs);
     if (strstr(w->name, "attn_output") || strstr(w->name, "ffn_down"))
         deviation /= sqrt(2.0 * net->config.n_layers);
     return deviation;
@@ -92,7 +117,8 @@ int train_net_load(network *net, const gqa_checkpoint *c, gqa_error *err) {
         if (!t)
             return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "tensor %s is missing", w->name);
         unsigned long long cols = t->dims[0], rows = t->n_dims > 1 ? t->dims[1] : 1;
-        if (cols != (unsigned)w->cols || rows != (unsigned)w->rows)
+        int heads = t->n_dims > 2 ? (int)t->dims[2] : 1;
+        if (cols != (unsigned)w->cols || rows != (unsigned)w->rows || heads != w->heads)
             return gqa_fail_path(c->path, err, GQA_ERR_FORMAT,
                                  "tensor %s: expected [%d, %d], got [%llu, %llu]", w->name, w->rows,
                                  w->cols, rows, cols);
@@ -128,8 +154,8 @@ static void carve_net(network *net, carver *c) {
         layer_acts *a = &net->acts[l];
         a->x = carve(c, tokens, dim);
         a->normed = carve(c, tokens, dim);
-        a->qkv = carve(c, tokens, net->qkv_dim);
-        a->attn = carve(c, tokens, net->q_dim);
+        a->qkv = carve(c, tokens, net->qkv.qkv_dim);
+        a->attn = carve(c, tokens, net->qkv.attn_dim);
         a->lse = carve(c, tokens, net->config.n_heads);
         a->mid = carve(c, tokens, dim);
         a->normed2 = carve(c, tokens, dim);
@@ -138,13 +164,13 @@ static void carve_net(network *net, carver *c) {
     }
     net->x = carve(c, tokens, dim);
     net->final = carve(c, tokens, dim);
-    net->rope = carve(c, 2 * net->length, net->head_dim);
+    net->rope = carve(c, 2 * net->length, net->qkv.rope_dim);
 }
 
 static void fill_rope(network *net) {
-    size_t pairs = net->config.rope_dim / 2;
-    float *table = net->rope, *inverse = net->rope + net->length * net->head_dim;
-    for (size_t t = 0; t < net->length; t++, table += net->head_dim, inverse += net->head_dim)
+    size_t rope_dim = net->qkv.rope_dim, pairs = rope_dim / 2;
+    float *table = net->rope, *inverse = net->rope + net->length * rope_dim;
+    for (size_t t = 0; t < net->length; t++, table += rope_dim, inverse += rope_dim)
         for (size_t i = 0; i < pairs; i++) {
             double exponent = -2.0 * (double)i / net->config.rope_dim;
             double angle = (double)t * pow((double)net->config.rope_theta, exponent);
@@ -154,23 +180,44 @@ static void fill_rope(network *net) {
         }
 }
 
+qkv_layout train_qkv_layout(const gqa_config *c) {
+    qkv_layout q = {.rope_dim = c->rope_dim, .latent_dim = c->latent_dim};
+    q.n_heads = c->n_heads;
+    q.n_kv_heads = q.n_rotated = c->n_kv_heads;
+    q.key_dim = q.value_dim = c->head_dim;
+    if (c->latent_dim) {
+        q.nope_dim = c->q_nope_dim;
+        q.key_dim = q.nope_dim + q.rope_dim;
+        q.value_dim = c->value_dim;
+        q.n_kv_heads = q.n_heads;
+    }
+    q.q_dim = q.n_heads * q.key_dim;
+    q.attn_dim = q.n_heads * q.value_dim;
+    q.row = q.k = q.q_dim;
+    if (c->latent_dim) {
+        q.shared = q.row + q.latent_dim;
+        q.normed = q.proj_dim = q.shared + q.rope_dim;
+        q.k = q.normed + q.latent_dim;
+    } else q.shared = q.k;
+    q.v = q.k + q.n_kv_heads * q.key_dim;
+    q.qkv_dim = q.v + q.n_kv_heads * q.value_dim;
+    if (!c->latent_dim) q.proj_dim = q.qkv_dim;
+    return q;
+}
+
 static void set_dims(network *net, const gqa_config *config, const gqa_train_options *o) {
-    *net = (network){.config = *config, .length = o->length};
+    *net = (network){.config = *config, .length = o->length, .qkv = train_qkv_layout(config)};
     net->max_tokens = o->micro_batch * net->length;
     net->dim = config->dim;
     net->ffn_dim = config->ffn_dim;
     net->vocab_size = config->vocab_size;
-    net->head_dim = config->head_dim;
-    net->q_dim = config->n_heads * net->head_dim;
-    net->kv_dim = config->n_kv_heads * net->head_dim;
-    net->qkv_dim = net->q_dim + 2 * net->kv_dim;
 }
 
 int train_net_init(network *net, const gqa_config *config, const gqa_train_options *o,
                    int with_grads, gqa_error *err) {
     size_t n_layers = config->n_layers;
     set_dims(net, config, o);
-    net->weights = calloc(n_layers * 9 + 3, sizeof *net->weights);
+    net->weights = calloc(n_layers * 11 + 3, sizeof *net->weights);
     net->layers = calloc(n_layers, sizeof *net->layers);
     net->acts = calloc(n_layers, sizeof *net->acts);
     if (!net->weights || !net->layers || !net->acts) goto no_memory;
@@ -211,11 +258,11 @@ static void carve_back(backward_acts *back, const network *net, int with_teacher
     size_t tokens = net->max_tokens, dim = net->dim, vocab = net->vocab_size;
     back->dx = carve(c, tokens, dim);
     back->dnormed = carve(c, tokens, dim);
-    back->dqkv = carve(c, tokens, net->qkv_dim);
-    back->dattn = carve(c, tokens, net->q_dim);
+    back->dqkv = carve(c, tokens, net->qkv.qkv_dim);
+    back->dattn = carve(c, tokens, net->qkv.attn_dim);
     back->dgate_up = carve(c, tokens, 2 * net->ffn_dim);
     back->dhidden = carve(c, tokens, net->ffn_dim);
-    back->partial = carve(c, tokens / NORM_TOKENS + 1, dim);
+    back->partial = carve(c, tokens / NORM_TOKENS + 1, max_size(dim, net->qkv.latent_dim));
     back->logits = carve(c, LOSS_TOKENS, vocab);
     back->teacher = with_teacher ? carve(c, LOSS_TOKENS, vocab) : NULL;
     back->loss = (double *)(void *)carve(c, tokens, sizeof(double) / sizeof(float));

@@ -21,17 +21,19 @@ enum {
 
 /* ---- the network ----------------------------------------------------------------------------- */
 
-/* One tensor: [rows, cols] at offset in the flat array of weights. Norms are vectors: rows 1. */
+/* One tensor: [heads, rows, cols] at offset in the flat array of weights. heads is 1 but for
+ * attn_k_b and attn_v_b. Norms are vectors: rows 1. */
 typedef struct weight {
     char name[GQA_TENSOR_NAME + 1];
-    int rows, cols;
-    size_t offset, count; /* count: rows * cols */
+    int heads, rows, cols;
+    size_t offset, count; /* count: heads * rows * cols */
 } weight;
 
-/* Offsets of a layer's tensors. Q, K, V follow each other, and so do gate and up: each is one
- * matrix in a product. */
+/* Offsets of a layer's tensors. Q, K, V (MLA, GTA: Q and the cached row) follow each other, and so
+ * do gate and up: each is one matrix in a product. */
 typedef struct layer_offsets {
     size_t attn_norm, wqkv, wo, ffn_norm, w_gate_up, w_down;
+    size_t latent_norm, wk_b, wv_b; /* of MLA */
 } layer_offsets;
 
 /* What one layer keeps of the forward pass for the backward pass. */
@@ -39,7 +41,7 @@ typedef struct layer_acts {
     float *x;         /* [tokens, dim] its input */
     float *normed;    /* [tokens, dim] norm(x) */
     float *qkv;       /* [tokens, qkv_dim] Q and K rotated */
-    float *attn;      /* [tokens, q_dim] output of attention */
+    float *attn;      /* [tokens, attn_dim] output of attention */
     float *lse;       /* [tokens, n_heads] log-sum-exp of the attention scores */
     float *mid;       /* [tokens, dim] x + Wo attn */
     float *normed2;   /* [tokens, dim] norm(mid) */
@@ -47,11 +49,28 @@ typedef struct layer_acts {
     float *hidden;    /* [tokens, ffn_dim] silu(gate) * up */
 } layer_acts;
 
+/* A row of qkv, and attention over it. A product of the layer's input gives the first proj_dim
+ * values, all of them for llama; latent.c makes K and V of the others out of the row that these
+ * cache for a position:
+ *     llama  Q | K | V
+ *     MLA    Q | c | k_pe | norm(c) | K | V       K = [Wk_b^T norm(c) | k_pe], V = Wv_b norm(c)
+ * Attention then is llama's, and for MLA has as many KV heads as heads. */
+typedef struct qkv_layout {
+    size_t key_dim, value_dim;   /* of a head */
+    size_t nope_dim, rope_dim;   /* of key_dim: not rotated, and the rotated ones after them */
+    size_t n_heads, n_kv_heads;
+    size_t row, shared, normed, k, v; /* where c, k_pe, norm(c), K, V start */
+    size_t n_rotated;            /* keys to rotate, from `shared` on */
+    size_t latent_dim;           /* MLA; else 0 */
+    size_t proj_dim, qkv_dim;
+    size_t q_dim, attn_dim;      /* n_heads * key_dim, n_heads * value_dim */
+} qkv_layout;
+
 /* Weights and activations of a model; a teacher has no gradients. */
 typedef struct network {
     gqa_config config;
-    size_t dim, ffn_dim, vocab_size, head_dim;  /* those of config that strides are made of */
-    size_t q_dim, kv_dim, qkv_dim;
+    size_t dim, ffn_dim, vocab_size; /* those of config that strides are made of */
+    qkv_layout qkv;
     size_t length, max_tokens;
     weight *weights;
     int n_weights;
@@ -63,11 +82,12 @@ typedef struct network {
     layer_acts *acts;          /* [n_layers] */
     float *x;                  /* [max_tokens, dim] output of the last layer */
     float *final;              /* [max_tokens, dim] norm(x) */
-    float *rope;               /* [2, length, head_dim]: cos, sin; then cos, -sin, the inverse */
+    float *rope;               /* [2, length, rope_dim]: cos, sin; then cos, -sin, the inverse */
     float *memory;             /* storage for acts, x, final, rope */
     size_t memory_bytes;
 } network;
 
+qkv_layout train_qkv_layout(const gqa_config *c);
 int train_net_init(network *net, const gqa_config *config, const gqa_train_options *o,
                    int with_grads, gqa_error *err);
 void train_net_free(network *net);
@@ -79,10 +99,11 @@ typedef struct backward_acts {
     float *dx;        /* [tokens, dim] of the residual stream */
     float *dnormed;   /* [tokens, dim] */
     float *dqkv;      /* [tokens, qkv_dim] */
-    float *dattn;     /* [tokens, q_dim] */
+    float *dattn;     /* [tokens, attn_dim] */
     float *dgate_up;  /* [tokens, 2 ffn_dim] */
     float *dhidden;   /* [tokens, ffn_dim] */
-    float *partial;   /* [tokens / NORM_TOKENS, dim] partial sums of the norms' gradients */
+    float *partial;   /* [tokens / NORM_TOKENS, dim or latent_dim] partial sums of the norms'
+                       * gradients */
     float *logits;    /* [LOSS_TOKENS, vocab_size], then their gradient */
     float *teacher;   /* [LOSS_TOKENS, vocab_size] logits of the teacher */
     double *loss;     /* [tokens] */
@@ -179,13 +200,21 @@ void train_pass_forward(gqa_worker *me, const pass *p, network *net);
 void train_pass_loss(gqa_worker *me, const pass *p);
 void train_pass_backward(gqa_worker *me, const pass *p);
 
-/* attention.c: attention of one sequence and KV head (unit = sequence * n_kv_heads + KV head). */
+/* attention.c: attention of one sequence and KV head (unit = sequence * qkv.n_kv_heads + KV
+ * head). */
 uint64_t train_attention_scratch(const network *net); /* bytes per thread, sgemm's included */
 void train_attention_forward(const pass *p, const network *net, const layer_acts *acts, int unit,
                              int thread);
 void train_attention_backward(const pass *p, const layer_acts *acts, int unit, int thread);
-/* Rotates Q and K of those tokens of qkv; inverse: the other way. */
+/* Rotates Q and K (MLA: k_pe) of those tokens of qkv; inverse: the other way. */
 void train_rotate(const pass *p, const network *net, float *qkv, token_range tokens, int inverse);
+
+/* latent.c: K and V out of the rows that MLA caches, and back. */
+void train_latent_forward(gqa_worker *me, const pass *p, const network *net,
+                          const layer_offsets *layer, float *qkv);
+/* From dqkv's dK and dV: those of k_pe and norm(c), 0 in c, and of Wk_b and Wv_b. */
+void train_latent_backward(gqa_worker *me, const pass *p, const layer_offsets *layer,
+                           const float *qkv);
 
 /* ---- a trainer ------------------------------------------------------------------------------- */
 

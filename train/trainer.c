@@ -2,6 +2,7 @@
  * of. */
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +13,15 @@
 /* ---- construction ---------------------------------------------------------------------------- */
 
 static int complete_config(gqa_config *c, gqa_error *err) {
-    if (!c->architecture[0]) memcpy(c->architecture, "llama", sizeof "llama");
-    int variant = c->qkv_bias || c->qk_norm || c->window || c->rope_half;
-    if (strcmp(c->architecture, "llama") || variant || c->rope_scaling != GQA_ROPE_NONE)
+    const char *expected = c->latent_dim ? "deepseek2" : "llama";
+    if (!c->architecture[0])
+        snprintf(c->architecture, sizeof c->architecture, "%s", expected);
+    int variant = c->qkv_bias || c->qk_norm || c->window || c->rope_half || c->q_rank;
+    if (strcmp(c->architecture, expected) || variant || c->rope_scaling != GQA_ROPE_NONE)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,
-                        "training: expected a plain llama model, without biases, QK norms, sliding "
-                        "windows and RoPE scaling; got architecture %s", c->architecture);
+                        "training: expected a plain llama or deepseek2 model, without biases, QK "
+                        "norms, sliding windows, RoPE scaling and a rank of Q; got architecture %s",
+                        c->architecture);
     if (!c->head_dim && c->n_heads > 0) c->head_dim = c->dim / c->n_heads;
     if (!c->rope_dim) c->rope_dim = c->head_dim;
     if (c->rope_theta == 0) c->rope_theta = 10000;
@@ -67,8 +71,9 @@ static int complete_settings(gqa_train_options *o, gqa_error *err) {
  * activations take at most 2 GiB: a fixed amount, so that the same options give the same bits on
  * any machine. */
 static int default_micro_batch(const gqa_train_options *o, const gqa_config *c) {
-    int64_t heads = 2 * ((int64_t)c->n_heads + c->n_kv_heads);
-    int64_t layer = 4 * (int64_t)c->dim + heads * c->head_dim + 3 * (int64_t)c->ffn_dim;
+    const qkv_layout q = train_qkv_layout(c);
+    int64_t attention = (int64_t)q.qkv_dim + (int64_t)q.attn_dim;
+    int64_t layer = 4 * (int64_t)c->dim + attention + 3 * (int64_t)c->ffn_dim;
     int64_t limit = (1 << 29) / (layer * c->n_layers); /* floats */
     for (int n = o->batch; n > 1; n--)
         if (o->batch % n == 0 && n * o->length <= (limit < 4096 ? limit : 4096)) return n;
@@ -358,7 +363,8 @@ double gqa_trainer_step_flops(const gqa_trainer *t) {
             weights += (double)net->weights[i].count;
     if (c->tied_embeddings) weights += (double)c->vocab_size * c->dim;
     /* S and P V over half the square, times 3: forward, and the gradients of both factors */
-    double attention = 6.0 * c->n_layers * (double)net->q_dim * (double)(net->length + 1);
+    double widths = (double)(net->qkv.q_dim + net->qkv.attn_dim);
+    double attention = 3.0 * c->n_layers * widths * (double)(net->length + 1);
     return tokens * (6 * weights + attention);
 }
 
