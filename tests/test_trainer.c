@@ -3,9 +3,8 @@
 #include "tiny_trainer.h"
 
 /* A trainer of that dropout and number of threads, after some of its 60 steps. */
-static gqa_trainer *train_some(float dropped, int threads, int steps, const gqa_dataset *d,
-                               gqa_step_result *last) {
-    gqa_config c = tiny_config(2, 1);
+static gqa_trainer *train_model(gqa_config c, float dropped, int threads, int steps,
+                                const gqa_dataset *d, gqa_step_result *last) {
     gqa_train_options o = {
         .steps = 60, .batch = 6, .micro_batch = 3, .seed = 9, .n_threads = threads, .rate = 0.01f,
         .dropout = dropped,
@@ -15,6 +14,11 @@ static gqa_trainer *train_some(float dropped, int threads, int steps, const gqa_
     for (int i = 0; i < steps; i++)
         CHECK(gqa_trainer_step(t, d, last, &err) == 0, "%s", err.message);
     return t;
+}
+
+static gqa_trainer *train_some(float dropped, int threads, int steps, const gqa_dataset *d,
+                               gqa_step_result *last) {
+    return train_model(tiny_config(2, 1), dropped, threads, steps, d, last);
 }
 
 static int same_weights(gqa_trainer *a, gqa_trainer *b) {
@@ -29,11 +33,11 @@ static int same_weights(gqa_trainer *a, gqa_trainer *b) {
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-static void test_threads(float dropped) {
+static void test_threads(gqa_config c, float dropped) {
     gqa_dataset d = cycle(800);
     gqa_step_result r = {0}, other;
-    gqa_trainer *one = train_some(dropped, 1, 60, &d, &r);
-    gqa_trainer *three = train_some(dropped, 3, 60, &d, &other);
+    gqa_trainer *one = train_model(c, dropped, 1, 60, &d, &r);
+    gqa_trainer *three = train_model(c, dropped, 3, 60, &d, &other);
     CHECK(same_weights(one, three), "1 and 3 threads give different weights");
     CHECK(r.loss < (dropped > 0 ? 2 : 1), "loss %g after 60 steps", r.loss);
     CHECK(r.rate < 0.0011 && r.rate > 0.0009, "last rate %g", r.rate);
@@ -43,15 +47,15 @@ static void test_threads(float dropped) {
 }
 
 /* 25 steps, a file, 35 steps: the same bits as 60 steps. */
-static void test_resume(float dropped) {
+static void test_resume(gqa_config c, float dropped) {
     gqa_dataset d = cycle(800);
     uint64_t text = gqa_dataset_fingerprint(&d);
     gqa_step_result r = {0}, again = {0};
     gqa_error err = {0};
     const char *path = scratch_path("state.gguf");
-    gqa_trainer *whole = train_some(dropped, 1, 60, &d, &r);
-    gqa_trainer *first = train_some(dropped, 2, 25, &d, &again);
-    gqa_trainer *second = train_some(dropped, 2, 0, &d, &again);
+    gqa_trainer *whole = train_model(c, dropped, 1, 60, &d, &r);
+    gqa_trainer *first = train_model(c, dropped, 2, 25, &d, &again);
+    gqa_trainer *second = train_model(c, dropped, 2, 0, &d, &again);
     CHECK(gqa_trainer_save(first, NULL, text, NULL, path, &err) == 0, "%s", err.message);
     mapped_file file;
     if (file_open(&file, path)) {
@@ -348,12 +352,11 @@ static void check_validation(gqa_trainer *t, const gqa_dataset *d, int max_windo
 }
 
 /* Dropout must not touch a validation, nor a micro-batch that is not full. */
-static void test_validate(void) {
+static void test_validate(gqa_config c) {
     char text[1024];
     gqa_vocab *vocab = NULL;
     gqa_dataset d = {0};
     gqa_error err = {0};
-    gqa_config c = tiny_config(2, 1);
     gqa_train_options o = {.steps = 1, .batch = 3, .dropout = 0.5f, .seed = 6, .n_threads = 2};
     write_owls(text, sizeof text);
     int status = gqa_bpe_train(&vocab, text, strlen(text), 300, &err);
@@ -424,10 +427,13 @@ static void test_export_type(void) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    TEST("any number of threads") test_threads(0);
-    TEST("any number of threads, dropout") test_threads(0.1f);
-    TEST("resume") test_resume(0);
-    TEST("resume, dropout") test_resume(0.1f);
+    const gqa_config gqa2 = tiny_config(2, 1), mla = tiny_latent(1);
+    TEST("any number of threads") test_threads(gqa2, 0);
+    TEST("any number of threads, dropout") test_threads(gqa2, 0.1f);
+    TEST("any number of threads, MLA") test_threads(mla, 0);
+    TEST("resume") test_resume(gqa2, 0);
+    TEST("resume, dropout") test_resume(gqa2, 0.1f);
+    TEST("resume, MLA") test_resume(mla, 0);
     TEST("resume with other options") test_resume_options();
     TEST("a stopped step") test_stop();
     TEST("micro-batches") test_micro_batches();
@@ -441,7 +447,8 @@ int main(int argc, char **argv) {
     TEST("resume with another text") test_other_text();
     TEST("resume a run without its text") test_no_text();
     TEST("resume a run of another version") test_state_version();
-    TEST("validation") test_validate();
+    TEST("validation") test_validate(gqa2);
+    TEST("validation, MLA") test_validate(mla);
     TEST("export") test_export();
     TEST("export in a type that does not fit") test_export_type();
     return test_end();
