@@ -221,7 +221,7 @@ gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_
 
 /* A model of the given shape with random weights of the given type and no vocabulary: for speed
  * measurements and tests. The seed determines them. Fields of *shape that are 0 get the defaults
- * of llama. */
+ * of llama; with latent_dim it is a deepseek2 model, with tied_kv a gta model. */
 gqa_model *gqa_model_random(const gqa_config *shape, gqa_type type, uint64_t seed,
                             const gqa_model_options *opt, gqa_error *err);
 

@@ -69,6 +69,11 @@ int parse_int_list(const char *text, int min, int max, int *out, int cap);
 /* --memory: "8G", "512M" or bytes. 0, or EXIT_USAGE after printing an error. */
 int parse_memory(const char *text, double *bytes);
 
+/* What --kv-heads and a shape's kv_heads say, of a config with heads and head_dim: a number, "gta",
+ * "gta:G", "mla" or "mla:512+64" (numbers of the latent and of RoPE). 0, or EXIT_USAGE after
+ * printing an error. */
+int set_attention(gqa_config *shape, const char *text);
+
 /* "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000[,head_dim=64][,context=N][,window=N]
  * [,type=q8_0]" into a config for gqa_model_random and a type. 0, or EXIT_USAGE after printing an
  * error. */

@@ -125,12 +125,51 @@ int parse_int_list(const char *text, int min, int max, int *out, int cap) {
     return -1;
 }
 
+/* MLA's sizes are those of DeepSeek-V2 (arXiv 2405.04434, section 3.1.2) in head_dim's. */
+static int set_latent(gqa_config *shape, const char *text) {
+    int d = shape->head_dim, sizes[] = {4 * d, d / 2};
+    char list[32];
+    snprintf(list, sizeof list, "%s", text + (*text == ':'));
+    char *plus = strchr(list, '+');
+    if (plus) *plus = ',';
+    if (*text && parse_int_list(list, 1, GQA_MAX_HEAD_DIM, sizes, 2) != 2) return -1;
+    shape->latent_dim = sizes[0];
+    shape->rope_dim = sizes[1];
+    shape->head_dim = sizes[0] + sizes[1];
+    shape->q_nope_dim = shape->value_dim = d;
+    shape->n_kv_heads = 1;
+    return 0;
+}
+
+static int set_tied(gqa_config *shape, const char *text) {
+    int64_t groups = shape->n_kv_heads ? shape->n_kv_heads : max_int(shape->n_heads / 4, 1);
+    if (*text && parse_int(text + 1, 1, 4096, &groups)) return -1;
+    shape->tied_kv = 1;
+    shape->n_kv_heads = (int)groups;
+    return 0;
+}
+
+int set_attention(gqa_config *shape, const char *text) {
+    int64_t n;
+    int is_gta = !strncmp(text, "gta", 3) && strchr(":", text[3]);
+    int is_mla = !strncmp(text, "mla", 3) && strchr(":", text[3]);
+    if (!parse_int(text, 1, 4096, &n)) {
+        shape->n_kv_heads = (int)n;
+        return 0;
+    }
+    if (!shape->head_dim && shape->n_heads) shape->head_dim = shape->dim / shape->n_heads;
+    int is_sized = shape->head_dim > 0 && shape->head_dim <= GQA_MAX_HEAD_DIM;
+    if (is_gta && is_sized && !set_tied(shape, text + 3)) return 0;
+    if (is_mla && is_sized && !set_latent(shape, text + 3)) return 0;
+    return usage_error("KV heads: %s: expected a number, gta, gta:G, mla or mla:LATENT+ROPE, of "
+                       "heads of 1 to %d", text, GQA_MAX_HEAD_DIM);
+}
+
 static int set_field(const char *name, const char *value, gqa_config *shape, gqa_type *type) {
     const struct { const char *name; int *value; } fields[] = {
         {"dim", &shape->dim},
         {"layers", &shape->n_layers},
         {"heads", &shape->n_heads},
-        {"kv_heads", &shape->n_kv_heads},
         {"ffn", &shape->ffn_dim},
         {"vocab", &shape->vocab_size},
         {"head_dim", &shape->head_dim},
@@ -167,6 +206,7 @@ int parse_memory(const char *text, double *bytes) {
 }
 
 int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
+    char attention[64] = "";
     for (const char *p = text; *p;) {
         char item[64];
         int len = (int)strcspn(p, ",");
@@ -175,10 +215,11 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
         if (!equals || len >= (int)sizeof item)
             return usage_error("--shape %s: expected NAME=VALUE,..., got \"%.*s\"", text, len, p);
         *equals = 0;
-        if (set_field(item, equals + 1, shape, type)) return EXIT_USAGE;
         p += len + (p[len] == ',');
+        if (!strcmp(item, "kv_heads")) strcpy(attention, equals + 1);
+        else if (set_field(item, equals + 1, shape, type)) return EXIT_USAGE;
     }
-    return 0;
+    return *attention ? set_attention(shape, attention) : 0;
 }
 
 /* ---- options -------------------------------------------------------------------------------- */

@@ -235,13 +235,28 @@ static int parse_caches(comparison *c) {
     return c->n_caches ? 0 : usage_error("--kv: no cache type given");
 }
 
+static int parse_heads(comparison *c) {
+    for (const char *p = c->head_list ? c->head_list : ""; *p;) {
+        int len = (int)strcspn(p, ",");
+        variant *v = &c->variants[c->n_variants++];
+        int64_t n = 0;
+        snprintf(v->attention, sizeof v->attention, "%.*s", len, p);
+        if (c->n_variants == MAX_VARIANTS || len >= (int)sizeof v->attention)
+            return usage_error("--kv-heads %s: expected at most %d numbers with commas between",
+                               c->head_list, MAX_VARIANTS - 1);
+        if (!parse_int(v->attention, 1, 4096, &n)) *v->attention = 0;
+        else if (!c->shape)
+            return usage_error("--kv-heads %s: expected a number; mla and gta are for --shape",
+                               v->attention);
+        v->kv_heads = (int)n;
+        p += len + (p[len] == ',');
+    }
+    return c->head_list && !c->n_variants ? usage_error("--kv-heads: no number given") : 0;
+}
+
 static int parse_lists(comparison *c) {
-    int heads[MAX_VARIANTS];
-    int n = c->head_list ? parse_int_list(c->head_list, 1, 4096, heads, MAX_VARIANTS) : 0;
-    if (n < 1 && c->head_list)
-        return usage_error("--kv-heads %s: expected at most %d numbers with commas between",
-                           c->head_list, MAX_VARIANTS);
-    for (int i = 0; i < n; i++) c->variants[c->n_variants++].kv_heads = heads[i];
+    int code = parse_heads(c);
+    if (code) return code;
     c->n_depths = parse_int_list(c->depth_list, 0, 1 << 22, c->depths, MAX_DEPTHS);
     if (c->n_depths < 1)
         return usage_error("--depths %s: expected at most %d numbers with commas between",
@@ -254,7 +269,7 @@ static int parse_lists(comparison *c) {
     if (c->n_batches < 0 || (c->batch_list && !c->n_batches))
         return usage_error("--batch %s: expected at most %d numbers up to %d with commas between",
                            c->batch_list, MAX_BATCHES, MAX_BATCH);
-    int code = parse_caches(c);
+    code = parse_caches(c);
     return code ? code : parse_memory(c->memory_text, &c->memory);
 }
 
@@ -327,7 +342,8 @@ static int run_compare(int argc, char **argv, comparison *c) {
          "dim=2048,layers=4,heads=32,ffn=5632,vocab=32000,type=q8_0"},
         {"--kv-heads LIST", OPT_STRING, &c->head_list, 0, 0,
          "numbers of KV heads of one model or shape, e.g. 32,8,1\n"
-         "(default: MHA, its own, and fewer down to MQA)"},
+         "(default: MHA, its own, and fewer down to MQA); of a\n"
+         "shape also mla, mla:LATENT+ROPE, gta and gta:G"},
         {"--pool HOW", OPT_STRING, &c->pool, 0, 0,
          "how to pool a model's heads: mean, first, random, renorm,\naligned (default mean)"},
         {"--depths LIST", OPT_STRING, &c->depth_list, 0, 0,

@@ -12,6 +12,7 @@ enum { MAX_VARIANTS = 16, MAX_DEPTHS = 12, MAX_CACHES = 5, MAX_BATCHES = 6, MAX_
 typedef struct variant {
     const char *path;                    /* NULL: one of several numbers of KV heads */
     int kv_heads;
+    char attention[24];                  /* "mla", "gta:4", ...; empty: so many KV heads */
     char name[64];                       /* of the file, or "GQA-4" */
     uint8_t *image;                      /* a converted checkpoint, or NULL */
     gqa_model *model;

@@ -53,9 +53,12 @@ static chart time_chart(const comparison *c, chart_data *data) {
     int last = c->n_depths - 1;
     snprintf(data->title, sizeof data->title, "Time a token at depth %d", c->depths[last]);
     result.series[0].name = "time a token";
-    for (int i = 0; i < c->n_variants; i++)
-        add_point(&result.series[0], data->groups, data->times, c->variants[i].kv_heads,
-                  1000 / decode_speed(&c->variants[i], 0, last));
+    for (int i = 0; i < c->n_variants; i++) {
+        const variant *v = &c->variants[i];
+        int has_heads = !v->config->latent_dim && !v->config->tied_kv;
+        add_point(&result.series[0], data->groups, data->times,
+                  has_heads ? v->kv_heads : (double)NAN, 1000 / decode_speed(v, 0, last));
+    }
     return result;
 }
 

@@ -99,6 +99,13 @@ static void show_speed(const comparison *c, int cache) {
     printf("\n");
 }
 
+/* Whether MLA itself is there. */
+static int has_latent(const comparison *c) {
+    int n = 0;
+    while (n < c->n_variants && !c->variants[n].config->latent_dim) n++;
+    return n < c->n_variants;
+}
+
 /* A row of the table of memory, without its newline. */
 static void show_memory_row(const comparison *c, const char *name, const variant *v, int cache) {
     char buf[32];
@@ -123,7 +130,7 @@ static void show_memory(const comparison *c) {
             show_memory_row(c, v->name, v, k);
             printf("\n");
         }
-    if (!has_files(c) && !c->variants->config->latent_dim) {
+    if (!has_files(c) && !has_latent(c)) {
         show_memory_row(c, "MLA", NULL, 0);
         printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
     }
@@ -274,7 +281,7 @@ void compare_json(const comparison *c) {
     json_int(&j, "threads", c->limits.n_threads);
     json_int(&j, "rounds", c->rounds);
     json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
-    if (!c->variants->config->latent_dim)
+    if (!has_latent(c))
         json_double(&j, "mla_bytes_per_position", cache_at(c, NULL, 0, 1));
     json_begin(&j, "variants", '[');
     for (int i = 0; i < c->n_variants; i++) json_variant(&j, c, &c->variants[i]);

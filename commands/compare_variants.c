@@ -35,11 +35,16 @@ static int open_random(comparison *c) {
     gqa_error err = {0};
     if (parse_shape(c->shape, &shape, &type)) return EXIT_USAGE;
     shape.context_length = c->depths[c->n_depths - 1] + c->tokens + c->prompt;
+    if (shape.latent_dim || shape.tied_kv)
+        return usage_error("--shape %s: with compare, --kv-heads takes mla and gta", c->shape);
     choose_heads(c, shape.n_heads, shape.n_kv_heads > 0 ? shape.n_kv_heads : shape.n_heads);
     for (variant *v = c->variants; v < c->variants + c->n_variants; v++) {
-        shape.n_kv_heads = v->kv_heads;
-        v->model = gqa_model_random(&shape, type, 1, NULL, &err);
-        if (!v->model) return fail("%s", err.message);
+        gqa_config own = shape;
+        if (v->kv_heads) own.n_kv_heads = v->kv_heads;
+        if (*v->attention && set_attention(&own, v->attention)) return EXIT_USAGE;
+        v->kv_heads = own.n_kv_heads;
+        v->model = gqa_model_random(&own, type, 1, NULL, &err);
+        if (!v->model) return fail("%s: %s", *v->attention ? v->attention : "--shape", err.message);
     }
     return EXIT_SUCCESS;
 }

@@ -14,13 +14,16 @@
 enum { RANDOM_VALUES = 1 << 18 };
 
 static void set_default_shape(gqa_config *c) {
-    if (!c->architecture[0]) strcpy(c->architecture, "llama");
+    const char *architecture = c->latent_dim ? "deepseek2" : c->tied_kv ? "gta" : "llama";
+    if (!c->architecture[0]) strcpy(c->architecture, architecture);
     if (!c->name[0]) strcpy(c->name, "random weights");
     if (!c->n_kv_heads) c->n_kv_heads = c->n_heads;
     if (!c->head_dim && c->n_heads > 0) c->head_dim = c->dim / c->n_heads;
     if (!c->vocab_size) c->vocab_size = 32000;
     if (!c->context_length) c->context_length = 1 << 17;
-    if (!c->rope_dim) c->rope_dim = c->head_dim;
+    if (!c->rope_dim) c->rope_dim = c->tied_kv ? c->head_dim / 2 : c->head_dim;
+    if (c->latent_dim && !(c->attention_scale > 0))
+        c->attention_scale = 1 / sqrtf((float)(c->q_nope_dim + c->rope_dim));
     if (!(c->rope_theta > 0)) c->rope_theta = 10000;
     if (!(c->norm_eps > 0)) c->norm_eps = 1e-5f;
     if (!(c->rope_factor > 0)) c->rope_factor = 1;
@@ -35,14 +38,16 @@ typedef struct random_builder {
     int misfit;         /* a row is not a multiple of the type's block, or the size overflows */
 } random_builder;
 
-static void add_tensor(random_builder *b, const char *name, int type, int rows, int cols) {
-    uint64_t dims[2] = {(uint64_t)cols, (uint64_t)rows};
-    uint64_t size = gqa_type_bytes(type, dims[0] * dims[1]);
+/* [heads, rows, cols] */
+static void add_tensor(random_builder *b, const char *name, int type, int heads, int rows,
+                       int cols) {
+    uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)heads};
+    uint64_t size = gqa_type_bytes(type, dims[0] * dims[1] * dims[2]);
     if (!size || !gqa_type_bytes(type, dims[0])) b->misfit = 1;
     if (b->c->tensors) {
         gqa_tensor *t = &b->c->tensors[b->count];
-        *t = (gqa_tensor){.type = type, .n_dims = rows > 1 ? 2 : 1, .size = size,
-                          .dims = {dims[0], dims[1], 1, 1},
+        *t = (gqa_tensor){.type = type, .n_dims = heads > 1 ? 3 : rows > 1 ? 2 : 1, .size = size,
+                          .dims = {dims[0], dims[1], dims[2], 1},
                           .data = (const uint8_t *)b->c->owned + b->size};
         snprintf(t->name, sizeof t->name, "%s", name);
     }
@@ -50,30 +55,63 @@ static void add_tensor(random_builder *b, const char *name, int type, int rows, 
     b->size += align_up(size, 64);
 }
 
+/* rows 0: not in this layer. */
+typedef struct layer_tensor {
+    const char *name;
+    int type, heads, rows, cols;
+} layer_tensor;
+
+static void add_layer(random_builder *b, int l, const layer_tensor *list, size_t n) {
+    char name[GQA_TENSOR_NAME];
+    for (const layer_tensor *t = list; t < list + n; t++) {
+        snprintf(name, sizeof name, "blk.%d.%s", l, t->name);
+        if (t->rows) add_tensor(b, name, t->type, t->heads, t->rows, t->cols);
+    }
+}
+
+/* Its matrices of attention. */
+static void add_attention(random_builder *b, const gqa_config *c, int type, int l) {
+    int heads = c->n_heads, dim = c->dim, latent = c->latent_dim, rank = c->q_rank;
+    int q_dim = heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
+    int low = rank ? rank : dim, latent_q_dim = heads * (c->q_nope_dim + c->rope_dim);
+    const layer_tensor usual[] = {
+        {"attn_q.weight", type, 1, q_dim, dim},
+        {c->tied_kv ? "attn_kv.weight" : "attn_k.weight", type, 1, kv_dim, dim},
+        {c->tied_kv ? "attn_k_rope.weight" : "attn_v.weight", type, 1,
+         c->tied_kv ? c->rope_dim : kv_dim, dim},
+        {"attn_output.weight", type, 1, dim, q_dim},
+    };
+    const layer_tensor of_latent[] = {
+        {"attn_q_a.weight", type, 1, rank, dim},
+        {"attn_q_a_norm.weight", GQA_TYPE_F32, 1, rank ? 1 : 0, rank},
+        {rank ? "attn_q_b.weight" : "attn_q.weight", type, 1, latent_q_dim, low},
+        {"attn_kv_a_mqa.weight", type, 1, c->head_dim, dim},
+        {"attn_kv_a_norm.weight", GQA_TYPE_F32, 1, 1, latent},
+        {"attn_k_b.weight", type, heads, latent, c->q_nope_dim},
+        {"attn_v_b.weight", type, heads, c->value_dim, latent},
+        {"attn_output.weight", type, 1, dim, heads * c->value_dim},
+    };
+    if (latent) add_layer(b, l, of_latent, array_length(of_latent));
+    else add_layer(b, l, usual, array_length(usual));
+}
+
 static void add_tensors(random_builder *b, const gqa_config *c, int type) {
-    int q_dim = c->n_heads * c->head_dim, kv_dim = c->n_kv_heads * c->head_dim;
-    const struct { const char *name; int type, rows, cols; } layer[] = {
-        {"attn_norm.weight", GQA_TYPE_F32, 1, c->dim},
-        {"attn_q.weight", type, q_dim, c->dim},
-        {"attn_k.weight", type, kv_dim, c->dim},
-        {"attn_v.weight", type, kv_dim, c->dim},
-        {"attn_output.weight", type, c->dim, q_dim},
-        {"ffn_norm.weight", GQA_TYPE_F32, 1, c->dim},
-        {"ffn_gate.weight", type, c->ffn_dim, c->dim},
-        {"ffn_up.weight", type, c->ffn_dim, c->dim},
-        {"ffn_down.weight", type, c->dim, c->ffn_dim},
+    const layer_tensor norms_and_ffn[] = {
+        {"attn_norm.weight", GQA_TYPE_F32, 1, 1, c->dim},
+        {"ffn_norm.weight", GQA_TYPE_F32, 1, 1, c->dim},
+        {"ffn_gate.weight", type, 1, c->ffn_dim, c->dim},
+        {"ffn_up.weight", type, 1, c->ffn_dim, c->dim},
+        {"ffn_down.weight", type, 1, c->dim, c->ffn_dim},
     };
     b->count = 0;
     b->size = 0;
-    add_tensor(b, "token_embd.weight", type, c->vocab_size, c->dim);
-    for (int l = 0; l < c->n_layers; l++)
-        for (size_t i = 0; i < array_length(layer); i++) {
-            char name[GQA_TENSOR_NAME];
-            snprintf(name, sizeof name, "blk.%d.%s", l, layer[i].name);
-            add_tensor(b, name, layer[i].type, layer[i].rows, layer[i].cols);
-        }
-    add_tensor(b, "output_norm.weight", GQA_TYPE_F32, 1, c->dim);
-    if (!c->tied_embeddings) add_tensor(b, "output.weight", type, c->vocab_size, c->dim);
+    add_tensor(b, "token_embd.weight", type, 1, c->vocab_size, c->dim);
+    for (int l = 0; l < c->n_layers; l++) {
+        add_attention(b, c, type, l);
+        add_layer(b, l, norms_and_ffn, array_length(norms_and_ffn));
+    }
+    add_tensor(b, "output_norm.weight", GQA_TYPE_F32, 1, 1, c->dim);
+    if (!c->tied_embeddings) add_tensor(b, "output.weight", type, 1, c->vocab_size, c->dim);
 }
 
 /* Where the types that gqa_quantize does not write have their f16 scale and minimum (0: none), and
@@ -166,10 +204,12 @@ int gqa_checkpoint_random(gqa_checkpoint *c, const gqa_config *shape, gqa_type t
     if (status) return status;
     random_builder b = {.c = c};
     add_tensors(&b, &c->config, (int)type);
+    int head_dim = c->config.latent_dim ? c->config.q_nope_dim : c->config.head_dim;
     if (b.misfit)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
-                             "type %s needs rows that are multiples of %d (dim %d, ffn %d)",
-                             info->name, info->block, c->config.dim, c->config.ffn_dim);
+                             "type %s needs rows that are multiples of %d (dim %d, ffn %d, "
+                             "%d heads of %d)", info->name, info->block, c->config.dim,
+                             c->config.ffn_dim, c->config.n_heads, head_dim);
     status = build_tensors(&b, (int)type, seed, err);
     if (status) gqa_checkpoint_free(c);
     return status;

@@ -18,6 +18,42 @@ expect 0 "" compare "$m" --kv-heads 2,1 --depths 0 -n 4 --prompt 16 --reps 1
 check "ratios to the first, GQA-2" grep -q "x GQA-2" "$tmp/out"
 
 fast="--depths 0 -n 2 --prompt 4 --reps 1"
+test_case "a shape with latent and grouped-tied attention"
+small=$shape
+shape=$shape,type=f16
+kinds=4,1,mla,mla:32+16,gta,gta:2
+expect 0 "" compare --shape $shape --kv-heads $kinds $fast --json --html "$tmp/kinds.html"
+cat >"$tmp/kinds.py" <<'END'
+import json, sys
+found = json.load(open(sys.argv[1]))
+rows = [(v["name"][:5], v["caches"][0]["bytes_per_position"] // 2) for v in found["variants"]]
+# head_dim 16, one layer: 2 * 16 * G; 4 * 16 + 8, 32 + 16; G * 16 + 8
+assert [n for _, n in rows] == [128, 32, 72, 48, 24, 40], rows
+assert [name for name, _ in rows[:3] + rows[4:]] == ["MHA", "MQA", "MLA", "GTA-1", "GTA-2"], rows
+assert "mla_bytes_per_position" not in found
+END
+have python3 "--kv-heads mla" && check "the figures" python3 "$tmp/kinds.py" "$tmp/out"
+expect 0 "" compare --shape $shape --kv-heads 2,mla,gta $fast --csv
+check "in CSV" test "$(grep -c '^GQA-2,2,\|^MLA,1,\|^GTA-1,1,' "$tmp/out")" -eq 3
+for kind in mla mla:32+16 gta:2; do
+    expect 0 "" bench --shape $shape,kv_heads=$kind -p 8 -n 2 -r 1
+done
+check "bench names it" grep -q "GTA-2" "$tmp/out"
+check "bench counts its cache" grep -q "f16: 80 bytes a position" "$tmp/out"
+expect 0 "" bench --shape kv_heads=mla,$shape -p 8 -n 2 -r 1 --json
+check "whatever the order" grep -q '"kv_bytes_per_position": 144' "$tmp/out"
+expect 2 "mlx: expected a number, gta" compare --shape $shape --kv-heads 4,mlx
+expect 2 "mla:32: expected a number" bench --shape $shape,kv_heads=mla:32
+expect 2 "gta:0: expected a number" bench --shape $shape,kv_heads=gta:0
+expect 2 "heads of 1 to 1024" bench --shape $shape,head_dim=4000,kv_heads=mla
+expect 1 "n_heads 4 is not a multiple of n_kv_heads 3" compare --shape $shape --kv-heads 4,gta:3
+check "nothing is measured" test ! -s "$tmp/out"
+expect 1 "half of it" compare --shape $shape,head_dim=24 --kv-heads gta
+expect 2 "mla and gta are for --shape" compare "$m" --kv-heads 2,mla
+expect 2 "with compare, --kv-heads takes mla" compare --shape $shape,kv_heads=mla
+shape=$small
+expect 1 "heads of 16" compare --shape $shape --kv-heads mla
+
 test_case "one model without --kv-heads: MHA with the same text, itself, MQA"
 expect 0 "" compare "$m" $fast -f "$tmp/corpus.txt" -c 32 --chunks 2 --json
 cat >"$tmp/default.py" <<'END'
