@@ -259,8 +259,8 @@ static void k_as_floats(int type, const uint8_t *tile, int d, float *out) {
 static void widen_shared(const gqa_kv *kv, int kv_head, int tile, float *k, float *v) {
     const int d = kv->value_dim, own = kv->head_dim - kv->shared_dim;
     k_as_floats(kv->k_type, k_tile(kv, kv_head, tile), d, k);
-    for (int i = 0; i < d; i += 4)
-        for (int t = 0; t < GQA_KV_TILE; t += 4)
+    for (int t = 0; t < GQA_KV_TILE; t += 4) /* rows of v are a power of two apart */
+        for (int i = 0; i < d; i += 4)
             transpose_4x4(v + t * d + i, d, k + i * GQA_KV_TILE + t, GQA_KV_TILE);
     k_as_floats(kv->k_type, v_tile(kv, 0, tile), kv->shared_dim, k + own * GQA_KV_TILE);
 }
