@@ -36,14 +36,17 @@ static int find_vocab(training *r, const char *tokenizer, int n) {
 
 /* ---- kinds of attention ---------------------------------------------------------------------- */
 
-/* MLA in DeepSeek-V2's proportions: a latent of 4 heads, half a head more that RoPE rotates. */
-static int make_latent(gqa_config *c) {
+/* GTA, or MLA in DeepSeek-V2's proportions: a latent of 4 heads, half a head more that RoPE
+ * rotates. */
+static int make_shared(gqa_config *c, const char *name) {
     if (c->head_dim % 16 || c->head_dim > GQA_MAX_HEAD_DIM / 5)
-        return usage_error("--attention mla: expected a head_dim of at most %d that is a multiple "
-                           "of 16, got %d", GQA_MAX_HEAD_DIM / 5, c->head_dim);
+        return usage_error("--attention %s: expected a head_dim of at most %d that is a multiple "
+                           "of 16, got %d", name, GQA_MAX_HEAD_DIM / 5, c->head_dim);
+    c->rope_dim = c->head_dim / 2;
+    c->tied_kv = !strcmp(name, "gta");
+    if (c->tied_kv) return 0;
     c->n_kv_heads = 1;
     c->q_nope_dim = c->value_dim = c->head_dim;
-    c->rope_dim = c->head_dim / 2;
     c->latent_dim = 4 * c->head_dim;
     c->head_dim = c->latent_dim + c->rope_dim;
     return 0;
@@ -53,13 +56,13 @@ static int make_latent(gqa_config *c) {
 static int set_attention(gqa_config *c, const char *name) {
     int64_t groups = 0;
     if (!name) return 0;
-    if (!strcmp(name, "mla")) return make_latent(c);
+    if (!strcmp(name, "mla") || !strcmp(name, "gta")) return make_shared(c, name);
     if (!strcmp(name, "mha")) groups = c->n_heads;
     if (!strcmp(name, "mqa")) groups = 1;
     if (!strncmp(name, "gqa:", 4)) parse_int(name + 4, 1, c->n_heads, &groups);
     if (!groups || c->n_heads % groups)
-        return usage_error("--attention %s: expected mha, gqa:G with a G that divides %d heads, mqa "
-                           "or mla", name, c->n_heads);
+        return usage_error("--attention %s: expected mha, gqa:G with a G that divides %d heads, "
+                           "mqa, mla or gta", name, c->n_heads);
     c->n_kv_heads = (int)groups;
     return 0;
 }
@@ -68,7 +71,8 @@ static int set_attention(gqa_config *c, const char *name) {
 static double attention_weights(const gqa_config *c) {
     double heads = c->n_heads, dim = c->dim, latent = c->latent_dim;
     double nope = c->q_nope_dim, rope = c->rope_dim, value = c->value_dim;
-    if (!c->latent_dim) return 2 * (heads + c->n_kv_heads) * c->head_dim * dim;
+    double kv = (double)c->n_kv_heads * c->head_dim;
+    if (!c->latent_dim) return (2 * heads * c->head_dim + kv + (c->tied_kv ? rope : kv)) * dim;
     double outer = heads * (nope + rope + value) + latent + rope;
     return outer * dim + latent + heads * latent * (nope + value);
 }
@@ -112,8 +116,8 @@ int command_train(int argc, char **argv) {
          "shape of the model (default\n"
          "dim=128,layers=4,heads=8,kv_heads=2,ffn=344,context=256)"},
         {"--attention KIND", OPT_STRING, &attention, 0, 0,
-         "mha, gqa:G (G KV heads), mqa or mla (a latent of 4 heads, half a\n"
-         "head for RoPE); instead of the shape's kv_heads"},
+         "mha, gqa:G (G KV heads), mqa, mla (a latent of 4 heads, half a\n"
+         "head for RoPE) or gta (of the shape's kv_heads)"},
         {"--match params", OPT_STRING, &match, 0, 0,
          "set ffn so that there are as many weights as with mha"},
         {"--vocab N", OPT_INT, &vocab, 300, 1 << 20, "tokens of the vocabulary (default 2048)"},

@@ -12,15 +12,16 @@ from reproduce_gqa_paper import COLOURS, LEFT, LOSS_LABEL, RIGHT, WIDTH
 from reproduce_gqa_paper import Chart, Lab, summary, table
 
 # name in the report: --attention
-KINDS = {"MHA": "mha", "GQA-4": "gqa:4", "GQA-2": "gqa:2", "MQA": "mqa", "MLA": "mla"}
+KINDS = {"MHA": "mha", "GQA-4": "gqa:4", "GQA-2": "gqa:2", "MQA": "mqa", "GTA-2": "gta",
+         "MLA": "mla"}
 FULL = {
     "shape": "dim=192,layers=4,heads=8,kv_heads=2,head_dim=32,ffn=512,context=256",
-    "vocab": 2048, "steps": 3000, "batch": 32, "rate": 0.003, "seeds": [1, 2, 3],
+    "vocab": 2048, "steps": 2000, "batch": 32, "rate": 0.003, "seeds": [1, 2, 3],
     "depth": 4096, "reps": 9,
 }
 QUICK = {
     "shape": "dim=128,layers=3,heads=8,kv_heads=2,head_dim=16,ffn=256,context=128",
-    "vocab": 1024, "steps": 400, "batch": 16, "rate": 0.004, "seeds": [1, 2, 3],
+    "vocab": 1024, "steps": 300, "batch": 16, "rate": 0.004, "seeds": [1, 2, 3],
     "depth": 4096, "reps": 5,
 }
 TINY = {
@@ -43,6 +44,7 @@ class Pareto(Lab):
         words = [self.run, "train", path, "--attention", KINDS[kind], "--match", "params"]
         words += ["--shape", p["shape"], "--vocab", str(p["vocab"]), "--steps", str(p["steps"])]
         words += ["--batch", str(p["batch"]), "--rate", str(p["rate"]), "-s", str(seed)]
+        words += ["--eval-every", str(p["steps"])]
         return self.once(os.path.basename(path)[:-5], words + self.data())
 
     def measure(self):
@@ -126,7 +128,7 @@ def report(lab, rows, docs, command):
               for kind in KINDS}
     means = {kind: statistics.mean(values) for kind, values in losses.items()}
     yield from ["# Attention at equal parameters", ""]
-    yield (f"MHA, GQA, MQA and MLA, each trained from scratch on the same text with the same "
+    yield (f"MHA, GQA, MQA, GTA and MLA, each trained from scratch on the same text with the same "
            f"settings: `{p['shape']}`, vocabulary {p['vocab']}, {p['steps']} steps of {p['batch']} "
            f"sequences. The FFN is as wide as makes the number of weights that of MHA. MLA has a "
            f"latent of 4 heads and half a head for RoPE. Quality is validation loss in bits a byte "

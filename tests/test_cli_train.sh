@@ -38,8 +38,8 @@ expect 2 "type" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --type q9
 expect 2 "--dropout" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --dropout 0.95
 
 test_case "kinds of attention with equal numbers of weights"
-shape="--shape dim=64,layers=2,heads=4,head_dim=16,ffn=96,context=32 --vocab 320 --match params"
-for kind in mha:96 gqa:2:117 mqa:128 mla:61; do
+shape="--shape dim=64,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=96,context=32 --vocab 320 --match params"
+for kind in mha:96 gqa:2:117 mqa:128 gta:125 mla:61; do
     name=${kind%:*}
     expect 0 "an FFN of ${kind##*:} " train "$tmp/kind.gguf" $texts $shape --steps 2 --force \
         --attention $name --json
@@ -53,10 +53,11 @@ expect 1 "expected n_kv_heads 1, got 4" train "$tmp/k2.gguf" $texts $shape --ste
     --attention mha
 expect 0 "resuming at step 2" train "$tmp/k2.gguf" $texts $shape --steps 5 --attention mla
 for bad in gqa:3 gqa:0 gqa:8 gqa: mla:1 ""; do
-    expect 2 "--attention $bad: expected mha, gqa:G with a G that divides 4 heads, mqa or mla" \
+    expect 2 "--attention $bad: expected mha, gqa:G with a G that divides 4 heads, mqa, mla or gta" \
         train "$tmp/x.gguf" $train --attention "$bad"
 done
 expect 2 "multiple of 16, got 8" train "$tmp/x.gguf" $texts --attention mla --shape dim=32,heads=4
+expect 2 "multiple of 16, got 8" train "$tmp/x.gguf" $texts --attention gta --shape dim=32,heads=4
 expect 2 "at most 204" train "$tmp/x.gguf" $texts --attention mla --shape dim=32,head_dim=1073741824
 expect 2 "--match ffn: expected params" train "$tmp/x.gguf" $train --match ffn
 expect 2 "an FFN of -325 instead of 2" train "$tmp/x.gguf" $texts --attention mla --match params \

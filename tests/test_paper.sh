@@ -49,7 +49,7 @@ check "it says why" grep "another plan" "$tmp/paper"
 
 test_case "attention at equal parameters: the tiny plan"
 check "it runs" pareto --tiny
-for kind in MHA GQA-4 GQA-2 MQA MLA; do
+for kind in MHA GQA-4 GQA-2 MQA GTA-2 MLA; do
     check "a row for $kind" grep "^| $kind | 41[0-9]* |.* ± " "$docs/attention-pareto.md"
 done
 check "MLA caches 4.5 heads of 16 in f16" grep -q "^| MLA | [0-9]* | 144 |" \
@@ -58,7 +58,7 @@ for chart in cache time; do
     check "chart $chart" is_xml "$docs/attention-pareto-$chart.svg"
 done
 lines=$(grep -c '^[A-Z0-9-]*,[12],[0-9]*,256,' "$docs/attention-pareto.csv")
-check "10 runs in the CSV, got $lines" test "$lines" -eq 10
+check "12 runs in the CSV, got $lines" test "$lines" -eq 12
 
 test_case "attention at equal parameters: only what is missing runs again"
 cp "$docs/attention-pareto.md" "$tmp/first.md"

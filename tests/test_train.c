@@ -380,6 +380,7 @@ int main(int argc, char **argv) {
     TEST("gradients, MHA, own classifier") test_gradients(tiny_config(4, 0), 8);
     TEST("gradients, GQA-2, own classifier") test_gradients(tiny_config(2, 0), 9);
     TEST("gradients, MLA") test_gradients(tiny_latent(1), 10);
+    TEST("gradients, GTA") test_gradients(tiny_tied(1), 12);
     TEST("gradients, dropout") test_dropout_gradients();
     TEST("gradients, distilled MQA") test_distillation();
     TEST("dropout drops its share") test_dropout_share();

@@ -203,13 +203,14 @@ typedef struct saved_run {
     gqa_trainer *fresh;  /* of the same options, before its first step */
 } saved_run;
 
-static saved_run save_run(void) {
+static saved_run save_run(gqa_config c) {
     gqa_dataset d = cycle(301);
     gqa_step_result r;
     gqa_error err = {0};
     const char *path = scratch_path("text.state");
-    gqa_trainer *t = train_some(0, 1, 3, &d, &r);
-    saved_run s = {.text = gqa_dataset_fingerprint(&d), .fresh = train_some(0, 1, 0, &d, &r)};
+    gqa_trainer *t = train_model(c, 0, 1, 3, &d, &r);
+    saved_run s = {.text = gqa_dataset_fingerprint(&d)};
+    s.fresh = train_model(c, 0, 1, 0, &d, &r);
     CHECK(gqa_trainer_save(t, NULL, s.text, NULL, path, &err) == 0, "%s", err.message);
     mapped_file file;
     if (!file_open(&file, path)) exit(test_end());
@@ -253,7 +254,7 @@ static void check_refused(const saved_run *s, uint64_t text, const char *expecte
 }
 
 static void test_other_text(void) {
-    saved_run s = save_run();
+    saved_run s = save_run(tiny_config(2, 1));
     char expected[80];
     snprintf(expected, sizeof expected, "expected tokens with fingerprint %016llx, got %016llx",
              (unsigned long long)s.text, (unsigned long long)s.text + 1);
@@ -263,20 +264,30 @@ static void test_other_text(void) {
 }
 
 static void test_no_text(void) {
-    saved_run s = save_run();
+    saved_run s = save_run(tiny_config(2, 1));
     after(&s, "gqa.train.tex")[0] = 'T';
     check_refused(&s, s.text, "gqa.train.text: expected an i64, got nothing");
     free_run(&s);
 }
 
 static void test_state_version(void) {
-    saved_run s = save_run();
+    saved_run s = save_run(tiny_config(2, 1));
     uint8_t *end = after(&s, "gqa.train.state_version");
     end[4] = 3; /* after the key its type, then the number */
     check_refused(&s, s.text, "version 2, got version 3");
     end[4] = 2;
     end[-1] = 'N'; /* another key: as files were before they had a version */
     check_refused(&s, s.text, "version 2, got version 1, which does not record its text");
+    free_run(&s);
+}
+
+/* A tensor of fewer heads than the model has. */
+static void test_fewer_heads(void) {
+    saved_run s = save_run(tiny_latent(1));
+    uint8_t *dims = after(&s, "blk.1.attn_k_b.weight") + 4; /* after their number */
+    CHECK(dims[16] == 4, "%d heads", dims[16]);
+    dims[16] = 3;
+    check_refused(&s, s.text, "blk.1.attn_k_b.weight: expected [4, 32, 7], got [3, 32, 7]");
     free_run(&s);
 }
 
@@ -427,13 +438,14 @@ static void test_export_type(void) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    const gqa_config gqa2 = tiny_config(2, 1), mla = tiny_latent(1);
+    const gqa_config gqa2 = tiny_config(2, 1), mla = tiny_latent(1), gta = tiny_tied(1);
     TEST("any number of threads") test_threads(gqa2, 0);
     TEST("any number of threads, dropout") test_threads(gqa2, 0.1f);
     TEST("any number of threads, MLA") test_threads(mla, 0);
     TEST("resume") test_resume(gqa2, 0);
     TEST("resume, dropout") test_resume(gqa2, 0.1f);
     TEST("resume, MLA") test_resume(mla, 0);
+    TEST("resume, GTA") test_resume(gta, 0);
     TEST("resume with other options") test_resume_options();
     TEST("a stopped step") test_stop();
     TEST("micro-batches") test_micro_batches();
@@ -446,9 +458,11 @@ int main(int argc, char **argv) {
     TEST("fingerprint of a text") test_fingerprint();
     TEST("resume with another text") test_other_text();
     TEST("resume a run without its text") test_no_text();
+    TEST("resume a run with fewer heads in a tensor") test_fewer_heads();
     TEST("resume a run of another version") test_state_version();
     TEST("validation") test_validate(gqa2);
     TEST("validation, MLA") test_validate(mla);
+    TEST("validation, GTA") test_validate(gta);
     TEST("export") test_export();
     TEST("export in a type that does not fit") test_export_type();
     return test_end();

@@ -21,13 +21,23 @@ static inline gqa_config tiny_config(int kv_heads, int tied) {
     };
 }
 
-/* Multi-head latent attention: a cached row of 16 + 6, keys of 7 + 6 and values of 16 a head. */
+/* Multi-head latent attention: a cached row of 32 + 6, keys of 7 + 6 and values of 16 a head. */
 static inline gqa_config tiny_latent(int tied) {
     gqa_config c = tiny_config(1, tied);
-    c.latent_dim = c.value_dim = 16;
+    c.latent_dim = 32;
+    c.value_dim = 16;
     c.rope_dim = 6;
     c.q_nope_dim = 7;
     c.head_dim = c.latent_dim + c.rope_dim;
+    return c;
+}
+
+/* Grouped-tied attention: two KV heads. */
+static inline gqa_config tiny_tied(int tied) {
+    gqa_config c = tiny_config(2, tied);
+    c.tied_kv = 1;
+    c.head_dim = 16;
+    c.rope_dim = 8;
     return c;
 }
 
@@ -66,12 +76,14 @@ static inline void refer(gqa_trainer *t, ref_model *m, ref_layer layers[TINY_LAY
     const int kv = c->n_kv_heads * c->head_dim, latent = c->latent_dim, nope = c->q_nope_dim;
     const int q = c->n_heads * (latent ? nope + c->rope_dim : c->head_dim);
     const int o = c->n_heads * (latent ? c->value_dim : c->head_dim);
+    const char *k_name = latent ? "attn_kv_a_mqa" : c->tied_kv ? "attn_kv" : "attn_k";
+    const char *v_name = c->tied_kv ? "attn_k_rope" : "attn_v";
     const float *classifier = gqa_trainer_weights(t, "output.weight", NULL);
     *m = (ref_model){
         .dim = dim, .n_layers = c->n_layers, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads,
         .head_dim = latent ? nope + c->rope_dim : c->head_dim, .ffn_dim = ffn,
         .vocab = c->vocab_size, .latent = latent, .q_nope = nope, .value = c->value_dim,
-        .score_scale = latent ? 1 / sqrt(nope + c->rope_dim) : 0,
+        .tied = c->tied_kv, .score_scale = latent ? 1 / sqrt(nope + c->rope_dim) : 0,
         .rope_dim = c->rope_dim, .rope_theta = (double)c->rope_theta,
         .norm_eps = (double)c->norm_eps, .factor = 1, .attn_factor = 1, .layers = layers,
     };
@@ -79,8 +91,8 @@ static inline void refer(gqa_trainer *t, ref_model *m, ref_layer layers[TINY_LAY
         layers[l] = (ref_layer){
             .attn_norm = layer_weights(t, l, "attn_norm"),
             .wq = {layer_weights(t, l, "attn_q"), q, dim, 0},
-            .wk = {layer_weights(t, l, latent ? "attn_kv_a_mqa" : "attn_k"), kv, dim, 0},
-            .wv = {layer_weights(t, l, "attn_v"), kv, dim, 0},
+            .wk = {layer_weights(t, l, k_name), kv, dim, 0},
+            .wv = {layer_weights(t, l, v_name), c->tied_kv ? c->rope_dim : kv, dim, 0},
             .latent_norm = layer_weights(t, l, "attn_kv_a_norm"),
             .wk_b = {layer_weights(t, l, "attn_k_b"), latent, nope, 0},
             .wv_b = {layer_weights(t, l, "attn_v_b"), c->value_dim, latent, 0},

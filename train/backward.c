@@ -62,11 +62,10 @@ static void attention_backward(gqa_worker *me, const pass *p, const layer_acts *
     float *dqkv = p->back->dqkv;
     for_units(u, me, p->n * (int)q->n_kv_heads)
         train_attention_backward(p, acts, u, me->id);
-    if (q->latent_dim) {
-        train_latent_backward(me, p, layer, acts->qkv);
+    if (q->proj_dim < q->qkv_dim) train_expand_backward(me, p, layer, acts->qkv);
+    if (q->latent_dim)
         norm_rows_backward(me, p, dqkv + q->row, dqkv + q->normed, acts->qkv + q->row, q->qkv_dim,
                            q->latent_dim, layer->latent_norm);
-    }
     for_units(u, me, ceil_div(p->tokens, ROW_TOKENS))
         train_rotate(p, p->net, dqkv, unit_tokens(u, ROW_TOKENS, p->tokens), 1);
 }

@@ -181,6 +181,7 @@ static int check_shape(const gqa_checkpoint *c, const gqa_config *now, gqa_error
         SHAPE_FIELD(head_dim), SHAPE_FIELD(ffn_dim), SHAPE_FIELD(vocab_size),
         SHAPE_FIELD(context_length), SHAPE_FIELD(tied_embeddings), SHAPE_FIELD(latent_dim),
         SHAPE_FIELD(rope_dim), SHAPE_FIELD(q_nope_dim), SHAPE_FIELD(value_dim),
+        SHAPE_FIELD(tied_kv),
     };
     for (size_t i = 0; i < array_length(fields); i++) {
         const int *saved = (const int *)(const void *)((const char *)&c->config + fields[i].offset);

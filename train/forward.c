@@ -159,7 +159,7 @@ void train_pass_forward(gqa_worker *me, const pass *p, network *net) {
         norm(me, p, net, a->normed, a->x, layer->attn_norm, a->mid);           /* mid = x */
         linear(me, p, a->qkv, q->qkv_dim, a->normed, W + layer->wqkv, q->proj_dim, dim, 0);
         rotate(me, p, net, a->qkv);
-        if (q->latent_dim) train_latent_forward(me, p, net, layer, a->qkv);
+        if (q->proj_dim < q->qkv_dim) train_expand_forward(me, p, net, layer, a->qkv);
         attention(me, p, net, a);
         linear_add(me, p, net, 1 + 2 * l, a->mid, a->attn, layer->wo, q->attn_dim);
         norm(me, p, net, a->normed2, a->mid, layer->ffn_norm, next);           /* next = mid */

@@ -52,8 +52,9 @@ static void list_kv_weights(network *net, int l) {
     layer_offsets *layer = &net->layers[l];
     int heads = c->n_heads, latent = c->latent_dim, kv_dim = c->n_kv_heads * c->head_dim;
     if (!latent) {
-        add_layer_weight(net, l, "attn_k", kv_dim, c->dim);
-        add_layer_weight(net, l, "attn_v", kv_dim, c->dim);
+        add_layer_weight(net, l, c->tied_kv ? "attn_kv" : "attn_k", kv_dim, c->dim);
+        if (c->tied_kv) add_layer_weight(net, l, "attn_k_rope", c->rope_dim, c->dim);
+        else add_layer_weight(net, l, "attn_v", kv_dim, c->dim);
         return;
     }
     add_layer_weight(net, l, "attn_kv_a_mqa", kv_dim, c->dim);
@@ -116,12 +117,12 @@ int train_net_load(network *net, const gqa_checkpoint *c, gqa_error *err) {
         const gqa_tensor *t = gqa_checkpoint_tensor(c, w->name);
         if (!t)
             return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "tensor %s is missing", w->name);
-        unsigned long long cols = t->dims[0], rows = t->n_dims > 1 ? t->dims[1] : 1;
-        int heads = t->n_dims > 2 ? (int)t->dims[2] : 1;
-        if (cols != (unsigned)w->cols || rows != (unsigned)w->rows || heads != w->heads)
+        unsigned long long cols = t->dims[0], rows = t->dims[1], heads = t->dims[2];
+        int is_same = cols == (unsigned)w->cols && rows == (unsigned)w->rows;
+        if (!is_same || heads != (unsigned)w->heads)
             return gqa_fail_path(c->path, err, GQA_ERR_FORMAT,
-                                 "tensor %s: expected [%d, %d], got [%llu, %llu]", w->name, w->rows,
-                                 w->cols, rows, cols);
+                                 "tensor %s: expected [%d, %d, %d], got [%llu, %llu, %llu]",
+                                 w->name, w->heads, w->rows, w->cols, heads, rows, cols);
         gqa_dequantize(t->type, t->data, net->params + w->offset, w->count);
     }
     return 0;
@@ -183,25 +184,26 @@ static void fill_rope(network *net) {
 qkv_layout train_qkv_layout(const gqa_config *c) {
     qkv_layout q = {.rope_dim = c->rope_dim, .latent_dim = c->latent_dim};
     q.n_heads = c->n_heads;
-    q.n_kv_heads = q.n_rotated = c->n_kv_heads;
-    q.key_dim = q.value_dim = c->head_dim;
-    if (c->latent_dim) {
-        q.nope_dim = c->q_nope_dim;
-        q.key_dim = q.nope_dim + q.rope_dim;
-        q.value_dim = c->value_dim;
-        q.n_kv_heads = q.n_heads;
-    }
+    q.n_kv_heads = c->latent_dim ? c->n_heads : c->n_kv_heads;
+    q.nope_dim = c->latent_dim ? c->q_nope_dim : c->tied_kv ? c->head_dim - c->rope_dim : 0;
+    q.key_dim = c->latent_dim ? c->q_nope_dim + c->rope_dim : c->head_dim;
+    q.value_dim = c->latent_dim ? c->value_dim : c->head_dim;
     q.q_dim = q.n_heads * q.key_dim;
     q.attn_dim = q.n_heads * q.value_dim;
-    q.row = q.k = q.q_dim;
+    size_t keys = q.n_kv_heads * q.key_dim, values = q.n_kv_heads * q.value_dim;
+    q.row = q.shared = q.k = q.q_dim;
+    q.n_rotated = c->latent_dim || c->tied_kv ? 1 : q.n_kv_heads;
     if (c->latent_dim) {
         q.shared = q.row + q.latent_dim;
         q.normed = q.proj_dim = q.shared + q.rope_dim;
         q.k = q.normed + q.latent_dim;
-    } else q.shared = q.k;
-    q.v = q.k + q.n_kv_heads * q.key_dim;
-    q.qkv_dim = q.v + q.n_kv_heads * q.value_dim;
-    if (!c->latent_dim) q.proj_dim = q.qkv_dim;
+    } else if (c->tied_kv) {
+        q.shared = q.row + values;
+        q.k = q.proj_dim = q.shared + q.rope_dim;
+    }
+    q.v = c->tied_kv ? q.row : q.k + keys;
+    q.qkv_dim = q.k + keys + (c->tied_kv ? 0 : values);
+    if (!q.proj_dim) q.proj_dim = q.qkv_dim;
     return q;
 }
 

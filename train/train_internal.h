@@ -50,16 +50,17 @@ typedef struct layer_acts {
 } layer_acts;
 
 /* A row of qkv, and attention over it. A product of the layer's input gives the first proj_dim
- * values, all of them for llama; latent.c makes K and V of the others out of the row that these
- * cache for a position:
+ * values, all of them for llama; expand.c makes the others of those that a position caches (the
+ * ones after Q):
  *     llama  Q | K | V
  *     MLA    Q | c | k_pe | norm(c) | K | V       K = [Wk_b^T norm(c) | k_pe], V = Wv_b norm(c)
+ *     GTA    Q | V | k_pe | K                     K = [first half of V | k_pe]
  * Attention then is llama's, and for MLA has as many KV heads as heads. */
 typedef struct qkv_layout {
     size_t key_dim, value_dim;   /* of a head */
     size_t nope_dim, rope_dim;   /* of key_dim: not rotated, and the rotated ones after them */
     size_t n_heads, n_kv_heads;
-    size_t row, shared, normed, k, v; /* where c, k_pe, norm(c), K, V start */
+    size_t row, shared, normed, k, v; /* where c, k_pe (llama: K), norm(c), K, V start */
     size_t n_rotated;            /* keys to rotate, from `shared` on */
     size_t latent_dim;           /* MLA; else 0 */
     size_t proj_dim, qkv_dim;
@@ -209,11 +210,12 @@ void train_attention_backward(const pass *p, const layer_acts *acts, int unit, i
 /* Rotates Q and K (MLA: k_pe) of those tokens of qkv; inverse: the other way. */
 void train_rotate(const pass *p, const network *net, float *qkv, token_range tokens, int inverse);
 
-/* latent.c: K and V out of the rows that MLA caches, and back. */
-void train_latent_forward(gqa_worker *me, const pass *p, const network *net,
+/* expand.c: the values of qkv past proj_dim. */
+void train_expand_forward(gqa_worker *me, const pass *p, const network *net,
                           const layer_offsets *layer, float *qkv);
-/* From dqkv's dK and dV: those of k_pe and norm(c), 0 in c, and of Wk_b and Wv_b. */
-void train_latent_backward(gqa_worker *me, const pass *p, const layer_offsets *layer,
+/* From dqkv's dK and dV: the gradients of the values before proj_dim (of c: 0), of norm(c), and of
+ * Wk_b and Wv_b. */
+void train_expand_backward(gqa_worker *me, const pass *p, const layer_offsets *layer,
                            const float *qkv);
 
 /* ---- a trainer ------------------------------------------------------------------------------- */

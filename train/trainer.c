@@ -13,15 +13,15 @@
 /* ---- construction ---------------------------------------------------------------------------- */
 
 static int complete_config(gqa_config *c, gqa_error *err) {
-    const char *expected = c->latent_dim ? "deepseek2" : "llama";
+    const char *expected = c->latent_dim ? "deepseek2" : c->tied_kv ? "gta" : "llama";
     if (!c->architecture[0])
         snprintf(c->architecture, sizeof c->architecture, "%s", expected);
     int variant = c->qkv_bias || c->qk_norm || c->window || c->rope_half || c->q_rank;
     if (strcmp(c->architecture, expected) || variant || c->rope_scaling != GQA_ROPE_NONE)
         return gqa_fail(err, GQA_ERR_UNSUPPORTED,
-                        "training: expected a plain llama or deepseek2 model, without biases, QK "
-                        "norms, sliding windows, RoPE scaling and a rank of Q; got architecture %s",
-                        c->architecture);
+                        "training: expected a plain llama, deepseek2 or gta model, without biases, "
+                        "QK norms, sliding windows, RoPE scaling and a rank of Q; got architecture "
+                        "%s", c->architecture);
     if (!c->head_dim && c->n_heads > 0) c->head_dim = c->dim / c->n_heads;
     if (!c->rope_dim) c->rope_dim = c->head_dim;
     if (c->rope_theta == 0) c->rope_theta = 10000;
