@@ -20,37 +20,38 @@ static size_t reserve(size_t *used, size_t rows, size_t cols, size_t unit, int *
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static size_t add_heads(network *net, const char *name, int heads, int rows, int cols) {
+static size_t add_weight(network *net, const char *name, int rows, int cols) {
     weight *w = &net->weights[net->n_weights++];
     snprintf(w->name, sizeof w->name, "%s", name);
-    w->heads = heads;
+    w->heads = 1;
     w->rows = rows;
     w->cols = cols;
-    w->offset = reserve(&net->n_params, (size_t)heads * rows, (size_t)cols, 1, &net->overflow);
+    w->offset = reserve(&net->n_params, (size_t)rows, (size_t)cols, 1, &net->overflow);
     w->count = net->n_params - w->offset;
     return w->offset;
 }
 
-static size_t add_weight(network *net, const char *name, int rows, int cols) {
-    return add_heads(net, name, 1, rows, cols);
-}
-
-static size_t add_layer_heads(network *net, int layer, const char *name, int heads, int rows,
-                              int cols) {
+static size_t add_layer_weight(network *net, int layer, const char *name, int rows, int cols) {
     char full[GQA_TENSOR_NAME + 1];
     snprintf(full, sizeof full, "blk.%d.%s.weight", layer, name);
-    return add_heads(net, full, heads, rows, cols);
+    return add_weight(net, full, rows, cols);
 }
 
-static size_t add_layer_weight(network *net, int layer, const char *name, int rows, int cols) {
-    return add_layer_heads(net, layer, name, 1, rows, cols);
+/* rows: of one head. */
+static size_t add_heads(network *net, int layer, const char *name, int rows, int cols) {
+    int heads = net->config.n_heads;
+    size_t offset = add_layer_weight(net, layer, name, heads * rows, cols);
+    weight *w = &net->weights[net->n_weights - 1];
+    w->heads = heads;
+    w->rows = rows;
+    return offset;
 }
 
 /* What a layer's keys and values are made of, after attn_q. */
 static void list_kv_weights(network *net, int l) {
     const gqa_config *c = &net->config;
     layer_offsets *layer = &net->layers[l];
-    int heads = c->n_heads, latent = c->latent_dim, kv_dim = c->n_kv_heads * c->head_dim;
+    int latent = c->latent_dim, kv_dim = c->n_kv_heads * c->head_dim;
     if (!latent) {
         add_layer_weight(net, l, c->tied_kv ? "attn_kv" : "attn_k", kv_dim, c->dim);
         if (c->tied_kv) add_layer_weight(net, l, "attn_k_rope", c->rope_dim, c->dim);
@@ -59,8 +60,8 @@ static void list_kv_weights(network *net, int l) {
     }
     add_layer_weight(net, l, "attn_kv_a_mqa", kv_dim, c->dim);
     layer->latent_norm = add_layer_weight(net, l, "attn_kv_a_norm", 1, latent);
-    layer->wk_b = add_layer_heads(net, l, "attn_k_b", heads, latent, c->q_nope_dim);
-    layer->wv_b = add_layer_heads(net, l, "attn_v_b", heads, c->value_dim, latent);
+    layer->wk_b = add_heads(net, l, "attn_k_b", latent, c->q_nope_dim);
+    layer->wv_b = add_heads(net, l, "attn_v_b", c->value_dim, latent);
 }
 
 /* The one list of the tensors of a model, in the order of the flat array. */
