@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "../formats/checkpoint.h"
+#include "../base/base.h"
 #include "training.h"
 
 static int learn_vocab(training *r, int n) {
@@ -36,70 +36,37 @@ static int find_vocab(training *r, const char *tokenizer, int n) {
 
 /* ---- kinds of attention ---------------------------------------------------------------------- */
 
-/* GTA, or MLA in DeepSeek-V2's proportions: a latent of 4 heads, half a head more that RoPE
- * rotates. */
-static int make_shared(gqa_config *c, const char *name) {
-    if (c->head_dim % 16 || c->head_dim > GQA_MAX_HEAD_DIM / 5)
-        return usage_error("--attention %s: expected a head_dim of at most %d that is a multiple "
-                           "of 16, got %d", name, GQA_MAX_HEAD_DIM / 5, c->head_dim);
-    c->rope_dim = c->head_dim / 2;
-    c->tied_kv = !strcmp(name, "gta");
-    if (c->tied_kv) return 0;
-    c->n_kv_heads = 1;
-    c->q_nope_dim = c->value_dim = c->head_dim;
-    c->latent_dim = 4 * c->head_dim;
-    c->head_dim = c->latent_dim + c->rope_dim;
-    return 0;
-}
-
-/* A shape with another attention; NULL: as it is. */
-static int set_attention(gqa_config *c, const char *name) {
-    int64_t groups = 0;
-    if (!name) return 0;
-    if (!strcmp(name, "mla") || !strcmp(name, "gta")) return make_shared(c, name);
-    if (!strcmp(name, "mha")) groups = c->n_heads;
-    if (!strcmp(name, "mqa")) groups = 1;
-    if (!strncmp(name, "gqa:", 4)) parse_int(name + 4, 1, c->n_heads, &groups);
+/* Puts --attention in place of what the shape's kv_heads says. */
+static int choose_attention(gqa_config *c, const char *kind) {
+    int64_t groups = !strcmp(kind, "mha") ? c->n_heads : !strcmp(kind, "mqa");
+    if (c->latent_dim || c->tied_kv)
+        return usage_error("--attention %s: the shape has another in kv_heads", kind);
+    if (!strncmp(kind, "mla", 3) || !strncmp(kind, "gta", 3)) return set_attention(c, kind);
+    if (!strncmp(kind, "gqa:", 4)) parse_int(kind + 4, 1, c->n_heads, &groups);
     if (!groups || c->n_heads % groups)
         return usage_error("--attention %s: expected mha, gqa:G with a G that divides %d heads, "
-                           "mqa, mla or gta", name, c->n_heads);
+                           "mqa, mla or gta", kind, c->n_heads);
     c->n_kv_heads = (int)groups;
     return 0;
 }
 
-/* Of a layer. */
-static double attention_weights(const gqa_config *c) {
-    double heads = c->n_heads, dim = c->dim, latent = c->latent_dim;
-    double nope = c->q_nope_dim, rope = c->rope_dim, value = c->value_dim;
-    double kv = (double)c->n_kv_heads * c->head_dim;
-    if (!c->latent_dim) return (2 * heads * c->head_dim + kv + (c->tied_kv ? rope : kv)) * dim;
-    double outer = heads * (nope + rope + value) + latent + rope;
-    return outer * dim + latent + heads * latent * (nope + value);
-}
-
-/* Gives c an FFN with which it has as many weights as the MHA of the shape, but for less than one
- * column in each of an FFN's matrices. */
-static int match_weights(gqa_config *c, const gqa_config *shape, int quiet) {
-    gqa_config mha = *shape;
-    mha.n_kv_heads = mha.n_heads;
-    double more = attention_weights(&mha) - attention_weights(c);
-    double ffn = round(shape->ffn_dim + more / (3.0 * shape->dim));
+/* Gives c an FFN with which it has as many weights as MHA, but for less than one column in each
+ * matrix of the FFN. */
+static int match_weights(gqa_config *c, const char *what, int quiet) {
+    double dim = c->dim, heads = c->n_heads, latent = c->latent_dim, rope = c->rope_dim;
+    double d = c->latent_dim ? c->q_nope_dim : c->head_dim, kv = c->n_kv_heads * d;
+    double more = (2 * heads * d - 2 * kv) * dim; /* of MHA in a layer */
+    if (c->tied_kv) more = (2 * heads * d - kv - d / 2) * dim;
+    if (c->latent_dim)
+        more = (2 * heads * d - heads * rope - latent - rope) * dim - latent * (2 * heads * d + 1);
+    double ffn = round(c->ffn_dim + more / (3 * dim));
+    if (strcmp(what, "params")) return usage_error("--match %s: expected params", what);
     if (ffn < 1 || ffn > GQA_MAX_DIM)
-        return usage_error("--match params: an FFN of %.0f instead of %d would make up for the "
-                           "attention, expected 1 to %d", ffn, c->ffn_dim, GQA_MAX_DIM);
+        return usage_error("--match params: an FFN of %.0f would make up for the attention, "
+                           "expected 1 to %d", ffn, GQA_MAX_DIM);
     if (!quiet) fprintf(stderr, "an FFN of %.0f for as many weights as with MHA\n", ffn);
     c->ffn_dim = (int)ffn;
     return 0;
-}
-
-/* c is the shape as given; it becomes the model to train. */
-static int choose_attention(gqa_config *c, const char *name, const char *match, int quiet) {
-    if (!c->head_dim) c->head_dim = c->dim / c->n_heads;
-    gqa_config shape = *c;
-    int code = set_attention(c, name);
-    if (code || !match) return code;
-    if (strcmp(match, "params")) return usage_error("--match %s: expected params", match);
-    return match_weights(c, &shape, quiet);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
@@ -116,8 +83,8 @@ int command_train(int argc, char **argv) {
          "shape of the model (default\n"
          "dim=128,layers=4,heads=8,kv_heads=2,ffn=344,context=256)"},
         {"--attention KIND", OPT_STRING, &attention, 0, 0,
-         "mha, gqa:G (G KV heads), mqa, mla (a latent of 4 heads, half a\n"
-         "head for RoPE) or gta (of the shape's kv_heads)"},
+         "instead of kv_heads: mha, gqa:G, mqa, mla, mla:LATENT+ROPE, gta\n"
+         "or gta:G"},
         {"--match params", OPT_STRING, &match, 0, 0,
          "set ffn so that there are as many weights as with mha"},
         {"--vocab N", OPT_INT, &vocab, 300, 1 << 20, "tokens of the vocabulary (default 2048)"},
@@ -139,8 +106,9 @@ int command_train(int argc, char **argv) {
     };
     gqa_type unused;
     if (shape && parse_shape(shape, &c, &unused)) return EXIT_USAGE;
-    code = choose_attention(&c, attention, match, s.quiet);
-    if (code) return code;
+    if (!c.head_dim) c.head_dim = c.dim / c.n_heads;
+    if (attention && choose_attention(&c, attention)) return EXIT_USAGE;
+    if (match && match_weights(&c, match, s.quiet)) return EXIT_USAGE;
     if (c.vocab_size) vocab = c.vocab_size;
     c.tied_embeddings = !untied;
     snprintf(c.name, sizeof c.name, "%s", name);

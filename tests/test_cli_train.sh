@@ -52,15 +52,19 @@ expect 0 "stopped" train "$tmp/k2.gguf" $texts $shape --steps 5 --stop-after 2 -
 expect 1 "expected n_kv_heads 1, got 4" train "$tmp/k2.gguf" $texts $shape --steps 5 \
     --attention mha
 expect 0 "resuming at step 2" train "$tmp/k2.gguf" $texts $shape --steps 5 --attention mla
-for bad in gqa:3 gqa:0 gqa:8 gqa: mla:1 ""; do
+expect 0 "an FFN of 61 " train "$tmp/k3.gguf" $texts --vocab 320 --steps 2 --match params \
+    --shape dim=64,layers=2,heads=4,head_dim=16,ffn=96,context=32,kv_heads=mla
+for bad in gqa:3 gqa:0 gqa:8 gqa: ""; do
     expect 2 "--attention $bad: expected mha, gqa:G with a G that divides 4 heads, mqa, mla or gta" \
         train "$tmp/x.gguf" $train --attention "$bad"
 done
-expect 2 "multiple of 16, got 8" train "$tmp/x.gguf" $texts --attention mla --shape dim=32,heads=4
-expect 2 "multiple of 16, got 8" train "$tmp/x.gguf" $texts --attention gta --shape dim=32,heads=4
-expect 2 "at most 204" train "$tmp/x.gguf" $texts --attention mla --shape dim=32,head_dim=1073741824
+thin="$texts --vocab 320 --shape dim=32,heads=4"
+expect 1 "values of 8: expected multiples of 16" train "$tmp/x.gguf" $thin --attention mla
+expect 1 "expected a multiple of 16" train "$tmp/x.gguf" $thin --attention gta
+expect 2 "mla:1: expected a number, gta, gta:G, mla or" train "$tmp/x.gguf" $thin --attention mla:1
+expect 2 "the shape has another" train "$tmp/x.gguf" $thin,kv_heads=mla --attention mqa
 expect 2 "--match ffn: expected params" train "$tmp/x.gguf" $train --match ffn
-expect 2 "an FFN of -325 instead of 2" train "$tmp/x.gguf" $texts --attention mla --match params \
+expect 2 "an FFN of -325 would make up" train "$tmp/x.gguf" $texts --attention mla --match params \
     --shape dim=32,heads=4,head_dim=32,ffn=2
 
 test_case "dropout changes the model"

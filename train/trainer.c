@@ -23,7 +23,10 @@ static int complete_config(gqa_config *c, gqa_error *err) {
                         "QK norms, sliding windows, RoPE scaling and a rank of Q; got architecture "
                         "%s", c->architecture);
     if (!c->head_dim && c->n_heads > 0) c->head_dim = c->dim / c->n_heads;
-    if (!c->rope_dim) c->rope_dim = c->head_dim;
+    if (!c->rope_dim) c->rope_dim = c->tied_kv ? c->head_dim / 2 : c->head_dim;
+    if (c->latent_dim % 16 || c->value_dim % 16)
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED, "training: a latent of %d and values of %d: "
+                        "expected multiples of 16", c->latent_dim, c->value_dim);
     if (c->rope_theta == 0) c->rope_theta = 10000;
     if (c->norm_eps == 0) c->norm_eps = 1e-5f;
     c->rope_factor = c->rope_attn_factor = 1;
