@@ -254,7 +254,12 @@ static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, 
     for (size_t i = 0; i < n; i++) out[i] /= scale;
 }
 
-static void quantize_rows(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+/* What is left to do before Wo: deepseek2's expansion; attn as int8, where it is not yet. */
+static void finish_attention(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    if (p->config->latent_dim) {
+        gqa_latent_expand(p, me, layer);
+        return;
+    }
     if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
     for_units(i, me, p->n)
         p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
@@ -511,7 +516,6 @@ static void forward(gqa_worker *me, void *arg) {
         const product out = {&layer->wo, s->h, p->dim}, down = {&layer->w_down, s->h, p->dim};
         const product to_ffn[] = {{&layer->w_gate, s->gate, p->ffn_dim},
                                   {&layer->w_up, s->up, p->ffn_dim}};
-
         /* x += h;  h = rmsnorm(x) */
         add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
         if (cancelled(p)) return;
@@ -520,8 +524,7 @@ static void forward(gqa_worker *me, void *arg) {
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
         rope_cache_attend(p, me, layer);                         /* rotate q, k;  cache k, v; */
                                                                  /* attn = softmax(q K^T scale) V */
-        if (p->config->latent_dim) gqa_latent_expand(p, me, layer); /* attn = Wv_b attn */
-        else quantize_rows(p, me, layer);
+        finish_attention(p, me, layer);                          /* deepseek2: attn = Wv_b attn */
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
         /* x += h;  h = rmsnorm(x) */
