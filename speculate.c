@@ -21,8 +21,8 @@ struct gqa_speculation {
     gqa_session *session, *draft;
     int lookup;
     float *logits;           /* [GQA_DECODE_ORDER, vocab_size] */
-    double share[SOURCES];   /* of proposals accepted, lately */
-    double seconds[SIZES];   /* of a pass, lately; 0: unknown */
+    double share[SOURCES];   /* of recent proposals, accepted */
+    double seconds[SIZES];   /* of a recent pass; 0: unknown */
     double draft_seconds;    /* of a proposal of the draft */
     double credit;           /* seconds that proposals may cost: one pass at first; they add what
                               * they save, and all decoding 1%, up to CREDIT_PASSES passes */

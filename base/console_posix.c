@@ -23,14 +23,14 @@
 
 /* ---- signals -------------------------------------------------------------------------------- */
 
-static void (*lost_page_told)(const char *path);
+static void (*lost_page_handler)(const char *path);
 
 static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
-    static atomic_flag is_told = ATOMIC_FLAG_INIT;
+    static atomic_flag is_reported = ATOMIC_FLAG_INIT;
     char line[4352], *name = NULL;
     (void)signal_number;
     (void)context;
-    while (atomic_flag_test_and_set(&is_told)) pause(); /* another thread ends the program */
+    while (atomic_flag_test_and_set(&is_reported)) pause(); /* another thread ends the program */
     FILE *maps = fopen("/proc/self/maps", "r"); /* FIRST-END MODE OFFSET DEVICE INODE PATH */
     while (maps && !name && fgets(line, sizeof line, maps)) {
         unsigned long first = 0, end = 0, address = (unsigned long)(uintptr_t)info->si_addr;
@@ -38,13 +38,13 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
         if (first <= address && address < end) name = strchr(line, '/');
     }
     if (name) name[strcspn(name, "\n")] = 0;
-    lost_page_told(name);
+    lost_page_handler(name);
 }
 
 /* SIGBUS comes in code that reads weights, and holds no lock of the C library. */
 void gqa_os_on_lost_page(void (*fn)(const char *path)) {
     struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
-    lost_page_told = fn;
+    lost_page_handler = fn;
     sigaction(SIGBUS, &action, NULL);
 }
 

@@ -20,8 +20,8 @@
 /* A mapped file cannot be truncated here. */
 void gqa_os_on_lost_page(void (*fn)(const char *path)) { (void)fn; }
 
-static void (*interrupt_told)(int signal);
-static int told_of_all;
+static void (*interrupt_handler)(int signal);
+static int for_all_signals;
 static volatile LONG holds, held_signal;
 
 /* Ctrl-C, Ctrl-Break, the window closed; in a thread of its own. */
@@ -31,8 +31,8 @@ static BOOL WINAPI on_control(DWORD event) {
         held_signal = signal_number;
         return TRUE;
     }
-    if (!interrupt_told || (signal_number != SIGINT && !told_of_all)) return FALSE;
-    interrupt_told(signal_number);
+    if (!interrupt_handler || (signal_number != SIGINT && !for_all_signals)) return FALSE;
+    interrupt_handler(signal_number);
     return TRUE;
 }
 
@@ -43,8 +43,8 @@ static void install_control(void) {
 }
 
 void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
-    interrupt_told = fn;
-    told_of_all = ends;
+    interrupt_handler = fn;
+    for_all_signals = ends;
     install_control();
 }
 
@@ -59,8 +59,10 @@ int gqa_os_signal_held(void) { return held_signal != 0; }
 void gqa_os_release_signals(void) {
     holds = 0;
     if (!held_signal) return;
-    if (interrupt_told && (held_signal == SIGINT || told_of_all)) interrupt_told((int)held_signal);
-    else ExitProcess(128 + (unsigned)held_signal);
+    if (interrupt_handler && (held_signal == SIGINT || for_all_signals))
+        interrupt_handler((int)held_signal);
+    else
+        ExitProcess(128 + (unsigned)held_signal);
 }
 
 /* ---- the terminal --------------------------------------------------------------------------- */

@@ -131,8 +131,8 @@ static frame fit(const chart *c, double left) {
 /* Of x, unless its label would overlap that of the last. */
 static void tick(FILE *out, const chart *c, const frame *f, double x, double *last) {
     char buf[32];
-    double at = pixel_x(f, x), room = c->x == SCALE_BYTES ? 58 : 30;
-    if (fabs(at - *last) < room) return;
+    double at = pixel_x(f, x), gap = c->x == SCALE_BYTES ? 58 : 30;
+    if (fabs(at - *last) < gap) return;
     line(out, at, f->bottom, at, f->bottom + 5, "class=\"axis\"");
     text(out, at, f->bottom + 19, "middle", label(x, c->x, buf), NULL);
     *last = at;
