@@ -363,11 +363,11 @@ gqa_workspace *gqa_workspace_new(const gqa_model *model, const gqa_session_optio
 void gqa_workspace_free(gqa_workspace *workspace);
 uint64_t gqa_workspace_bytes(const gqa_workspace *workspace);  /* memory reserved */
 
-/* Appends tokens[n] to the sequence and computes the logits that follow the last one. A refused
- * call leaves the session as it was; a cancelled one too, except that the logits are lost. (With a
- * sliding window, whole batches that were evaluated before the cancel stay: see
- * gqa_session_position.) GQA_ERR_CONTEXT when the tokens do not fit; GQA_ERR_NUMERIC, with
- * the layer in the message, when the logits are not all finite. */
+/* Appends tokens[n] to the sequence and computes the logits that follow the last one.
+ * GQA_ERR_CONTEXT when the tokens do not fit. GQA_ERR_CANCELLED, and GQA_ERR_NUMERIC when the
+ * logits are not all finite (the message names the layer), leave the session as it was, except
+ * that its logits are lost; with a sliding window, whole batches that were evaluated before stay:
+ * see gqa_session_position. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* As gqa_session_eval, and writes the logits after each of the n tokens to logits [n,
@@ -391,8 +391,9 @@ int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n
 
 /* Makes the session hold exactly tokens[n], n >= 1, with the logits after the last: keeps the
  * longest common prefix, forgets the rest, evaluates what is missing. Returns how many tokens were
- * kept. Where a sliding window has overwritten what would be needed, it starts from 0. A refused
- * call leaves the session as it was; a cancelled one leaves the tokens kept. */
+ * kept. Where a sliding window has overwritten what would be needed, it starts from 0. After
+ * GQA_ERR_CANCELLED or GQA_ERR_NUMERIC the session holds the tokens kept, as after
+ * gqa_session_eval. */
 int gqa_session_sync(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* Makes `to` hold the first n positions of `from`, without computing them; what `to` held is

@@ -55,6 +55,35 @@ static void check_error(int layer, float first, const char *message) {
     gqa_model_close(m);
 }
 
+/* After an error a session holds what it held, without logits, and goes on like another. */
+static void check_state_after_error(void) {
+    gqa_error err = {0};
+    int32_t t[N];
+    make_tokens(t, N);
+    gqa_model *m = changed_model(0, 1, 1);
+    gqa_session *s = session_of(m, "f16", 2), *other = session_of(m, "f16", 2);
+    gqa_session *both[2] = {s, other};
+    float *norm = (float *)m->layers[1].attn_norm, kept = norm[5];
+    for (int call = 0; call < 3; call++) {
+        norm[5] = kept;
+        CHECK(gqa_session_sync(s, t, 9, &err) >= 0 && !gqa_session_eval(other, t, 1, &err), "9");
+        norm[5] = NAN;
+        int status = call == 0   ? gqa_session_eval(s, t + 9, N - 9, &err)
+                     : call == 1 ? gqa_sessions_eval(both, t, 2, &err)
+                                 : gqa_session_sync(s, t + 1, 20, &err);
+        int expected = call < 2 ? 9 : 0; /* sync keeps nothing here: the first ids differ */
+        CHECK(status == GQA_ERR_NUMERIC && gqa_session_position(s) == expected, "call %d", call);
+        CHECK(!gqa_session_logits(s) && (call != 1 || !gqa_session_logits(other)), "no logits");
+    }
+    norm[5] = kept;
+    CHECK(!gqa_session_rewind(other, 0, &err) && !gqa_session_eval(other, t, N, &err), "other");
+    CHECK(!gqa_session_eval(s, t, N, &err), "%s", err.message);
+    CHECK(!memcmp(gqa_session_logits(s), gqa_session_logits(other), sizeof(float) * VOCAB), "bits");
+    gqa_session_free(s);
+    gqa_session_free(other);
+    gqa_model_close(m);
+}
+
 static double distance(const gqa_session *a, const gqa_session *b) {
     const float *x = gqa_session_logits(a), *y = gqa_session_logits(b);
     double worst = 0, largest = 0;
@@ -155,6 +184,7 @@ int main(int argc, char **argv) {
     TEST("NaN in the last layer") check_error(2, (float)NAN, "layer 2 gives NaN");
     TEST("infinity in a layer") check_error(1, HUGE_VALF, "layer 1 gives NaN or infinity");
     TEST("NaN in the output layer") check_error(-1, (float)NAN, "output layer gives NaN");
+    TEST("sessions after an error") check_state_after_error();
     TEST("f16 cache, values up to 1e5") check_range(3e4f, 40);
     TEST("f16 cache, values up to 1e7") check_range(3e6f, 5);
     TEST("f16 cache, values that grow") check_growth();
