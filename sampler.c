@@ -47,7 +47,7 @@ static int check_sampler_options(const gqa_sampler_options *o, gqa_error *err) {
         {"repeat_last", o->repeat_last, o->repeat_last >= 0 && o->repeat_last <= GQA_MAX_CONTEXT,
          "0 to 16777216"},
     };
-    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
+    for (size_t i = 0; i < array_length(checks); i++)
         if (!checks[i].valid)
             return gqa_fail(err, GQA_ERR_ARGUMENT, "%s %.7g: expected %s", checks[i].name,
                             checks[i].value, checks[i].expected);

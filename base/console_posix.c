@@ -60,7 +60,7 @@ void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
 }
 
 static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
-enum { N_ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
+enum { N_ENDING_SIGNALS = array_length(ending_signals) };
 static struct sigaction usual_actions[N_ENDING_SIGNALS];
 static volatile sig_atomic_t held_signal;
 

@@ -63,7 +63,7 @@ static const chat_template chat_templates[] = {
 };
 
 const chat_template *chat_template_named(const char *name) {
-    for (size_t i = 0; i < sizeof chat_templates / sizeof chat_templates[0]; i++)
+    for (size_t i = 0; i < array_length(chat_templates); i++)
         if (!strcmp(name, chat_templates[i].name)) return &chat_templates[i];
     return NULL;
 }
@@ -74,7 +74,7 @@ const chat_template *chat_template_for_tokens(const gqa_model *model) {
     } known[] = {
         {"<|im_start|>", "chatml"}, {"<|start_header_id|>", "llama3"}, {"[INST]", "mistral"},
     };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    for (size_t i = 0; i < array_length(known); i++) {
         int32_t id = gqa_token_find(model, known[i].token);
         if (id >= 0 && gqa_token_is_control(model, id)) return chat_template_named(known[i].name);
     }

@@ -314,7 +314,7 @@ static const struct {
     {"/quit", NULL, NULL, leave},
     {"/bye", NULL, NULL, leave},
 };
-enum { N_COMMANDS = (int)(sizeof commands / sizeof *commands) };
+enum { N_COMMANDS = array_length(commands) };
 
 static int show_help(conversation *c, const char *unused) {
     (void)c;

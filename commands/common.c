@@ -183,7 +183,7 @@ static int set_field(const char *name, const char *value, gqa_config *shape, gqa
         *type = (gqa_type)t;
         return 0;
     }
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+    for (size_t i = 0; i < array_length(fields); i++) {
         int64_t v;
         if (strcmp(name, fields[i].name)) continue;
         if (parse_int(value, 1, INT32_MAX, &v))
@@ -256,7 +256,7 @@ static const struct { const char *word, *name; } aliases[] = {
     {"-r", "--reps N"},
     {"--n-predict", "-n N"},
 };
-enum { N_ALIASES = sizeof aliases / sizeof *aliases };
+enum { N_ALIASES = array_length(aliases) };
 
 /* By its first word, or with its argument's name. */
 static const opt *find_name(const opt *const *tables, const char *name, size_t len) {

@@ -13,7 +13,7 @@
 static const gqa_type kv_types[] = {
     GQA_TYPE_F32, GQA_TYPE_F16, GQA_TYPE_BF16, GQA_TYPE_Q8_0, GQA_TYPE_Q4_0,
 };
-enum { N_KV_TYPES = sizeof kv_types / sizeof kv_types[0] };
+enum { N_KV_TYPES = array_length(kv_types) };
 
 static void show_attention(const gqa_config *c) {
     if (c->latent_dim)

@@ -247,7 +247,7 @@ static int control_key(line_editor *e) {
         if (n < (int)sizeof sequence - 1) sequence[n++] = (char)c;
     } while (c < '@' || c > '~');
     sequence[n] = 0;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    for (size_t i = 0; i < array_length(keys); i++)
         if (!strcmp(sequence, keys[i].sequence)) return keys[i].key;
     return KEY_NONE;
 }

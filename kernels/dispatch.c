@@ -62,7 +62,7 @@ static const struct {
 };
 
 const gqa_kernels *gqa_kernels_find(const char *isa) {
-    for (size_t i = 0; i < sizeof kernel_sets / sizeof kernel_sets[0]; i++) {
+    for (size_t i = 0; i < array_length(kernel_sets); i++) {
         const gqa_kernels *kernels = kernel_sets[i].kernels;
         if ((!isa || !strcmp(isa, kernels->name)) && kernel_sets[i].is_here()) return kernels;
     }

@@ -26,7 +26,7 @@ static const gqa_type_info types[] = {
     {"iq4_nl", GQA_TYPE_IQ4_NL, 32, 18},
     {"iq4_xs", GQA_TYPE_IQ4_XS, 256, 136},
 };
-enum { N_TYPES = sizeof types / sizeof types[0] };
+enum { N_TYPES = array_length(types) };
 
 const gqa_type_info *gqa_type_info_of(int type) {
     for (int i = 0; i < N_TYPES; i++)
@@ -65,7 +65,7 @@ const char *gqa_foreign_type_name(int type) {
         "i64",  "f64",   "iq1_m", "bf16",    "q4_0_4_4", "q4_0_4_8", "q4_0_8_8", "tq1_0",  "tq2_0",
         "iq4_nl_4_4", "iq4_nl_4_8", "iq4_nl_8_8", "mxfp4", "nvfp4",
     };
-    enum { N_NAMES = sizeof names / sizeof names[0] };
+    enum { N_NAMES = array_length(names) };
     return type >= 0 && type < N_NAMES ? names[type] : NULL;
 }
 
