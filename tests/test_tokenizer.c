@@ -270,18 +270,19 @@ static void test_own(void) {
 /* A byte-level vocabulary in a file, with that pre-tokeniser. */
 static gqa_model *open_byte_level(const char *pre, uint8_t **image) {
     static const char *const names[] = {"a", "b", "1", "2", "3", "4", "ab", "12", "34",
-                                        "<|im_end|>"};
-    static const int32_t types[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 3};
+                                        "<|im_end|>", "ba"};
+    static const int32_t types[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1};
+    enum { N = sizeof types / sizeof *types };
     gqa_error err = {0};
-    gqa_bytes tokens[10], merges[] = {{"a b", 3}, {"1 2", 3}};
+    gqa_bytes tokens[N], merges[] = {{"a b", 3}, {"1 2", 3}};
     size_t size = 0;
     gguf_writer *w = gguf_writer_new(NULL, &err);
-    for (int t = 0; t < 10; t++) tokens[t] = (gqa_bytes){names[t], strlen(names[t])};
+    for (int t = 0; t < N; t++) tokens[t] = (gqa_bytes){names[t], strlen(names[t])};
     gguf_put_string(w, "general.architecture", "llama", 5);
     gguf_put_string(w, "tokenizer.ggml.model", "gpt2", 4);
     gguf_put_string(w, "tokenizer.ggml.pre", pre, strlen(pre));
-    gguf_put_strings(w, "tokenizer.ggml.tokens", tokens, 10);
-    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, 10);
+    gguf_put_strings(w, "tokenizer.ggml.tokens", tokens, N);
+    gguf_put_array(w, "tokenizer.ggml.token_type", GGUF_I32, types, N);
     gguf_put_strings(w, "tokenizer.ggml.merges", merges, 2);
     CHECK(gguf_finish_memory(w, image, &size, &err) == 0, "%s", err.message);
     gqa_model_options o = {.vocab_only = 1};
@@ -469,22 +470,24 @@ static void check_pieces(splitter kind, const char *expected, const char *what) 
 static void test_names(void) {
     static const struct {
         const char *names, *pieces;
+        int is_whole;          /* a piece that is a token needs no merges */
     } known[] = {
-        {"default", "don|'|t| I|'|LLx| |123|45| |+=(|y|)|\n\n| zQuM|_"},
-        {"llama-bpe llama3 llama-v3 falcon3 lfm2 dbrx smaug-bpe",
-         "don|'t| I|'LL|x| |123|45| +=(|y|)\n\n| zQuM|_"},
-        {"qwen2 deepseek-r1-qwen hunyuan stablelm2",
-         "don|'t| I|'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_"},
-        {"smollm refact starcoder exaone",
-         "don|'t| I|'|LLx| |1|2|3|4|5| +=(|y|)|\n\n| zQuM|_"},
-        {"gpt-2 olmo exaone4 granite-docling mpt",
-         "don|'t| I|'|LLx| 12345| +=(|y|)|\n\n| zQuM|_"},
-        {"tekken", "don|'t| I|'LLx| |1|2|3|4|5| +=(|y|)\n\n| z|Qu|M|_"},
-        {"gpt-4o llama4", "don't| I'LL|x| |123|45| +=(|y|)\n\n| z|Qu|M|_"},
-        {"deepseek-llm", "don|'|t| I|'|LLx| |12345| +=(|y|)|\n|\n| zQuM|_"},
-        {"deepseek-coder", "don|'|t| I|'|LLx| |1|2|3|4|5| +=|(|y|)|\n|\n| zQuM|_"},
-        {"youtu", "don't| I'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_"},
-        {"deepseek-v3 hunyuan-dense", "don|'t| I|'LLx| |123|45| +=(|y|)\n\n| zQuM|_"},
+        {"default", "don|'|t| I|'|LLx| |123|45| |+=(|y|)|\n\n| zQuM|_", 0},
+        {"llama-bpe llama3 llama-v3 falcon3 lfm2 midm-2.0 pixtral",
+         "don|'t| I|'LL|x| |123|45| +=(|y|)\n\n| zQuM|_", 1},
+        {"dbrx smaug-bpe", "don|'t| I|'LL|x| |123|45| +=(|y|)\n\n| zQuM|_", 0},
+        {"qwen2 deepseek-r1-qwen hunyuan stablelm2 megrez",
+         "don|'t| I|'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_", 0},
+        {"smollm refact starcoder exaone minerva-7b",
+         "don|'t| I|'|LLx| |1|2|3|4|5| +=(|y|)|\n\n| zQuM|_", 0},
+        {"gpt-2 olmo exaone4 granite-docling mpt a.x-4.0 mellum trillion",
+         "don|'t| I|'|LLx| 12345| +=(|y|)|\n\n| zQuM|_", 0},
+        {"tekken", "don|'t| I|'LLx| |1|2|3|4|5| +=(|y|)\n\n| z|Qu|M|_", 1},
+        {"gpt-4o llama4", "don't| I'LL|x| |123|45| +=(|y|)\n\n| z|Qu|M|_", 0},
+        {"deepseek-llm", "don|'|t| I|'|LLx| |12345| +=(|y|)|\n|\n| zQuM|_", 0},
+        {"deepseek-coder", "don|'|t| I|'|LLx| |1|2|3|4|5| +=|(|y|)|\n|\n| zQuM|_", 0},
+        {"youtu", "don't| I'LL|x| |1|2|3|4|5| +=(|y|)\n\n| zQuM|_", 1},
+        {"deepseek-v3 hunyuan-dense", "don|'t| I|'LLx| |123|45| +=(|y|)\n\n| zQuM|_", 0},
     };
     for (size_t i = 0; i < array_length(known); i++) {
         char name[32];
@@ -494,6 +497,8 @@ static void test_names(void) {
             gqa_model *m = open_byte_level(name, &image);
             CHECK(!gqa_model_warning(m), "%s is not known", name);
             check_pieces(m->vocab->split, known[i].pieces, name);
+            int n_tokens = gqa_tokenize(m, "ba", 2, 0, NULL, 0, NULL);
+            CHECK(n_tokens == 2 - known[i].is_whole, "%s: %d tokens", name, n_tokens);
             gqa_model_close(m);
             free(image);
         }

@@ -175,53 +175,61 @@ static void read_rules(gqa_vocab *v, gguf_meta *m) {
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
+static const struct {
+    const char *name;
+    splitter split;
+    int ignore_merges, add_bos;
+} known_splits[] = {
+    {"llama-bpe", SPLIT_LLAMA3, 1, 1},
+    {"llama3", SPLIT_LLAMA3, 1, 1},
+    {"llama-v3", SPLIT_LLAMA3, 1, 1},
+    {"falcon3", SPLIT_LLAMA3, 1, 1},
+    {"lfm2", SPLIT_LLAMA3, 1, 1},
+    {"midm-2.0", SPLIT_LLAMA3, 1, 1},
+    {"pixtral", SPLIT_LLAMA3, 1, 1},
+    {"dbrx", SPLIT_LLAMA3, 0, 0},
+    {"smaug-bpe", SPLIT_LLAMA3, 0, 0},
+    {"qwen2", SPLIT_QWEN2, 0, 0},
+    {"deepseek-r1-qwen", SPLIT_QWEN2, 0, 0},
+    {"hunyuan", SPLIT_QWEN2, 0, 0},
+    {"stablelm2", SPLIT_QWEN2, 0, 0},
+    {"megrez", SPLIT_QWEN2, 0, 0},
+    {"smollm", SPLIT_SMOLLM, 0, 0},
+    {"refact", SPLIT_SMOLLM, 0, 0},
+    {"starcoder", SPLIT_SMOLLM, 0, 0},
+    {"exaone", SPLIT_SMOLLM, 0, 0},
+    {"minerva-7b", SPLIT_SMOLLM, 0, 0},
+    {"gpt-2", SPLIT_GPT2, 0, 0},
+    {"gpt2", SPLIT_GPT2, 0, 0},
+    {"olmo", SPLIT_GPT2, 0, 0},
+    {"exaone4", SPLIT_GPT2, 0, 0},
+    {"granite-docling", SPLIT_GPT2, 0, 0},
+    {"mpt", SPLIT_GPT2, 0, 0},
+    {"a.x-4.0", SPLIT_GPT2, 0, 0},
+    {"mellum", SPLIT_GPT2, 0, 0},
+    {"trillion", SPLIT_GPT2, 0, 0},
+    {"tekken", SPLIT_TEKKEN, 1, 1},
+    {"gpt-4o", SPLIT_GPT4O, 0, 0},
+    {"llama4", SPLIT_GPT4O, 0, 0},
+    {"deepseek-llm", SPLIT_DEEPSEEK_LLM, 0, 0},
+    {"deepseek-coder", SPLIT_DEEPSEEK_CODER, 0, 0},
+    {"deepseek-v3", SPLIT_DEEPSEEK3, 0, 0},
+    {"hunyuan-dense", SPLIT_DEEPSEEK3, 0, 0},
+    {"youtu", SPLIT_YOUTU, 1, 0},
+    {"default", SPLIT_DEFAULT, 0, 0},
+};
+
 static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
-    static const struct {
-        const char *name;
-        splitter split;
-        int ignore_merges, add_bos;
-    } known[] = {
-        {"llama-bpe", SPLIT_LLAMA3, 1, 1},
-        {"llama3", SPLIT_LLAMA3, 1, 1},
-        {"llama-v3", SPLIT_LLAMA3, 1, 1},
-        {"falcon3", SPLIT_LLAMA3, 1, 1},
-        {"lfm2", SPLIT_LLAMA3, 1, 1},
-        {"dbrx", SPLIT_LLAMA3, 0, 0},
-        {"smaug-bpe", SPLIT_LLAMA3, 0, 0},
-        {"qwen2", SPLIT_QWEN2, 0, 0},
-        {"deepseek-r1-qwen", SPLIT_QWEN2, 0, 0},
-        {"hunyuan", SPLIT_QWEN2, 0, 0},
-        {"stablelm2", SPLIT_QWEN2, 0, 0},
-        {"smollm", SPLIT_SMOLLM, 0, 0},
-        {"refact", SPLIT_SMOLLM, 0, 0},
-        {"starcoder", SPLIT_SMOLLM, 0, 0},
-        {"exaone", SPLIT_SMOLLM, 0, 0},
-        {"gpt-2", SPLIT_GPT2, 0, 0},
-        {"gpt2", SPLIT_GPT2, 0, 0},
-        {"olmo", SPLIT_GPT2, 0, 0},
-        {"exaone4", SPLIT_GPT2, 0, 0},
-        {"granite-docling", SPLIT_GPT2, 0, 0},
-        {"mpt", SPLIT_GPT2, 0, 0},
-        {"tekken", SPLIT_TEKKEN, 1, 1},
-        {"gpt-4o", SPLIT_GPT4O, 0, 0},
-        {"llama4", SPLIT_GPT4O, 0, 0},
-        {"deepseek-llm", SPLIT_DEEPSEEK_LLM, 0, 0},
-        {"deepseek-coder", SPLIT_DEEPSEEK_CODER, 0, 0},
-        {"deepseek-v3", SPLIT_DEEPSEEK3, 0, 0},
-        {"hunyuan-dense", SPLIT_DEEPSEEK3, 0, 0},
-        {"youtu", SPLIT_YOUTU, 1, 0},
-        {"default", SPLIT_DEFAULT, 0, 0},
-    };
     if (!pre.data) {
         snprintf(v->warning, sizeof v->warning, "metadata tokenizer.ggml.pre is missing; text is "
                  "split as for gpt-2, which may give wrong tokens");
         pre = (gqa_bytes){"gpt-2", 5};
     }
-    for (size_t i = 0; i < array_length(known); i++)
-        if (bytes_equal(pre, known[i].name)) {
-            v->split = known[i].split;
-            v->ignore_merges = known[i].ignore_merges;
-            v->add_bos = known[i].add_bos;
+    for (size_t i = 0; i < array_length(known_splits); i++)
+        if (bytes_equal(pre, known_splits[i].name)) {
+            v->split = known_splits[i].split;
+            v->ignore_merges = known_splits[i].ignore_merges;
+            v->add_bos = known_splits[i].add_bos;
             return;
         }
     v->split = SPLIT_LLAMA3;
