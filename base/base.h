@@ -72,6 +72,8 @@ typedef struct gqa_map {
 /* Directories and empty files are refused, each with a message of its own. */
 int gqa_map_open(gqa_map *map, const char *path, gqa_error *err);
 void gqa_map_close(gqa_map *map);
+/* gqa_os_release for bytes of the map and those mapped along with them; nothing for others. */
+void gqa_map_release(const gqa_map *map, const void *data, size_t size);
 
 /* Opens a file for fread; *size is its length. Refuses what gqa_map_open refuses. */
 int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err);

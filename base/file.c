@@ -141,3 +141,13 @@ void gqa_map_close(gqa_map *map) {
     if (map->data) gqa_os_unmap((void *)map->data, map->size);
     *map = (gqa_map){0};
 }
+
+void gqa_map_release(const gqa_map *map, const void *data, size_t size) {
+    enum { AROUND = 1 << 21 }; /* Linux maps up to so many bytes that are cached around one */
+    uintptr_t begin = (uintptr_t)map->data, end = begin + map->size, at = (uintptr_t)data;
+    if (!map->data || at < begin || at > end || size > end - at) return;
+    uintptr_t first = at - at % AROUND, last = (uintptr_t)align_up(at + size, AROUND);
+    if (first < begin) first = begin;
+    if (last > end) last = end;
+    gqa_os_release((const void *)first, last - first);
+}

@@ -67,6 +67,9 @@ int gqa_os_link_target(const char *path, char *target, size_t capacity);
 /* A file's bytes, to be read; NULL: failed. size > 0. */
 void *gqa_os_map(int fd, size_t size);
 void gqa_os_unmap(void *p, size_t size);
+/* Such bytes, from the beginning of a page on, leave the process's memory, if the system can do
+ * that; they come back from the file when they are read. */
+void gqa_os_release(const void *p, size_t size);
 
 /* ---- time and threads ----------------------------------------------------------------------- */
 

@@ -124,6 +124,15 @@ void *gqa_os_map(int fd, size_t size) {
 
 void gqa_os_unmap(void *p, size_t size) { munmap(p, size); }
 
+void gqa_os_release(const void *p, size_t size) {
+#ifdef __linux__
+    madvise((void *)p, size, MADV_DONTNEED);
+#else
+    (void)p;
+    (void)size;
+#endif
+}
+
 /* ---- time ----------------------------------------------------------------------------------- */
 
 double gqa_os_seconds(void) {

@@ -179,6 +179,11 @@ void gqa_os_unmap(void *p, size_t size) {
     UnmapViewOfFile(p);
 }
 
+void gqa_os_release(const void *p, size_t size) {
+    (void)p;
+    (void)size;
+}
+
 /* ---- time ----------------------------------------------------------------------------------- */
 
 double gqa_os_seconds(void) {

@@ -66,6 +66,33 @@ static void test_saved(size_t model_size) {
     check_opens("with its file", 1);
 }
 
+/* A file's pages that the process holds; -1: unknown. */
+static long mapped_kib(const char *path) {
+    char line[512];
+    long kib = -1;
+    int is_it = 0;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && kib < 0 && fgets(line, sizeof line, f)) {
+        is_it |= strstr(line, path) != NULL;
+        if (is_it) sscanf(line, "Rss: %ld", &kib);
+    }
+    if (f) fclose(f);
+    return kib;
+}
+
+/* Pages that are packed leave the process; those of an array in memory must not, which would clear
+ * it. */
+static void test_released(size_t model_size) {
+    gqa_model *from_file = gqa_model_open(model_path, NULL, NULL);
+    gqa_model *from_memory = gqa_model_from_memory(model, model_size, NULL, NULL);
+    long kib = mapped_kib(model_path), all = (long)(model_size / 1024);
+    CHECK(kib < all / 4, "%ld KiB of %ld are in memory twice", kib, all);
+    CHECK(from_file && from_memory && memcmp(from_file->packed, from_memory->packed,
+                                             from_file->packed_bytes) == 0, "other weights");
+    gqa_model_close(from_file);
+    gqa_model_close(from_memory);
+}
+
 static void test_damaged(void) {
     static const size_t at[] = {0, 7, 8, 15, 16, 23, 24, 4095};
     const size_t lengths[] = {0, 8, 4096, packed_size - 1};
@@ -240,6 +267,7 @@ int main(int argc, char **argv) {
     write_file(model_path, model, size);
     TEST("the hash of weights") test_hash();
     TEST("without a file") check_opens("without a file", 0);
+    TEST("what is packed leaves memory") test_released(size);
     TEST("a saved file is mapped, a damaged one left alone") {
         test_saved(size);
         if (packed_size) test_damaged();

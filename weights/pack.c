@@ -49,6 +49,13 @@ static int is_cancelled(const gqa_model_options *opt, double done) {
     return opt && opt->on_progress && opt->on_progress(opt->user, done);
 }
 
+/* The file's pages of a unit's rows, once they are packed: else both copies would be in memory. */
+static void release_rows(const pack_job *j, const gqa_matrix *w, int panel) {
+    size_t row_bytes = gqa_type_bytes(w->type, (uint64_t)w->cols);
+    int first = panel * GQA_PANEL, rows = min_int(w->rows - first, PACK_CHUNK * GQA_PANEL);
+    gqa_map_release(&j->m->map, w->raw + first * row_bytes, rows * row_bytes);
+}
+
 static void pack_units(gqa_worker *me, void *arg) {
     pack_job *j = arg;
     int total = j->first_unit[j->n_matrices];
@@ -58,7 +65,8 @@ static void pack_units(gqa_worker *me, void *arg) {
         gqa_matrix *w = gqa_model_matrix(j->m, i);
         int end = min_int(panel + PACK_CHUNK, gqa_matrix_panels(w));
         uint8_t *dst = (uint8_t *)w->packed + panel * w->panel_bytes;
-        for (; panel < end; panel++, dst += w->panel_bytes) gqa_pack_panel(w, panel, dst);
+        for (int p = panel; p < end; p++, dst += w->panel_bytes) gqa_pack_panel(w, p, dst);
+        release_rows(j, w, panel);
         if (me->id == 0 && is_cancelled(j->opt, (double)u / total)) atomic_store(&j->cancelled, 1);
     }
 }
