@@ -356,6 +356,9 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
                              "divides the %d query heads", c->config.n_kv_heads, o->kv_heads,
                              c->config.n_heads);
     int status = gqa_check_tensors(c, err);
+    if (!status && c->config.latent_dim && c->n_meta && c->owned)
+        return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "a %s file of before 2025, with "
+                             "attn_kv_b, runs but cannot be converted", c->config.architecture);
     if (!status && o->kv_heads > 1 && c->config.latent_dim)
         return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "a %s model caches one row for all "
                              "heads: there are no KV heads to repeat", c->config.architecture);

@@ -277,7 +277,8 @@ int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *er
     if (!status) status = read_alignment(&f);
     if (!status) status = read_tensor_table(&f, n_tensors);
     if (status) return status;
-    gguf_read_config(c, &c->refusal);
+    if (!gguf_read_config(c, &c->refusal) && c->config.latent_dim)
+        gguf_split_latent(c, &c->refusal);
     refuse_split(c, &c->refusal);
     return 0;
 }

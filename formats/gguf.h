@@ -29,6 +29,8 @@ typedef struct gguf_entry {
 int gguf_read(gqa_checkpoint *c, const uint8_t *data, size_t size, gqa_error *err);
 /* gguf_config.c: c->config from the metadata and tensors that are in c. */
 int gguf_read_config(gqa_checkpoint *c, gqa_error *err);
+/* gguf_latent.c: replaces each attn_kv_b of a deepseek2 checkpoint by attn_k_b and attn_v_b. */
+int gguf_split_latent(gqa_checkpoint *c, gqa_error *err);
 
 /* ---- metadata (gguf_meta.c) -------------------------------------------------------------- */
 

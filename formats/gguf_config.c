@@ -116,7 +116,8 @@ static void require_keys(gguf_meta *m, const char *const *suffixes, size_t n) {
             gguf_meta_fail(m, GQA_ERR_FORMAT, "metadata %s is missing", key);
 }
 
-/* deepseek2: key_length and value_length are of the cached row, those ending in _mla of a head. */
+/* deepseek2: key_length and value_length are of the cached row, those ending in _mla of a head. In
+ * files of before 2025 the first two are of a head, and there are as many KV heads as heads. */
 static void read_latent(gguf_meta *m, gqa_config *g, int value_length) {
     static const char *const suffixes[] = {"rope.dimension_count", "attention.head_count_kv"};
     require_keys(m, suffixes, array_length(suffixes));
@@ -125,13 +126,21 @@ static void read_latent(gguf_meta *m, gqa_config *g, int value_length) {
     g->latent_dim = arch_int(m, "attention.kv_lora_rank", 0);
     g->q_rank = arch_int(m, "attention.q_lora_rank", 0);
     g->value_dim = arch_int(m, "attention.value_length_mla", 0);
+    int kv_heads = arch_int(m, "attention.head_count_kv", 1);
+    if (!key_length && gqa_checkpoint_tensor(m->c, "blk.0.attn_kv_b.weight")) {
+        key_length = g->head_dim;
+        g->value_dim = value_length;
+        value_length = g->latent_dim;
+        g->head_dim = min_int(g->latent_dim, GQA_MAX_DIM) + min_int(rope_dim, GQA_MAX_DIM);
+        if (kv_heads == g->n_heads) kv_heads = 1;
+    }
     g->q_nope_dim = key_length - rope_dim;
-    if (arch_int(m, "attention.head_count_kv", 1) != 1)
+    if (kv_heads != 1)
         gguf_meta_fail(m, GQA_ERR_FORMAT, "%s.attention.head_count_kv is not 1",
                        m->c->config.architecture);
     else if (!key_length && !m->status)
-        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s.attention.key_length_mla is missing: "
-                       "a file of before 2025, convert the model again", m->c->config.architecture);
+        gguf_meta_fail(m, GQA_ERR_UNSUPPORTED, "metadata %s.attention.key_length_mla is "
+                       "missing", m->c->config.architecture);
     else if (value_length != g->latent_dim || g->head_dim - rope_dim != g->latent_dim)
         gguf_meta_fail(m, GQA_ERR_FORMAT, "attention.key_length %d and value_length %d, expected "
                        "kv_lora_rank %d + rope.dimension_count %d and %d", g->head_dim,
@@ -233,7 +242,7 @@ static void read_layers(gguf_meta *m, gqa_checkpoint *c, const gqa_architecture 
         gguf_meta_fail(m, GQA_ERR_MEMORY, "no memory for %d layers", g->n_layers);
     for (int l = 0; l < g->n_layers && !m->status; l++) {
         gqa_layer_config *layer = &c->layers[l];
-        layer->n_kv_heads = int_of_layer(m, &kv_heads, l);
+        layer->n_kv_heads = g->latent_dim ? 1 : int_of_layer(m, &kv_heads, l);
         layer->ffn_dim = int_of_layer(m, &ffn_dim, l);
         layer->window = has_window(m, &pattern, l) ? g->window : 0;
         layer->head_dim = layer->window ? local_head_dim : g->head_dim;

@@ -158,7 +158,9 @@ def metadata(arch, shape, layers, extra):
 def latent_tensors(block, dim, keys, matrix, vector):
     """Those of multi-head latent attention, before attn_output."""
     latent, q_rank = keys["attention.kv_lora_rank"], keys.get("attention.q_lora_rank")
-    query, value = keys["attention.key_length_mla"], keys["attention.value_length_mla"]
+    is_old = "attention.key_length_mla" not in keys
+    suffix = "" if is_old else "_mla"
+    query, value = keys["attention.key_length" + suffix], keys["attention.value_length" + suffix]
     rope = keys["rope.dimension_count"]
     if q_rank:
         yield matrix(block + "attn_q_a", q_rank, dim, 0.5)
@@ -168,6 +170,9 @@ def latent_tensors(block, dim, keys, matrix, vector):
         yield matrix(block + "attn_q", HEADS * query, dim, 0.5)
     yield matrix(block + "attn_kv_a_mqa", latent + rope, dim, 0.5)
     yield vector(block + "attn_kv_a_norm.weight", latent, 0.5, 1)
+    if is_old:
+        yield matrix(block + "attn_kv_b", HEADS * (query - rope + value), latent, 0.5)
+        return
     for name, rows, columns in ("k", latent, query - rope), ("v", value, latent):
         name, _, *rest = matrix(f"{block}attn_{name}_b", HEADS * rows, columns, 0.5)
         yield name, [HEADS, rows, columns], *rest
@@ -211,7 +216,7 @@ def tensors(arch, shape, layers, random, factors, keys, kind):
             yield vector(block + "attn_norm.weight", dim, 0.5, 1)
         if arch in LATENT:
             yield from latent_tensors(block, dim, keys, matrix, vector)
-            q_dim = HEADS * keys["attention.value_length_mla"]
+            q_dim = HEADS * keys.get("attention.value_length_mla", keys["attention.value_length"])
         elif arch in FUSED:
             yield matrix(block + "attn_qkv", q_dim + 2 * kv_dim, dim, 0.5)
         else:
@@ -279,6 +284,9 @@ LATENT_KEYS = {"attention.head_count_kv": 1, "attention.kv_lora_rank": 32,
                "attention.key_length": 40, "attention.value_length": 32,
                "attention.key_length_mla": 24, "attention.value_length_mla": 16,
                "rope.dimension_count": 8}
+OLD_LATENT_KEYS = {"attention.head_count_kv": HEADS, "attention.kv_lora_rank": 32,
+                   "attention.key_length": 24, "attention.value_length": 16,
+                   "rope.dimension_count": 8}
 # The program that is asked wants these even where no layer has experts.
 NO_EXPERTS = {"expert_count": 0, "expert_used_count": 0, "expert_shared_count": 0,
               "expert_feed_forward_length": 8, "expert_weights_scale": 1.0}
@@ -320,6 +328,9 @@ ARCHITECTURES = {
                                         "rope.scaling.yarn_log_multiplier": 0.0707,
                                         "attention.q_lora_rank": 20,
                                         "leading_dense_block_count": 2}, {}),
+    "deepseek2-old": ("deepseek2", 2, {**OLD_LATENT_KEYS, **NO_EXPERTS,
+                                       "attention.q_lora_rank": 20,
+                                       "leading_dense_block_count": 2}, {}),
 }
 
 
