@@ -38,7 +38,8 @@ expect 2 "type" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --type q9
 expect 2 "--dropout" train "$tmp/x.gguf" -f "$tmp/corpus.txt" --dropout 0.95
 
 test_case "kinds of attention with equal numbers of weights"
-shape="--shape dim=64,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=96,context=32 --vocab 320 --match params"
+shape="--shape dim=64,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=96,context=32 --vocab 320"
+shape="$shape --match params"
 for kind in mha:96 gqa:2:117 mqa:128 gta:125 mla:61; do
     name=${kind%:*}
     expect 0 "an FFN of ${kind##*:} " train "$tmp/kind.gguf" $texts $shape --steps 2 --force \
@@ -55,13 +56,13 @@ expect 0 "resuming at step 2" train "$tmp/k2.gguf" $texts $shape --steps 5 --att
 expect 0 "an FFN of 61 " train "$tmp/k3.gguf" $texts --vocab 320 --steps 2 --match params \
     --shape dim=64,layers=2,heads=4,head_dim=16,ffn=96,context=32,kv_heads=mla
 for bad in gqa:3 gqa:0 gqa:8 gqa: ""; do
-    expect 2 "--attention $bad: expected mha, gqa:G with a G that divides 4 heads, mqa, mla or gta" \
+    expect 2 "--attention $bad: expected mha, gqa:G with a G that divides 4 heads, mqa, mla" \
         train "$tmp/x.gguf" $train --attention "$bad"
 done
 thin="$texts --vocab 320 --shape dim=32,heads=4"
 expect 1 "values of 8: expected multiples of 16" train "$tmp/x.gguf" $thin --attention mla
 expect 1 "expected a multiple of 16" train "$tmp/x.gguf" $thin --attention gta
-expect 2 "mla:1: expected a number, gta, gta:G, mla or" train "$tmp/x.gguf" $thin --attention mla:1
+expect 2 "mla:1: expected a number, gta, gta:G, mla" train "$tmp/x.gguf" $thin --attention mla:1
 expect 2 "the shape has another" train "$tmp/x.gguf" $thin,kv_heads=mla --attention mqa
 expect 2 "--match ffn: expected params" train "$tmp/x.gguf" $train --match ffn
 expect 2 "an FFN of -325 would make up" train "$tmp/x.gguf" $texts --attention mla --match params \
