@@ -5,13 +5,22 @@
 #include <math.h>
 #include <string.h>
 
+#include "../base/utf8.h"
 #include "command.h"
 
 enum { WIDTH = 460, HEIGHT = 340, LEFT = 70, RIGHT = 26, TOP = 44, BOTTOM = 52, CAPTION = 22 };
 static const char *const colours[] = {
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 };
-enum { N_COLOURS = sizeof colours / sizeof *colours };
+enum { N_COLOURS = sizeof colours / sizeof *colours, LONG_KEY = 44 };
+
+/* The colour of a series, then dashed, then dotted. */
+static const char *stroke_of(int series, char buf[80]) {
+    static const char *const dashes[] = {"none", "8 4", "2 3"};
+    snprintf(buf, 80, "stroke=\"%s\" stroke-dasharray=\"%s\"", colours[series % N_COLOURS],
+             dashes[series / N_COLOURS % 3]);
+    return buf;
+}
 
 static const char style[] =
     "<style>text{fill:#222}.title{font-size:14px;font-weight:600}.note{fill:#555;font-size:11px}"
@@ -34,10 +43,13 @@ typedef struct frame {
 /* ---- elements ------------------------------------------------------------------------------- */
 
 void chart_text(FILE *out, const char *text) {
-    for (; *text; text++) {
+    for (size_t left = strlen(text), n; left; text += n, left -= n) {
+        int length = utf8_length(text, left);
+        n = length > 0 ? (size_t)length : 1;
         if (*text == '<') fputs("&lt;", out);
         else if (*text == '&') fputs("&amp;", out);
-        else fputc(*text, out);
+        else if (length <= 0 || (unsigned char)*text < 0x20) fputs("\xEF\xBF\xBD", out);
+        else fwrite(text, 1, n, out);
     }
 }
 
@@ -46,6 +58,8 @@ static void text(FILE *out, double x, double y, const char *anchor, const char *
                  const char *kind) {
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\"", x, y, anchor);
     if (kind) fprintf(out, " class=\"%s\"", kind);
+    if (kind && !strcmp(kind, "key") && strlen(what) > LONG_KEY) /* squeezed into the plot */
+        fprintf(out, " textLength=\"%d\" lengthAdjust=\"spacingAndGlyphs\"", WIDTH - 160);
     fputc('>', out);
     chart_text(out, what);
     fputs("</text>\n", out);
@@ -156,14 +170,16 @@ static void axes(FILE *out, const chart *c, const frame *f) {
     text(out, f->right, HEIGHT - 14, "end", c->x_label, "note");
 }
 
-static void curve(FILE *out, const chart_series *s, const frame *f, const char *colour) {
-    fprintf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2.2\" points=\"", colour);
+static void curve(FILE *out, const chart_series *s, const frame *f, int series) {
+    char stroke[80];
+    fprintf(out, "<polyline fill=\"none\" %s stroke-width=\"2.2\" points=\"",
+            stroke_of(series, stroke));
     for (int i = 0; i < s->n; i++)
         fprintf(out, "%.1f,%.1f ", pixel_x(f, s->x[i]), pixel_y(f, s->y[i]));
     fputs("\"/>\n", out);
     for (int i = 0; i < s->n; i++) {
         fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"%s\">", pixel_x(f, s->x[i]),
-                pixel_y(f, s->y[i]), colour);
+                pixel_y(f, s->y[i]), colours[series % N_COLOURS]);
         fputs("<title>", out);
         chart_text(out, s->name);
         fprintf(out, ": %g, %.4g</title></circle>\n", s->x[i], s->y[i]);
@@ -173,13 +189,14 @@ static void curve(FILE *out, const chart_series *s, const frame *f, const char *
 /* Names and colours, at the upper right, where decoding curves rarely are, or at the left. */
 static void legend(FILE *out, const chart *c, const frame *f) {
     double right = f->right - 4, key = c->legend_left ? f->left + 10 : right - 16;
+    double step = c->n_series > 12 ? 13.5 : 17;
     for (int s = 0; s < c->n_series && c->n_series > 1; s++) {
-        char stroke[48];
-        double y = TOP + (c->limit > 0 ? 36 : 12) + 17 * s;
-        snprintf(stroke, sizeof stroke, "stroke=\"%s\" stroke-width=\"3\"", colours[s % N_COLOURS]);
+        char stroke[80], attributes[100];
+        double y = TOP + (c->limit > 0 ? 36 : 12) + step * s;
+        snprintf(attributes, sizeof attributes, "%s stroke-width=\"3\"", stroke_of(s, stroke));
         if (c->legend_left) text(out, key + 22, y + 4, "start", c->series[s].name, "key");
         else text(out, right - 22, y + 4, "end", c->series[s].name, "key");
-        line(out, key, y, key + 16, y, stroke);
+        line(out, key, y, key + 16, y, attributes);
     }
 }
 
@@ -200,7 +217,7 @@ void chart_write(FILE *out, const chart *charts, int n, const char *caption) {
         frame f = fit(&charts[i], (double)(i * WIDTH));
         axes(out, &charts[i], &f);
         for (int s = 0; s < charts[i].n_series; s++)
-            curve(out, &charts[i].series[s], &f, colours[s % N_COLOURS]);
+            curve(out, &charts[i].series[s], &f, s);
         limit(out, &charts[i], &f);
         legend(out, &charts[i], &f);
     }

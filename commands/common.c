@@ -14,9 +14,10 @@
 
 static void print_message(const char *prefix, const char *format, va_list args) {
     fflush(stdout); /* the text comes first: both may go to one terminal */
-    fputs(prefix, stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    char text[2048], shown[4 * sizeof text];
+    vsnprintf(text, sizeof text, format, args);
+    gqa_escape(shown, sizeof shown, text); /* names of files can hold control characters */
+    fprintf(stderr, "%s%s\n", prefix, shown);
 }
 
 static int mid_line;
@@ -398,7 +399,8 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
         const char *word = argv[i];
         if (only_words || word[0] != '-' || !word[1]) {
             if (*n_positional == max_positional)
-                return usage_error("unexpected argument \"%s\"; usage: %s", word, usage);
+                return usage_error("unexpected argument \"%s\" (at most %d); usage: %.*s", word,
+                                   max_positional, (int)strcspn(usage, "\n"), usage);
             positional[(*n_positional)++] = word;
             continue;
         }

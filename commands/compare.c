@@ -42,8 +42,7 @@ static int time_prefill(const comparison *c, gqa_session *s, double *seconds, gq
     return status;
 }
 
-/* Whether the weights and that many sequences at the greatest depth have room. */
-static int batch_fits(const comparison *c, const variant *v, int n) {
+int batch_fits(const comparison *c, const variant *v, int n) {
     double available = gqa_os_memory() > 0 ? fmin(c->memory, gqa_os_memory()) : c->memory;
     double cache = cache_at(c, v, 0, deepest(c) + c->tokens);
     return (double)v->stats->weight_bytes + n * cache <= available;
@@ -128,15 +127,17 @@ static int count_figures(const comparison *c) {
     return n;
 }
 
-static int open_sessions(const comparison *c, session_table sessions, gqa_error *err) {
+/* 0, or EXIT_FAILURE after printing an error. */
+static int open_sessions(const comparison *c, session_table sessions) {
+    gqa_error err = {0};
     int context = deepest(c) + c->tokens;
     if (context < c->prompt) context = c->prompt;
     for (int i = 0; i < c->n_variants; i++)
         for (int k = 0; k < c->n_caches; k++) {
             const char *kv = c->caches[k].name;
             gqa_session_options so = {.context = context, .kv = kv, .n_threads = c->threads};
-            sessions[i][k] = gqa_session_new(c->variants[i].model, &so, err);
-            if (!sessions[i][k]) return -1;
+            sessions[i][k] = gqa_session_new(c->variants[i].model, &so, &err);
+            if (!sessions[i][k]) return fail("%s: %s", c->variants[i].name, err.message);
         }
     return 0;
 }
@@ -146,8 +147,8 @@ static int measure_with(comparison *c, session_table sessions) {
     progress p = {
         .show = !c->quiet && gqa_os_is_terminal(stderr), .all = (c->rounds + 1) * count_figures(c),
     };
-    int status = open_sessions(c, sessions, &err);
-    if (status) return fail("%s", err.message);
+    int status = open_sessions(c, sessions);
+    if (status) return status;
     machine *m = machine_new(gqa_session_threads(sessions[0][0]), NULL);
     if (!m) return fail("out of memory for measuring the machine");
     machine_measure(m, 3, &c->limits);

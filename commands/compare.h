@@ -13,7 +13,7 @@ typedef struct variant {
     const char *path;                    /* NULL: one of several numbers of KV heads */
     int kv_heads;
     char attention[24];                  /* "mla", "gta:4", ...; empty: so many KV heads */
-    char name[64];                       /* of the file, or "GQA-4" */
+    char *name;                          /* of the file, or "GQA-4"; no other variant's */
     uint8_t *image;                      /* a converted checkpoint, or NULL */
     gqa_model *model;
     const gqa_config *config;
@@ -53,8 +53,14 @@ void compare_close(comparison *c);
 
 /* Tokens a second. */
 double decode_speed(const variant *v, int cache, int depth);
-/* Of all sequences together. */
-const char *batch_cell(const sample *s, char buf[16]);
+/* Whether the weights and that many sequences at the greatest depth have room. */
+int batch_fits(const comparison *c, const variant *v, int n);
+/* Tokens a second of all sequences of c->batches[b] together, or that they do not fit. */
+const char *batch_cell(const comparison *c, const variant *v, int b, char buf[16]);
+/* Why perplexities and KL are left out. */
+extern const char different_vocabularies[];
+/* "4 layers, dim 64, ...". */
+void describe_shape(const variant *v, char *out, size_t size);
 /* Bytes of a cache of that many positions; v NULL: of MLA. */
 double cache_at(const comparison *c, const variant *v, int cache, int positions);
 

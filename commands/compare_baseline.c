@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../base/base.h"
 #include "compare.h"
 
 /* The value of a key of an object, or NULL; so do those below. */
@@ -60,7 +61,7 @@ static void compare_figure(tally *t, const char *row, const char *what, double b
 
 static void compare_cache(tally *t, const comparison *c, const variant *v, int cache,
                           const gqa_json_node *before) {
-    char row[84], what[40], depth[16];
+    char row[300], what[40], depth[16];
     snprintf(row, sizeof row, "%s, %s", v->name, c->caches[cache].name);
     for (int d = 0; d < c->n_depths; d++) {
         snprintf(depth, sizeof depth, "%d", c->depths[d]);
@@ -76,14 +77,36 @@ static void compare_cache(tally *t, const comparison *c, const variant *v, int c
                    score_bits(&v->scores[cache]), 0);
 }
 
+static void compare_batches(tally *t, const comparison *c, const variant *v,
+                            const gqa_json_node *before) {
+    for (int b = 0; b < c->n_batches; b++) {
+        char what[40], n[16];
+        snprintf(n, sizeof n, "%d", c->batches[b]);
+        snprintf(what, sizeof what, "%s at %d, tok/s", n, c->depths[c->n_depths - 1]);
+        const gqa_json_node *old = find(before, "sequences", n);
+        if (number(old, "depth") != c->depths[c->n_depths - 1]) old = NULL;
+        compare_figure(t, v->name, what, number(old, "tokens_per_second"),
+                       sample_median(&v->batch[b]),
+                       number(old, "spread") + sample_spread(&v->batch[b]));
+    }
+}
+
+/* Says what else differs between the measurements. */
+static void show_condition(FILE *out, const gqa_json_node *root, const char *key, int now) {
+    double before = number(root, key);
+    if (isnan(before)) fprintf(out, "  (it does not say %s, now %d)\n", key, now);
+    else if (before != now) fprintf(out, "  (%s: %g, now %d)\n", key, before, now);
+}
+
 void baseline_show(const gqa_json *json, const comparison *c, FILE *out) {
     const gqa_json_node *root = json->nodes, *variants = member(root, "variants");
-    double threads = number(root, "threads");
     tally t = {.out = out};
-    fprintf(out, "\nAgainst %s, what changed by more than both spreads together:\n",
-            c->baseline_path);
-    if (threads != c->limits.n_threads)
-        fprintf(out, "  (measured with %g threads, now %d)\n", threads, c->limits.n_threads);
+    char path[1024];
+    gqa_escape(path, sizeof path, c->baseline_path);
+    fprintf(out, "\nAgainst %s, what changed by more than both spreads together:\n", path);
+    show_condition(out, root, "threads", c->limits.n_threads);
+    show_condition(out, root, "prompt", c->prompt);
+    show_condition(out, root, "tokens", c->tokens);
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++) {
         const gqa_json_node *before = find(variants, "name", v->name);
         compare_figure(&t, v->name, "prefill, tok/s", number(before, "prefill"),
@@ -91,6 +114,7 @@ void baseline_show(const gqa_json *json, const comparison *c, FILE *out) {
                        number(before, "prefill_spread") + sample_spread(&v->prefill));
         for (int k = 0; k < c->n_caches; k++)
             compare_cache(&t, c, v, k, find(member(before, "caches"), "type", c->caches[k].name));
+        compare_batches(&t, c, v, member(before, "batches"));
     }
     fprintf(out, "  %d changed, %d did not, %d are not in both\n", t.changed, t.same, t.unknown);
 }

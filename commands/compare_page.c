@@ -17,11 +17,16 @@ typedef struct chart_data {
     char title[80], memory[48], caption[240];
 } chart_data;
 
-/* Adds the point (x, y) unless it was not measured. */
+/* Adds the point (x, y), unless it was not measured, in order of x. */
 static void add_point(chart_series *s, double *xs, double *ys, double x, double y) {
     if (!isfinite(x) || !isfinite(y)) return;
-    xs[s->n] = x;
-    ys[s->n++] = y;
+    int at = s->n++;
+    for (; at > 0 && xs[at - 1] > x; at--) {
+        xs[at] = xs[at - 1];
+        ys[at] = ys[at - 1];
+    }
+    xs[at] = x;
+    ys[at] = y;
     s->x = xs;
     s->y = ys;
 }
@@ -44,7 +49,20 @@ static chart speed_chart(const comparison *c, chart_data *data) {
     return result;
 }
 
-/* Time a token at the greatest depth over KV heads. */
+/* Whether the variants differ in their attention only. */
+static int is_one_shape(const comparison *c) {
+    const gqa_config *a = c->variants->config;
+    int is_same = 1;
+    for (int i = 1; i < c->n_variants; i++) {
+        const gqa_config *b = c->variants[i].config;
+        is_same &= a->n_layers == b->n_layers && a->dim == b->dim && a->n_heads == b->n_heads &&
+                   a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size;
+    }
+    return is_same;
+}
+
+/* Time a token at the greatest depth over KV heads, of which MLA has none. Without points where the
+ * variants differ in more. */
 static chart time_chart(const comparison *c, chart_data *data) {
     chart result = {
         .title = data->title, .x_label = "KV heads (1: MQA)", .y_label = "ms a token",
@@ -53,7 +71,7 @@ static chart time_chart(const comparison *c, chart_data *data) {
     int last = c->n_depths - 1;
     snprintf(data->title, sizeof data->title, "Time a token at depth %d", c->depths[last]);
     result.series[0].name = "time a token";
-    for (int i = 0; i < c->n_variants; i++) {
+    for (int i = 0; i < c->n_variants && is_one_shape(c); i++) {
         const variant *v = &c->variants[i];
         int has_heads = !v->config->latent_dim && !v->config->tied_kv;
         add_point(&result.series[0], data->groups, data->times,
@@ -98,11 +116,14 @@ static chart quality_chart(const comparison *c, chart_data *data) {
     return result;
 }
 
-static void write_caption(const comparison *c, char *out, size_t size) {
+static void write_caption(const comparison *c, int has_shape, char *out, size_t size) {
     const gqa_config *g = c->variants->config;
-    snprintf(out, size, "%d layers, dim %d, %d heads of %d, weights %s, %s cache, %d threads; "
-             "medians of %d interleaved rounds", g->n_layers, g->dim, g->n_heads, g->head_dim,
-             c->variants->stats->type_name, c->caches[0].name, c->limits.n_threads, c->rounds);
+    int used = 0;
+    if (has_shape)
+        used = snprintf(out, size, "%d layers, dim %d, %d heads of %d, weights %s, ", g->n_layers,
+                        g->dim, g->n_heads, g->head_dim, c->variants->stats->type_name);
+    snprintf(out + used, size - (size_t)used, "%s cache, %d threads; medians of %d interleaved "
+             "rounds", c->caches[0].name, c->limits.n_threads, c->rounds);
 }
 
 /* Whatever write makes of the comparison, as a file. */
@@ -119,8 +140,9 @@ static int write_file(const comparison *c, const char *path,
 static void write_svg(const comparison *c, FILE *f) {
     chart_data data;
     chart charts[2] = {speed_chart(c, &data), time_chart(c, &data)};
-    write_caption(c, data.caption, sizeof data.caption);
-    chart_write(f, charts, 2, data.caption);
+    int n = 1 + (charts[1].series[0].n > 1);
+    write_caption(c, n > 1, data.caption, sizeof data.caption);
+    chart_write(f, charts, n, data.caption);
 }
 
 int compare_svg(const comparison *c) { return write_file(c, c->svg_path, write_svg); }
@@ -132,12 +154,14 @@ static const char page_begin[] =
     "<meta name=\"viewport\" content=\"width=device-width\"><title>run compare</title>\n"
     "<style>body{font:15px/1.45 system-ui,sans-serif;max-width:980px;margin:24px auto;"
     "padding:0 16px;color:#222;background:#fff}h1{font-size:22px}"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f2f4f6;padding:8px 12px}"
+    "p,pre,td:first-child{overflow-wrap:anywhere}"
+    "pre{white-space:pre-wrap;background:#f2f4f6;padding:8px 12px}"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}"
     ".wide{overflow-x:auto}th,td{padding:3px 9px;text-align:right;border-bottom:1px solid #ddd}"
-    "td{white-space:nowrap}th:first-child,td:first-child,td.l,th.l{text-align:left}"
+    "td+td{white-space:nowrap}td:first-child{min-width:80px}"
+    "th:first-child,td:first-child,td.l,th.l{text-align:left}"
     "svg{max-width:100%;height:auto}.charts{display:grid;gap:8px;margin:18px 0;"
-    "grid-template-columns:repeat(auto-fit,minmax(380px,1fr))}"
+    "grid-template-columns:repeat(auto-fit,minmax(min(380px,100%),1fr))}"
     "@media screen and (prefers-color-scheme:dark){body{color:#e6e6e6;background:#15181c}"
     "pre{background:#20252b}th,td{border-color:#3a3a3a}}"
     "@media print{.charts{grid-template-columns:1fr 1fr}svg,tr{break-inside:avoid}"
@@ -189,7 +213,7 @@ static void table_row(const comparison *c, const variant *v, int cache, FILE *f)
         number(f, speed, speed < 100);
     }
     for (int b = 0; b < c->n_batches; b++)
-        cells(f, "td", "", cache ? "" : batch_cell(&v->batch[b], buf));
+        cells(f, "td", "", cache ? "" : batch_cell(c, v, b, buf));
     if (c->has_scores) number(f, score_bits(s), 4);
     if (c->has_scores && c->same_vocab) {
         number(f, score_perplexity(s), 3);
@@ -207,9 +231,15 @@ static void write_page(const comparison *c, FILE *f) {
     fputs("<h1>run compare</h1>\n<pre>", f);
     chart_text(f, c->command);
     fputs("</pre>\n<p>", f);
-    write_caption(c, data.caption, sizeof data.caption);
+    char bytes[32], shape[200];
+    int is_one = is_one_shape(c);
+    for (const variant *v = c->variants; v < c->variants + c->n_variants && !is_one; v++) {
+        describe_shape(v, shape, sizeof shape);
+        chart_text(f, v->name);
+        fprintf(f, ": %s<br>\n", shape);
+    }
+    write_caption(c, is_one, data.caption, sizeof data.caption);
     chart_text(f, data.caption);
-    char bytes[32];
     fprintf(f, "; %s, this machine reads %.1f GB/s and has %s of memory.</p>\n",
             c->variants->stats->isa, c->limits.read_bytes * 1e-9,
             human_bytes(gqa_os_memory(), bytes));
@@ -217,8 +247,11 @@ static void write_page(const comparison *c, FILE *f) {
     table_head(c, f);
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) table_row(c, v, k, f);
-    fputs("</tbody></table></div>\n<div class=\"charts\">\n", f);
-    for (int i = 0; i < 3 + c->has_scores; i++) chart_write(f, &charts[i], 1, NULL);
+    fputs("</tbody></table></div>\n", f);
+    if (c->has_scores && !c->same_vocab) cells(f, "p", "", different_vocabularies);
+    fputs("<div class=\"charts\">\n", f);
+    for (int i = 0; i < 3 + c->has_scores; i++)
+        if (i != 1 || charts[1].series[0].n > 1) chart_write(f, &charts[i], 1, NULL);
     fputs("</div></body></html>\n", f);
 }
 

@@ -26,10 +26,16 @@ double cache_at(const comparison *c, const variant *v, int cache, int positions)
     return (double)kv_cache_bytes(v->model, c->caches[cache].name, positions);
 }
 
-/* Bytes read a second: the weights, and the cache (a token is half way through on average). */
-static double decode_bytes(const comparison *c, const variant *v, int cache, int depth) {
+/* Bytes read a second by n sequences that make `speed` tokens a second together: the weights, and
+ * the caches (a token is half way through on average). */
+static double bytes_read(const comparison *c, const variant *v, int cache, int depth, int n,
+                         double speed) {
     double kv = cache_at(c, v, cache, c->depths[depth] + c->tokens / 2);
-    return ((double)v->stats->decode_bytes + kv) * decode_speed(v, cache, depth);
+    return ((double)v->stats->decode_bytes / n + kv) * speed;
+}
+
+static double decode_bytes(const comparison *c, const variant *v, int cache, int depth) {
+    return bytes_read(c, v, cache, depth, 1, decode_speed(v, cache, depth));
 }
 
 /* Sequences of that depth in c->memory. */
@@ -51,15 +57,21 @@ static double largest_spread(const comparison *c) {
 
 /* ---- tables --------------------------------------------------------------------------------- */
 
+void describe_shape(const variant *v, char *out, size_t size) {
+    const gqa_config *g = v->config;
+    snprintf(out, size, "%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, "
+             "weights %s", g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size,
+             v->stats->type_name);
+}
+
 static void show_conditions(const comparison *c) {
     int n_shapes = has_files(c) ? c->n_variants : 1;
     for (const variant *v = c->variants; v < c->variants + n_shapes; v++) {
-        const gqa_config *g = v->config;
-        char buf[16];
-        if (has_files(c)) printf("%-*s %s, ", c->name_width, v->name, attention_name(g, buf));
-        printf("%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, weights %s\n",
-               g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size,
-               v->stats->type_name);
+        char buf[16], shape[200];
+        describe_shape(v, shape, sizeof shape);
+        if (has_files(c))
+            printf("%-*s %s, ", c->name_width, v->name, attention_name(v->config, buf));
+        printf("%s\n", shape);
     }
     printf("%d threads, %s; ", c->limits.n_threads, c->variants->stats->isa);
     printf("medians of %d interleaved rounds, each within %.0f%% of its median;\n", c->rounds,
@@ -67,16 +79,23 @@ static void show_conditions(const comparison *c) {
     printf("this machine reads %.1f GB/s\n\n", c->limits.read_bytes * 1e-9);
 }
 
-const char *batch_cell(const sample *s, char buf[16]) {
-    return s->n ? cell(sample_median(s), 1, 0, buf) : "no memory";
+const char *batch_cell(const comparison *c, const variant *v, int b, char buf[16]) {
+    if (!batch_fits(c, v, c->batches[b])) return "no memory";
+    return cell(sample_median(&v->batch[b]), 1, 0, buf);
+}
+
+/* "KL to NAME" of the first variant, or "KL to first" if that is too wide for a column. */
+static int to_first(const comparison *c, const char *what, char out[32]) {
+    const char *name = c->variants->name;
+    return snprintf(out, 32, "%s %s", what, strlen(name) <= 16 ? name : "first");
 }
 
 static void show_speed(const comparison *c, int cache) {
-    char ratio[24];
-    int width = snprintf(ratio, sizeof ratio, "x %.16s", c->variants->name);
+    char ratio[32];
+    int width = to_first(c, "x", ratio);
     printf("%s cache\n%-*s %12s", c->caches[cache].name, c->name_width, "", "prefill");
     for (int d = 0; d < c->n_depths; d++)
-        printf("   decode at %-*d", width + 1, c->depths[d]);
+        printf("   decode at %-*d", width + 3, c->depths[d]);
     for (int b = 0; b < c->n_batches && !cache; b++)
         printf("   %6d at %-6d", c->batches[b], c->depths[c->n_depths - 1]);
     printf("\n%-*s %7s%-5d", c->name_width, "", "pp", c->prompt);
@@ -93,7 +112,7 @@ static void show_speed(const comparison *c, int cache) {
             printf(" %4s", cell(decode_bytes(c, v, cache, d), 1e9, 1, buf));
         }
         for (int b = 0; b < c->n_batches && !cache; b++)
-            printf("   %16s", batch_cell(&v->batch[b], buf));
+            printf("   %16s", batch_cell(c, v, b, buf));
         printf("\n");
     }
     printf("\n");
@@ -137,13 +156,18 @@ static void show_memory(const comparison *c) {
     printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
 }
 
+const char different_vocabularies[] =
+    "The models have different vocabularies: their perplexities a token and their\n"
+    "distributions (KL) cannot be compared. Bits a byte can, if all read the same\n"
+    "text: without --chunks.";
+
 /* Each KL is from an f32 cache: the variant's own, and the first variant's. */
 static void show_quality(const comparison *c) {
-    char from[24];
-    snprintf(from, sizeof from, "KL to %.14s", c->variants->name);
+    char from[32];
+    int width = max_int(to_first(c, "KL to", from), 14);
     printf("\n%-*s %9s %11s %8s", c->name_width, "", "cache", "bits a byte", "+/-");
     if (c->same_vocab) printf(" %11s %8s %12s %9s", "perplexity", "+/-", "KL to f32", "same top");
-    printf(" %14s\n", c->same_vocab && c->n_variants > 1 ? from : "");
+    printf(" %*s\n", width, c->same_vocab && c->n_variants > 1 ? from : "");
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         for (int k = 0; k < c->n_caches; k++) {
             const score *s = &v->scores[k];
@@ -156,14 +180,11 @@ static void show_quality(const comparison *c) {
             if (c->same_vocab) {
                 printf(" %11.4f %8.4f", score_perplexity(s), score_error(s));
                 printf(" %12.6f %8.2f%%", s->from->mean, s->from->same_top);
-                if (c->n_variants > 1) printf(" %14.6f", s->from[1].mean);
+                if (c->n_variants > 1) printf(" %*.6f", width, s->from[1].mean);
             }
             printf("%s\n", s->from->mean > 0.1 ? "  <- ruined" : "");
         }
-    if (!c->same_vocab)
-        printf("The models have different vocabularies: their perplexities a token and their\n"
-               "distributions (KL) cannot be compared. Bits a byte can, if all read the same\n"
-               "text: without --chunks.\n");
+    if (!c->same_vocab) printf("%s\n", different_vocabularies);
 }
 
 void compare_table(const comparison *c) {
@@ -186,14 +207,25 @@ static void csv_name(const char *name) {
     printf("\"");
 }
 
-static void csv_row(const comparison *c, const variant *v, int cache, int depth) {
+/* A number and a comma; nothing for NaN: it was not measured. */
+static void csv_number(double value, const char *format) {
+    if (!isnan(value)) printf(format, value);
+    printf(",");
+}
+
+/* Of n sequences together, with the samples of their speed and the first variant's. */
+static void csv_row(const comparison *c, const variant *v, int cache, int depth, int n,
+                    const sample *speeds, const sample *firsts) {
     const score *s = &v->scores[cache];
+    double speed = sample_median(speeds);
     csv_name(v->name);
     printf(",%d,", v->kv_heads);
-    printf("%s,%d,", c->caches[cache].name, c->depths[depth]);
-    printf("%llu,%.2f,", (unsigned long long)kv_bytes(c, v, cache), sample_median(&v->prefill));
-    printf("%.3f,", decode_speed(v, cache, depth));
-    printf("%.4f,%.4g,", speed_ratio(c, v, cache, depth), decode_bytes(c, v, cache, depth));
+    printf("%s,%d,%d,", c->caches[cache].name, c->depths[depth], n);
+    printf("%llu,", (unsigned long long)kv_bytes(c, v, cache));
+    csv_number(sample_median(&v->prefill), "%.2f");
+    csv_number(speed, "%.3f");
+    csv_number(speed / sample_median(firsts), "%.4f");
+    csv_number(bytes_read(c, v, cache, depth, n, speed), "%.4g");
     if (c->has_scores && c->same_vocab && s->n)
         printf("%.5f,%.6f,%.6f,", score_perplexity(s), s->from->mean, s->from[1].mean);
     else printf(",,,");
@@ -202,12 +234,17 @@ static void csv_row(const comparison *c, const variant *v, int cache, int depth)
 }
 
 void compare_csv(const comparison *c) {
-    printf("variant,kv_heads,kv_type,depth,kv_bytes_per_position,prefill_tokens_per_second,"
-           "decode_tokens_per_second,ratio_to_first,bytes_per_second,perplexity,kl_to_f32,"
-           "kl_to_first,bits_per_byte\n");
-    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+    const variant *first = c->variants;
+    printf("variant,kv_heads,kv_type,depth,sequences,kv_bytes_per_position,"
+           "prefill_tokens_per_second,decode_tokens_per_second,ratio_to_first,bytes_per_second,"
+           "perplexity,kl_to_f32,kl_to_first,bits_per_byte\n");
+    for (const variant *v = first; v < first + c->n_variants; v++) {
         for (int k = 0; k < c->n_caches; k++)
-            for (int d = 0; d < c->n_depths; d++) csv_row(c, v, k, d);
+            for (int d = 0; d < c->n_depths; d++)
+                csv_row(c, v, k, d, 1, &v->decode[k][d], &first->decode[k][d]);
+        for (int b = 0; b < c->n_batches; b++)
+            csv_row(c, v, 0, c->n_depths - 1, c->batches[b], &v->batch[b], &first->batch[b]);
+    }
 }
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
@@ -242,6 +279,7 @@ static void json_batches(json_writer *j, const comparison *c, const variant *v) 
         json_begin(j, NULL, '{');
         json_int(j, "sequences", c->batches[b]);
         json_int(j, "depth", c->depths[c->n_depths - 1]);
+        json_bool(j, "fits", batch_fits(c, v, c->batches[b]));
         json_double(j, "tokens_per_second", sample_median(&v->batch[b]));
         json_double(j, "spread", sample_spread(&v->batch[b]));
         json_end(j, '}');
@@ -279,6 +317,8 @@ void compare_json(const comparison *c) {
     json_int(&j, "heads", g->n_heads);
     json_int(&j, "head_dim", g->head_dim);
     json_int(&j, "threads", c->limits.n_threads);
+    json_int(&j, "prompt", c->prompt);
+    json_int(&j, "tokens", c->tokens);
     json_int(&j, "rounds", c->rounds);
     json_double(&j, "read_bytes_per_second", c->limits.read_bytes);
     if (!has_latent(c))

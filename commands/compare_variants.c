@@ -142,19 +142,28 @@ static int open_files(comparison *c) {
 
 /* ---- names --------------------------------------------------------------------------------- */
 
-/* The name of a file without its folder and ".gguf"; the path if another variant's is the same. */
-static void name_variant(comparison *c, variant *v) {
-    char buf[16], path[sizeof v->name];
-    if (!v->path) {
-        snprintf(v->name, sizeof v->name, "%s", attention_name(v->config, buf));
-        return;
-    }
-    const char *slash = strrchr(v->path, '/'), *base = slash ? slash + 1 : v->path;
-    int len = (int)strlen(base), is_gguf = len > 5 && !strcmp(base + len - 5, ".gguf");
-    snprintf(path, sizeof path, "%.*s", len - 5 * is_gguf, base);
-    gqa_escape(v->name, sizeof v->name, path);
-    for (const variant *other = c->variants; other < v; other++)
-        if (!strcmp(other->name, v->name)) gqa_escape(v->name, sizeof v->name, v->path);
+static int is_taken(const comparison *c, const variant *v) {
+    const variant *other = c->variants;
+    while (other < v && strcmp(other->name, v->name)) other++;
+    return other < v;
+}
+
+/* The kind of attention, or a file's name without its folder and ".gguf"; if an earlier variant has
+ * that name, the path, and then a number. 0, or EXIT_FAILURE after printing an error. */
+static int name_variant(const comparison *c, variant *v) {
+    char buf[16];
+    const char *path = v->path ? v->path : attention_name(v->config, buf);
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t size = 4 * strlen(path) + 16; /* each byte as "\x1b", and a number */
+    v->name = malloc(size);
+    if (!v->name) return fail("out of memory");
+    gqa_escape(v->name, size, base);
+    size_t len = strlen(v->name);
+    if (len > 5 && !strcmp(v->name + len - 5, ".gguf")) v->name[len - 5] = 0;
+    if (is_taken(c, v)) gqa_escape(v->name, size, path);
+    len = strlen(v->name);
+    for (int n = 2; is_taken(c, v); n++) snprintf(v->name + len, size - len, " (%d)", n);
+    return EXIT_SUCCESS;
 }
 
 int compare_open(comparison *c) {
@@ -164,8 +173,8 @@ int compare_open(comparison *c) {
         v->stats = gqa_model_get_stats(v->model);
         if (!v->stats->has_weights)
             code = fail("%s: a vocabulary without weights", v->path ? v->path : c->paths[0]);
-        name_variant(c, v);
-        c->name_width = max_int(c->name_width, (int)strlen(v->name));
+        if (!code) code = name_variant(c, v);
+        if (!code) c->name_width = max_int(c->name_width, (int)strlen(v->name));
     }
     return code;
 }
@@ -174,5 +183,6 @@ void compare_close(comparison *c) {
     for (variant *v = c->variants; v < c->variants + MAX_VARIANTS; v++) {
         gqa_model_close(v->model);
         free(v->image);
+        free(v->name);
     }
 }

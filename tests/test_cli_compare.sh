@@ -81,6 +81,34 @@ check "ratios to the first" grep -q "x m " "$tmp/out"
 expect 1 "corpus.txt: not a model" compare "$m" "$tmp/corpus.txt" "$tmp/mqa.gguf" $fast
 check "nothing is measured" test ! -s "$tmp/out"
 expect 2 "2 are given" compare "$m" "$tmp/mqa.gguf" --kv-heads 1
+expect 1 "mqa: KV cache type q8_0: head_dim must be a multiple of 32, got 16" \
+    compare "$tmp/mqa.gguf" "$m" $fast --kv f16,q8_0
+expect 2 "\"m17\" (at most 16); usage: run compare" compare m m m m m m m m m m m m m m m m m17
+check "in two lines" test "$(wc -l <"$tmp/err")" -eq 2
+
+test_case "names of files: whole, each once, harmless to a terminal"
+long=$(printf '%0100d' 0)
+escape=$(printf '\033[31m')
+mkdir -p "$tmp/$long"
+for name in "${long}1" "${long}2" "$long/${long}1" "$escape"; do cp "$m" "$tmp/$name.gguf"; done
+set -- "$tmp/${long}1.gguf" "$tmp/${long}2.gguf" "$tmp/$long/${long}1.gguf" "$tmp/$escape.gguf"
+expect 0 "" compare "$@" "$tmp/$long/${long}1.gguf" $fast --csv --svg "$tmp/names.svg"
+sed 's/,.*//' "$tmp/out" >"$tmp/names"
+for name in variant "${long}1" "${long}2" "$tmp/$long/${long}1.gguf" '\x1b[31m' \
+    "$tmp/$long/${long}1.gguf (2)"; do
+    echo "$name"
+done >"$tmp/expected"
+same "$tmp/names" "$tmp/expected" "names: $(cat "$tmp/names")"
+check "squeezed into the chart" grep -q 'textLength=.*>0*2</text>' "$tmp/names.svg"
+expect 0 "" compare "$@" $fast
+check "a wide name is first" grep -q " x first GB/s$" "$tmp/out"
+cp "$tmp/corpus.txt" "$tmp/$escape.txt"
+expect 1 '\x1b[31m.txt: not a model' compare "$m" "$tmp/$escape.txt"
+expect 1 '\x1b[31m.json: No such file' compare "$m" --baseline "$tmp/$escape.json"
+printf '{"variants": []}' >"$tmp/$escape.json"
+expect 0 "" compare "$m" $fast --baseline "$tmp/$escape.json"
+check "of a baseline too" grep -q '\x1b\[31m.json, what changed' "$tmp/out"
+check "which says less" grep -q "does not say threads, now" "$tmp/out"
 
 test_case "quality: bits a byte, of different vocabularies nothing else"
 "$run" train "$tmp/wide.gguf" -f "$tmp/corpus.txt" \
@@ -114,6 +142,14 @@ have python3 "--json" && check "the figures" python3 "$tmp/quality.py" "$tmp"
 expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents
 check "it is said" grep -q "different vocabularies" "$tmp/out"
 check "no perplexity" not grep -q "^ .*perplexity" "$tmp/out"
+expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents --csv --html "$tmp/wide.html" \
+    --svg "$tmp/wide.svg"
+check "none in CSV" grep -q "^wide,.*,,,,[0-9.]*$" "$tmp/out"
+check "nor on the page" not grep -q "<th>perplexity\|<th>KL" "$tmp/wide.html"
+check "which says it" grep -q "different vocabularies" "$tmp/wide.html"
+check "and the shapes" grep -q "^wide: 1 layers, dim 32, " "$tmp/wide.html"
+check "of one model only: time over KV heads" test "$(grep -c "<svg" "$tmp/wide.html")" -eq 3
+check "nor in the chart" not grep -q "KV heads" "$tmp/wide.svg"
 
 test_case "compare --csv --svg"
 expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
@@ -178,10 +214,20 @@ for v in json.load(open(sys.argv[1]))["variants"]:
     assert few["tokens_per_second"] > 0
     # the cache of 64 sequences of 104 positions: 3.4 MB, 1.7 MB and 852 kB beside the weights
     assert (many["tokens_per_second"] is None) == (v["kv_heads"] > 1), v
+    assert few["fits"] and many["fits"] == (v["kv_heads"] == 1), v
 END
 have python3 "--json" && check "the figures" python3 "$tmp/batch.py" "$tmp/out"
 expect 0 "" compare "$m" --depths 100 -n 4 --prompt 4 --reps 1 --batch 64 --memory 1M
 check "the table says so" grep -q "^MHA .* no memory$" "$tmp/out"
+expect 0 "" compare "$m" --kv-heads 2,1 --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 1,64 \
+    --memory 1M --kv f16,f32 --csv
+cut -d, -f1,3-5,8 "$tmp/out" | sed 's/[0-9]*\.[0-9]*$/speed/' >"$tmp/rows"
+for v in GQA-2 MQA; do
+    for kv in f16 f32; do printf '%s\n' "$v,$kv,0,1,speed" "$v,$kv,100,1,speed"; done
+    printf '%s\n' "$v,f16,100,1,speed" "$v,f16,100,64,$(test $v = GQA-2 || echo speed)"
+done >"$tmp/expected"
+sed 1d "$tmp/rows" >"$tmp/csv"
+same "$tmp/csv" "$tmp/expected" "rows of the CSV: $(cat "$tmp/rows")"
 expect 2 "expected at most" compare "$m" --batch 2,x
 
 test_case "compare interrupted: what was measured"
@@ -189,24 +235,31 @@ cat >"$tmp/interrupt.py" <<'END'
 import os, re, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 words = [sys.argv[1], "compare", "--shape", "dim=64,layers=1,heads=4,ffn=64,vocab=100",
-         "--kv-heads", "4,1", "--depths", "0", "-n", "1000", "--reps", "50", "-j", "1"]
-master, slave = os.openpty()
-run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave, text=True)
-os.close(slave)
-err = ""
-while not re.search(r"\b[4-9]%, about \d+:\d\d left", err): # the first round is the warm-up
+         "--kv-heads", "4,1", "--depths", "0", "-j", "1"]
+def interrupt(options, when):
+    master, slave = os.openpty()
+    run = subprocess.Popen(words + options, stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    err = ""
+    while not re.search(when + r"%, about \d+:\d\d left", err):
+        err += os.read(master, 1000).decode()
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=60)
     err += os.read(master, 1000).decode()
-run.send_signal(signal.SIGINT)
-out, _ = run.communicate(timeout=60)
-err += os.read(master, 1000).decode()
-assert run.returncode == -signal.SIGINT, run.returncode
-assert "interrupted: this was measured" in err, err
-assert "\nMHA " in out and "\nMQA " in out and "medians of 50" not in out, out
+    assert run.returncode == -signal.SIGINT, run.returncode
+    assert "interrupted: this was measured" in err, err
+    assert "\nMHA " in out and "\nMQA " in out, out
+    return out
+out = interrupt(["-n", "1000", "--reps", "50"], r"\b[4-9]") # the first round is the warm-up
+assert "medians of 50" not in out, out
+# 6 figures a round, the last two of batches: after the 10th of 12, none or one of those
+out = interrupt(["-n", "4000", "--reps", "1", "--batch", "2"], r"\b83")
+assert re.search(r"^MQA .* -$", out, re.M) and "no memory" not in out, out
 END
 have python3 "a signal" && check "the table" python3 "$tmp/interrupt.py" "$run"
 
 test_case "compare --baseline: what changed beyond the spread"
-scored="--depths 0 -n 8 --prompt 4 --reps 3 -f $tmp/corpus.txt -c 32 --chunks 4"
+scored="--depths 0 -n 8 --prompt 4 --reps 3 -f $tmp/corpus.txt -c 32 --chunks 4 --batch 2"
 expect 0 "" compare "$m" --kv-heads 2,1 $scored --json
 cat >"$tmp/edit.py" <<'END'
 import json, sys
@@ -214,7 +267,9 @@ old = json.load(open(sys.argv[1]))
 for v in old["variants"]:
     v["prefill"] /= 1000 # changed whatever the machine does, and however much speeds spread
     v["caches"][0]["decode"][0]["spread"] = 1e6 # unchanged
+    v["batches"][0]["tokens_per_second"] /= 1000
 old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
+old["prompt"] = 5
 old["variants"][1]["name"] = "GQA-3"
 json.dump(old, open(sys.argv[1] + ".old", "w"))
 END
@@ -223,7 +278,9 @@ if have python3 "--baseline"; then
     expect 0 "" compare "$m" --kv-heads 2,1 $scored --baseline "$tmp/out.old"
     check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* +[0-9.]*%" "$tmp/out"
     check "quality" grep -q "^  GQA-2, f16 .*bits a byte.* -1.0%" "$tmp/out"
-    check "the sum" grep -q "2 changed, 2 did not, 4 are not in both" "$tmp/out"
+    check "batches" grep -q "^  GQA-2  .*2 at 0, tok/s .* -> .* +[0-9.]*%" "$tmp/out"
+    check "the prompt's length" grep -q "^  (prompt: 5, now 4)$" "$tmp/out"
+    check "the sum" grep -q "3 changed, 2 did not, 5 are not in both" "$tmp/out"
 fi
 echo "[1]" >"$tmp/list.json"
 expect 1 "no \"variants\"" compare "$m" --baseline "$tmp/list.json"
