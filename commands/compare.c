@@ -85,10 +85,10 @@ typedef struct progress {
 static int add_figure(progress *p, sample *s, double value) {
     if (p->keep) sample_add(s, value);
     p->done++;
-    int left = (int)((seconds_now() - p->start) / p->done * (p->all - p->done));
-    if (p->show)
-        fprintf(stderr, "\r%3d%%, about %d:%02d left ", 100 * p->done / p->all, left / 60,
-                left % 60);
+    if (p->show) {
+        fprintf(stderr, "\r%3d%%, ", 100 * p->done / p->all);
+        print_time_left(p->start, p->done, p->all);
+    }
     return signal_held();
 }
 
@@ -176,9 +176,8 @@ static int score_variant(const comparison *c, variant *v) {
     gqa_error err = {0};
     gqa_session *sessions[MAX_CACHES + 2] = {NULL};
     score scores[MAX_CACHES + 2];
-    int refs = v > c->variants && c->same_vocab ? 2 : 1, n = refs + c->n_caches, n_chunks = 0;
-    int32_t *tokens = score_tokens(v->model, &c->text, &n_chunks);
-    int code = tokens ? EXIT_SUCCESS : EXIT_FAILURE;
+    int refs = v > c->variants && c->same_vocab ? 2 : 1, n = refs + c->n_caches;
+    int code = EXIT_SUCCESS;
     for (int i = 0; i < n && !code; i++) {
         gqa_session_options so = {
             .context = c->text.chunk,
@@ -190,14 +189,13 @@ static int score_variant(const comparison *c, variant *v) {
         if (!sessions[i]) code = fail("%s", err.message);
     }
     if (!code)
-        code = score_chunks(sessions, n, refs, tokens, n_chunks, c->text.chunk, scores,
+        code = score_chunks(sessions, n, refs, v->tokens, v->n_chunks, c->text.chunk, scores,
                             c->quiet ? NULL : "perplexity: ");
     for (int k = 0; k < c->n_caches && !code && !signal_held(); k++) {
         v->scores[k] = scores[refs + k];
         v->scores[k].from[1] = v->scores[k].from[refs - 1];
     }
     for (int i = 0; i < n; i++) gqa_session_free(sessions[i]);
-    gqa_free(tokens);
     return code;
 }
 
@@ -268,7 +266,7 @@ static int parse_lists(comparison *c) {
     c->n_batches = c->batch_list ? parse_int_list(c->batch_list, 1, MAX_BATCH, c->batches,
                                                   MAX_BATCHES) : 0;
     if (c->n_batches < 0 || (c->batch_list && !c->n_batches))
-        return usage_error("--batch %s: expected at most %d numbers up to %d with commas between",
+        return usage_error("--batch %s: expected at most %d numbers, 1 to %d, with commas between",
                            c->batch_list, MAX_BATCHES, MAX_BATCH);
     code = parse_caches(c);
     return code ? code : parse_memory(c->memory_text, &c->memory);
@@ -285,12 +283,19 @@ static int show(const comparison *c) {
     return !code && c->html_path ? compare_html(c) : code;
 }
 
-/* The chunk that every model was trained for. */
-static void choose_chunk(comparison *c) {
+/* Reads the text as each model's tokens, in the chunk that all were trained for. 0, or EXIT_FAILURE
+ * after printing an error. */
+static int read_tokens(comparison *c) {
     const gqa_config *least = c->variants->config;
+    int code = EXIT_SUCCESS;
     for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
         if (v->config->context_length < least->context_length) least = v->config;
     score_choose_chunk(&c->text, least, c->quiet);
+    for (variant *v = c->variants; v < c->variants + c->n_variants && !code; v++) {
+        v->tokens = score_tokens(v->model, &c->text, &v->n_chunks);
+        code = v->tokens ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
+    return code;
 }
 
 /* Measures, until a signal, and shows what there is; then the signal does what it always does. */
@@ -315,8 +320,8 @@ static int compare(comparison *c) {
     if (!code) code = compare_open(c);
     if (!code) {
         c->same_vocab = share_vocabulary(c);
-        if (c->text.file) choose_chunk(c);
-        code = measure_and_show(c);
+        if (c->text.file) code = read_tokens(c);
+        if (!code) code = measure_and_show(c);
     }
     compare_close(c);
     gqa_json_free(&c->baseline);

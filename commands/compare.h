@@ -21,6 +21,8 @@ typedef struct variant {
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
     sample batch[MAX_BATCHES];           /* of all sequences; empty: they do not fit */
+    int32_t *tokens;                     /* of the text */
+    int n_chunks;
     score scores[MAX_CACHES];            /* compared with an f32 cache, its own and the first's */
 } variant;
 

@@ -184,5 +184,6 @@ void compare_close(comparison *c) {
         gqa_model_close(v->model);
         free(v->image);
         free(v->name);
+        gqa_free(v->tokens);
     }
 }

@@ -123,6 +123,11 @@ static int score_chunk(scoring *s, const int32_t *tokens, gqa_error *err) {
     return status;
 }
 
+void print_time_left(double start, int done, int all) {
+    int left = (int)((seconds_now() - start) / done * (all - done));
+    fprintf(stderr, "about %d:%02d left ", left / 60, left % 60);
+}
+
 int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t *tokens,
                  int n_chunks, int chunk, score *scores, const char *progress) {
     enum { LOGITS = 16 << 20 }; /* held of a session, or those of 16 rows */
@@ -135,6 +140,7 @@ int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t 
         sessions, scores, n, n_references, chunk, vocab, max_rows, .n_positions = n_chunks * chunk,
     };
     int has_memory = 1;
+    double start = seconds_now();
     for (int i = 0; i <= n_references; i++)
         has_memory &= (s.logits[i] = calloc(row, max_rows)) != NULL;
     s.kl = calloc(s.n_positions * sizeof *s.kl, 2 * n);
@@ -142,11 +148,12 @@ int score_chunks(gqa_session **sessions, int n, int n_references, const int32_t 
     if (!has_memory || !s.kl) status = fail("out of memory for the logits of %d tokens", max_rows);
     for (int c = 0; c < n_chunks && !status && !signal_held(); c++) {
         status = score_chunk(&s, tokens + (size_t)c * chunk, &err);
-        if (show && !status)
-            fprintf(stderr, "\r%s%d of %d chunks: %.4f ", progress, c + 1, n_chunks,
-                    score_perplexity(&scores[n - 1]));
+        if (!show || status) continue;
+        fprintf(stderr, "\r%s%d of %d chunks: %.4f, ", progress, c + 1, n_chunks,
+                score_perplexity(&scores[n - 1]));
+        print_time_left(start, c + 1, n_chunks);
     }
-    if (show) fprintf(stderr, "\r%60s\r", "");
+    if (show) fprintf(stderr, "\r%70s\r", "");
     for (int i = n_references; i < n && !status; i++)
         for (int r = 0; r < n_references; r++)
             scores[i].from[r] = score_divergence(kl_of(&s, i, r), s.at, scores[i].same_top[r]);
@@ -238,7 +245,7 @@ int32_t *score_tokens(const gqa_model *model, const score_text *t, int *n_chunks
         tokens[(size_t)c * t->chunk] = gqa_token_bos(model);
     if (*n_chunks > 0) return tokens;
     if (n < 0) fail("%s", err.message);
-    else fail("the text has %d tokens, expected at least one chunk of %d", n, t->chunk);
+    else fail("%s: %d tokens, expected at least one chunk of %d", t->file, n, t->chunk);
     gqa_free(tokens);
     return NULL;
 }

@@ -34,6 +34,9 @@ double score_error(const score *s);       /* standard error of the perplexity */
 double score_bits(const score *s);
 double score_bits_error(const score *s);
 
+/* "about 0:12 left ", when `done` of `all` steps have taken the time since start. */
+void print_time_left(double start, int done, int all);
+
 /* Scores tokens[n_chunks * chunk] with each of sessions[n], whose contexts hold a chunk. The first
  * n_references, 0 to 2, are what the others are compared with. progress: begins the progress line
  * on stderr; NULL: none. Stops early once a signal is held. 0, or an exit code after printing an

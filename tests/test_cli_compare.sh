@@ -142,6 +142,10 @@ have python3 "--json" && check "the figures" python3 "$tmp/quality.py" "$tmp"
 expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents
 check "it is said" grep -q "different vocabularies" "$tmp/out"
 check "no perplexity" not grep -q "^ .*perplexity" "$tmp/out"
+echo "The cat" >"$tmp/short"
+expect 1 "short: 4 tokens, expected at least one chunk of 32" compare "$m" "$tmp/wide.gguf" \
+    -f "$tmp/short"
+check "nothing is measured" test ! -s "$tmp/out"
 expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents --csv --html "$tmp/wide.html" \
     --svg "$tmp/wide.svg"
 check "none in CSV" grep -q "^wide,.*,,,,[0-9.]*$" "$tmp/out"
@@ -241,7 +245,7 @@ def interrupt(options, when):
     run = subprocess.Popen(words + options, stdout=subprocess.PIPE, stderr=slave, text=True)
     os.close(slave)
     err = ""
-    while not re.search(when + r"%, about \d+:\d\d left", err):
+    while not re.search(when + r" \d+:\d\d left", err):
         err += os.read(master, 1000).decode()
     run.send_signal(signal.SIGINT)
     out, _ = run.communicate(timeout=60)
@@ -250,13 +254,17 @@ def interrupt(options, when):
     assert "interrupted: this was measured" in err, err
     assert "\nMHA " in out and "\nMQA " in out, out
     return out
-out = interrupt(["-n", "1000", "--reps", "50"], r"\b[4-9]") # the first round is the warm-up
+out = interrupt(["-n", "1000", "--reps", "50"], r"\b[4-9]%, about") # the first round is the warm-up
 assert "medians of 50" not in out, out
 # 6 figures a round, the last two of batches: after the 10th of 12, none or one of those
-out = interrupt(["-n", "4000", "--reps", "1", "--batch", "2"], r"\b83")
+out = interrupt(["-n", "4000", "--reps", "1", "--batch", "2"], r"\b83%, about")
 assert re.search(r"^MQA .* -$", out, re.M) and "no memory" not in out, out
+words = [sys.argv[1], "compare", sys.argv[2], "--kv-heads", "4,1", "--depths", "0", "-j", "1"]
+out = interrupt(["-f", sys.argv[3], "-c", "4"], r"perplexity: \d+ of \d+ chunks: .*, about")
+assert "medians of 5 " in out and "bits a byte" not in out, out
 END
-have python3 "a signal" && check "the table" python3 "$tmp/interrupt.py" "$run"
+have python3 "a signal" &&
+    check "the table" python3 "$tmp/interrupt.py" "$run" "$m" "$tmp/corpus.txt"
 
 test_case "compare --baseline: what changed beyond the spread"
 scored="--depths 0 -n 8 --prompt 4 --reps 3 -f $tmp/corpus.txt -c 32 --chunks 4 --batch 2"
