@@ -43,6 +43,8 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     story $model "Once upon a time" 9 && ok || no "story.js: cancelled"
     nine=", there was a little girl named Lily."
     [ "$(cat "$tmp/out")" = "$nine" ] && ok || no "story.js: no cancel"
+    story $model "<i>" 999 && ok || no "story.js: a text that fills the context"
+    check "it ends with the context's 256 positions" test "$(wc -w <"$tmp/out")" -lt 256
     story README.md && no "story.js: README.md is a model" || ok
     check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
 

@@ -23,6 +23,23 @@ async function open(browser, viewport, colorScheme) {
     return page;
 }
 
+// What a hasty user does: stops at once; too long a beginning, which must not be the last.
+async function haste(page) {
+    const says = (pattern) => page.waitForFunction((p) => RegExp(p).test(
+        document.getElementById("story-status").innerText), pattern);
+    await page.evaluate(() => {
+        for (let i = 0; i < 2; i++) document.getElementById("tell").click();
+    });
+    await says("^Stopped: 1 tokens?\\.$");
+    await page.fill("#prompt", "\u{1F600}".repeat(150));
+    await page.press("#prompt", "Enter");
+    await says("^No story: context full");
+    await page.fill("#prompt", "<i>");
+    await page.press("#prompt", "Enter");
+    await says("^The story has ended");
+    if (!(await page.textContent("#story")).startsWith("<i>")) fault("<i> became markup");
+}
+
 // Decodes in turn until the curves have some points; stops by the keyboard.
 async function compare(page, name) {
     await page.waitForSelector("#run:enabled");
@@ -49,6 +66,7 @@ async function main() {
     await light.waitForFunction(
         () => /ended/.test(document.querySelector("#story-status").innerText));
     process.stdout.write(await light.textContent("#story") + "\n");
+    await haste(light);
     await compare(light, "light");
     await compare(await open(browser, desk, "dark"), "dark");
     await compare(await open(browser, { width: 390, height: 844 }, "light"), "phone");

@@ -23,6 +23,7 @@ function svgElement(parent, name, attributes, text) {
 function fail(message) {
     $("problem").textContent = message;
     $("problem").hidden = false;
+    $("facts").hidden = true;
     for (const id of ["tell", "run"]) $(id).disabled = true;
 }
 
@@ -49,17 +50,21 @@ async function tell(model) {
     telling = 1;
     $("tell").textContent = "Stop";
     $("story-status").textContent = "Decoding…";
-    while (telling === 1) {
-        const begin = performance.now();
-        const { value, done } = story.next();
-        if (done) break;
-        if (tokens++ >= 0) seconds += (performance.now() - begin) / 1000;
-        $("story").lastChild.appendData(value);
-        await frame();
+    try {
+        while (telling === 1) {
+            const begin = performance.now();
+            const { value, done } = story.next();
+            if (done) break;
+            if (tokens++ >= 0) seconds += (performance.now() - begin) / 1000;
+            $("story").lastChild.appendData(value);
+            await frame();
+        }
+        const ended = telling === 1 ? "The story has ended" : "Stopped";
+        const speed = seconds > 0 ? `, ${number(tokens / seconds)} a second` : "";
+        $("story-status").textContent = `${ended}: ${tokens + 1} token${tokens ? "s" : ""}${speed}.`;
+    } catch (error) { // of this prompt, such as too many tokens: another may do
+        $("story-status").textContent = `No story: ${error.message}.`;
     }
-    const ended = telling === 1 ? "The story has ended" : "Stopped";
-    $("story-status").textContent = `${ended}: ${tokens + 1} tokens, ` +
-        `${number(tokens / seconds)} a second.`;
     $("tell").textContent = "Continue it";
     telling = 0;
 }
@@ -222,15 +227,14 @@ async function main() {
     $("facts").textContent = `${number(info.params / 1e6, 2)} million weights, ${info.layers} ` +
         `layers of ${info.dim}, ${info.heads} query heads over ${info.kvHeads} K and V heads; ` +
         `gqa.c ${info.version}, one thread, kernels: ${info.isa}.`;
-    const report = (error) => fail(error.message);
     $("story-form").addEventListener("submit", (event) => {
         event.preventDefault();
         if (telling) telling = 2;
-        else tell(model).catch(report);
+        else tell(model);
     });
     $("run").addEventListener("click", () => {
         if (running) running = 2;
-        else run().catch(report);
+        else run().catch((error) => fail(error.message));
     });
     addEventListener("resize", drawCharts);
     drawCharts();

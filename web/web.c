@@ -14,6 +14,7 @@ typedef struct web {
     gqa_session *session;
     gqa_sampler *sampler;
     gqa_error err;
+    int is_over;         /* the context is full, and the token that did not fit is in the text */
     char text[4096];     /* of the last web_next */
     size_t len;
 } web;
@@ -85,6 +86,7 @@ int web_start(web *w, const char *prompt, float temperature, int seed) {
     gqa_sampler_options how = {.temperature = temperature, .seed = (uint64_t)seed};
     int32_t *tokens = NULL;
     w->err.code = GQA_OK;
+    w->is_over = 0;
     gqa_sampler_free(w->sampler);
     w->sampler = gqa_sampler_new(&how, &w->err);
     if (!w->sampler || gqa_session_rewind(w->session, 0, &w->err)) return w->err.code;
@@ -110,6 +112,8 @@ int web_next(web *w, int n, int ignore_end) {
     gqa_generate_result result = {0};
     w->len = 0;
     w->text[0] = 0;
+    if (w->is_over) return 0;
+    w->is_over = gqa_session_position(w->session) == gqa_session_context(w->session);
     if (gqa_generate_tokens(w->session, w->sampler, NULL, 0, &opt, append_text, w, &result,
                             &w->err))
         return w->err.code;
