@@ -175,7 +175,7 @@ static void round_to_int8(double *x, int n, int half_scale) {
 /* 32 values to 4 bits times a scale and back, as a q4_0 cache is: the largest becomes -6.7 to -9.1,
  * whatever has the least squared error. */
 static void round_to_int4(double *x) {
-    double top = 0, best = INFINITY, q[32], rounded[32] = {0};
+    double top = 0, best = HUGE_VAL, q[32], rounded[32] = {0};
     for (int i = 0; i < 32; i++)
         if (fabs(x[i]) > fabs(top)) top = x[i];
     for (int step = 0; top != 0 && step < 9; step++) {

@@ -402,7 +402,7 @@ static void check_attentions(const gqa_kernels *k, const char *kv) {
 /* The squared error of normal x [32] as 4-bit integers times the best of many scales; plain: times
  * the largest value over -8. */
 static double least_error(const float *x, int plain) {
-    double least = INFINITY, top = 0;
+    double least = HUGE_VAL, top = 0;
     for (int i = 0; i < 32; i++)
         if (fabs((double)x[i]) > fabs(top)) top = (double)x[i];
     for (double code = plain ? 8 : 5; code <= (plain ? 8 : 11); code += 0.03) {
