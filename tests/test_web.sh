@@ -48,6 +48,10 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     story README.md && no "story.js: README.md is a model" || ok
     check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
 
+    test_case "web-speed.js"
+    GQA_ISA=scalar node scripts/web-speed.js "$run" "$js" $model 1 >"$tmp/out" 2>"$tmp/err"
+    check "a share" grep -q "^median of 1: [0-9.]* (" "$tmp/out"
+
     if ! node -e 'require("playwright-core")' 2>/dev/null; then
         skip "the page: no playwright-core in NODE_PATH"
     elif have chromium "the page"; then
