@@ -454,6 +454,27 @@ static void check_gta_session(const char *kv) {
     free_twin(t);
 }
 
+/* Token by token, where threads share a row's heads: the first head's caches for all. */
+static void check_gta_threads(void) {
+    enum { TOKENS = 8, VOCAB = 20000 };
+    const gqa_config shape = {.dim = 256, .n_layers = 1, .n_heads = 8, .n_kv_heads = 4,
+                              .ffn_dim = 64, .vocab_size = VOCAB, .tied_kv = 1};
+    gqa_error err = {0};
+    static float logits[4][VOCAB];
+    gqa_model *m = gqa_model_random(&shape, GQA_TYPE_F32, 1, NULL, &err);
+    CHECK(m && !strcmp(gqa_model_config(m)->architecture, "gta"), "%s", err.message);
+    for (int threads = 1; threads <= 3 && m; threads++) {
+        gqa_session_options o = {.context = 64, .n_threads = threads};
+        gqa_session *s = gqa_session_new(m, &o, &err);
+        for (int32_t token = 0; token < TOKENS; token++)
+            CHECK(gqa_session_eval(s, &token, 1, &err) == 0, "%s", err.message);
+        memcpy(logits[threads], gqa_session_logits(s), sizeof logits[0]);
+        CHECK(!memcmp(logits[1], logits[threads], sizeof logits[0]), "%d threads", threads);
+        gqa_session_free(s);
+    }
+    gqa_model_close(m);
+}
+
 /* Converted to f32, which it is already, a model computes the same. */
 static void check_converted(const char *name, spec s) {
     s.layers = 5;
@@ -534,6 +555,7 @@ int main(int argc, char **argv) {
         check_gta_session("f16");
         check_gta_session("q8_0");
     }
+    TEST("gta: several threads, a token a pass") check_gta_threads();
     TEST("gta: other shapes") {
         check_gta_refused(SPEC(.arch = "gta", .head_dim = 24, .rope_dim = 12), "multiple of 16");
         check_gta_refused(SPEC(.arch = "gta", .head_dim = 32, .rope_dim = 8), "head_dim 32 and ro");
