@@ -370,8 +370,7 @@ uint64_t gqa_workspace_bytes(const gqa_workspace *workspace);  /* memory reserve
  * see gqa_session_position. */
 int gqa_session_eval(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
-/* As gqa_session_eval, and writes the logits after each of the n tokens to logits [n,
- * vocab_size]. */
+/* The same, and writes the logits after each of the n tokens to logits [n, vocab_size]. */
 int gqa_session_eval_all(gqa_session *session, const int32_t *tokens, int n, float *logits,
                          gqa_error *err);
 
@@ -392,8 +391,7 @@ int gqa_sessions_eval(gqa_session *const *sessions, const int32_t *tokens, int n
 /* Makes the session hold exactly tokens[n], n >= 1, with the logits after the last: keeps the
  * longest common prefix, forgets the rest, evaluates what is missing. Returns how many tokens were
  * kept. Where a sliding window has overwritten what would be needed, it starts from 0. After
- * GQA_ERR_CANCELLED or GQA_ERR_NUMERIC the session holds the tokens kept, as after
- * gqa_session_eval. */
+ * GQA_ERR_CANCELLED or GQA_ERR_NUMERIC the session holds the tokens kept. */
 int gqa_session_sync(gqa_session *session, const int32_t *tokens, int n, gqa_error *err);
 
 /* Makes `to` hold the first n positions of `from`, without computing them; what `to` held is
@@ -418,8 +416,7 @@ int gqa_session_threads(const gqa_session *session);
  * cannot come back: GQA_ERR_ARGUMENT, and the session is unchanged (position 0 always works). */
 int gqa_session_rewind(gqa_session *session, int position, gqa_error *err);
 
-/* For speed measurements: appends n positions with random keys and values, without computing
- * them. */
+/* For speed measurements: appends n positions with random keys and values. */
 int gqa_session_fill_random(gqa_session *session, int n, uint64_t seed, gqa_error *err);
 
 /* Makes the current or the next gqa_session_eval return GQA_ERR_CANCELLED, within the time of a
@@ -594,8 +591,7 @@ int gqa_chat_format(const gqa_model *model, const gqa_message *messages, int n,
 /* The name of the template that gqa_chat_format uses, "own" for the one in the model's file; NULL:
  * template_name is unknown, or reserved not zero. */
 const char *gqa_chat_template_name(const gqa_model *model, const gqa_chat_options *opt);
-/* A stop string for gqa_generate_options.stop, where no token ends an answer; NULL: none is
- * needed. */
+/* A stop string for gqa_generate_options.stop, where no token ends an answer; else NULL. */
 const char *gqa_chat_stop(const gqa_model *model, const gqa_chat_options *opt);
 
 #ifdef __cplusplus
