@@ -207,7 +207,8 @@ int parse_memory(const char *text, double *bytes) {
 }
 
 int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
-    char attention[64] = "";
+    char attention[64];
+    int has_attention = 0;
     for (const char *p = text; *p;) {
         char item[64];
         int len = (int)strcspn(p, ",");
@@ -217,10 +218,12 @@ int parse_shape(const char *text, gqa_config *shape, gqa_type *type) {
             return usage_error("--shape %s: expected NAME=VALUE,..., got \"%.*s\"", text, len, p);
         *equals = 0;
         p += len + (p[len] == ',');
-        if (!strcmp(item, "kv_heads")) strcpy(attention, equals + 1);
+        int is_attention = !strcmp(item, "kv_heads");
+        has_attention |= is_attention;
+        if (is_attention) strcpy(attention, equals + 1);
         else if (set_field(item, equals + 1, shape, type)) return EXIT_USAGE;
     }
-    return *attention ? set_attention(shape, attention) : 0;
+    return has_attention ? set_attention(shape, attention) : 0; /* it needs the other fields */
 }
 
 /* ---- options -------------------------------------------------------------------------------- */

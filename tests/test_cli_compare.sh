@@ -44,6 +44,7 @@ expect 0 "" bench --shape kv_heads=mla,$shape -p 8 -n 2 -r 1 --json
 check "whatever the order" grep -q '"kv_bytes_per_position": 144' "$tmp/out"
 expect 2 "mlx: expected a number, gta" compare --shape $shape --kv-heads 4,mlx
 expect 2 "mla:32: expected a number" bench --shape $shape,kv_heads=mla:32
+expect 2 "expected a number, gta" bench --shape $shape,kv_heads=
 expect 2 "gta:0: expected a number" bench --shape $shape,kv_heads=gta:0
 expect 2 "heads of 1 to 1024" bench --shape $shape,head_dim=4000,kv_heads=mla
 expect 1 "n_heads 4 is not a multiple of n_kv_heads 3" compare --shape $shape --kv-heads 4,gta:3
