@@ -16,6 +16,14 @@ same "$tmp/out" "$tmp/expected" "the story"
 expect 1 "нет.gguf: cannot open: No such file or directory" "$folder/нет.gguf"
 expect 1 "модели: is a directory" "$folder"
 
+if have python3 "files above 4 GB"; then
+    test_case "a file above 4 GB"
+    check "far_gguf.py" python3 tests/far_gguf.py models/stories-gqa.gguf "$tmp/far.gguf"
+    expect 0 "" "$tmp/far.gguf" -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
+    same "$tmp/out" "$tmp/expected" "the story"
+    rm -f "$tmp/far.gguf"
+fi
+
 test_case "a prompt through a pipe"
 printf 'Once upon a time\n' | "$run" "$model" -f - -n 20 -t 0 -j 1 --quiet >"$tmp/out" 2>"$tmp/err"
 same "$tmp/out" "$tmp/expected" "the story"

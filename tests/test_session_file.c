@@ -109,6 +109,30 @@ static void check_saved(const char *kv, int window) {
     gqa_model_close(stranger);
 }
 
+/* Windows does not replace a file that a program has open, and the message must say so. */
+static void check_open_target(void) {
+    gqa_model *m = new_model((model_shape){.seed = 18});
+    gqa_session *s = SESSION(m, .context = CONTEXT);
+    gqa_error err = {0};
+    const char *path = saved_path();
+    CHECK(gqa_session_save(s, path, &err) == 0, "%s", err.message);
+    FILE *held = fopen(path, "rb");
+    int status = gqa_session_save(s, path, &err);
+#ifdef _WIN32
+    CHECK(status == GQA_ERR_IO, "an open file: %d", status);
+    CHECK_HAS(err.message, path);
+    CHECK_HAS(err.message, "cannot write: Permission denied");
+    CHECK(gqa_session_load(s, path, &err) == 0, "the old file: %s", err.message);
+#else
+    CHECK(status == 0, "an open file: %s", err.message);
+#endif
+    if (held) fclose(held);
+    CHECK(held && gqa_session_save(s, path, &err) == 0, "%s", err.message);
+    unlink(path);
+    gqa_session_free(s);
+    gqa_model_close(m);
+}
+
 /* A ring forgets what later tokens overwrote, also when they were rewound before it was saved. */
 static void check_ring(void) {
     gqa_model *m = new_model((model_shape){.window = 48, .seed = 14});
@@ -431,6 +455,7 @@ int main(int argc, char **argv) {
     TEST("saved and loaded, q8_0 cache") check_saved("q8_0", 0);
     TEST("saved and loaded, q8_0/q4_0 cache") check_saved("q8_0/q4_0", 0);
     TEST("saved and loaded, sliding window") check_saved("f32", 48);
+    TEST("a file that is open is replaced, or the message says why not") check_open_target();
     TEST("a session of another model") check_identity();
     TEST("a rewound ring is saved as it is") check_ring();
     for (int i = 0; i < 7; i++) {
