@@ -68,7 +68,8 @@ port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 port armhf arm-linux-gnueabihf-gcc qemu-arm "" OMP=0 LDFLAGS=-static OPT=-O2
 # gcc 12 fails on one test at -O2 with an internal error
 port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1
-more="chat complete forward hooks numeric fuzz_convert fuzz_model fuzz_session logits malformed"
+more="chat complete forward hooks numeric fuzz_convert fuzz_model fuzz_session logits malformed \
+api api_review batch foreign session"
 port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "" OMP=0 LDFLAGS=-static OPT=-O1
 
 # built WHAT COMMAND...: counts what has only to compile
