@@ -1,7 +1,7 @@
 "use strict";
 // web-speed.js RUN GQA_JS MODEL [ROUNDS]: how fast one thread decodes as WebAssembly in node, as a
-// share of the program with AVX2 (or GQA_ISA): the two in turn, on a machine that does nothing else.
-// `make web` makes BUILD/wasm/gqa.js.
+// share of the program with AVX2 (or GQA_ISA): the two in turn, on a machine that does nothing
+// else. `make web` makes BUILD/wasm/gqa.js.
 const { execFileSync } = require("child_process");
 const fs = require("fs");
 const path = require("path");

@@ -61,7 +61,8 @@ async function tell(model) {
         }
         const ended = telling === 1 ? "The story has ended" : "Stopped";
         const speed = seconds > 0 ? `, ${number(tokens / seconds)} a second` : "";
-        $("story-status").textContent = `${ended}: ${tokens + 1} token${tokens ? "s" : ""}${speed}.`;
+        const count = `${tokens + 1} token${tokens ? "s" : ""}`;
+        $("story-status").textContent = `${ended}: ${count}${speed}.`;
     } catch (error) { // of this prompt, such as too many tokens: another may do
         $("story-status").textContent = `No story: ${error.message}.`;
     }
