@@ -341,11 +341,18 @@ static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int k
     quantize_group(p, layer, row, row + 1, kv_head);
 }
 
+/* Units of attend_by_splits(): a KV head and a split. */
+static int split_units(const pass_state *p, const gqa_layer *layer) {
+    int splits = 0;
+    for (int row = 0; row < p->pass->n_split; row++) splits += splits_of(p, layer, row);
+    return splits * layer->config.n_kv_heads;
+}
+
 /* The splits of all rows are units, so that even one KV head keeps every thread busy
  * (Flash-Decoding, Dao et al. 2023); then the partial results are combined. */
-static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer,
-                             int total) {
-    int heads = layer->config.n_kv_heads, first = 0, u = gqa_unit_first(me, total);
+static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    int heads = layer->config.n_kv_heads, first = 0;
+    int u = gqa_unit_first(me, split_units(p, layer));
     for (int row = 0; row < p->pass->n_split; row++) {
         int splits = splits_of(p, layer, row), units = splits * heads;
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me))
@@ -355,21 +362,24 @@ static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *lay
     for_units(v, me, p->pass->n_split * heads) combine_splits(p, layer, v / heads, v % heads);
 }
 
-/* Where each row is a sequence's only one and attends to one split, one unit takes a row's KV head
- * through RoPE, cache and attention. Splits are fixed, so the results do not depend on the
- * threads. */
+static void attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+    if (p->n > p->pass->n_split) attend_prefill(p, me, layer);
+    if (p->pass->n_split) attend_by_splits(p, me, layer);
+}
+
+/* Whether each row is a sequence's only one and attends to one split. Splits are fixed, so the
+ * results do not depend on the threads. */
+static int is_one_phase(const pass_state *p, const gqa_layer *layer) {
+    int heads = layer->config.n_kv_heads;
+    if (p->pass->n_parts != p->n) return 0;
+    if (p->config->tied_kv && heads > 1) return 0; /* the first head caches for all */
+    return split_units(p, layer) <= p->n * heads;
+}
+
+/* Then one unit takes a row's KV head through RoPE, cache and attention. */
 static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    int heads = layer->config.n_kv_heads, total = 0;
-    for (int row = 0; row < p->pass->n_split; row++) total += splits_of(p, layer, row) * heads;
-    int independent = p->pass->n_parts == p->n;
-    if (p->config->tied_kv && heads > 1) independent = 0; /* the first head caches for all */
-    if (!independent || total > p->n * heads) {
-        rope_and_cache(p, me, layer);
-        if (p->n > p->pass->n_split) attend_prefill(p, me, layer);
-        if (p->pass->n_split) attend_by_splits(p, me, layer, total);
-        return;
-    }
-    for_units(u, me, total) {
+    int heads = layer->config.n_kv_heads;
+    for_units(u, me, p->n * heads) {
         rope_and_cache_group(p, layer, u / heads, u % heads);
         attend_split(p, me, layer, u / heads, u % heads, 0);
         combine_splits(p, layer, u / heads, u % heads);
@@ -522,8 +532,12 @@ static void forward(gqa_worker *me, void *arg) {
         if (p->config->latent_dim) gqa_latent_project(p, me, layer); /* deepseek2: q, row */
         else matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);        /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
-        rope_cache_attend(p, me, layer);                         /* rotate q, k;  cache k, v; */
-                                                                 /* attn = softmax(q K^T scale) V */
+        if (is_one_phase(p, layer)) {
+            rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
+        } else {
+            rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
+            attend(p, me, layer);                                /* attn = softmax(q K^T scale) V */
+        }
         finish_attention(p, me, layer);                          /* deepseek2: attn = Wv_b attn */
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
