@@ -117,6 +117,10 @@ for machine in aarch64 x86_64; do
     mkdir -p "build-$name"
     # zig's linker cannot read GNU ar's table of long names: "error: InvalidCharacter"
     AR="$zig ar"
+    # zig's compiler-rt lacks what clang's has for __builtin_cpu_supports; nothing is run here
+    echo 'int __cpu_model[4], __cpu_features2[4], __cpu_indicator_init;' >"build-$name/cpu.c"
+    $zig cc -target "$machine-macos" -c -o "build-$name/cpu.o" "build-$name/cpu.c"
+    export LDFLAGS="build-$name/cpu.o"
     built "program or tests" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O1 AR="$AR" \
         CC="$zig cc -target $machine-macos" tests
     library "$zig" cc -target "$machine-macos"
