@@ -390,7 +390,7 @@ static const tile_kernels *tile_kernels_of(int type) {
 typedef struct rows_state {
     size_t n, d, vd;
     int *t0, *t1;
-    float *q;         /* [n][d], scaled */
+    float *q;         /* [n][d], scaled; then zeros for n to be a multiple of 8 */
     float softcap;    /* 0: none */
     float *m;         /* [n] running maximum */
     float *l;         /* [n][VF_LANES] sums of exponentials, to be added up at the end */
@@ -440,18 +440,23 @@ static void softmax_tile(rows_state *s, size_t row, float *p, int first) {
     vf_store(l, sum);
 }
 
-/* Rows begin..end-1 through one tile of these types, in passes of 8, 4, 2, 1. */
+/* Rows begin..end-1 through one tile of these types, in passes of 8, 4, 2, 1. The last pass may have
+ * more rows than are left where zeros follow: a pass costs more than a row (a group of 7 is one
+ * pass of 8, not of 4, 2 and 1). */
 static void rows_through_tile(rows_state *s, int k_type, int v_type, const uint8_t *k,
                               const uint8_t *v, size_t begin, size_t end, int first) {
     const tile_kernels *of_k = tile_kernels_of(k_type), *of_v = tile_kernels_of(v_type);
-    for (size_t row = begin; row < end; ) {
-        size_t left = end - row, size = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
-        size_t rows = (size_t)1 << size;
+    const size_t limit = end < s->n ? end : round_up(end, GQA_ATTEND_ROWS);
+    for (size_t row = begin, rows; row < end; row += rows) {
+        size_t left = end - row, size = 0;
+        while (size < 3 && (size_t)1 << size < left) size++;
+        if (row + ((size_t)1 << size) > limit) size--;
+        rows = (size_t)1 << size;
         of_k->scores[size](k, s->q + row * s->d, s->d, s->p);
-        for (size_t r = 0; r < rows; r++) softmax_tile(s, row + r, s->p + r * GQA_KV_TILE, first);
-        int seen = min_int(s->t1[row + rows - 1] - first, GQA_KV_TILE); /* the last row sees most */
+        size_t used = rows < left ? rows : left;
+        for (size_t r = 0; r < used; r++) softmax_tile(s, row + r, s->p + r * GQA_KV_TILE, first);
+        int seen = min_int(s->t1[row + used - 1] - first, GQA_KV_TILE); /* the last row sees most */
         of_v->values[size](v, s->scales, s->p, seen, s->vd, s->o + row * s->vd);
-        row += rows;
     }
 }
 
@@ -503,6 +508,7 @@ static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {
     s.t0 = (int *)(s.l + rows * VF_LANES);
     s.t1 = s.t0 + rows;
     memset(s.o, 0, sizeof(float) * rows * vd);
+    memset(s.q + n * d, 0, sizeof(float) * (round_up(n, GQA_ATTEND_ROWS) - n) * d);
     memset(s.l, 0, sizeof(float) * rows * VF_LANES);
     for (int i = 0; i < n; i++) s.m[i] = -INFINITY;
     return s;
