@@ -96,11 +96,12 @@ $(BUILD)/libgqa.a: $(LIB_OBJ)
 $(BUILD)/tests/test_%$(EXE): $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
-SCORE_OBJ = $(patsubst %,$(BUILD)/%.o,tests/test_score commands/score commands/common)
+SCORE_OBJ = $(patsubst %,$(BUILD)/%.o,tests/test_score commands/score commands/common \
+              commands/shape)
 $(BUILD)/tests/test_score$(EXE): $(SCORE_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)
-FUZZ_LIB = $(BUILD)/tests/fuzz/replay.o $(BUILD)/commands/common.o
+FUZZ_LIB = $(patsubst %,$(BUILD)/%.o,tests/fuzz/replay commands/common commands/shape)
 $(BUILD)/tests/test_fuzz_%$(EXE): $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(LINK)

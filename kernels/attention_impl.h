@@ -390,7 +390,7 @@ static const tile_kernels *tile_kernels_of(int type) {
 typedef struct rows_state {
     size_t n, d, vd;
     int *t0, *t1;
-    float *q;         /* [n][d], scaled; then zeros for n to be a multiple of 8 */
+    float *q;         /* [n][d], scaled; then zeros up to a multiple of 8 */
     float softcap;    /* 0: none */
     float *m;         /* [n] running maximum */
     float *l;         /* [n][VF_LANES] sums of exponentials, to be added up at the end */
@@ -440,9 +440,9 @@ static void softmax_tile(rows_state *s, size_t row, float *p, int first) {
     vf_store(l, sum);
 }
 
-/* Rows begin..end-1 through one tile of these types, in passes of 8, 4, 2, 1. The last pass may have
- * more rows than are left where zeros follow: a pass costs more than a row (a group of 7 is one
- * pass of 8, not of 4, 2 and 1). */
+/* Rows begin..end-1 through one tile of these types, in passes of 8, 4, 2, 1. The last pass may
+ * have more rows than are left where zeros follow: a pass costs more than a row (a group of 7 is
+ * one pass of 8, not of 4, 2 and 1). */
 static void rows_through_tile(rows_state *s, int k_type, int v_type, const uint8_t *k,
                               const uint8_t *v, size_t begin, size_t end, int first) {
     const tile_kernels *of_k = tile_kernels_of(k_type), *of_v = tile_kernels_of(v_type);

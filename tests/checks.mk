@@ -47,7 +47,7 @@ lint: $(BUILD)/run
 FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \
              -DGQA_ONLY_SCALAR
 FUZZ_SRC   = $(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) $(CONSOLE) \
-             commands/common.c $(wildcard convert/*.c)
+             commands/common.c commands/shape.c $(wildcard convert/*.c)
 FUZZ_OBJ   = $(FUZZ_SRC:%.c=build-fuzz/%.o)
 fuzz: $(FUZZERS:%=build-fuzz/fuzz_%)
 build-fuzz/%.o: %.c
