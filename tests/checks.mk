@@ -30,8 +30,8 @@ latency: $(BUILD)/latency
 	$(BUILD)/latency
 
 # gcc's conversion warnings in everything that reads files or numbers; .clang-tidy lists its checks.
-PARSERS  = tokenizer.c session_file.c commands/common.c $(wildcard base/*.c formats/*.c vocab/*.c) \
-           $(wildcard chat/jinja*.c)
+PARSERS  = tokenizer.c session_file.c commands/common.c commands/shape.c \
+           $(wildcard base/*.c formats/*.c vocab/*.c chat/jinja*.c)
 LINTED   = $(filter-out kernels/isa_% vocab/unicode_table.c,$(LIB_SRC) $(RUN_SRC))
 SUPPRESS = missingInclude invalidPointerCast invalidFunctionArg legacyUninitvar uninitStructMember
 lint: $(BUILD)/run
