@@ -159,7 +159,7 @@ rm -f "$tmp/m.gguf.packed"
 [ "$(wc -l <"$tmp/out")" -ge 3 ] && ok || no "resume: too few lines"
 [ "$(sed -n 2p "$tmp/out")" = "$(sed -n 3p "$tmp/out")" ] && ok || no "resume: two texts"
 "$tmp/batch" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
-[ "$(grep -cE '^(The dog said|The cat|A bird):( [^ ]+ \([01]\.[0-9]+\)){5,}$' "$tmp/out")" -eq 3 ] &&
+[ "$(grep -cE '^(The dog said|The cat|A bird):( \S+ \([01]\.[0-9]+\)){5,}$' "$tmp/out")" -eq 3 ] &&
     ok || no "batch: other lines"
 echo "Hello" | "$tmp/chat" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
 [ -s "$tmp/out" ] && ok || no "chat"
