@@ -151,7 +151,7 @@ static void check_model(const golden_model *want) {
 }
 
 /* A file with `value` written `skip` bytes after the end of `text`, which is in it once. */
-static void check_patched(const char *name, const char *text, size_t skip, char value,
+static void check_patched(const char *name, const char *text, size_t skip, int value,
                           const char *message) {
     char path[128];
     static char data[1 << 19];
@@ -162,7 +162,7 @@ static void check_patched(const char *name, const char *text, size_t skip, char 
     if (f) fclose(f);
     while (at + n < size && memcmp(data + at, text, n)) at++;
     if (!CHECK(at + n + skip < size, "%s is not in %s", text, path)) return;
-    data[at + n + skip] = value;
+    data[at + n + skip] = (char)value;
     gqa_model *m = gqa_model_from_memory(data, size, NULL, &err);
     CHECK(!m, "opened with another %s", text);
     CHECK_HAS(err.message, message);
