@@ -10,6 +10,7 @@
 #define VF_REGISTERS 16
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
+typedef uint32_t vu __attribute__((vector_size(16))); /* wraps around */
 
 static inline vf vf_load(const float *p) {
     vf v;
@@ -41,14 +42,14 @@ static inline vi vi_load(const void *p) {
 }
 static inline void vi_store(void *p, vi v) { memcpy(p, &v, sizeof v); }
 static inline vi vi_set1(int32_t x) { return (vi){x, x, x, x}; }
-static inline vi vi_add(vi a, vi b) { return a + b; }
+static inline vi vi_add(vi a, vi b) { return (vi)((vu)a + (vu)b); }
 static inline vf vf_from_vi(vi a) {
     return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]};
 }
 
 /* The cheapest int8 multiply-add, for peak_impl.h: here 4 integer products. */
 #define VI_MAC8 4
-static inline vi vi_mac8(vi acc, vi a, vi b) { return acc + a * b; }
+static inline vi vi_mac8(vi acc, vi a, vi b) { return (vi)((vu)acc + (vu)a * (vu)b); }
 
 /* p * 2^n, where the low bits of shifted = 1.5 * 2^23 + n hold n. */
 static inline vf vf_scale2(vf p, vf shifted) {
