@@ -3,6 +3,7 @@
  * of Unicode, for every kind of pre-tokenizer. */
 #include "test.h"
 
+#include "../formats/gguf.h"
 #include "../vocab/vocab.h"
 
 static const struct {
@@ -64,6 +65,29 @@ static void check_line(const char *line) {
     CHECK(!strcmp(got, want), "%s: %s: pieces of%s bytes, expected%s", name, hex, got, want);
 }
 
+/* A vocabulary of "1" and "11", and how many tokens "1111" is. */
+static int count_of_1111(const char *pre) {
+    const gqa_bytes tokens[] = {{"1", 1}, {"11", 2}}, merges[] = {{"1 1", 3}};
+    gqa_error err = {0};
+    uint8_t *image = NULL;
+    size_t size = 0;
+    int32_t *ids = NULL;
+    gguf_writer *w = gguf_writer_new(NULL, &err);
+    gguf_put_string(w, "general.architecture", "llama", 5);
+    gguf_put_string(w, "tokenizer.ggml.model", "gpt2", 4);
+    if (pre) gguf_put_string(w, "tokenizer.ggml.pre", pre, strlen(pre));
+    gguf_put_strings(w, "tokenizer.ggml.tokens", tokens, 2);
+    gguf_put_strings(w, "tokenizer.ggml.merges", merges, 1);
+    CHECK(gguf_finish_memory(w, &image, &size, &err) == 0, "%s", err.message);
+    gqa_model *m = gqa_model_from_memory(image, size, &(gqa_model_options){.vocab_only = 1}, &err);
+    CHECK(m != NULL, "%s", err.message);
+    int count = m ? gqa_tokenize_new(m, "1111", 4, 0, &ids, &err) : -1;
+    gqa_free(ids);
+    gqa_model_close(m);
+    free(image);
+    return count;
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     TEST("pieces of texts, against llama.cpp's") {
@@ -77,6 +101,11 @@ int main(int argc, char **argv) {
         if (f) fclose(f);
         for (int k = 0; k < N_KINDS; k++)
             CHECK(seen[k] == 24, "%s: %d texts, expected 24", kinds[k].name, seen[k]);
+    }
+    TEST("without a pre-tokenizer's name as by default, after three digits") {
+        int n_default = count_of_1111(NULL), n_gpt2 = count_of_1111("gpt-2");
+        CHECK(n_default == 3, "%d tokens", n_default);
+        CHECK(n_gpt2 == 2, "%d tokens of gpt-2", n_gpt2);
     }
     return test_end();
 }

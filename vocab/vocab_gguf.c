@@ -222,8 +222,8 @@ static const struct {
 static void choose_splitter(gqa_vocab *v, gqa_bytes pre) {
     if (!pre.data) {
         snprintf(v->warning, sizeof v->warning, "metadata tokenizer.ggml.pre is missing; text is "
-                 "split as for gpt-2, which may give wrong tokens");
-        pre = (gqa_bytes){"gpt-2", 5};
+                 "split as for \"default\", which may give wrong tokens");
+        pre = (gqa_bytes){"default", 7}; /* as llama.cpp does */
     }
     for (size_t i = 0; i < array_length(known_splits); i++)
         if (bytes_equal(pre, known_splits[i].name)) {
