@@ -274,9 +274,9 @@ cat >"$tmp/edit.py" <<'END'
 import json, sys
 old = json.load(open(sys.argv[1]))
 for v in old["variants"]:
-    v["prefill"] /= 1000 # changed whatever the machine does, and however much speeds spread
+    v["prefill"] /= 1e9 # changed whatever the machine does, and however much speeds spread
     v["caches"][0]["decode"][0]["spread"] = 1e6 # unchanged
-    v["batches"][0]["tokens_per_second"] /= 1000
+    v["batches"][0]["tokens_per_second"] /= 1e9
 old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
 old["prompt"] = 5
 old["variants"][1]["name"] = "GQA-3"
