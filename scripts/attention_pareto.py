@@ -1,6 +1,5 @@
 """The experiment behind attention-pareto.sh: runs `run train` and `run compare`, and writes
 docs/attention-pareto.md, .csv and charts. Python 3, standard library only."""
-import argparse
 import csv
 import math
 import os
@@ -9,7 +8,7 @@ import subprocess
 import sys
 
 from reproduce_gqa_paper import COLOURS, LEFT, LOSS_LABEL, RIGHT, WIDTH
-from reproduce_gqa_paper import Chart, Lab, summary, table
+from reproduce_gqa_paper import Chart, Lab, read_arguments, summary, table
 
 # name in the report: --attention
 KINDS = {"MHA": "mha", "GQA-4": "gqa:4", "GQA-2": "gqa:2", "MQA": "mqa", "GTA-2": "gta",
@@ -175,28 +174,8 @@ def write(lab, docs, command):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small models, under 30 minutes")
-    parser.add_argument("--tiny", action="store_true",
-                        help="models that learn nothing, in seconds: shows that the script works")
-    parser.add_argument("--seeds", type=int, help="number of seeds (default 3)")
-    parser.add_argument("--out",
-                        help="folder of finished runs (build/pareto, or build/pareto-quick)")
-    parser.add_argument("--docs", default="docs", help="folder of the report")
-    parser.add_argument("--run", default="./run", help="the program")
-    parser.add_argument("texts", nargs="+", help="training texts, and last the validation text")
-    args = parser.parse_args()
-    if len(args.texts) < 2:
-        parser.error("give at least one training text and the validation text")
-    plan = dict(TINY if args.tiny else QUICK if args.quick else FULL)
-    args.out = args.out or "build/pareto" + ("-tiny" if args.tiny else
-                                             "-quick" if args.quick else "")
-    command = "scripts/attention-pareto.sh " + ("--quick " if args.quick else "")
-    if args.seeds:
-        plan["seeds"] = list(range(1, args.seeds + 1))
-        command += f"--seeds {args.seeds} "
-    command += " ".join(os.path.basename(text) for text in args.texts)
-    os.makedirs(args.docs, exist_ok=True)
+    args, plan, command = read_arguments(__doc__, "scripts/attention-pareto.sh", "build/pareto",
+                                         30, (FULL, QUICK, TINY))
     try:
         write(Pareto(args, plan), args.docs, command)
     except subprocess.CalledProcessError as error:

@@ -334,31 +334,37 @@ def write_report(lab, docs, command):
         f.write("\n".join(lines))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small models, under 20 minutes")
+def read_arguments(description, script, runs, minutes, plans):
+    """Arguments of an experiment; its plan, from plans (full, quick, tiny); the command that was
+    given, without folders."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true",
+                        help=f"small models, under {minutes} minutes")
     parser.add_argument("--tiny", action="store_true",
                         help="models that learn nothing, in seconds: shows that the script works")
-    parser.add_argument("--seeds", type=int, help="number of seeds")
-    parser.add_argument("--out",
-                        help="folder of finished runs (build/paper, or build/paper-quick)")
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: the plan's)")
+    parser.add_argument("--out", help=f"folder of finished runs ({runs}, or {runs}-quick)")
     parser.add_argument("--docs", default="docs", help="folder of the report")
     parser.add_argument("--run", default="./run", help="the program")
     parser.add_argument("texts", nargs="+", help="training texts, and last the validation text")
     args = parser.parse_args()
     if len(args.texts) < 2:
         parser.error("give at least one training text and the validation text")
-    suffix = "-tiny" if args.tiny else "-quick" if args.quick else ""
-    plan = dict(TINY if args.tiny else QUICK if args.quick else FULL)
-    args.out = args.out or "build/paper" + suffix
-    command = "scripts/reproduce-gqa-paper.sh "
-    if args.quick:
-        command += "--quick "
+    full, quick, tiny = plans
+    plan = dict(tiny if args.tiny else quick if args.quick else full)
+    args.out = args.out or runs + ("-tiny" if args.tiny else "-quick" if args.quick else "")
+    command = f"{script} " + ("--quick " if args.quick else "")
     if args.seeds:
         plan["seeds"] = list(range(1, args.seeds + 1))
         command += f"--seeds {args.seeds} "
     command += " ".join(os.path.basename(text) for text in args.texts)
     os.makedirs(args.docs, exist_ok=True)
+    return args, plan, command
+
+
+def main():
+    args, plan, command = read_arguments(__doc__, "scripts/reproduce-gqa-paper.sh", "build/paper",
+                                         20, (FULL, QUICK, TINY))
     write_report(Lab(args, plan), args.docs, command)
     print(f"wrote {args.docs}/gqa-paper.md")
 
