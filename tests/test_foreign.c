@@ -169,9 +169,8 @@ static void check_patched(const char *name, const char *text, size_t skip, int v
     gqa_model_close(m);
 }
 
-/* What deepseek2.gguf caches, and damage to the keys and tensors of latent attention alone. */
-static void check_deepseek2(void) {
-    static const char name[] = "deepseek2.gguf";
+/* A model of latent attention whose rows have 32 + 8 numbers; NULL after a failed check. */
+static gqa_model *open_deepseek2(const char *name) {
     char path[128];
     gqa_error err = {0};
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -179,6 +178,16 @@ static void check_deepseek2(void) {
     if (CHECK(m != NULL, "%s", err.message)) {
         uint64_t bytes = gqa_model_kv_bytes(m, GQA_TYPE_F16, 5);
         CHECK(bytes == 5 * 2 * 2 * (32 + 8), "%d bytes: one row for all heads", (int)bytes);
+    }
+    return m;
+}
+
+/* What deepseek2.gguf caches, and damage to the keys and tensors of latent attention alone. */
+static void check_deepseek2(void) {
+    static const char name[] = "deepseek2.gguf";
+    gqa_error err = {0};
+    gqa_model *m = open_deepseek2(name);
+    if (m) {
         const gqa_session_options q8 = {.kv = "q8_0"}, two = {.kv = "f32/f16"};
         CHECK(!gqa_session_new(m, &q8, &err), "a row of 40 numbers has no blocks of 32");
         CHECK_HAS(err.message, "head_dim must be a multiple of 32, got 40");
@@ -202,15 +211,7 @@ static void check_deepseek2(void) {
 /* Files of before 2025: as the others, refused where a shape or a key is wrong, not converted. */
 static void check_old_deepseek2(void) {
     static const char name[] = "deepseek2-old.gguf";
-    char path[128];
-    gqa_error err = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    gqa_model *m = gqa_model_open(path, NULL, &err);
-    if (CHECK(m != NULL, "%s", err.message)) {
-        uint64_t bytes = gqa_model_kv_bytes(m, GQA_TYPE_F16, 5);
-        CHECK(bytes == 5 * 2 * 2 * (32 + 8), "%d bytes: one row for all heads", (int)bytes);
-    }
-    gqa_model_close(m);
+    gqa_model_close(open_deepseek2(name));
     check_patched(name, "attention.kv_lora_rank", 4, 48, "expected shape");
     check_patched(name, "attention.kv_lora_rank", 4, 255, "expected");
     check_patched(name, "attention.head_count_kv", 4, 2, "head_count_kv is not 1");
