@@ -5,7 +5,6 @@
 
 #include "../base/base.h"
 #include "../kernels/kernels.h"
-#include "../kernels/tensor.h"
 
 /* ---- --shape, --kv-heads -------------------------------------------------------------------- */
 
@@ -122,9 +121,11 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
 
 int has_kv_type(const gqa_model *m, gqa_type kv) {
     const gqa_config *c = gqa_model_config(m);
-    int fits = !(c->latent_dim || c->tied_kv) || c->rope_dim % 32 == 0;
-    for (int l = 0; l < c->n_layers; l++) fits &= gqa_model_layer(m, l)->head_dim % 32 == 0;
-    return fits || gqa_type_info_of((int)kv)->block == 1;
+    const int shared = c->latent_dim || c->tied_kv ? c->rope_dim : 0; /* has blocks of its own */
+    int fits = !shared || gqa_kv_k_tile_bytes((int)kv, shared) > 0;
+    for (int l = 0; l < c->n_layers; l++)
+        fits &= gqa_kv_k_tile_bytes((int)kv, gqa_model_layer(m, l)->head_dim) > 0;
+    return fits;
 }
 
 /* Sum over layers, or those with a cache, of the positions seen times the numbers of a head's K and
