@@ -333,10 +333,12 @@ static void refuse_other_computations(gguf_meta *m, const gqa_architecture *a) {
         unsigned used_with;
     } keys[] = {
         {"attention.causal", 1, 0},
+        {"attention.value_scale", 1, 0},
         {"attn_logit_softcapping", 0, ARCH_SOFTCAPS},
         {"final_logit_softcapping", 0, ARCH_SOFTCAPS},
         {"attention.clamp_kqv", 0, 0},
         {"attention.max_alibi_bias", 0, 0},
+        {"attention.output_scale", 1, 0},
         {"attention.temperature_scale", 0, ARCH_TEMPERATURE},
         {"attention.relative_buckets_count", 0, 0},
         {"attention.shared_kv_layers", 0, ARCH_SHARED_KV},

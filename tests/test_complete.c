@@ -143,6 +143,8 @@ static void check_keys(void) {
         {"llama.attention.scale", GGUF_F32, 0.25, 0.0625},
         {"llama.attention.clamp_kqv", GGUF_F32, 0, 8},
         {"llama.attention.max_alibi_bias", GGUF_F32, 0, 8},
+        {"llama.attention.output_scale", GGUF_F32, 1, 0.5},
+        {"llama.attention.value_scale", GGUF_F32, 1, 0.5},
         {"llama.attention.temperature_scale", GGUF_F32, 0, 0.1},
         {"llama.attention.relative_buckets_count", GGUF_U32, 0, 32},
         {"llama.attention.shared_kv_layers", GGUF_U32, 0, 1},
