@@ -40,7 +40,9 @@ static void other_half(ref_model *m) { m->rope_half = !m->rope_half; }
 static void no_scaling(ref_model *m) { m->scaling = REF_PLAIN; }
 
 static void no_norm_v(ref_model *m) { m->norm_v = 0; }
-static void one_rope_dim(ref_model *m) { m->layers[0].rope_dim = m->layers[0].head_dim; }
+static void one_rope_dim(ref_model *m) {
+    m->layers[0].rope_dim = m->layers[0].head_dim ? m->layers[0].head_dim : m->head_dim;
+}
 static void another_cache(ref_model *m) { m->layers[m->n_layers - 1].kv_layer -= 2; }
 static void another_v(ref_model *m) { m->layers[1].wv = m->layers[3].wk; }
 static void no_output_scale(ref_model *m) { m->layers[2].scale = NULL; }
@@ -175,7 +177,7 @@ static void check_others(void) {
     check_architecture("ernie4_5", SPEC(.arch = "ernie4_5"), STEPS(other_half));
     check_architecture("phi3: fused matrices, part of a head rotated, a wrong window",
                        SPEC(.arch = "phi3", .rope_dim = 12, .window = 20, .attn_factor = 1.2f),
-                       STEPS(other_half, no_attn_factor));
+                       STEPS(other_half, one_rope_dim, no_attn_factor));
     check_architecture("phi3: factors for long contexts",
                        SPEC(.arch = "phi3", .long_factors = 1, .orig_context = 64),
                        STEPS(no_factors));
