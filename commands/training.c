@@ -33,6 +33,8 @@ void training_settings_init(training_settings *s) {
         {"--rate R", OPT_FLOAT, &o->rate, 0, 1, "peak learning rate (default 0.002)"},
         {"--rate-end R", OPT_FLOAT, &o->rate_end, 0, 1,
          "final rate, as a share of the peak (default 0.1)"},
+        {"--muon", OPT_FLAG, &o->muon, 0, 0,
+         "layers' matrices by Muon instead of AdamW: fewer steps to the\nsame loss"},
         {"--warmup N", OPT_INT, &o->warmup, 0, 1 << 30,
          "steps of linear warm-up (default: steps / 20, at most 200)"},
         {"--decay D", OPT_FLOAT, &o->decay, -1, 1, "weight decay (default 0.1); negative: none"},

@@ -7,7 +7,7 @@
 #include "command.h"
 #include "model_file.h"
 
-enum { N_TRAINING_OPTIONS = 22 };
+enum { N_TRAINING_OPTIONS = 23 };
 typedef struct training_settings {
     opt_list texts;
     const char *val, *type_name, *log;

@@ -24,7 +24,7 @@ static const option_field option_fields[] = {
     INT_FIELD(steps), INT_FIELD(batch), INT_FIELD(micro_batch), INT_FIELD(length),
     FLOAT_FIELD(rate), FLOAT_FIELD(rate_end), INT_FIELD(warmup), FLOAT_FIELD(beta1),
     FLOAT_FIELD(beta2), FLOAT_FIELD(decay), FLOAT_FIELD(clip), FLOAT_FIELD(distill),
-    FLOAT_FIELD(dropout),
+    FLOAT_FIELD(dropout), INT_FIELD(muon),
 };
 enum { N_OPTION_FIELDS = array_length(option_fields) };
 

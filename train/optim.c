@@ -49,6 +49,10 @@ void train_update(gqa_worker *me, gqa_trainer *t, double grad_norm) {
         const weight *w = &net->weights[u];
         size_t at = w->offset;
         a.decay = w->rows > 1 && o->decay > 0 ? o->decay : 0; /* of matrices only */
+        if (train_is_muon(t, w)) {
+            train_muon(t, w, &a, t->scratch[me->id]);
+            continue;
+        }
         t->k->adamw(net->params + at, t->m + at, t->v + at, net->grads + at, w->count, &a);
     }
 }

@@ -59,7 +59,8 @@ typedef struct gqa_train_options {
     float rate;           /* peak learning rate; 0: 0.002 */
     float rate_end;       /* final rate as a share of the peak, along a cosine; 0: 0.1 */
     int warmup;           /* steps of linear warm-up; 0: steps / 20, at most 200 */
-    float beta1, beta2;   /* 0: 0.9, 0.99 */
+    int muon;             /* the layers' matrices by Muon (Jordan et al. 2024), else AdamW */
+    float beta1, beta2;   /* AdamW's; 0: 0.9, 0.99 */
     float decay;          /* decoupled weight decay of matrices; negative: none; 0: 0.1 */
     float clip;           /* maximum norm of the gradient; 0: 1 */
     float distill;        /* weight of KL to the teacher in the loss, 0..1; the text has the rest */

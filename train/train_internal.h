@@ -231,7 +231,7 @@ struct gqa_trainer {
     network net, teacher;
     int has_teacher;
     backward_acts back;
-    float *m, *v;          /* [n_params] AdamW's moments */
+    float *m, *v;          /* [n_params] AdamW's moments; of Muon only m */
     double *sums;          /* partial sums of the gradient's norm */
     int32_t *input;        /* [micro_batch, length + 1] */
     int step;
@@ -242,6 +242,11 @@ double train_rate(const gqa_train_options *o, int step);
 int train_sum_units(const network *net);                /* partial sums of the gradient's norm */
 double train_grad_norm(gqa_worker *me, gqa_trainer *t); /* every thread gets it */
 void train_update(gqa_worker *me, gqa_trainer *t, double grad_norm);
+/* muon.c */
+int train_is_muon(const gqa_trainer *t, const weight *w); /* else AdamW */
+uint64_t train_muon_scratch(const gqa_trainer *t);        /* bytes a thread; 0: none */
+/* A step for w, with o's rate, decay and grad_scale; its momentum is t->m. */
+void train_muon(const gqa_trainer *t, const weight *w, const gqa_adamw *o, void *scratch);
 
 /* dataset.c: the next document of text[len], without white space at its ends; *at starts at 0.
  * Returns 0 past the last. */

@@ -124,7 +124,8 @@ static int alloc_buffers(gqa_trainer *t, gqa_error *err) {
     t->m = gqa_pages_alloc(params_bytes(t), 1);
     t->v = gqa_pages_alloc(params_bytes(t), 1);
     int ok = t->scratch && t->team && t->sums && t->input && t->m && t->v;
-    if (ok && alloc_scratch(t, train_attention_scratch(&t->net)) == 0) return 0;
+    uint64_t attention = train_attention_scratch(&t->net), muon = train_muon_scratch(t);
+    if (ok && alloc_scratch(t, attention > muon ? attention : muon) == 0) return 0;
     return gqa_fail(err, GQA_ERR_MEMORY, "training: no memory for the optimiser of %zu weights",
                     t->net.n_params);
 }
