@@ -18,17 +18,24 @@ ARCHITECTURES = {
                      "rope.scaling.yarn_log_multiplier": 0.75}),
     "exaone4": (2, {"attention.sliding_window": 2, "attention.sliding_window_pattern": 2}),
 }
-# Multi-head latent attention, with and without attn_q_a; the shape, the type.
+# Multi-head latent attention, with and without attn_q_a, and of the older files with attn_kv_b;
+# grouped-tied attention. The architecture, the shape, the type.
 LATENT = {"attention.head_count_kv": 1, "rope.dimension_count": 4,
           "attention.value_length_mla": 16}
-LATENT_MODELS = {
-    "deepseek2": (NARROW[32], "q8_0", {
+SHARED_MODELS = {
+    "deepseek2": ("deepseek2", NARROW[32], "q8_0", {
         **LATENT, "attention.q_lora_rank": 32, "attention.kv_lora_rank": 32,
         "attention.key_length": 36, "attention.value_length": 32,
         "attention.key_length_mla": 36}),
-    "deepseek2-lite": (SMALL, "f32", {
+    "deepseek2-lite": ("deepseek2", SMALL, "f32", {
         **LATENT, "attention.kv_lora_rank": 16, "attention.key_length": 20,
         "attention.value_length": 16, "attention.key_length_mla": 8}),
+    "deepseek2-old": ("deepseek2", NARROW[32], "q8_0", {
+        "attention.head_count_kv": 2, "attention.kv_lora_rank": 32, "rope.dimension_count": 4,
+        "attention.key_length": 20, "attention.value_length": 16}),
+    "gta": ("gta", models.Shape(8, 16, 8), "f32", {
+        "attention.head_count_kv": 2, "rope.dimension_count": 8}),
+    "gta-q8_0": ("gta", models.Shape(32, 64, 32), "q8_0", {"rope.dimension_count": 32}),
 }
 
 
@@ -54,8 +61,9 @@ def main():
     models.HEADS = 2
     for seed, (name, (layers, keys)) in enumerate(ARCHITECTURES.items()):
         models.write(path(name), name, SMALL, seed, keys, layers=layers)
-    for seed, (name, (shape, kind, keys)) in enumerate(LATENT_MODELS.items()):
-        models.write(path(name), "deepseek2", shape, seed, keys, layers=1, kind=kind)
+    for seed, (name, (arch, shape, kind, keys)) in enumerate(SHARED_MODELS.items()):
+        models.KV_HEADS = keys.get("attention.head_count_kv", 1)
+        models.write(path(name), arch, shape, seed, keys, layers=1, kind=kind)
         with open(path(name), "rb") as f, open(path(name + "-no-repack"), "wb") as odd:
             odd.write(f.read() + bytes(1))  # fuzz_model.c: a size that is odd
     for name in splits.NAMES[1:]:

@@ -28,6 +28,7 @@ HEAD_NORMS = {"qwen3", "gemma3", "gemma4", "exaone4", "hunyuan-dense"}
 ROW_NORMS = {"olmo2"}
 FUSED = {"phi3"}
 LATENT = {"deepseek2"}
+TIED = {"gta"}
 V_IS_K = {"gemma4": {1}}  # layers
 NO_HEAD_DIM = {"minicpm", "olmo2", "phi3", "exaone4"}  # in the program that is asked
 UNTIED = {"qwen3", "phi3", "olmo2", "granite"}
@@ -217,6 +218,10 @@ def tensors(arch, shape, layers, random, factors, keys, kind):
         if arch in LATENT:
             yield from latent_tensors(block, dim, keys, matrix, vector)
             q_dim = HEADS * keys.get("attention.value_length_mla", keys["attention.value_length"])
+        elif arch in TIED:
+            yield matrix(block + "attn_q", q_dim, dim, 0.5)
+            yield matrix(block + "attn_kv", kv_dim, dim, 0.5)
+            yield matrix(block + "attn_k_rope", head_dim // 2, dim, 0.5)
         elif arch in FUSED:
             yield matrix(block + "attn_qkv", q_dim + 2 * kv_dim, dim, 0.5)
         else:
