@@ -61,6 +61,8 @@ int batch_fits(const comparison *c, const variant *v, int n);
 const char *batch_cell(const comparison *c, const variant *v, int b, char buf[16]);
 /* Why perplexities and KL are left out. */
 extern const char different_vocabularies[];
+/* Numbers of a query head: head_dim, but for MLA, whose config has the row that it caches there. */
+int query_head_dim(const variant *v);
 /* "4 layers, dim 64, ...". */
 void describe_shape(const variant *v, char *out, size_t size);
 /* Bytes of a cache of that many positions; v NULL: of MLA. */

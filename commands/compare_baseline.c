@@ -53,7 +53,7 @@ static void compare_figure(tally *t, const char *row, const char *what, double b
     if (isnan(before) || isnan(now)) t->unknown++;
     else if (fabs(now - before) <= spread * fmax(now, before) + 1e-6 * fabs(before)) t->same++;
     else {
-        fprintf(t->out, "  %-20s %-22s %10.5g -> %-10.5g %+.1f%%, spread %.1f%%\n", row, what,
+        fprintf(t->out, "  %-12s %-28s %10.5g -> %-10.5g %+.1f%%, spread %.1f%%\n", row, what,
                 before, now, 100 * (now / before - 1), 100 * spread);
         t->changed++;
     }
@@ -61,20 +61,23 @@ static void compare_figure(tally *t, const char *row, const char *what, double b
 
 static void compare_cache(tally *t, const comparison *c, const variant *v, int cache,
                           const gqa_json_node *before) {
-    char row[300], what[40], depth[16];
-    snprintf(row, sizeof row, "%s, %s", v->name, c->caches[cache].name);
+    const char *kv = c->caches[cache].name;
+    char what[64], depth[16];
     for (int d = 0; d < c->n_depths; d++) {
         snprintf(depth, sizeof depth, "%d", c->depths[d]);
-        snprintf(what, sizeof what, "decode at %s, tok/s", depth);
+        snprintf(what, sizeof what, "%s: decode at %s, tok/s", kv, depth);
         const gqa_json_node *old = find(member(before, "decode"), "depth", depth);
-        compare_figure(t, row, what, number(old, "tokens_per_second"), decode_speed(v, cache, d),
+        compare_figure(t, v->name, what, number(old, "tokens_per_second"),
+                       decode_speed(v, cache, d),
                        number(old, "spread") + sample_spread(&v->decode[cache][d]));
     }
-    compare_figure(t, row, "cache a position, bytes", number(before, "bytes_per_position"),
+    snprintf(what, sizeof what, "%s: bytes a position", kv);
+    compare_figure(t, v->name, what, number(before, "bytes_per_position"),
                    cache_at(c, v, cache, 1), 0);
     if (!c->has_scores) return;
-    compare_figure(t, row, "bits a byte", number(before, "bits_per_byte"),
-                   score_bits(&v->scores[cache]), 0);
+    snprintf(what, sizeof what, "%s: bits a byte", kv);
+    compare_figure(t, v->name, what, number(before, "bits_per_byte"), score_bits(&v->scores[cache]),
+                   0);
 }
 
 static void compare_batches(tally *t, const comparison *c, const variant *v,

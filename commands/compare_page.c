@@ -49,14 +49,15 @@ static chart speed_chart(const comparison *c, chart_data *data) {
     return result;
 }
 
-/* Whether the variants differ in their attention only. */
+/* Whether the variants differ in their attention only; those of one file or shape do. */
 static int is_one_shape(const comparison *c) {
     const gqa_config *a = c->variants->config;
     int is_same = 1;
-    for (int i = 1; i < c->n_variants; i++) {
-        const gqa_config *b = c->variants[i].config;
+    for (const variant *v = c->variants + 1; v < c->variants + c->n_variants; v++) {
+        const gqa_config *b = v->config;
         is_same &= a->n_layers == b->n_layers && a->dim == b->dim && a->n_heads == b->n_heads &&
-                   a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size;
+                   a->ffn_dim == b->ffn_dim && a->vocab_size == b->vocab_size &&
+                   (!v->path || !strcmp(c->variants->stats->type_name, v->stats->type_name));
     }
     return is_same;
 }
@@ -121,7 +122,8 @@ static void write_caption(const comparison *c, int has_shape, char *out, size_t 
     int used = 0;
     if (has_shape)
         used = snprintf(out, size, "%d layers, dim %d, %d heads of %d, weights %s, ", g->n_layers,
-                        g->dim, g->n_heads, g->head_dim, c->variants->stats->type_name);
+                        g->dim, g->n_heads, query_head_dim(c->variants),
+                        c->variants->stats->type_name);
     snprintf(out + used, size - (size_t)used, "%s cache, %d threads; medians of %d interleaved "
              "rounds", c->caches[0].name, c->limits.n_threads, c->rounds);
 }

@@ -57,11 +57,16 @@ static double largest_spread(const comparison *c) {
 
 /* ---- tables --------------------------------------------------------------------------------- */
 
+int query_head_dim(const variant *v) {
+    const gqa_config *g = v->config;
+    return g->latent_dim ? g->q_nope_dim + g->rope_dim : g->head_dim;
+}
+
 void describe_shape(const variant *v, char *out, size_t size) {
     const gqa_config *g = v->config;
     snprintf(out, size, "%d layers, dim %d, %d query heads of %d, ffn %d, vocabulary %d, "
-             "weights %s", g->n_layers, g->dim, g->n_heads, g->head_dim, g->ffn_dim, g->vocab_size,
-             v->stats->type_name);
+             "weights %s", g->n_layers, g->dim, g->n_heads, query_head_dim(v), g->ffn_dim,
+             g->vocab_size, v->stats->type_name);
 }
 
 static void show_conditions(const comparison *c) {
@@ -315,7 +320,7 @@ void compare_json(const comparison *c) {
     json_int(&j, "layers", g->n_layers);
     json_int(&j, "dim", g->dim);
     json_int(&j, "heads", g->n_heads);
-    json_int(&j, "head_dim", g->head_dim);
+    json_int(&j, "head_dim", query_head_dim(c->variants));
     json_int(&j, "threads", c->limits.n_threads);
     json_int(&j, "prompt", c->prompt);
     json_int(&j, "tokens", c->tokens);

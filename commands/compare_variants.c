@@ -148,11 +148,22 @@ static int is_taken(const comparison *c, const variant *v) {
     return other < v;
 }
 
+/* The kind of attention; where several are MLA, with the sizes of its row. */
+static const char *kind_of(const comparison *c, const variant *v, char buf[32]) {
+    const gqa_config *g = v->config;
+    int n_latent = 0;
+    for (int i = 0; i < c->n_variants; i++)
+        n_latent += gqa_model_config(c->variants[i].model)->latent_dim > 0;
+    if (!g->latent_dim || n_latent < 2) return attention_name(g, buf);
+    snprintf(buf, 32, "MLA %d+%d", g->latent_dim, g->rope_dim);
+    return buf;
+}
+
 /* The kind of attention, or a file's name without its folder and ".gguf"; if an earlier variant has
  * that name, the path, and then a number. 0, or EXIT_FAILURE after printing an error. */
 static int name_variant(const comparison *c, variant *v) {
-    char buf[16];
-    const char *path = v->path ? v->path : attention_name(v->config, buf);
+    char buf[32];
+    const char *path = v->path ? v->path : kind_of(c, v, buf);
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t size = 4 * strlen(path) + 16; /* each byte as "\x1b", and a number */
     v->name = malloc(size);

@@ -26,15 +26,21 @@ expect 0 "" compare --shape $shape --kv-heads $kinds $fast --json --html "$tmp/k
 cat >"$tmp/kinds.py" <<'END'
 import json, sys
 found = json.load(open(sys.argv[1]))
-rows = [(v["name"][:5], v["caches"][0]["bytes_per_position"] // 2) for v in found["variants"]]
+rows = [(v["name"], v["caches"][0]["bytes_per_position"] // 2) for v in found["variants"]]
 # head_dim 16, one layer: 2 * 16 * G; 4 * 16 + 8, 32 + 16; G * 16 + 8
 assert [n for _, n in rows] == [128, 32, 72, 48, 24, 40], rows
-assert [name for name, _ in rows[:3] + rows[4:]] == ["MHA", "MQA", "MLA", "GTA-1", "GTA-2"], rows
+names = ["MHA", "MQA", "MLA 64+8", "MLA 32+16", "GTA-1", "GTA-2"] # MLA by its sizes: there are two
+assert [name for name, _ in rows] == names, rows
 assert "mla_bytes_per_position" not in found
 END
 have python3 "--kv-heads mla" && check "the figures" python3 "$tmp/kinds.py" "$tmp/out"
 expect 0 "" compare --shape $shape --kv-heads 2,mla,gta $fast --csv
 check "in CSV" test "$(grep -c '^GQA-2,2,\|^MLA,1,\|^GTA-1,1,' "$tmp/out")" -eq 3
+expect 0 "" compare --shape $shape --kv-heads mla,2,mla,gta,gta:1 $fast
+check "the shape of its heads" grep -q ", 4 query heads of 24, " "$tmp/out"
+for name in "MLA 64+8" "MLA 64+8 (2)" GQA-2 GTA-1 "GTA-1 (2)"; do
+    check "one row $name" test "$(grep -c "^$name  *[0-9]" "$tmp/out")" -eq 1
+done
 for kind in mla mla:32+16 gta:2; do
     expect 0 "" bench --shape $shape,kv_heads=$kind -p 8 -n 2 -r 1
 done
@@ -155,6 +161,11 @@ check "which says it" grep -q "different vocabularies" "$tmp/wide.html"
 check "and the shapes" grep -q "^wide: 1 layers, dim 32, " "$tmp/wide.html"
 check "of one model only: time over KV heads" test "$(grep -c "<svg" "$tmp/wide.html")" -eq 3
 check "nor in the chart" not grep -q "KV heads" "$tmp/wide.svg"
+"$run" convert "$tmp/mqa.gguf" "$tmp/mqa32.gguf" --type f32 --quiet
+expect 0 "" compare "$m" "$tmp/mqa.gguf" $fast --svg "$tmp/one.svg"
+check "two files of one shape have it" grep -q "KV heads" "$tmp/one.svg"
+expect 0 "" compare "$m" "$tmp/mqa32.gguf" $fast --svg "$tmp/two.svg"
+check "of other weights not" not grep -q "KV heads" "$tmp/two.svg"
 
 test_case "compare --csv --svg"
 expect 0 "" compare "$m" --kv-heads 2,1 --pool aligned $quality --reps 2 --kv f16,f32 --csv \
@@ -274,7 +285,8 @@ cat >"$tmp/edit.py" <<'END'
 import json, sys
 old = json.load(open(sys.argv[1]))
 for v in old["variants"]:
-    v["prefill"] /= 1e9 # changed whatever the machine does, and however much speeds spread
+    v["prefill"] /= 1e9 # changed whatever the machine does
+    v["prefill_spread"] = v["batches"][0]["spread"] = -1e6 # and however much speeds spread now
     v["caches"][0]["decode"][0]["spread"] = 1e6 # unchanged
     v["batches"][0]["tokens_per_second"] /= 1e9
 old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
@@ -286,7 +298,7 @@ if have python3 "--baseline"; then
     check "an older one" python3 "$tmp/edit.py" "$tmp/out"
     expect 0 "" compare "$m" --kv-heads 2,1 $scored --baseline "$tmp/out.old"
     check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* +[0-9.]*%" "$tmp/out"
-    check "quality" grep -q "^  GQA-2, f16 .*bits a byte.* -1.0%" "$tmp/out"
+    check "quality" grep -q "^  GQA-2 .*f16: bits a byte.* -1.0%" "$tmp/out"
     check "batches" grep -q "^  GQA-2  .*2 at 0, tok/s .* -> .* +[0-9.]*%" "$tmp/out"
     check "the prompt's length" grep -q "^  (prompt: 5, now 4)$" "$tmp/out"
     check "the sum" grep -q "3 changed, 2 did not, 5 are not in both" "$tmp/out"
@@ -340,7 +352,10 @@ cp "$m" "$tmp/own.gguf"
 expect 2 "give another name" compare "$tmp/own.gguf" --kv-heads 2 --depths 0 -n 2 \
     --svg "$tmp/own.gguf"
 check "the model is as it was" cmp -s "$m" "$tmp/own.gguf"
-expect 1 "cannot write" compare "$m" --kv-heads 2 --depths 0 -n 2 --svg "$tmp/no/x.svg"
+for option in --svg --html; do
+    expect 1 "no/x: cannot write: No such" compare "$m" --depths 0 -n 2 $option "$tmp/no/x"
+    check "nothing is measured" test ! -s "$tmp/out"
+done
 for round in 1 2; do
     expect 0 "" compare "$m" --kv-heads 2 --depths 0 -n 2 --reps 1 --svg "$tmp/own.svg"
 done
