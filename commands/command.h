@@ -114,8 +114,9 @@ size_t drop_zeros(char *text, size_t len);
 /* Whether the file can be read and begins so (with at most 63 bytes). */
 int file_begins(const char *path, const char *begin);
 
-/* Refuses to write a model to a file that exists, unless with --force, and to a device or a folder
- * even so. A symbolic link counts as what it leads to. 0, or EXIT_FAILURE after an error. */
+/* Refuses to write a model to a file that exists, unless with --force, to a device or a folder even
+ * so, and to a folder in which none can be made. A symbolic link counts as what it leads to. 0, or
+ * EXIT_FAILURE after an error. */
 int refuse_existing(const char *out, int force);
 
 /* Between these two, a signal that would end the program (Ctrl-C, a closed terminal, a limit on the

@@ -393,10 +393,12 @@ int file_begins(const char *path, const char *begin) {
 }
 
 int refuse_existing(const char *out, int force) {
-    gqa_file_info info;
-    if (gqa_os_file_info(out, &info)) return EXIT_SUCCESS;
-    if (info.kind != GQA_FILE_REGULAR) return fail("%s: cannot write: not a regular file", out);
-    return force ? EXIT_SUCCESS : fail("%s exists; --force replaces it", out);
+    gqa_output o;
+    gqa_error err = {0};
+    if (gqa_output_open(&o, out, &err)) return fail("%s", err.message);
+    gqa_output_cancel(&o);
+    if (force || !gqa_os_exists(out)) return EXIT_SUCCESS;
+    return fail("%s exists; --force replaces it", out);
 }
 
 void hold_signals(void) { gqa_os_hold_signals(); }

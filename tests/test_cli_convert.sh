@@ -84,6 +84,8 @@ done
 check "no temporary file" test "$(ls "$tmp" "$tmp/real" | grep -c 'gguf\.tmp')" -eq 0
 ln -s loop.gguf "$tmp/loop.gguf"
 expect 1 "cannot write" convert "$m" "$tmp/loop.gguf" --type q8_0
+expect 1 "no/x.gguf: cannot write: No such" convert "$m" "$tmp/no/x.gguf" --kv-heads 1 \
+    --pool aligned -f "$tmp/no.txt" # before anything is read
 
 test_case "types that can be written, and types that cannot"
 for type in q4_1 q5_1 q4_k_m; do

@@ -6,6 +6,7 @@ run=$1
 make_model
 texts="-f $tmp/corpus.txt --val $tmp/corpus.txt"
 train="$texts $small"
+from_stdin="-f - $small"
 
 test_case "train"
 expect 0 "tokens in 60 documents" train "$tmp/t.gguf" $train --steps 30
@@ -111,9 +112,21 @@ expect 1 "not a regular file" train "$tmp" $train --steps 3 --force
 
 test_case "a model that cannot be written leaves the state of the last step"
 ln -s folder/model.gguf "$tmp/l.gguf"
-expect 1 "cannot write" train "$tmp/l.gguf" $train --steps 3
+expect 1 "l.gguf: cannot write: No such" train "$tmp/l.gguf" $train --steps 3
+check "nothing is read or trained" test "$(wc -l <"$tmp/err")" -eq 1
 mkdir "$tmp/folder"
-expect 0 "resuming at step 3" train "$tmp/l.gguf" $train --steps 3
+{
+    n=0
+    until [ -e "$tmp/l.csv" ] || [ $((n += 1)) -gt 1000 ]; do # made when OUT was found writable
+        sleep 0.01
+    done
+    rmdir "$tmp/folder"
+    cat "$tmp/corpus.txt"
+} | "$run" train "$tmp/l.gguf" $from_stdin --steps 3 --log "$tmp/l.csv" >"$tmp/out" 2>"$tmp/err"
+check "the end fails" grep -q "l.gguf: cannot write: No such" "$tmp/err"
+check "in the last step" test "$(wc -l <"$tmp/l.csv")" -gt 1
+mkdir "$tmp/folder"
+expect 0 "resuming at step 3" train "$tmp/l.gguf" $from_stdin --steps 3 <"$tmp/corpus.txt"
 check "the model" test -e "$tmp/folder/model.gguf"
 
 test_case "a resumed run has the same parent, pooling, shape and tokenizer"
