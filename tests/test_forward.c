@@ -4,6 +4,8 @@
  * against several; repacked weights against those of the file. */
 #include "twin_run.h"
 
+#include "../weights/model_internal.h"
+
 /* A model of that spec, against the reference. */
 static void check_spec(spec s) {
     twin *t = make_twin(&s);
@@ -172,6 +174,41 @@ static void check_caches(void) {
                                        .tolerance = 0.4));
 }
 
+/* Grouped-tied attention: no head attends before all have cached; the first does it for all. */
+static const gqa_kernels *usual;
+static int n_cached, n_early;
+
+static void count_cached(gqa_kv *kv, int kv_head, int position, const float *k, const float *v) {
+    usual->kv_append(kv, kv_head, position, k, v);
+    n_cached++;
+}
+
+static void count_early(const gqa_kv *kv, int kv_head, const float *q, int group, float scale,
+                        int t0, int t1, float *partial, void *scratch) {
+    n_early += n_cached < kv->n_kv_heads;
+    usual->attend_decode(kv, kv_head, q, group, scale, t0, t1, partial, scratch);
+}
+
+static void check_order_of_gta(void) {
+    const gqa_config shape = {.dim = 64, .n_layers = 1, .n_heads = 8, .n_kv_heads = 4,
+                              .head_dim = 16, .ffn_dim = 64, .vocab_size = 64, .tied_kv = 1};
+    gqa_error err = {0};
+    gqa_model *m = gqa_model_random(&shape, GQA_TYPE_F32, 1, NULL, &err);
+    gqa_session *s = gqa_session_new(m, &(gqa_session_options){.n_threads = 1}, &err);
+    gqa_kernels counting = *m->kernels;
+    int32_t token = 1;
+    usual = m->kernels;
+    counting.kv_append = count_cached;
+    counting.attend_decode = count_early;
+    m->kernels = &counting;
+    int status = gqa_session_eval(s, &token, 1, &err);
+    CHECK(status == 0, "%s", err.message);
+    CHECK( n_cached == 4 && !n_early, "%d of %d early", n_early, n_cached);
+    m->kernels = usual;
+    gqa_session_free(s);
+    gqa_model_close(m);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_grid();
@@ -179,5 +216,6 @@ int main(int argc, char **argv) {
     check_rope();
     check_quantised();
     check_caches();
+    TEST("the order of grouped-tied attention") check_order_of_gta();
     return test_end();
 }
