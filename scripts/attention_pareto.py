@@ -181,6 +181,8 @@ def main():
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(error.cmd[:3])}: exit code {error.returncode}; "
                  "the same command goes on from here")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
     print(f"wrote {args.docs}/attention-pareto.md")
 
 

@@ -166,11 +166,13 @@ class Chart:
                f'<text class="n" x="{LEFT}" y="38">{self.y_label}</text>')
         yield (f'<text class="n" x="{WIDTH - RIGHT}" y="{HEIGHT - 10}" text-anchor="end">'
                f'{self.x_label}</text>')
+        decimals = 2 if self.high - self.low > 0.1 else 3
         for i in range(6):
             y = self.low + (self.high - self.low) * i / 5
             at = self.y_at(y)
             yield (f'<line class="g" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-                   f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:.2f}</text>')
+                   f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">'
+                   f'{y:.{decimals}f}</text>')
         for x, text in self.ticks:
             yield (f'<text x="{self.places[x]:.1f}" y="{HEIGHT - BOTTOM + 18}" '
                    f'text-anchor="middle">{text}</text>')
@@ -353,7 +355,7 @@ def read_arguments(description, script, runs, minutes, plans):
     full, quick, tiny = plans
     plan = dict(tiny if args.tiny else quick if args.quick else full)
     args.out = args.out or runs + ("-tiny" if args.tiny else "-quick" if args.quick else "")
-    command = f"{script} " + ("--quick " if args.quick else "")
+    command = f"{script} " + ("--tiny " if args.tiny else "--quick " if args.quick else "")
     if args.seeds:
         plan["seeds"] = list(range(1, args.seeds + 1))
         command += f"--seeds {args.seeds} "

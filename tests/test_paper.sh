@@ -71,5 +71,15 @@ rm "$tmp/runs-attention-pareto"/mla-1.json
 run=false
 check "a run that fails ends it" not pareto --tiny
 check "it says how to go on" grep "the same command goes on" "$tmp/paper"
+cat >"$tmp/interrupts" <<'END'
+#!/bin/sh
+kill -INT $PPID
+exit 130
+END
+chmod +x "$tmp/interrupts"
+run=$tmp/interrupts
+check "so does one that is interrupted" not pareto --tiny
+check "it says so too" grep "the same command goes on" "$tmp/paper"
+check "in one line" not grep "Traceback" "$tmp/paper"
 
 finish
