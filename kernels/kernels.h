@@ -47,7 +47,8 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 
 /* n columns x [n, k] with stride ldx, and their int8 form, which quantize_acts makes for the weight
  * types that want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127.
- * gqa_acts_init carves the buffers from one allocation. */
+ * gqa_acts_init carves the buffers from one allocation; those of the int8 form have room for a
+ * multiple of 4 columns, since decoding multiplies 4 where 2 or 3 are left, and drops the rest. */
 typedef struct gqa_acts {
     int k;
     size_t kpad;                   /* k rounded up to 256 */

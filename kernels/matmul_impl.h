@@ -106,7 +106,8 @@ static void float_tile(const void *vectors, int kc, const acts_view *x, float *o
 /* ---- the functions of each type ------------------------------------------------------------- */
 
 typedef struct panel_kernels {
-    /* decode_ints or decode_floats for 1, 2, 4 columns of x, up to DECODE_NR */
+    /* decode_floats for 1, 2, 4 columns of x, up to DECODE_NR; decode_ints for 1, 4, 4: the buffers
+     * have columns past the last (gqa_acts_init) */
     void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
     void (*tile)(const void *w, int kc, const acts_view *x, float *out, int accumulate);
@@ -128,12 +129,13 @@ typedef struct panel_kernels {
     }
 #define PANEL_FUNCTIONS(name, type, decode, unpack_columns)                                      \
     DECODE_FUNCTION(NAME(name, decode_1), type, 1, decode)                                       \
-    DECODE_FUNCTION(NAME(name, decode_2), type, 2, decode)                                       \
     DECODE_FUNCTION(NAME(name, decode_4), type, 4, decode)                                       \
     static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, void *dst) {            \
         unpack_columns(type, panel, k0, k1, dst);                                                \
     }
-#define FLOAT_FUNCTIONS(name, type) PANEL_FUNCTIONS(name, type, decode_floats, unpack_floats)
+#define FLOAT_FUNCTIONS(name, type)                                                              \
+    PANEL_FUNCTIONS(name, type, decode_floats, unpack_floats)                                    \
+    DECODE_FUNCTION(NAME(name, decode_2), type, 2, decode_floats)
 #define INT_FUNCTIONS(name, type)                                                                \
     PANEL_FUNCTIONS(name, type, decode_ints, unpack_ints)                                        \
     static void NAME(name, tile)(const void *w, int kc, const acts_view *x, float *out,          \
@@ -143,19 +145,20 @@ typedef struct panel_kernels {
 INT_TYPES(INT_FUNCTIONS)
 FLOAT_TYPES(FLOAT_FUNCTIONS)
 
-#define PANEL_CASE(name, type, ...)                                                              \
+#define DECODE_UP_TO(nc, name) (DECODE_NR >= (nc) ? (name) : NULL)
+#define PANEL_CASE(name, type, decode_2, ...)                                                    \
     case type: {                                                                                 \
         static const panel_kernels kernels = {                                                   \
-            {NAME(name, decode_1), DECODE_NR >= 2 ? NAME(name, decode_2) : NULL,                 \
-             DECODE_NR >= 4 ? NAME(name, decode_4) : NULL},                                      \
+            {NAME(name, decode_1), DECODE_UP_TO(2, NAME(name, decode_2)),                        \
+             DECODE_UP_TO(4, NAME(name, decode_4))},                                             \
             NAME(name, unpack), __VA_ARGS__                                                      \
         };                                                                                       \
         return &kernels;                                                                         \
     }
 #define INT_CASE(name, type) \
-    PANEL_CASE(name, type, NAME(name, tile), INT_MR, INT_NR, INT_KC, sizeof(unpacked))
+    PANEL_CASE(name, type, decode_4, NAME(name, tile), INT_MR, INT_NR, INT_KC, sizeof(unpacked))
 #define FLOAT_CASE(name, type) \
-    PANEL_CASE(name, type, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
+    PANEL_CASE(name, type, decode_2, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
                sizeof(float) * FLOAT_KC * VF_LANES)
 
 static const panel_kernels *kernels_of(int type) {
@@ -228,8 +231,8 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     }
     int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
     /* Fewer are not worth the unpacking; tiles of floats add in another order than decoding. */
-    const int few = gqa_type_wants_q8(w->type) && DECODE_NR == 1 ? 2 * kernels->nr
-                                                                 : GQA_DECODE_ORDER;
+    const int is_int = gqa_type_wants_q8(w->type);
+    const int few = is_int && DECODE_NR == 1 ? 2 * kernels->nr : GQA_DECODE_ORDER;
     if (n > few) {
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
         return;
@@ -238,7 +241,8 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
         int in_y = min_int(w->rows - row, GQA_PANEL);
         for (int i = 0, nc; i < n; i += nc) {
             float out[4 * GQA_PANEL];
-            nc = min_int(n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1, DECODE_NR);
+            nc = min_int(n - i, DECODE_NR);
+            if (nc == 3 && !is_int) nc = 2;
             kernels->decode[nc / 2](panels[p], a, w->cols, i, out);
             copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, in_y, nc);
         }
