@@ -75,6 +75,7 @@
 #define has_levels ISA_NAME(has_levels)
 #define is_signed ISA_NAME(is_signed)
 #define offset_of ISA_NAME(offset_of)
+#define unpacked_offset_of ISA_NAME(unpacked_offset_of)
 #define has_half_min ISA_NAME(has_half_min)
 #define has_min ISA_NAME(has_min)
 #define block_bytes ISA_NAME(block_bytes)

@@ -75,6 +75,12 @@ TEMPLATE int offset_of(int type) {
     default: return 0;
     }
 }
+/* In prefill, where vi_dot takes any unsigned byte all offsets become 128: types share tiles (GCC
+ * merges equal functions). */
+TEMPLATE int unpacked_offset_of(int type) {
+    const int offset = offset_of(type);
+    return offset && VI_DOT8_OFFSET ? VI_DOT8_OFFSET : offset;
+}
 TEMPLATE int has_half_min(int type) { return type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1; }
 TEMPLATE int has_min(int type) {
     return has_half_min(type) || type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q4_K ||
@@ -164,8 +170,7 @@ static acts_view view_acts(const gqa_acts *a, int first, int k0) {
 }
 
 /* -offset * sum xq of a block: where its integer sums start. */
-TEMPLATE vi start_of(int type, const acts_view *x, int c, size_t at) {
-    int offset = offset_of(type);
+TEMPLATE vi start_of(int type, int offset, const acts_view *x, int c, size_t at) {
     if (!offset) return vi_set1(0);
     int32_t sum128 = groups_of(type) == 8 ? x->bias32[c * x->ldd + at / 32]
                                           : x->bias16[2 * c * x->ldd + at / 16];
@@ -182,9 +187,10 @@ typedef struct block_sums {
     tile_ints acc, pairs;
 } block_sums;
 
-TEMPLATE void start_block(int type, int mr, int nc, const acts_view *x, size_t at, block_sums *s) {
+TEMPLATE void start_block(int type, int offset, int mr, int nc, const acts_view *x, size_t at,
+                          block_sums *s) {
     UNROLL for (int c = 0; c < nc; c++)
-        UNROLL for (int v = 0; v < mr; v++) s->acc[v][c] = start_of(type, x, c, at);
+        UNROLL for (int v = 0; v < mr; v++) s->acc[v][c] = start_of(type, offset, x, c, at);
 }
 
 /* Adds group g: w4 [mr] are four columns of W as bytes. An activation, once in all lanes, meets
@@ -256,7 +262,7 @@ TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, in
         scale[v] = unpack_scale(type, block, super, sub, v0 + v);
         min[v] = has_min(type) ? unpack_min(type, block, super, sub, v0 + v) : scale[v];
     }
-    start_block(type, mr, nc, x, at, &s);
+    start_block(type, offset_of(type), mr, nc, x, at, &s);
     UNROLL for (int g = 0; g < groups; g++) {
         vi w4[PANEL_VECTORS];
         UNROLL for (int v = 0; v < mr; v++)
@@ -302,9 +308,10 @@ typedef struct unpacked {
 TEMPLATE void unpack_block(int type, const uint8_t *block, const super_scales *super, int b,
                            unpacked *u) {
     const int subs = 8 / groups_of(type);
+    const vi more = vi_set1((unpacked_offset_of(type) - offset_of(type)) * 0x01010101);
     UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
         UNROLL for (int g = 0; g < 8; g++)
-            vi_store(u[v].q[8 * b + g], unpack_group(type, block, g, v));
+            vi_store(u[v].q[8 * b + g], vi_add(unpack_group(type, block, g, v), more));
         UNROLL for (int sub = 0; sub < subs; sub++) {
             vf_store(u[v].scale[b * subs + sub], unpack_scale(type, block, super, sub, v));
             if (has_min(type))
@@ -338,7 +345,7 @@ TEMPLATE void multiply_unpacked(int type, int mr, int nr, const unpacked *u, int
         scale[v] = vf_load(u[v].scale[b]);
         min[v] = has_min(type) ? vf_load(u[v].min[b]) : scale[v];
     }
-    start_block(type, mr, nr, x, at, &s);
+    start_block(type, unpacked_offset_of(type), mr, nr, x, at, &s);
     UNROLL for (int g = 0; g < groups; g++) {
         vi w4[INT_MR];
         UNROLL for (int v = 0; v < mr; v++) w4[v] = vi_load(u[v].q[b * groups + g]);
