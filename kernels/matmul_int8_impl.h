@@ -93,24 +93,24 @@ TEMPLATE int groups_of(int type) { /* that share a scale */
     return type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q3_K || type == GQA_TYPE_Q6_K ? 4 : 8;
 }
 
-/* Bits `mask` of each byte at p, from bit `from` on, moved to bit `to`. */
-TEMPLATE vi move_bits(const uint8_t *p, int mask, int from, int to) {
-    vi x = vi_load(p);
+/* Bits `mask` of each byte of x, from bit `from` on, moved to bit `to`. */
+TEMPLATE vi move_bits(vi x, int mask, int from, int to) {
     x = from < to ? vi_shl(x, to - from) : from > to ? vi_shr(x, from - to) : x;
     return vi_and(x, vi_set1(mask * 0x01010101 << to));
 }
 
-/* Group g of a packed block as bytes, for vector v of the panel's rows. */
-TEMPLATE vi unpack_group(int type, const uint8_t *block, int g, int v) {
+/* Group g, 0..3, of half a packed block as bytes, for vector v of the panel's rows. half need not
+ * be a constant. */
+TEMPLATE vi unpack_group(int type, const uint8_t *block, int half, int g, int v) {
     const uint8_t *p = block + v * 4 * VF_LANES;
     const int bits = bits_of(type);
-    if (bits == 8) return vi_bias8(vi_load(p + g * 64));
+    if (bits == 8) return vi_bias8(vi_load(p + (4 * half + g) * 64));
     vi q = vi_set1(0);
-    if (bits & 4) q = move_bits(p + g % 4 * 64, 15, g / 4 * 4, 0);
+    if (bits & 4) q = move_bits(vi_shr(vi_load(p + g * 64), 4 * half), 15, 0, 0);
     p += (bits & 4) * 64;
-    if (bits & 2) q = vi_or(q, move_bits(p + g / 4 * 64, 3, g % 4 * 2, bits & 4));
+    if (bits & 2) q = vi_or(q, move_bits(vi_load(p + half * 64), 3, 2 * g, bits & 4));
     p += (bits & 2) * 64;
-    if (bits & 1) q = vi_or(q, move_bits(p, 1, g, bits & 6));
+    if (bits & 1) q = vi_or(q, move_bits(vi_shr(vi_load(p), 4 * half), 1, g, bits & 6));
     return has_levels(type) ? vi_bias8(vi_lookup(gqa_iq4_levels, q)) : q;
 }
 
@@ -266,7 +266,7 @@ TEMPLATE void multiply_packed(int type, int mr, int nc, const uint8_t *block, in
     UNROLL for (int g = 0; g < groups; g++) {
         vi w4[PANEL_VECTORS];
         UNROLL for (int v = 0; v < mr; v++)
-            w4[v] = unpack_group(type, block, sub * groups + g, v0 + v);
+            w4[v] = unpack_group(type, block, sub + g / 4, g % 4, v0 + v);
         multiply_group(type, mr, nc, w4, g, x, at, &s);
     }
     finish_block(type, mr, nc, &s, scale, min, x, at, sum);
@@ -309,9 +309,11 @@ TEMPLATE void unpack_block(int type, const uint8_t *block, const super_scales *s
                            unpacked *u) {
     const int subs = 8 / groups_of(type);
     const vi more = vi_set1((unpacked_offset_of(type) - offset_of(type)) * 0x01010101);
-    UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
-        UNROLL for (int g = 0; g < 8; g++)
-            vi_store(u[v].q[8 * b + g], vi_add(unpack_group(type, block, g, v), more));
+    for (int v = 0; v < PANEL_VECTORS; v++) {
+        for (int half = 0; half < 2; half++)
+            UNROLL for (int g = 0; g < 4; g++)
+                vi_store(u[v].q[8 * b + 4 * half + g],
+                         vi_add(unpack_group(type, block, half, g, v), more));
         UNROLL for (int sub = 0; sub < subs; sub++) {
             vf_store(u[v].scale[b * subs + sub], unpack_scale(type, block, super, sub, v));
             if (has_min(type))

@@ -50,7 +50,7 @@ static inline vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 static inline vi vi_shl(vi a, int n) {
     return vreinterpretq_s32_u16(vshlq_u16(vreinterpretq_u16_s32(a), vdupq_n_s16((int16_t)n)));
 }
-static inline vi vi_shr(vi a, int n) { return vi_shl(a, -n); }
+static inline vi vi_shr(vi a, int n) { return n ? vi_shl(a, -n) : a; }
 /* table[index] for each byte of index, 0..15. */
 static inline vi vi_lookup(const int8_t table[16], vi index) {
     return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(index)));
