@@ -58,9 +58,9 @@ no() {
     done
 }
 check() {
-    what=$1
+    checked=$1
     shift
-    if "$@" >"$tmp/log" 2>&1; then ok; else no "$what"; fi
+    if "$@" >"$tmp/log" 2>&1; then ok; else no "$checked"; fi
 }
 not() { ! "$@"; }
 expect() {

@@ -57,7 +57,7 @@ check "four answers" test "$(wc -l <"$tmp/out")" -eq 4
 check "answered again as before" test "$(sed -n 1p "$tmp/out")" = "$(sed -n 3p "$tmp/out")"
 kept=$(grep "tokens kept" "$tmp/err" | tail -n 1 | sed 's/last prompt: \([0-9]*\) .*/\1/')
 check "what was loaded is kept: $kept tokens" test "$kept" -gt 60
-python3 - "$tmp/j.json" "$tmp/out" >"$tmp/log" 2>&1 <<'END' && ok || no "the messages in the file"
+check "the messages in the file" python3 - "$tmp/j.json" "$tmp/out" <<'END'
 import json, sys
 messages = json.load(open(sys.argv[1]))
 answers = open(sys.argv[2], encoding="utf-8", errors="replace").read().split("\n")

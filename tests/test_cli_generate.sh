@@ -219,14 +219,14 @@ test_case "--choice"
 for t in 0 1 1.5; do
     "$run" "$m" "The dog said" --no-echo --quiet -s 5 -t $t --choice " hello" --choice " good day" \
         --choice " hello there" >"$tmp/out" 2>"$tmp/err" || no "-t $t: $(cat "$tmp/err")"
-    grep -qxE ' (hello|good day|hello there)' "$tmp/out" && ok || no "-t $t: another text"
+    check "-t $t: another text" grep -qxE ' (hello|good day|hello there)' "$tmp/out"
 done
 "$run" "$m" "The dog said" --no-echo --quiet -t 0 --choice "xyzzy" -n 1 >"$tmp/out"
 check "the only choice, whatever -n" test "$(cat "$tmp/out")" = "xyzzy"
 "$run" "$m" "The dog said" --json -t 0 --choice " hello" >"$tmp/out" 2>"$tmp/err"
 check "JSON" grep -q '"text": " hello".*"stop": "end"' "$tmp/out"
 echo "Hello" | "$run" chat "$m" --quiet --choice "Yes" --choice "No" >"$tmp/out" 2>"$tmp/err"
-grep -qxE 'Yes|No' "$tmp/out" && ok || no "chat: another text"
+check "chat: another text" grep -qxE 'Yes|No' "$tmp/out"
 expect 2 "a text of 0 bytes" "$m" "The" --choice ""
 long="a text that is longer than the context that it is given"
 expect 1 "the choice does not fit the context" "$m" "The" -c 8 --choice "$long"

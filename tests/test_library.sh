@@ -21,7 +21,7 @@ tells() {
     cmp "$tmp/told" "$tmp/out"
 }
 # empty TEXT LIST: there must be nothing in it
-empty() { [ -z "$2" ] && ok || no "$1: $2"; }
+empty() { check "$1: $2" test -z "$2"; }
 # install TARGET: with places of its own, a space in one, by a user whose files are private
 install() {
     (umask 077
@@ -29,7 +29,10 @@ install() {
         OPT=-O1)
 }
 # mode MODE FILE: an installed file has it
-mode() { [ "$(stat -c %a "$root/$2")" = "$1" ] && ok || no "$2 has mode $(stat -c %a "$root/$2")"; }
+mode() {
+    has=$(stat -c %a "$root/$2")
+    check "$2 has mode $has" test "$has" = "$1"
+}
 
 test_case "a model to try things with"
 i=0
@@ -41,25 +44,26 @@ check "train" "$run" train "$tmp/m.gguf" -f "$tmp/text" --vocab 320 --batch 4 --
     --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 20 --quiet
 
 test_case "make prints short lines"
-make -j2 "$tmp/build/run" BUILD="$tmp/build" OPT=-O1 >"$tmp/short" 2>"$tmp/log" && ok || no "make"
+make -j2 "$tmp/build/run" BUILD="$tmp/build" OPT=-O1 >"$tmp/short" 2>"$tmp/err"
+check "make" test $? -eq 0
 for line in "CC forward.c" "AR libgqa.a" "LD run"; do
-    grep -qx "$line" "$tmp/short" && ok || no "make does not print \"$line\""
+    check "make does not print \"$line\"" grep -qx "$line" "$tmp/short"
 done
 empty "make prints commands" "$(grep -e ' -c ' -e '^.\{60\}' "$tmp/short" | head -n 1)"
 make V=1 "$tmp/build/lib/forward.o" BUILD="$tmp/build" OPT=-O1 >"$tmp/out" 2>"$tmp/log"
-grep -q -- '-std=c11.* -c ' "$tmp/out" && ok || no "make V=1 does not print commands"
+check "make V=1 does not print commands" grep -q -- '-std=c11.* -c ' "$tmp/out"
 
 test_case "other flags build again"
 # made VARIABLES...: what make compiles
 made() { make BUILD="$tmp/again" "$@" "$tmp/again/sampler.o" 2>"$tmp/log" | grep -c '^CC '; }
 made OPT=-O1 >"$tmp/out"
 for flags in OMP=0 OPT=-O0 "CC=env $CC" "LDFLAGS=-L\"'$tmp'\""; do
-    [ "$(made OPT=-O1 "$flags")" -eq 1 ] && ok || no "make $flags does not compile again"
-    [ "$(made OPT=-O1 "$flags")" -eq 0 ] && ok || no "make $flags always compiles again"
+    check "make $flags does not compile again" test "$(made OPT=-O1 "$flags")" -eq 1
+    check "make $flags always compiles again" test "$(made OPT=-O1 "$flags")" -eq 0
 done
 # OPT given to the make that runs this test (make asan) would be stronger than CFLAGS
-[ "$(MAKEFLAGS= CFLAGS=-O0 made OMP=0)" -eq 1 ] && ok || no "CFLAGS of the environment"
-grep -q -- ' -O0 ' "$tmp/again/flags" && ok || no "CFLAGS of the environment are not used"
+check "CFLAGS of the environment" test "$(MAKEFLAGS= CFLAGS=-O0 made OMP=0)" -eq 1
+check "CFLAGS of the environment are not used" grep -q -- ' -O0 ' "$tmp/again/flags"
 
 test_case "make install"
 check "make install" install install
@@ -72,7 +76,7 @@ for f in include/gqa.h lib/64/libgqa.a lib/64/libgqa.so.0 lib/64/pkgconfig/gqa.p
 done
 mode 755 bin/gqa-run
 mode 755 share/doc/gqa/examples
-[ "$(readlink "$libs/libgqa.so")" = libgqa.so.0 ] && ok || no "libgqa.so is no link"
+check "libgqa.so is no link" test "$(readlink "$libs/libgqa.so")" = libgqa.so.0
 check "the demo model" "$root/bin/gqa-run" "$root/share/gqa/stories-gqa.gguf" -n 5
 version=$("$run" --version | sed 's/.* //')
 check "the version in gqa.pc" grep -q "^Version: $version\$" "$libs/pkgconfig/gqa.pc"
@@ -98,7 +102,7 @@ ending='_?exit|abort|__assert_fail|raise'
 empty "the library prints or ends the program" \
     "$(nm -u "$a" | sed 's/.* //; s/@.*//' | grep -xE "$printing|$ending")"
 memory=$(size -A "$a" | awk '$1 ~ /^\.(data|bss|tdata|tbss)$/ {n += $2} END {print n + 0}')
-[ "$memory" -eq 0 ] && ok || no "the library has $memory bytes of global state"
+check "the library has $memory bytes of global state" test "$memory" -eq 0
 
 test_case "programs against the installed library"
 sed 's|"../model.h"|<gqa.h>|' examples/simple.c >"$tmp/simple.c"
@@ -123,25 +127,33 @@ head_example() { (cd "$tmp" && ./head >out 2>log); }
 head_example
 check "it says that there is no file" grep -q "model.gguf: .*No such file" "$tmp/out"
 cp "$tmp/m.gguf" "$tmp/model.gguf"
-head_example && [ -s "$tmp/out" ] && not grep -q "No such" "$tmp/out" && ok || no "no story"
+head_example
+check "a story" test $? -eq 0
+check "a story that is not empty" test -s "$tmp/out"
+check "no missing file" not grep -q "No such" "$tmp/out"
 
 test_case "the examples"
 for e in examples/*.c; do
     name=$(basename "$e" .c)
     [ "$name" = linked ] || check "$e" compile "$name" "$e" "$a"
 done
-"$tmp/sessions" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && ok || no "sessions"
-[ "$(grep -c '^[123]: The' "$tmp/out")" -eq 3 ] && ok || no "sessions: other lines"
-"$tmp/game" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "game"
+"$tmp/sessions" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/err"
+check "sessions" test $? -eq 0
+check "sessions: other lines" test "$(grep -c '^[123]: The' "$tmp/out")" -eq 3
+"$tmp/game" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/err"
+check "game" test $? -eq 0
+check "game: a text" test -s "$tmp/out"
 check "cancel" "$tmp/cancel" "$tmp/m.gguf" 5
 "$tmp/score" "$tmp/m.gguf" "The dog said hello." "xq zv" >"$tmp/out" 2>"$tmp/log"
-[ "$(wc -l <"$tmp/out")" -eq 2 ] && ok || no "score: other lines"
+check "score: other lines" test "$(wc -l <"$tmp/out")" -eq 2
 "$tmp/choices" "$tmp/m.gguf" "The dog said" " hello" " good day" >"$tmp/out" 2>"$tmp/log"
-grep -qE '^ *(hello|good day)$' "$tmp/out" && ok || no "choices: none of them"
+check "choices: none of them" grep -qE '^ *(hello|good day)$' "$tmp/out"
 "$tmp/choices" "$tmp/m.gguf" "The dog" " cat" " cat said good day" >"$tmp/out" 2>"$tmp/log"
 check "choices: one that begins with another" grep -qx " *cat said good day" "$tmp/out"
 for e in best_of threads; do
-    "$tmp/$e" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "$e"
+    "$tmp/$e" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/err"
+    check "$e" test $? -eq 0
+    check "$e: a text" test -s "$tmp/out"
 done
 "$tmp/describe" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
 check "describe" grep -q "^layer 1: 2 KV heads, FFN of 64, RoPE" "$tmp/out"
@@ -151,40 +163,45 @@ check "describe: a token" grep -qx "</s>: token 2" "$tmp/out"
 "$tmp/story" "$tmp/m.gguf" "$tmp/story.session" "The dog" >"$tmp/out" 2>"$tmp/log"
 "$tmp/story" "$tmp/m.gguf" "$tmp/story.session" >>"$tmp/out" 2>>"$tmp/log"
 "$run" "$tmp/m.gguf" -i "The dog" -n 40 -t 0 --no-echo >"$tmp/whole" 2>>"$tmp/log"
-[ "$(tr -d '\n' <"$tmp/out")" = "$(tr -d '\n' <"$tmp/whole")" ] && ok || no "story: another text"
+check "story: another text" test "$(tr -d '\n' <"$tmp/out")" = "$(tr -d '\n' <"$tmp/whole")"
 check "pack" "$tmp/pack" "$tmp/m.gguf"
-[ -s "$tmp/m.gguf.packed" ] && ok || no "pack: no file"
+check "pack: no file" test -s "$tmp/m.gguf.packed"
 rm -f "$tmp/m.gguf.packed"
 "$tmp/resume" "$tmp/m.gguf" "The dog" >"$tmp/out" 2>"$tmp/log"
-[ "$(wc -l <"$tmp/out")" -ge 3 ] && ok || no "resume: too few lines"
-[ "$(sed -n 2p "$tmp/out")" = "$(sed -n 3p "$tmp/out")" ] && ok || no "resume: two texts"
+check "resume: too few lines" test "$(wc -l <"$tmp/out")" -ge 3
+check "resume: two texts" test "$(sed -n 2p "$tmp/out")" = "$(sed -n 3p "$tmp/out")"
 "$tmp/batch" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
-[ "$(grep -cE '^(The dog said|The cat|A bird):( \S+ \([01]\.[0-9]+\)){5,}$' "$tmp/out")" -eq 3 ] &&
-    ok || no "batch: other lines"
+lines=$(grep -cE '^(The dog said|The cat|A bird):( \S+ \([01]\.[0-9]+\)){5,}$' "$tmp/out")
+check "batch: other lines" test "$lines" -eq 3
 echo "Hello" | "$tmp/chat" "$tmp/m.gguf" >"$tmp/out" 2>"$tmp/log"
-[ -s "$tmp/out" ] && ok || no "chat"
+check "chat" test -s "$tmp/out"
 if command -v python3 >/dev/null; then
     "$run" "$tmp/m.gguf" -i "The dog" -t 0 --no-echo --quiet >"$tmp/whole" 2>"$tmp/log"
     python_story() { GQA_LIB="$so" python3 examples/python/story.py "$@" >"$tmp/out" 2>"$tmp/err"
     }
-    python_story "$tmp/m.gguf" "The dog" && ok || no "story.py"
+    python_story "$tmp/m.gguf" "The dog"
+    check "story.py" test $? -eq 0
     same "$tmp/out" "$tmp/whole" "story.py: another text"
-    python_story models/stories-gqa.gguf "Once upon a time" 9 && ok || no "story.py: cancelled"
+    python_story models/stories-gqa.gguf "Once upon a time" 9
+    check "story.py: cancelled" test $? -eq 0
     nine=", there was a little girl named Lily."
-    [ "$(cat "$tmp/out")" = "$nine" ] && ok || no "story.py: no cancel"
-    python_story README.md && no "story.py: README.md is a model" || ok
+    check "story.py: no cancel" test "$(cat "$tmp/out")" = "$nine"
+    python_story README.md
+    check "story.py: README.md is no model" not test $? -eq 0
     check "story.py: the message" grep -q "^README.md: " "$tmp/err"
 else skip "no python3 for examples/python"; fi
 embed() { (cd "$tmp" && ld -r -b binary -z noexecstack -o model.o model.gguf); }
 check "a model as an object file" embed
 check "examples/linked.c" compile linked examples/linked.c "$tmp/model.o" "$a"
-"$tmp/linked" >"$tmp/out" 2>"$tmp/log" && [ -s "$tmp/out" ] && ok || no "linked"
+"$tmp/linked" >"$tmp/out" 2>"$tmp/err"
+check "linked" test $? -eq 0
+check "linked: a text" test -s "$tmp/out"
 
 test_case "make uninstall"
 touch "$libs/other.so"
 check "make uninstall" install uninstall
 left=$(find "$tmp/a root" ! -type d)
-[ "$left" = "$libs/other.so" ] && ok || no "make uninstall left $left"
+check "make uninstall left $left" test "$left" = "$libs/other.so"
 
 test_case "one pair of files"
 in_pair() { (cd "$tmp/alone" && "$@"); }
@@ -236,13 +253,13 @@ test_case "the size of the program"
 if nm "$run" | grep -q __asan_init; then
     skip "the size of a program with sanitizers"
 else
-    strip -o "$tmp/stripped" "$run" && ok || no "strip"
+    check "strip" strip -o "$tmp/stripped" "$run"
     size=$(wc -c <"$tmp/stripped")
     # other flags than make's own make other sizes
     usual=$(env -i PATH="$PATH" make -s print-flags | sed 's/^[^ ]* //')
     flags=$(sed 's/^ccache //; s/^[^ ]* //; s/ -Werror//' "$(dirname "$run")/flags")
     if [ "$flags" = "$usual" ] && "$CC" --version | grep -q 'Free Software'; then
-        [ "$size" -le 716800 ] && ok || no "stripped, run has $size bytes, expected at most 716800"
+        check "stripped, run has $size bytes, expected at most 716800" test "$size" -le 716800
     else
         skip "the size of a program with other flags: stripped, run has $size bytes"
     fi
@@ -250,7 +267,8 @@ fi
 
 test_case "on a big-endian machine the build says why it fails"
 "$CC" -fsyntax-only -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__ \
-    -D_POSIX_C_SOURCE=200809L base/file.c 2>"$tmp/err" && no "it builds" || ok
+    -D_POSIX_C_SOURCE=200809L base/file.c 2>"$tmp/err"
+check "it does not build" not test $? -eq 0
 check "the message" grep -q "needs a little-endian machine" "$tmp/err"
 
 finish

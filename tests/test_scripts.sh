@@ -12,8 +12,8 @@ floor() {
     sh scripts/speed-floor.sh --run "$tmp/run" --test "q8_0 0 dim=64" "$@" \
         >"$tmp/out" 2>"$tmp/err"
     got=$?
-    [ "$got" -eq "$code" ] && ok || no "speed-floor $*: exit code $got, expected $code"
-    grep -qF -- "$text" "$tmp/out" "$tmp/err" && ok || no "speed-floor $* does not say \"$text\""
+    check "speed-floor $*: exit code $got, expected $code" test "$got" -eq "$code"
+    check "speed-floor $* does not say \"$text\"" grep -qF -- "$text" "$tmp/out" "$tmp/err"
 }
 # shares PREFILL DECODE: the program prints them
 shares() {
@@ -114,8 +114,8 @@ test_case "skipped"
 skip "this: it is an example"
 finish
 END
-$CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" "${BUILD:-build}/libgqa.a" -lm -fopenmp \
-    >"$tmp/log" 2>&1 && ok || no "cases.c"
+check "cases.c" $CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" \
+    "${BUILD:-build}/libgqa.a" -lm -fopenmp
 for cases in "$tmp/cases" "sh $tmp/cases.sh"; do
     $cases >"$tmp/out"
     check "$cases: exit code 1" test $? -eq 1
@@ -128,7 +128,9 @@ strict="-std=c11 -Wall -Wextra -Werror"
 check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c
 check "sh reads the script" sh -n scripts/compare-commits.sh
 sh scripts/compare-commits.sh >"$tmp/out" 2>"$tmp/err"
-[ $? -eq 2 ] && grep -q "^usage: scripts/compare-commits.sh" "$tmp/err" && ok || no "no revision"
+check "no revision" test $? -eq 2
+check "no revision: the usage" grep -q "^usage: scripts/compare-commits.sh" "$tmp/err"
 sh scripts/compare-commits.sh -x HEAD >"$tmp/out" 2>"$tmp/err"
-[ $? -eq 2 ] && grep -q 'unknown option -x' "$tmp/err" && ok || no "an unknown option"
+check "an unknown option" test $? -eq 2
+check "an unknown option: its name" grep -q 'unknown option -x' "$tmp/err"
 finish

@@ -19,9 +19,10 @@ tell() {
 tells() {
     wanted=$1 what=$2
     shift 2
-    tell "$@" && ok || no "$what: no text"
+    tell "$@"
+    check "$what: no text" test $? -eq 0
     same "$tmp/out" "$tmp/story" "$what: another text"
-    [ "$threads" = "$wanted" ] && ok || no "$what: $threads threads, expected $wanted"
+    check "$what: $threads threads, expected $wanted" test "$threads" = "$wanted"
 }
 
 test_case "what the environment says"
@@ -47,7 +48,8 @@ if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"; else
     while [ $kilobytes -le 200000 ]; do
         if tell limited -j 8; then
             same "$tmp/out" "$tmp/story" "ulimit -v $kilobytes: another text"
-            [ "$threads" -ge 1 ] && [ "$threads" -le 8 ] && ok || no "$threads threads"
+            check "$threads threads" test "$threads" -ge 1
+            check "$threads threads of 8" test "$threads" -le 8
             told=$threads
         else
             check "ulimit -v $kilobytes: no text and no word" \
@@ -55,7 +57,7 @@ if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"; else
         fi
         kilobytes=$((kilobytes + 6000))
     done
-    [ "$told" -eq 8 ] && ok || no "with 200 MB there are $told threads, expected 8"
+    check "with 200 MB there are $told threads, expected 8" test "$told" -eq 8
 fi
 
 test_case "started by another program"

@@ -15,14 +15,15 @@ sys.exit(not all(open(part, encoding="utf-8").read() in page for part in sys.arg
 test_case "the page in docs/ has the scripts in web/"
 parts="web/page.css web/page.js web/model.js"
 check "docs/gqa.html is old: make web, and copy it" parts_are_in docs/gqa.html $parts
-[ "$(wc -c <docs/gqa.html)" -le 6291456 ] && ok || no "docs/gqa.html has more than 6 MiB"
+check "docs/gqa.html has more than 6 MiB" test "$(wc -c <docs/gqa.html)" -le 6291456
 
 test_case "make web says what is missing"
 mkdir "$tmp/bin"
 for tool in make sh cat gcc cc uname find; do
     ln -s "$(command -v $tool)" "$tmp/bin/$tool"
 done
-env -u MAKEFLAGS PATH="$tmp/bin" make -s web BUILD="$tmp/none" 2>"$tmp/err" && no "make web" || ok
+env -u MAKEFLAGS PATH="$tmp/bin" make -s web BUILD="$tmp/none" 2>"$tmp/err"
+check "make web fails" not test $? -eq 0
 check "the package" grep -q "emscripten and node-acorn" "$tmp/err"
 
 if have emcc "WebAssembly" && have node "WebAssembly"; then
@@ -31,21 +32,26 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     check "make wasm-test" make_here wasm-test
 
     test_case "kernels, in node"
-    node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err" && ok || no "test_kernels.js"
+    node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err"
+    check "test_kernels.js" test $? -eq 0
     check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/out"
 
     test_case "examples/javascript"
     "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
     story() { GQA_JS=$js node examples/javascript/story.js "$@" >"$tmp/out" 2>"$tmp/err"; }
-    story $model && ok || no "story.js"
+    story $model
+    check "story.js" test $? -eq 0
     printf 'Once upon a time%s\n' "$(cat "$tmp/out")" >"$tmp/story"
     same "$tmp/story" "$tmp/native" "node tells another story"
-    story $model "Once upon a time" 9 && ok || no "story.js: cancelled"
+    story $model "Once upon a time" 9
+    check "story.js: cancelled" test $? -eq 0
     nine=", there was a little girl named Lily."
-    [ "$(cat "$tmp/out")" = "$nine" ] && ok || no "story.js: no cancel"
-    story $model "<i>" 999 && ok || no "story.js: a text that fills the context"
+    check "story.js: no cancel" test "$(cat "$tmp/out")" = "$nine"
+    story $model "<i>" 999
+    check "story.js: a text that fills the context" test $? -eq 0
     check "it ends with the context's 256 positions" test "$(wc -w <"$tmp/out")" -lt 256
-    story README.md && no "story.js: README.md is a model" || ok
+    story README.md
+    check "story.js: README.md is no model" not test $? -eq 0
     check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
 
     test_case "web-speed.js"
@@ -57,7 +63,8 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     elif have chromium "the page"; then
         test_case "the page, in Chromium"
         CHROMIUM=$(command -v chromium) node tests/web_page.js "$page" "${SCREENSHOTS:-$tmp}" \
-            >"$tmp/out" 2>"$tmp/err" && ok || no "the page"
+            >"$tmp/out" 2>"$tmp/err"
+        check "the page" test $? -eq 0
         same "$tmp/out" "$tmp/native" "the page tells another story"
     fi
 fi
