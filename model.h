@@ -197,7 +197,7 @@ typedef struct gqa_model_options {
     int n_threads;              /* to repack the weights; 0: one per physical core allowed */
     int no_repack;              /* nonzero: no packed copy of the weights: less memory, slower */
     int vocab_only;             /* nonzero: open the vocabulary and ignore the weights */
-    const char *isa;            /* scalar, avx2, avx512, neon, wasm; NULL: $GQA_ISA or the best */
+    const char *isa;   /* scalar, avx2, avxvnni, avx512, neon, wasm; NULL: $GQA_ISA or the best */
     gqa_on_progress on_progress;
     void *user;                 /* for on_progress */
     gqa_run_parallel run_parallel; /* repacks the weights; NULL: OpenMP, or pthreads without it */

@@ -7,19 +7,29 @@
 #include "kernels.h"
 
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
-extern const gqa_kernels gqa_kernels_avx2, gqa_kernels_avx512;
+#include <cpuid.h>
+extern const gqa_kernels gqa_kernels_avx2, gqa_kernels_avxvnni, gqa_kernels_avx512;
 static int has_avx2(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #ifdef GQA_SIMDE
 static int has_avx512(void) { return 1; } /* emulated */
+static int has_avxvnni(void) { return 1; }
 #else
 static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
+#ifdef GQA_VNNI_VL
+static int has_avxvnni(void) { return has_avx512(); }
+#elif defined(GQA_HAS_AVXVNNI)
+static int has_avxvnni(void) { /* leaf 7, sub-leaf 1 */
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
 #endif
 #endif
 
@@ -49,6 +59,9 @@ static const struct {
 } kernel_sets[] = {
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
     {has_avx512, &gqa_kernels_avx512},
+#ifdef GQA_HAS_AVXVNNI
+    {has_avxvnni, &gqa_kernels_avxvnni},
+#endif
     {has_avx2, &gqa_kernels_avx2},
 #endif
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)

@@ -111,7 +111,7 @@ typedef struct gqa_adamw {
 } gqa_adamw;
 
 typedef struct gqa_kernels {
-    const char *name; /* "scalar", "avx2", "avx512", "neon" */
+    const char *name; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
 
     /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or
      * the end). */
@@ -197,13 +197,21 @@ size_t gqa_matmul_scratch(int max_k);
 size_t gqa_sgemm_scratch(void);
 size_t gqa_attention_scratch(int group, int head_dim); /* attend_decode and attend_prefill */
 
-/* The table of an instruction set ("scalar", "avx2", "avx512", "neon"); isa NULL: of the best that
- * this CPU has. NULL: not on this CPU or not in this build. */
+/* The table of an instruction set, by its name; isa NULL: of the best that this CPU has. NULL: not
+ * on this CPU or not in this build. */
 const gqa_kernels *gqa_kernels_find(const char *isa);
 /* The names of all that this CPU has, best first; returns how many, at most cap. */
 int gqa_kernels_list(const char **names, int cap);
 /* As gqa_kernels_find, but isa NULL means $GQA_ISA if that is set; NULL comes with a message. */
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
+
+/* Where the compiler knows AVX-VNNI: what isa_avxvnni.c has for the table in isa_avx2.c. */
+#if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR) && __has_include(<avxvnniintrin.h>)
+#define GQA_HAS_AVXVNNI
+void gqa_matmul_unit_avxvnni(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
+                             int unit, void *scratch); /* of types that gqa_type_wants_q8 */
+int32_t gqa_peak_int8_avxvnni(long rounds, double *macs);
+#endif
 
 #endif

@@ -21,6 +21,7 @@
 #define UNIT_VECTORS (GQA_UNIT_PANELS * PANEL_VECTORS)
 #define DECODE_MR (PANEL_VECTORS < 2 ? PANEL_VECTORS : 2)        /* decoding floats */
 
+#ifndef GQA_INT8_ONLY
 /* ---- float weights -------------------------------------------------------------------------- */
 
 TEMPLATE vf load_weights(int type, const uint8_t *p) {
@@ -103,6 +104,7 @@ static void float_tile(const void *vectors, int kc, const acts_view *x, float *o
     tile_store(FLOAT_MR, FLOAT_NR, sum, out, FLOAT_MR * VF_LANES);
 }
 
+#endif
 /* ---- the functions of each type ------------------------------------------------------------- */
 
 typedef struct panel_kernels {
@@ -120,7 +122,11 @@ typedef struct panel_kernels {
     X(q4_1, GQA_TYPE_Q4_1) X(q5_1, GQA_TYPE_Q5_1) X(q2_k, GQA_TYPE_Q2_K) \
     X(q3_k, GQA_TYPE_Q3_K) X(q4_k, GQA_TYPE_Q4_K) X(q5_k, GQA_TYPE_Q5_K) \
     X(q6_k, GQA_TYPE_Q6_K) X(iq4_nl, GQA_TYPE_IQ4_NL) X(iq4_xs, GQA_TYPE_IQ4_XS)
+#ifdef GQA_INT8_ONLY
+#define FLOAT_TYPES(X)
+#else
 #define FLOAT_TYPES(X) X(f32, GQA_TYPE_F32) X(f16, GQA_TYPE_F16) X(bf16, GQA_TYPE_BF16)
+#endif
 #define NAME(name, what) ISA_NAME(name##_##what)
 
 #define DECODE_FUNCTION(name, type, nc, decode)                                                  \

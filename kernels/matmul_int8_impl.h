@@ -12,6 +12,7 @@
 
 #define PANEL_VECTORS (GQA_PANEL / VF_LANES)                     /* across the 16 rows of a panel */
 
+#ifndef GQA_INT8_ONLY
 /* ---- activations ---------------------------------------------------------------------------- */
 
 /* 32 values x as block b of a's int8 form. */
@@ -50,6 +51,7 @@ static void kernel_quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
         }
 }
 
+#endif
 /* ---- quantised weights ---------------------------------------------------------------------- */
 
 /* What a kernel must know of a type. */
@@ -79,7 +81,7 @@ TEMPLATE int offset_of(int type) {
  * merges equal functions). */
 TEMPLATE int unpacked_offset_of(int type) {
     const int offset = offset_of(type);
-    return offset && VI_DOT8_OFFSET ? VI_DOT8_OFFSET : offset;
+    return offset > 0 && VI_DOT8_OFFSET > 0 ? VI_DOT8_OFFSET : offset;
 }
 TEMPLATE int has_half_min(int type) { return type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1; }
 TEMPLATE int has_min(int type) {

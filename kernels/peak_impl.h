@@ -13,6 +13,7 @@
 #define PEAK_CHAINS 12
 #define PEAK_ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 
+#ifndef GQA_INT8_ONLY
 /* rounds x PEAK_CHAINS x VF_LANES f32 multiply-adds. */
 static float kernel_peak_float(long rounds, double *macs) {
     vf a = vf_set1(1.0000001f), b = vf_set1(1e-9f), c[PEAK_CHAINS], sum = vf_set1(0);
@@ -32,6 +33,7 @@ static float kernel_peak_float(long rounds, double *macs) {
     *macs = (double)rounds * PEAK_CHAINS * VF_LANES;
     return vf_sum(sum);
 }
+#endif
 
 static int32_t sum_of_lanes(vi v) {
     int32_t lanes[sizeof v / sizeof(int32_t)];
@@ -62,6 +64,7 @@ static int32_t kernel_peak_int8(long rounds, double *macs) {
     return sum_of_lanes(sum);
 }
 
+#ifndef GQA_INT8_ONLY
 /* Reads size bytes, a multiple of 256, once, in order. */
 static int32_t kernel_peak_read(const void *data, size_t size) {
     const char *p = data;
@@ -75,3 +78,4 @@ static int32_t kernel_peak_read(const void *data, size_t size) {
     }
     return sum_of_lanes(vi_add(vi_add(s0, s1), vi_add(s2, s3)));
 }
+#endif

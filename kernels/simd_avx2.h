@@ -1,4 +1,5 @@
-/* simd_avx2.h: the vector operations for x86-64 with AVX2, FMA and F16C: eight lanes. */
+/* simd_avx2.h: the vector operations for x86-64 with AVX2, FMA and F16C: eight lanes. With GQA_VNNI
+ * the int8 products use the instruction that AVX-VNNI adds for them, or AVX-512 (GQA_VNNI_VL). */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -37,10 +38,17 @@ static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
 
-/* The cheapest int8 multiply-add, for peak_impl.h: 32 products, sums left in 16 bits. */
+/* The cheapest int8 multiply-add, for peak_impl.h: 32 products, sums left in 16 bits or (VNNI) of
+ * four in 32. */
 #define VI_MAC8 32
 static inline vi vi_mac8(vi acc, vi a, vi b) {
+#if defined(GQA_VNNI) && (defined(GQA_VNNI_VL) || defined(GQA_SIMDE))
+    return _mm256_dpbusd_epi32(acc, a, b);
+#elif defined(GQA_VNNI)
+    return _mm256_dpbusd_avx_epi32(acc, a, b);
+#else
     return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));
+#endif
 }
 
 /* p * 2^n, where the low bits of shifted = 1.5 * 2^23 + n hold n. */
@@ -100,6 +108,18 @@ static inline vf vf_load_high4(const uint8_t *p) {
     return vf_from_vi(_mm256_srli_epi32(vi_load_u8(p), 4));
 }
 
+#ifdef GQA_VNNI
+/* Dot products as in simd_avx512.h. */
+#define VI_DOT_DEPTH(bits) 8
+static inline vi vi_dot(vi acc, vi w, vi x) { return vi_mac8(acc, w, x); }
+#define VI_DOT_WIDE 1
+static inline vi vi_dot_sum(vi acc) { return acc; }
+#define VI_DOT8_OFFSET 128
+static inline vi vi_bias8(vi w) {
+    return _mm256_xor_si256(w, _mm256_set1_epi32((int)0x80808080));
+}
+static inline vi vi_dot8(vi acc, vi w, vi x) { return vi_mac8(acc, w, x); }
+#else
 /* Dot products of four bytes a lane: w unsigned, x signed. Without VNNI the sums of pairs stay in
  * 16 bits; VI_DOT_DEPTH(bits) additions of products with w < 2^bits, |x| <= 127 fit before
  * vi_dot_sum must widen them. */
@@ -117,9 +137,14 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
     vi pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return _mm256_add_epi32(acc, vi_dot_sum(pairs));
 }
+#endif
 
 /* Keeps v in a register: the compiler cannot see through. */
+#ifdef GQA_SIMDE
+#define VECTOR_KEEP(v) ((void)0)
+#else
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
+#endif
 
 #define FETCH_EVERY_LINE __builtin_cpu_is("znver3") /* fetch_ahead() */
 #define DECODE_NR 4 /* columns of x at once in decoding */

@@ -12,29 +12,33 @@
 #include "grad_impl.h"
 #include "peak_impl.h"
 
+/* All but the products of int8, which isa_avx2.c has twice. */
+#define SHARED_KERNELS \
+    .quantize_acts = kernel_quantize_acts, \
+    .sgemm = kernel_sgemm, \
+    .rmsnorm = kernel_rmsnorm, \
+    .rope = kernel_rope, \
+    .swiglu = kernel_swiglu, \
+    .geglu = kernel_geglu, \
+    .add = kernel_add, \
+    .kv_append = kernel_kv_append, \
+    .attend_decode = kernel_attend_decode, \
+    .combine_splits = kernel_combine_splits, \
+    .attend_prefill = kernel_attend_prefill, \
+    .softmax = kernel_softmax, \
+    .softmax_from_lse = kernel_softmax_from_lse, \
+    .softmax_grad = kernel_softmax_grad, \
+    .dot = kernel_dot, \
+    .swiglu_grad = kernel_swiglu_grad, \
+    .rmsnorm_grad = kernel_rmsnorm_grad, \
+    .adamw = kernel_adamw, \
+    .peak_float = kernel_peak_float, \
+    .peak_read = kernel_peak_read
+
 extern const gqa_kernels ISA_NAME(gqa_kernels);
 const gqa_kernels ISA_NAME(gqa_kernels) = {
     .name = GQA_ISA_NAME,
-    .quantize_acts = kernel_quantize_acts,
     .matmul_unit = kernel_matmul_unit,
-    .sgemm = kernel_sgemm,
-    .rmsnorm = kernel_rmsnorm,
-    .rope = kernel_rope,
-    .swiglu = kernel_swiglu,
-    .geglu = kernel_geglu,
-    .add = kernel_add,
-    .kv_append = kernel_kv_append,
-    .attend_decode = kernel_attend_decode,
-    .combine_splits = kernel_combine_splits,
-    .attend_prefill = kernel_attend_prefill,
-    .softmax = kernel_softmax,
-    .softmax_from_lse = kernel_softmax_from_lse,
-    .softmax_grad = kernel_softmax_grad,
-    .dot = kernel_dot,
-    .swiglu_grad = kernel_swiglu_grad,
-    .rmsnorm_grad = kernel_rmsnorm_grad,
-    .adamw = kernel_adamw,
-    .peak_float = kernel_peak_float,
     .peak_int8 = kernel_peak_int8,
-    .peak_read = kernel_peak_read,
+    SHARED_KERNELS,
 };

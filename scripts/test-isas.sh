@@ -1,7 +1,8 @@
 #!/bin/sh
 # test-isas.sh: the kernel tests of the instruction sets that this machine lacks: NEON under
-# qemu-user, AVX-512 emulated by SIMDe. Needs Debian's gcc-aarch64-linux-gnu, qemu-user and
-# libsimde-dev; what is missing is skipped, and says so.
+# qemu-user, AVX-512 and AVX-VNNI emulated by SIMDe, AVX-VNNI by AVX-512's instruction. Needs
+# Debian's gcc-aarch64-linux-gnu, qemu-user and libsimde-dev; what is missing is skipped, and says
+# so.
 cd "$(dirname "$0")/.." || exit 1
 status=0
 
@@ -35,9 +36,17 @@ if [ -e /usr/include/simde/x86/avx512.h ]; then
         CFLAGS_EXTRA="$emulate -Wno-psabi -fno-strict-aliasing" \
         build-simde/tests/test_kernels build-simde/tests/test_foreign || status=1
     for t in kernels foreign; do
-        run_test "AVX-512, emulated, $t" build-simde/tests/test_$t
+        run_test "AVX-512 and AVX-VNNI, emulated, $t" build-simde/tests/test_$t
     done
 else
     echo "SKIPPED: AVX-512: no libsimde-dev"
+fi
+
+if grep -q avx512_vnni /proc/cpuinfo; then
+    make -s -j2 BUILD=build-vnni CFLAGS_EXTRA=-DGQA_VNNI_VL build-vnni/tests/test_kernels ||
+        status=1
+    run_test "AVX-VNNI by AVX-512's instruction" build-vnni/tests/test_kernels
+else
+    echo "SKIPPED: AVX-VNNI: no AVX-512 with VNNI"
 fi
 exit $status

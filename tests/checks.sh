@@ -90,7 +90,7 @@ have() {
 
 # The instruction sets that this machine and this build of $run have.
 instruction_sets() {
-    for isa in scalar avx2 avx512 neon; do
+    for isa in scalar avx2 avxvnni avx512 neon; do
         GQA_ISA=$isa "$run" info models/stories-gqa.gguf >/dev/null 2>&1 && echo "$isa"
     done
 }

@@ -207,10 +207,10 @@ static void print_isa(const char *isa, unsigned char *file) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const all[] = {"scalar", "avx2", "avx512", "neon"};
+    static const char *const all[] = {"scalar", "avx2", "avxvnni", "avx512", "neon"};
     unsigned char *file = malloc(FILE_CAPACITY);
     for (int i = 1; file && i < argc; i++) print_isa(argv[i], file);
-    for (int i = 0; file && i < 4 && argc == 1; i++) print_isa(all[i], file);
+    for (int i = 0; file && i < 5 && argc == 1; i++) print_isa(all[i], file);
     free(file);
     return !file;
 }

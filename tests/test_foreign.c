@@ -29,7 +29,7 @@ static struct tolerance tolerance_of(const char *name) {
 enum { MAX_MODELS = 40, MAX_TOKENS = 64, MAX_VOCAB = 64 };
 static const char golden_path[] = "tests/golden/llama-cpp-logits.txt";
 static char folder[] = "/tmp/gqa-foreign-XXXXXX"; /* of the models */
-static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const isas[] = {"scalar", "avx2", "avxvnni", "avx512", "neon"};
 
 typedef struct golden_model {
     char name[64];

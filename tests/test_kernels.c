@@ -14,7 +14,7 @@ static const int types[] = {
     GQA_TYPE_Q5_0, GQA_TYPE_Q4_K, GQA_TYPE_Q5_K, GQA_TYPE_Q6_K, GQA_TYPE_Q4_1,
     GQA_TYPE_Q5_1, GQA_TYPE_Q2_K, GQA_TYPE_Q3_K, GQA_TYPE_IQ4_NL, GQA_TYPE_IQ4_XS,
 };
-static const char *const isas[] = {"scalar", "avx2", "avx512", "neon", "wasm"};
+static const char *const isas[] = {"scalar", "avx2", "avxvnni", "avx512", "neon", "wasm"};
 
 /* ---- memory of a case: 64-byte aligned, of exactly that size, freed together ---------------- */
 

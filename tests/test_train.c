@@ -236,7 +236,7 @@ static void test_adamw(const gqa_kernels *k, int n, float decay, float grad_scal
 
 /* Every instruction set that this machine has. */
 static void test_adamw_kernels(void) {
-    static const char *const sets[] = {"scalar", "avx2", "avx512", "neon"};
+    static const char *const sets[] = {"scalar", "avx2", "avxvnni", "avx512", "neon"};
     for (size_t s = 0; s < array_length(sets); s++) {
         const gqa_kernels *k = gqa_kernels_find(sets[s]);
         char name[32];

@@ -117,8 +117,8 @@ static int32_t *random_tokens(int n, int vocab) {
 /* On every instruction set of this machine. */
 __attribute__((unused))
 static void compare_all(const twin *t, const int32_t *tokens, const double *want) {
-    static const char *const isas[] = {"scalar", "avx2", "avx512", "neon"};
-    for (int i = 0; i < 4; i++)
+    static const char *const isas[] = {"scalar", "avx2", "avxvnni", "avx512", "neon"};
+    for (int i = 0; i < 5; i++)
         if (has_isa(t, isas[i])) compare(t, isas[i], tokens, want);
 }
 
