@@ -64,11 +64,13 @@ static inline void vf_store_f16(uint16_t *p, vf v) {
     for (int i = 0; i < VF_LANES; i++) p[i] = gqa_f32_to_f16(v[i]);
 }
 /* As bits of a float, sign and magnitude of a half lie 2^112 too low, subnormal ones too. From 2^16
- * on they are infinity and NaN, and get that exponent. */
+ * on they are infinity and NaN, and get that exponent. Compared as floats: V8 makes four
+ * instructions of i32x4.ge_s. The asm keeps LLVM from a select, which is three. */
 static inline vf vf_load_f16(const uint16_t *p) {
     vi bits = (vi)wasm_i32x4_load16x4(p) << 13 & (int32_t)0x8FFFE000;
     vf v = (vf)bits * 0x1p112f;
-    vi is_special = ((vi)v & 0x7FFFFFFF) >= 0x47800000;
+    vi is_special = (vf)((vi)v & 0x7FFFFFFF) >= 65536;
+    __asm__("" : "+r"(is_special));
     return (vf)((vi)v | (is_special & 0x7F800000));
 }
 static inline vf vf_load_bf16(const uint16_t *p) { return (vf)((vi)wasm_u32x4_load16x4(p) << 16); }
@@ -106,6 +108,61 @@ static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 
 /* Keeps v in a register (simd_avx2.h); the engine allocates registers itself. */
 #define VECTOR_KEEP(v) ((void)0)
+
+/* ---- decoding q8_0, one column of x ---------------------------------------------------------- */
+
+/* acc + 256 times the products of four columns of four rows, four times: w is a plane's vector, its
+ * even and its odd bytes become 16-bit numbers, the even ones 256 times too large, as odd is. */
+static inline vi q8_0_dot_wasm(vi acc, const uint8_t *w, const vi even[4], const vi odd[4]) {
+    _Pragma("clang loop unroll(full)") for (int g = 0; g < 4; g++) {
+        v128_t bytes = wasm_v128_load(w + 64 * g);
+        acc += (vi)wasm_i32x4_dot_i16x8(wasm_i16x8_shl(bytes, 8), (v128_t)even[g]);
+        acc += (vi)wasm_i32x4_dot_i16x8(wasm_i16x8_shr(bytes, 8), (v128_t)odd[g]);
+    }
+    return acc;
+}
+
+/* 16 bytes of x, four in all lanes: the even ones as 16-bit numbers, the odd ones times 256. */
+static inline void q8_0_spread_wasm(const int8_t *x, vi even[4], vi odd[4]) {
+    v128_t bytes = wasm_v128_load(x);
+    vi e = (vi)wasm_i16x8_shr(wasm_i16x8_shl(bytes, 8), 8), o = (vi)bytes & (int32_t)0xFF00FF00;
+#define SPREAD(g) \
+    even[g] = __builtin_shufflevector(e, e, g, g, g, g); \
+    odd[g] = __builtin_shufflevector(o, o, g, g, g, g);
+    SPREAD(0)
+    SPREAD(1)
+    SPREAD(2)
+    SPREAD(3)
+#undef SPREAD
+}
+
+/* A panel (pack.c) times a column of x, as decode_ints in matmul_int8_impl.h. V8 starts all loads
+ * of a basic block first, and spills them, unless a store lies between: sums are kept in memory,
+ * and STORED() hides from LLVM that they could stay in registers. */
+static inline void q8_0_decode_wasm(const uint8_t *block, const int8_t *x, const float *d, int cols,
+                                    float *out) {
+    vi acc[4], even[4], odd[4];
+#define STORED() __asm__ volatile("" : : "r"(acc), "r"(out) : "memory")
+    for (int i = 0; i < 16; i++) out[i] = 0;
+    for (int k = 0; k < cols; k += 32, block += 8 * 64 + 32, x += 32, d++) {
+        const uint16_t *scales = (const uint16_t *)(block + 8 * 64);
+        const vf dx = vf_set1(*d);
+        q8_0_spread_wasm(x, even, odd);
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < 4; v++) {
+            acc[v] = q8_0_dot_wasm(vi_set1(0), block + 16 * v, even, odd);
+            STORED();
+        }
+        q8_0_spread_wasm(x + 16, even, odd);
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < 4; v++) {
+            vi sum = q8_0_dot_wasm(acc[v], block + 4 * 64 + 16 * v, even, odd) >> 8;
+            vf scaled = vf_mul(vf_from_vi(sum), vf_load_f16(scales + 4 * v));
+            vf_store(out + 4 * v, vf_fma(scaled, dx, vf_load(out + 4 * v)));
+            STORED();
+        }
+    }
+#undef STORED
+}
+#define DECODE_Q8_0 q8_0_decode_wasm
 
 #define FETCH_EVERY_LINE 0 /* fetch_ahead() */
 #define DECODE_NR 4 /* columns of x at once in decoding */
