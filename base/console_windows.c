@@ -23,6 +23,7 @@ void gqa_os_on_lost_page(void (*fn)(const char *path)) { (void)fn; }
 static void (*interrupt_handler)(int signal);
 static int for_all_signals;
 static volatile LONG holds, held_signal;
+static void restore_console(void);
 
 /* Ctrl-C, Ctrl-Break, the window closed; in a thread of its own. */
 static BOOL WINAPI on_control(DWORD event) {
@@ -31,7 +32,10 @@ static BOOL WINAPI on_control(DWORD event) {
         held_signal = signal_number;
         return TRUE;
     }
-    if (!interrupt_handler || (signal_number != SIGINT && !for_all_signals)) return FALSE;
+    if (!interrupt_handler || (signal_number != SIGINT && !for_all_signals)) {
+        restore_console(); /* the program ends now, without what atexit() has */
+        return FALSE;
+    }
     interrupt_handler(signal_number);
     return TRUE;
 }
@@ -61,8 +65,10 @@ void gqa_os_release_signals(void) {
     if (!held_signal) return;
     if (interrupt_handler && (held_signal == SIGINT || for_all_signals))
         interrupt_handler((int)held_signal);
-    else
+    else {
+        restore_console();
         ExitProcess(128 + (unsigned)held_signal);
+    }
 }
 
 /* ---- the terminal --------------------------------------------------------------------------- */
@@ -76,12 +82,29 @@ static char *narrow(const wchar_t *wide) {
     return text;
 }
 
+/* How the console was: it outlives the program, and other programs share it. */
 static UINT usual_code_page;
-static void restore_console(void) { SetConsoleOutputCP(usual_code_page); }
+static struct console {
+    HANDLE handle;
+    DWORD mode;
+} usual_output[2];
+static DWORD usual_input;
+static const char *keys_ending; /* not NULL: keys are taken */
 
-static void begin_console(FILE *f) {
+static void restore_console(void) {
+    DWORD written;
+    if (keys_ending)
+        WriteFile(handle_of(stderr), keys_ending, (DWORD)strlen(keys_ending), &written, NULL);
+    gqa_os_give_keys_back();
+    for (size_t i = 0; i < array_length(usual_output); i++)
+        if (usual_output[i].handle) SetConsoleMode(usual_output[i].handle, usual_output[i].mode);
+    if (usual_code_page) SetConsoleOutputCP(usual_code_page);
+}
+
+static void begin_console(FILE *f, struct console *usual) {
     DWORD mode;
     if (!GetConsoleMode(handle_of(f), &mode)) return;
+    *usual = (struct console){handle_of(f), mode};
     SetConsoleMode(handle_of(f), mode | ENABLE_VIRTUAL_TERMINAL_PROCESSING);
 }
 
@@ -101,12 +124,11 @@ void gqa_os_start(int *argc, char ***argv) {
     _setmode(_fileno(stderr), _O_BINARY);
     setvbuf(stderr, NULL, _IONBF, 0);
     usual_code_page = GetConsoleOutputCP();
-    if (usual_code_page) {
-        SetConsoleOutputCP(CP_UTF8);
-        atexit(restore_console);
-    }
-    begin_console(stdout);
-    begin_console(stderr);
+    if (usual_code_page) SetConsoleOutputCP(CP_UTF8);
+    /* in the reverse order of restore_console(): both may be the same console */
+    begin_console(stderr, &usual_output[1]);
+    begin_console(stdout, &usual_output[0]);
+    atexit(restore_console);
 }
 
 /* Also NUL is a character device: only consoles have a mode. */
@@ -148,40 +170,91 @@ int gqa_os_stdin_holds_text(void) {
 
 int gqa_os_has_keys(void) { return gqa_os_is_terminal(stdin) && gqa_os_is_terminal(stderr); }
 
-static DWORD usual_input; /* how the console was set before keys were taken */
+static const char *waiting = ""; /* keys that come before those of the console */
 
 void gqa_os_take_keys(const char *ending) {
-    (void)ending;
     GetConsoleMode(handle_of(stdin), &usual_input);
     SetConsoleMode(handle_of(stdin), ENABLE_VIRTUAL_TERMINAL_INPUT);
+    keys_ending = ending;
 }
 
-void gqa_os_give_keys_back(void) { SetConsoleMode(handle_of(stdin), usual_input); }
+void gqa_os_give_keys_back(void) {
+    if (keys_ending) SetConsoleMode(handle_of(stdin), usual_input);
+    keys_ending = NULL;
+    waiting = "";
+}
 
 int gqa_os_stdin_is_ready(int milliseconds) {
     DWORD found = WaitForSingleObject(handle_of(stdin), (DWORD)milliseconds);
     return found == WAIT_OBJECT_0 ? 1 : found == WAIT_TIMEOUT ? 0 : -1;
 }
 
-/* Events of the console that have a character; UTF-16 becomes UTF-8. */
-int gqa_os_read_keys(char *keys, size_t size, int milliseconds) {
-    INPUT_RECORD events[16];
-    wchar_t text[16];
-    static wchar_t high; /* the first half of a character */
-    DWORD n = 0;
-    int len = 0;
-    if (gqa_os_stdin_is_ready(milliseconds) <= 0) return -1;
-    if (!ReadConsoleInputW(handle_of(stdin), events, 15, &n)) return 0;
-    if (high) text[len++] = high;
+/* What a terminal sends for a key that has no character. A console sends it itself if it knows
+ * ENABLE_VIRTUAL_TERMINAL_INPUT (Windows 10 1607; not Wine). */
+static const wchar_t *sequence_of(const KEY_EVENT_RECORD *key) {
+    static const struct {
+        WORD key;
+        const wchar_t *alone, *with_control;
+    } keys[] = {
+        {VK_UP, L"\033[A", L"\033[A"}, {VK_DOWN, L"\033[B", L"\033[B"},
+        {VK_RIGHT, L"\033[C", L"\033[1;5C"}, {VK_LEFT, L"\033[D", L"\033[1;5D"},
+        {VK_HOME, L"\033[H", L"\033[H"}, {VK_END, L"\033[F", L"\033[F"},
+        {VK_DELETE, L"\033[3~", L"\033[3~"},
+    };
+    int control = (key->dwControlKeyState & (LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED)) != 0;
+    for (size_t i = 0; i < array_length(keys); i++)
+        if (keys[i].key == key->wVirtualKeyCode)
+            return control ? keys[i].with_control : keys[i].alone;
+    return L"";
+}
+
+/* A unit of UTF-16 as UTF-8, at most 6 bytes with what was kept; the first half of a character is
+ * kept for its second. */
+static int put_unit(char *keys, wchar_t unit) {
+    static wchar_t high;
+    wchar_t text[2] = {high, unit};
+    int n = high ? 2 : 1;
     high = 0;
-    for (DWORD i = 0; i < n; i++) {
-        const KEY_EVENT_RECORD *key = &events[i].Event.KeyEvent;
-        if (events[i].EventType == KEY_EVENT && key->bKeyDown && key->uChar.UnicodeChar)
-            text[len++] = key->uChar.UnicodeChar;
+    if ((unit & 0xFC00) == 0xD800) {
+        high = unit;
+        if (--n == 0) return 0;
     }
-    if (len > 0 && (text[len - 1] & 0xFC00) == 0xD800) high = text[--len];
-    len = WideCharToMultiByte(CP_UTF8, 0, text, len, keys, (int)size, NULL, NULL);
-    return len > 0 ? len : -1;
+    const wchar_t *from = text + (text[0] ? 0 : 1);
+    return WideCharToMultiByte(CP_UTF8, 0, from, n, keys, 6, NULL, NULL);
+}
+
+/* The bytes that an event types. A character made by Alt and digits comes as Alt is released. */
+static size_t put_event(char *keys, size_t size, const INPUT_RECORD *event) {
+    const KEY_EVENT_RECORD *key = &event->Event.KeyEvent;
+    const wchar_t text[] = {key->uChar.UnicodeChar, 0};
+    const wchar_t *typed = text[0] ? text : sequence_of(key);
+    size_t len = 0;
+    int is_alt_code = key->wVirtualKeyCode == VK_MENU && text[0];
+    if (event->EventType != KEY_EVENT || !(key->bKeyDown || is_alt_code)) return 0;
+    for (int i = 0; i < key->wRepeatCount || i == 0; i++)
+        for (const wchar_t *c = typed; *c && size - len >= 6; c++)
+            len += (size_t)put_unit(keys + len, *c);
+    return len;
+}
+
+int gqa_os_read_keys(char *keys, size_t size, int milliseconds) {
+    enum { EVENTS = 16, LONGEST = 18 }; /* bytes that an event types, unless it repeats */
+    INPUT_RECORD events[EVENTS];
+    ULONGLONG now = GetTickCount64(), end = now + (ULONGLONG)milliseconds;
+    size_t len = strlen(waiting), room = size / LONGEST;
+    memcpy(keys, waiting, len);
+    waiting = "";
+    for (; len == 0 && now <= end; now = GetTickCount64()) { /* most events type nothing */
+        DWORD n = 0;
+        if (gqa_os_stdin_is_ready((int)(end - now)) <= 0) return -1;
+        if (!ReadConsoleInputW(handle_of(stdin), events, room < EVENTS ? (DWORD)room : EVENTS, &n))
+            return 0;
+        for (DWORD i = 0; i < n; i++) {
+            size_t reserved = (n - 1 - i) * LONGEST;
+            len += put_event(keys + len, size - len - reserved, &events[i]);
+        }
+    }
+    return len > 0 ? (int)len : -1;
 }
 
 void gqa_os_write_terminal(const char *data, size_t size) {
@@ -189,5 +262,7 @@ void gqa_os_write_terminal(const char *data, size_t size) {
     fflush(stderr);
 }
 
-void gqa_os_suspend(void) {}
+/* There is no job control, and Ctrl-Z is the end of input: Ctrl-E and Ctrl-D, which end an empty
+ * message and change no other. */
+void gqa_os_suspend(void) { waiting = "\005\004"; }
 #endif

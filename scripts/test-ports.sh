@@ -72,7 +72,7 @@ more="chat complete forward hooks numeric fuzz_convert fuzz_model fuzz_session l
 api api_review batch foreign session"
 port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "" OMP=0 LDFLAGS=-static OPT=-O1
 
-# built WHAT COMMAND...: counts what has only to compile
+# built WHAT COMMAND...: counts a command that has to succeed
 built() {
     what=$1
     shift
@@ -81,7 +81,7 @@ built() {
         return
     fi
     tail -n 20 "build-$name/log"
-    echo "$name: $what does not build"
+    echo "$name: failed: $what"
     failed=$((failed + 1))
 }
 # library COMPILER...: and the single-file pair; all warnings are errors. EXPORTED: an option that
@@ -104,6 +104,7 @@ if is_wanted windows "$mingw" wine; then
     export LC_ALL
     port windows "$mingw" wine "tests/test_paths.sh tests/test_cli_usage.sh" WERROR=1 OPT=-O1
     EXE=
+    built "the console's keys" python3 tests/windows_console.py build-windows "$mingw"
     library "$mingw"
     # clang-cl's front end; MinGW's headers want to be told of a compiler that they know
     built "the pair with clang -fms-compatibility" clang --target=x86_64-w64-windows-gnu \
