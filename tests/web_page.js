@@ -55,7 +55,75 @@ async function compare(page, name) {
                 fault(`${name}: no curve ${variant} in ${chart}`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     if (wide > 0) fault(`${name}: ${wide} pixels too wide`);
+    await checkContrast(page, name);
     await page.screenshot({ path: path.join(out, `${name}.png`), fullPage: true });
+}
+
+// What a screen reader is told: controls, pictures and parts have names, charts also a text that
+// follows them; only the two lines of state are announced.
+async function checkTree(page) {
+    const cdp = await page.context().newCDPSession(page);
+    const { nodes } = await cdp.send("Accessibility.getFullAXTree");
+    const text = (value) => (value && value.value) || "";
+    const shown = nodes.filter((n) => !n.ignored).map((n) => ({ role: text(n.role),
+        name: text(n.name), description: text(n.description),
+        live: n.properties.some((p) => p.name === "live" && p.value.value !== "off") }));
+    const controls = /^(button|checkbox|textbox|progressbar|image|figure|article|region|table)$/;
+    const named = shown.filter((n) => controls.test(n.role));
+    for (const n of named) if (!n.name) fault(`a ${n.role} without a name`);
+    const count = (role) => named.filter((n) => n.role === role).length;
+    const expected = { textbox: 1, checkbox: 1, button: 2, figure: 2, article: 3, region: 2,
+        table: 1 };
+    for (const [role, n] of Object.entries(expected))
+        if (count(role) !== n) fault(`${count(role)} of role ${role}, not ${n}`);
+    for (const title of ["Tokens a second, by", "KV cache in MiB, by"]) {
+        const chart = named.find((n) => /^im/.test(n.role) && n.name.startsWith(title));
+        if (!chart) fault(`no chart "${title}"`);
+        else if (!/MHA [\d.,]+ at [\d,]+ tokens, GQA .*, MQA /.test(chart.description))
+            fault(`the chart "${title}" has the text "${chart.description}"`);
+    }
+    const live = shown.filter((n) => n.live);
+    if (live.length !== 2 || live.some((n) => n.role !== "status"))
+        fault(`live: ${live.map((n) => n.role).join(", ")}`);
+}
+
+// Tab goes through all controls in the order of the page.
+async function checkTabs(page) {
+    const seen = [];
+    await page.focus("#prompt");
+    for (let i = 0; i < 4; i++) {
+        await page.keyboard.press("Tab");
+        seen.push(await page.evaluate(() => document.activeElement.id));
+    }
+    if (seen.join() !== "greedy,tell,run,") fault(`Tab goes from prompt to ${seen.join(", ")}`);
+}
+
+// WCAG 2's contrast of every text with what lies behind it: at least 4.5.
+async function checkContrast(page, name) {
+    const low = await page.evaluate(() => {
+        const parse = (css) => css.match(/[\d.]+/g).map(Number);
+        const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) =>
+            c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const behind = (e) => {
+            if (e === null) return parse("rgb(255 255 255)");
+            const color = parse(getComputedStyle(e).backgroundColor);
+            return color.length === 3 || color[3] > 0 ? color : behind(e.parentElement);
+        };
+        const found = [];
+        for (const e of document.body.querySelectorAll("*")) {
+            const has_text = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+            if (!e.getClientRects().length || !(has_text || e.matches("input[type=text]")))
+                continue;
+            const style = getComputedStyle(e), is_svg = e instanceof SVGElement;
+            const ink = luminance(parse(is_svg ? style.fill : style.color));
+            const paper = luminance(behind(e));
+            const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+            if (ratio < 4.5) found.push(`${e.localName} "${e.textContent.slice(0, 20)}" ${ratio}`);
+        }
+        return found;
+    });
+    for (const text of low) fault(`${name}: too little contrast: ${text}`);
 }
 
 async function main() {
@@ -68,6 +136,8 @@ async function main() {
     process.stdout.write(await light.textContent("#story") + "\n");
     await haste(light);
     await compare(light, "light");
+    await checkTree(light);
+    await checkTabs(light);
     await compare(await open(browser, desk, "dark"), "dark");
     await compare(await open(browser, { width: 390, height: 844 }, "light"), "phone");
     const old = await browser.newPage();

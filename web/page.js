@@ -94,7 +94,9 @@ function drawHeads(svg, heads, kvHeads) {
 function addCard(v, { heads, kvHeads }) {
     const card = document.createElement("article");
     card.className = `card ${v.id}`;
-    card.innerHTML = `<h3>${v.name}</h3><p>${v.about}</p><svg class="heads"></svg><dl>
+    card.setAttribute("aria-labelledby", `${v.id}-name`);
+    card.innerHTML = `<h3 id="${v.id}-name">${v.name}</h3><p>${v.about}</p>
+        <svg class="heads"></svg><dl>
         <dt>K and V heads</dt><dd>${kvHeads}</dd>
         <dt>Cache per token</dt><dd>${bytes(v.model.kvBytes(1))}</dd>
         <dt>Tokens in the cache</dt><dd class="depth">0</dd>
@@ -110,6 +112,13 @@ function scaleTo(x) {
     const power = 10 ** Math.floor(Math.log10(x));
     const step = [0.2, 0.25, 0.5, 1, 2, 2.5].map((s) => s * power).find((s) => s * 5 >= x);
     return { step, top: step * Math.ceil(x / step) };
+}
+
+// A chart's text for those who do not see it: where its curves end.
+function describe(curves) {
+    const ends = curves.filter((c) => c.line.length > 1).map((c) =>
+        `${c.name} ${number(c.end, 2)} at ${number(c.line.at(-1)[0])} tokens`);
+    return ends.length ? `${ends.join(", ")}.` : "No measurement yet.";
 }
 
 // curves: { id, name, dash, points: [[x, y]], line: [[x, y]], end }; least: of the y axis's end
@@ -130,6 +139,8 @@ function drawChart(svg, curves, least) {
     svgElement(svg, "text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" },
         "tokens in the cache");
     let free = bottom + 4; // labels are drawn from the lowest up, and do not overlap
+    svgElement(svg, "desc", { id: `${svg.id}-text` }, describe(curves));
+    svg.setAttribute("aria-describedby", `${svg.id}-text`);
     const rising = curves.filter((c) => c.line.length).sort((a, b) => a.end - b.end);
     for (const c of rising) {
         const group = svgElement(svg, "g", { class: c.id });
