@@ -99,7 +99,7 @@ web: need-emcc
 	$(Q)python3 web/make_page.py $(WASM)/gqa.js models/stories-gqa.gguf $(BUILD)/web/gqa.html
 	@echo "$(BUILD)/web/gqa.html"
 wasm-test: need-emcc
-	$(Q)$(WASM_MAKE) $(WASM)/test_kernels.js
+	$(Q)$(WASM_MAKE) $(WASM)/test_kernels.js $(WASM)/test_attention.js
 need-emcc:
 	@command -v emcc >/dev/null || { echo "make web: no emcc; Debian has it in the packages" \
 	    "emscripten and node-acorn" >&2; exit 1; }
@@ -108,8 +108,7 @@ $(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
 	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
 	    -sEXPORTED_FUNCTIONS=$(EXPORTED),_web_close \
 	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
-WASM_TEST = $(patsubst %,$(BUILD)/tests/%.o,test_kernels reference unpack)
-$(BUILD)/test_kernels.js: $(WASM_TEST) $(BUILD)/libgqa.a
+$(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(BUILD)/tests/unpack.o $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(Q)$(EMCC) -sNODERAWFS -o $@ $^
 

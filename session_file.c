@@ -1,6 +1,7 @@
 /* session_file.c: a session as a file or in memory: the tokens, their keys and values, the logits.
  *
- *   0  "gqaSESS3"              8 bytes: 3 is the version (in 2, no keys were rotated)
+ *   0  "gqaSESS4"              8 bytes: 4 is the version (in 2, no keys were rotated; in 3,
+ *                              q8_0 and q4_0 tiles were ordered otherwise)
  *   8  hash                    u64 of the model (weights/fingerprint.c)
  *  16  kv types, ring          2 x u32: of keys and, from bit 16 up, of values; positions
  *                              of a ring of tiles, 0 when all positions are kept
@@ -29,7 +30,7 @@
 #include "base/hash.h"
 #include "session/session_internal.h"
 
-static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '3'};
+static const char session_magic[8] = {'g', 'q', 'a', 'S', 'E', 'S', 'S', '4'};
 
 typedef struct session_header {
     char magic[8];

@@ -1,5 +1,4 @@
-/* attention.c: the KV cache's types by name, and sizes of its tiles (attention_impl.h draws
- * them). */
+/* attention.c: the KV cache's types by name, and sizes of its tiles (cache_impl.h draws them). */
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +47,7 @@ const char *gqa_kv_name(int k_type, int v_type, char buf[24]) {
  * instruction set. */
 size_t gqa_attention_scratch(int group, int head_dim) {
     const size_t rows = round_up((size_t)group * GQA_PREFILL_TILE, 16), vd = round_up(head_dim, 16);
-    const size_t tiles = GQA_ATTEND_ROWS * GQA_KV_TILE + 2 * vd * GQA_KV_TILE + vd;
-    return sizeof(float) * (tiles + rows * (2 * vd + 3 + 16)) + 64;
+    const size_t tile = GQA_ATTEND_ROWS * GQA_KV_TILE + 2 * vd * GQA_KV_TILE;
+    const size_t scales = vd + GQA_ATTEND_ROWS * (vd / 2 + vd / 16) + vd / 2;
+    return sizeof(float) * (tile + scales + rows * (2 * vd + vd / 2 + 4 + 16)) + 64;
 }

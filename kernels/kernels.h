@@ -73,7 +73,7 @@ enum { GQA_ATTEND_ROWS = 8 };     /* query rows that go through a tile together,
 enum { GQA_PREFILL_TILE = 16 };   /* query positions a prefill unit */
 
 /* The cache of one layer: [heads][n_tiles] tiles of 32 positions, K and V apart. Tiles are
- * drawn in attention_impl.h. Position p is in tile (p / 32) % n_tiles, so that a sliding window is
+ * drawn in cache_impl.h. Position p is in tile (p / 32) % n_tiles, so that a sliding window is
  * a ring of tiles; a cache that holds everything has n_tiles >= context / 32. Memory starts
  * zeroed. */
 typedef struct gqa_kv {
@@ -81,7 +81,7 @@ typedef struct gqa_kv {
     int n_kv_heads, head_dim;
     int n_v_heads;                /* heads of V's tiles: n_kv_heads, with shared_dim 1 */
     int value_dim;                /* as head_dim, but in deepseek2 */
-    int shared_dim;               /* of K: what all heads share, in V's place (attention_impl.h); 0:
+    int shared_dim;               /* of K: what all heads share, in V's place (cache_impl.h); 0:
                                    * K and V are a head's own */
     int n_tiles;
     size_t k_tile_bytes, v_tile_bytes;

@@ -64,6 +64,13 @@ static inline void vf_store_low_bytes(void *p, vf v) {
     int32_t four[2] = {_mm256_extract_epi32(bytes, 0), _mm256_extract_epi32(bytes, 4)};
     memcpy(p, four, 8);
 }
+/* The same with the low two bytes. */
+static inline void vf_store_low_halves(void *p, vf v) {
+    const __m256i low = _mm256_set_epi64x(0, 0x0D0C090805040100, 0, 0x0D0C090805040100);
+    __m256i halves = _mm256_shuffle_epi8(_mm256_castps_si256(v), low);
+    halves = _mm256_permute4x64_epi64(halves, 8);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(halves));
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) {
     return _mm256_and_ps(v, _mm256_cmp_ps(x, low, _CMP_GE_OQ));
@@ -138,6 +145,15 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
     return _mm256_add_epi32(acc, vi_dot_sum(pairs));
 }
 #endif
+
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
+ * products of a lane's pair added to a 32-bit sum. */
+static inline vi vi_load_pairs(const void *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vi vi_dot16(vi acc, vi a, vi b) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+}
 
 /* Keeps v in a register: the compiler cannot see through. */
 #ifdef GQA_SIMDE

@@ -55,6 +55,10 @@ static inline vf vf_scale2(vf p, vf shifted) {
 static inline void vf_store_low_bytes(void *p, vf v) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
 }
+/* The same with the low two bytes. */
+static inline void vf_store_low_halves(void *p, vf v) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_castps_si512(v)));
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, low, _CMP_GE_OQ), v);
@@ -110,6 +114,13 @@ static inline vi vi_bias8(vi w) {
     return _mm512_xor_si512(w, _mm512_set1_epi32((int)0x80808080));
 }
 static inline vi vi_dot8(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
+ * products of a lane's pair added to a 32-bit sum. */
+static inline vi vi_load_pairs(const void *p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vi vi_dot16(vi acc, vi a, vi b) { return _mm512_dpwssd_epi32(acc, a, b); }
 
 /* Keeps v in a register: the compiler cannot see through. */
 #ifdef GQA_SIMDE

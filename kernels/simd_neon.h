@@ -39,6 +39,10 @@ static inline void vf_store_low_bytes(void *p, vf v) {
     uint16x4_t halves = vmovn_u32(vreinterpretq_u32_f32(v));
     vst1_lane_u32(p, vreinterpret_u32_u8(vmovn_u16(vcombine_u16(halves, halves))), 0);
 }
+/* The same with the low two bytes. */
+static inline void vf_store_low_halves(void *p, vf v) {
+    vst1_u16(p, vmovn_u32(vreinterpretq_u32_f32(v)));
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vcgeq_f32(x, low)));
@@ -110,6 +114,17 @@ static inline vi vi_dot_sum(vi acc) { return acc; }
 /* The int8 multiply-add of peak_impl.h: 16 products. */
 #define VI_MAC8 16
 static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
+
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
+ * products of a lane's pair added to a 32-bit sum. */
+static inline vi vi_load_pairs(const void *p) {
+    return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p)));
+}
+static inline vi vi_dot16(vi acc, vi a, vi b) {
+    int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+    return vaddq_s32(acc, vpaddq_s32(low, vmull_high_s16(x, y)));
+}
 
 /* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))

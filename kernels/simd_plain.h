@@ -61,6 +61,12 @@ static inline void vf_store_low_bytes(void *p, vf v) {
     int8_t bytes[4] = {(int8_t)n[0], (int8_t)n[1], (int8_t)n[2], (int8_t)n[3]};
     memcpy(p, bytes, 4);
 }
+/* The same with the low two bytes. */
+static inline void vf_store_low_halves(void *p, vf v) {
+    vi n = (vi)v;
+    int16_t halves[4] = {(int16_t)n[0], (int16_t)n[1], (int16_t)n[2], (int16_t)n[3]};
+    memcpy(p, halves, 8);
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
 
@@ -116,6 +122,23 @@ static inline vi vi_bias8(vi w) { return w; } /* prepares w for vi_dot8 */
 static inline vi vi_dot8(vi acc, vi w, vi x) {
     for (int i = 0; i < 4; i++) acc += ((w << (24 - 8 * i)) >> 24) * ((x << (24 - 8 * i)) >> 24);
     return acc;
+}
+
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
+ * products of a lane's pair added to a 32-bit sum. */
+static inline vi vi_load_pairs(const void *p) {
+    const int8_t *bytes = p;
+    int16_t halves[8];
+    for (int i = 0; i < 8; i++) halves[i] = bytes[i];
+    return vi_load(halves);
+}
+static inline vi vi_dot16(vi acc, vi a, vi b) {
+#ifdef __SSE2__ /* has no product of 32-bit lanes */
+    typedef int16_t halves __attribute__((vector_size(16)));
+    return acc + (vi)__builtin_ia32_pmaddwd128((halves)a, (halves)b);
+#else
+    return acc + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
 }
 
 /* Keeps v in a register (simd_avx2.h); not needed here. */

@@ -44,6 +44,12 @@ static inline void vf_store_low_bytes(void *p, vf v) {
     v128_t bytes = wasm_i8x16_shuffle(a, a, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
     wasm_v128_store32_lane(p, bytes, 0);
 }
+/* The same with the low two bytes. */
+static inline void vf_store_low_halves(void *p, vf v) {
+    v128_t a = (v128_t)v;
+    v128_t halves = wasm_i16x8_shuffle(a, a, 0, 2, 4, 6, 0, 2, 4, 6);
+    wasm_v128_store64_lane(p, halves, 0);
+}
 /* v where x >= low, else 0. */
 static inline vf vf_keep_above(vf v, vf x, vf low) { return (vf)((vi)v & (x >= low)); }
 
@@ -105,6 +111,13 @@ static inline vi vi_dot_sum(vi acc) { return acc; }
 /* The int8 multiply-add of peak_impl.h: 16 products. */
 #define VI_MAC8 16
 static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
+
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
+ * products of a lane's pair added to a 32-bit sum. */
+static inline vi vi_load_pairs(const void *p) { return (vi)wasm_i16x8_load8x8(p); }
+static inline vi vi_dot16(vi acc, vi a, vi b) {
+    return acc + (vi)wasm_i32x4_dot_i16x8((v128_t)a, (v128_t)b);
+}
 
 /* Keeps v in a register (simd_avx2.h); the engine allocates registers itself. */
 #define VECTOR_KEEP(v) ((void)0)

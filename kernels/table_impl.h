@@ -8,6 +8,7 @@
 #include "matmul_int8_impl.h"
 #include "matmul_impl.h"
 #include "sgemm_impl.h"
+#include "cache_impl.h"
 #include "attention_impl.h"
 #include "grad_impl.h"
 #include "peak_impl.h"

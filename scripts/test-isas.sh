@@ -19,9 +19,10 @@ if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/
     # -O2: gcc 12 for aarch64 fails on one test file at -O3 with an internal error
     make -s -j2 BUILD=build-neon CC=aarch64-linux-gnu-gcc LDFLAGS=-static OPT=-O2 \
         $tests/test_kernels $tests/test_forward $tests/test_foreign $tests/test_session \
-        $tests/test_team 2>/dev/null || status=1
+        $tests/test_team $tests/test_attention 2>/dev/null || status=1
     for cpu in max cortex-a53; do # with the dot product instructions and without
         run_test "NEON, $cpu" qemu-aarch64 -cpu $cpu $tests/test_kernels
+        run_test "NEON, $cpu, attention" qemu-aarch64 -cpu $cpu $tests/test_attention
     done
     for t in forward foreign session team; do
         run_test "NEON, $t" qemu-aarch64 $tests/test_$t
@@ -34,8 +35,9 @@ if [ -e /usr/include/simde/x86/avx512.h ]; then
     emulate="-Itests -DGQA_SIMDE='\"simde_avx512.h\"' -mavx2 -mfma -mf16c"
     make -s -j2 BUILD=build-simde OPT=-O2 \
         CFLAGS_EXTRA="$emulate -Wno-psabi -fno-strict-aliasing" \
-        build-simde/tests/test_kernels build-simde/tests/test_foreign || status=1
-    for t in kernels foreign; do
+        build-simde/tests/test_kernels build-simde/tests/test_attention \
+        build-simde/tests/test_foreign || status=1
+    for t in kernels attention foreign; do
         run_test "AVX-512 and AVX-VNNI, emulated, $t" build-simde/tests/test_$t
     done
 else

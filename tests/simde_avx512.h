@@ -28,9 +28,11 @@
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtepi32_epi8 emulated_cvtepi32_epi8
+#define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph(v, rounding) emulated_cvtps_ph(v)
 SIMDE_LANES(emulated_cvtepi32_epi8, __m128i, __m512i, int32_t, ((char *)n)[i] = (char)in[i])
+SIMDE_LANES(emulated_cvtepi32_epi16, __m256i, __m512i, int32_t, ((int16_t *)n)[i] = (int16_t)in[i])
 SIMDE_LANES(emulated_cvtepi32_ps, __m512, __m512i, int32_t, f[i] = (float)in[i])
 SIMDE_LANES(emulated_cvtepi8_epi32, __m512i, __m128i, int8_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtepu8_epi32, __m512i, __m128i, uint8_t, n[i] = in[i])

@@ -147,7 +147,7 @@ static void check_caches(void) {
     } caches[] = {
         {"f16", REF_F16, 2, 2e-3},
         {"bf16", REF_BF16, 2, 1e-2},
-        {"q8_0", REF_Q8_0, 2, 1e-3},
+        {"q8_0", REF_Q8_0, 1, 1e-3},
         {"q4_0", REF_Q4_0, 1, 1e-3},
     };
     for (int i = 0; i < 4; i++) {

@@ -92,7 +92,7 @@ static void check_saved(const char *kv, int window) {
     check_damaged(b, path, file, size);
     file[7]--;
     CHECK(load_bytes(b, path, file, size, &err) == GQA_ERR_FORMAT, "an old version");
-    CHECK_HAS(err.message, "version 2, expected 3");
+    CHECK_HAS(err.message, "version 3, expected 4");
     CHECK(gqa_session_position(b) == 0, "empty, after the damaged file before");
     file[7]++;
     CHECK(load_bytes(b, path, file, size, &err) == 0, "the whole one again: %s", err.message);

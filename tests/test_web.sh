@@ -35,6 +35,8 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err"
     check "test_kernels.js" test $? -eq 0
     check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/out"
+    node "$build/wasm/test_attention.js" -v >"$tmp/out" 2>"$tmp/err" && ok || no "test_attention.js"
+    check "attention with SIMD128" grep -q "^ok     wasm: attention, q8_0" "$tmp/out"
 
     test_case "examples/javascript"
     "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
