@@ -13,6 +13,10 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 #endif
+/* Of the few functions that also need AVX512_BF16 (Cooper Lake 2020, Zen 4 2022). */
+#if defined(__clang__) || __GNUC__ >= 11
+#define VF_BF16 __attribute__((target(TARGET ",avx512bf16")))
+#endif
 #endif
 #define ISA avx512
 #define GQA_ISA_NAME "avx512"

@@ -58,6 +58,8 @@ typedef struct gqa_acts {
     float *d;                      /* [n, kpad/32] */
     float *dsum;                   /* [n, kpad/32]: d times the sum of the block's q */
     int32_t *bias32, *bias16;      /* [n, kpad/32], [n, kpad/16]: -128 times the sum of q */
+    uint16_t *bf16;                /* [n, kpad] x rounded to bf16, which round_acts makes; NULL:
+                                    * products of float weights are in f32 always */
 } gqa_acts;
 uint64_t gqa_acts_bytes(int k, int max_n);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
@@ -124,6 +126,11 @@ typedef struct gqa_kernels {
     void (*matmul_unit)(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
                         int unit, void *scratch);
 
+    /* For CPUs with dot products of bf16 (gqa_kernels_have_bf16); NULL: none in this set. Fills
+     * a->bf16 as quantize_acts fills the int8 form. Where there is one, matmul_unit rounds float
+     * weights to bf16 too for more than GQA_DECODE_ORDER columns, and sums pairs in f32. */
+    void (*round_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
+
     /* C [m, n] = A [m, k] B [k, n], or += with accumulate, for f32 with any strides: element (i, j)
      * of A is A[i * a_row + j * a_col]; C is row-major with stride ldc. scratch: gqa_sgemm_scratch
      * bytes, 64-byte aligned. One thread; a caller splits m or n. */
@@ -184,6 +191,7 @@ typedef struct gqa_kernels {
     /* Loops at the limits of the machine (peak_impl.h). *macs: multiply-adds done. */
     float (*peak_float)(long rounds, double *macs);
     int32_t (*peak_int8)(long rounds, double *macs);
+    float (*peak_bf16)(long rounds, double *macs);       /* as round_acts */
     int32_t (*peak_read)(const void *data, size_t size); /* size a multiple of 256 */
 } gqa_kernels;
 
@@ -213,5 +221,10 @@ void gqa_matmul_unit_avxvnni(const gqa_matrix *w, const gqa_acts *a, int n, floa
                              int unit, void *scratch); /* of types that gqa_type_wants_q8 */
 int32_t gqa_peak_int8_avxvnni(long rounds, double *macs);
 #endif
+/* bf16.c: whether this CPU can run the set's functions of bf16, and whether it multiplies in bf16
+ * at 1.5 times the rate of f32 or more, which takes half a millisecond to measure. No CPU is near
+ * that: the rate is 2, or at most 1. */
+int gqa_kernels_have_bf16(const gqa_kernels *k);
+int gqa_kernels_gain_by_bf16(const gqa_kernels *k);
 
 #endif

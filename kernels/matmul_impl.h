@@ -7,7 +7,7 @@
  *   prefill: KC columns of the unit's 64 rows are unpacked once into scratch (second-level cache),
  *       vector by vector:
  *           bytes [k / 4][4 * VF_LANES], then scales and minima [block][VF_LANES];
- *           or floats [k][VF_LANES]
+ *           or floats [k][VF_LANES], or of bf16 [k / 2][VF_LANES][2]
  *       and multiplied with NR columns of x at a time (first-level cache). The sums of a tile, MR
  *       vectors of rows times NR columns of x, stay in registers (Goto & van de Geijn 2008).
  *
@@ -17,6 +17,7 @@
 #define FLOAT_MR (VF_REGISTERS / 8)
 #define FLOAT_NR 6
 #define FLOAT_KC 512
+#define BF16_KC 1024
 
 #define UNIT_VECTORS (GQA_UNIT_PANELS * PANEL_VECTORS)
 #define DECODE_MR (PANEL_VECTORS < 2 ? PANEL_VECTORS : 2)        /* decoding floats */
@@ -175,6 +176,81 @@ static const panel_kernels *kernels_of(int type) {
     }
 }
 
+/* ---- float weights as bf16 ------------------------------------------------------------------ */
+
+#ifdef VF_BF16
+VF_BF16 static void kernel_round_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
+    for (int i = i0; i < i1; i++)
+        for (int k = k0; k < k1; k += VF_LANES) {
+            float padded[VF_LANES] = {0};
+            const float *x = a->x + i * a->ldx + k;
+            if (a->k - k < VF_LANES) x = memcpy(padded, x, sizeof(float) * (a->k - k));
+            vf_store_bf16(a->bf16 + i * a->kpad + k, vf_load(x));
+        }
+}
+
+/* The columns k0..k1-1 of a panel into dst [PANEL_VECTORS][BF16_KC / 2][VF_LANES] pairs. */
+VF_BF16 TEMPLATE void unpack_pairs(int type, const uint8_t *panel, int k0, int k1, uint32_t *dst) {
+    const int size = type == GQA_TYPE_F32 ? 4 : 2, column = GQA_PANEL * size;
+    const uint8_t *w = panel + (size_t)k0 * column;
+    for (int k = k0; k < k1; k += 2, w += 2 * column, dst += VF_LANES) {
+        if (FETCH_EVERY_LINE) fetch_ahead(w, 2 * column);
+        UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
+            const uint8_t *at = w + v * VF_LANES * size;
+            vf low = load_weights(type, at);
+            vf high = k + 1 < k1 ? load_weights(type, at + column) : vf_set1(0);
+            vi_store(dst + v * BF16_KC / 2 * VF_LANES, vf_pairs_bf16(low, high));
+        }
+    }
+}
+
+/* As float_tile, two columns of w [FLOAT_MR][BF16_KC / 2][VF_LANES] at a time. */
+VF_BF16 static void bf16_tile(const void *vectors, int kc, const acts_view *x, float *out,
+                              int accumulate) {
+    const uint32_t *w = vectors;
+    tile_sums sum;
+    if (accumulate) tile_load(FLOAT_MR, FLOAT_NR, sum, out, FLOAT_MR * VF_LANES);
+    else tile_clear(FLOAT_MR, FLOAT_NR, sum);
+    for (int k = 0; k < kc; k += 2, w += VF_LANES) {
+        vi weights[FLOAT_MR];
+        UNROLL for (int v = 0; v < FLOAT_MR; v++)
+            weights[v] = vi_load(w + v * BF16_KC / 2 * VF_LANES);
+        UNROLL for (int c = 0; c < FLOAT_NR; c++) {
+            int32_t pair;
+            memcpy(&pair, x->bf16 + c * x->ldq + k, sizeof pair);
+            vi xk = vi_set1(pair);
+            UNROLL for (int v = 0; v < FLOAT_MR; v++)
+                sum[v][c] = vf_dot_bf16(sum[v][c], weights[v], xk);
+        }
+    }
+    tile_store(FLOAT_MR, FLOAT_NR, sum, out, FLOAT_MR * VF_LANES);
+}
+
+#define BF16_FUNCTION(name, type)                                                                \
+    VF_BF16 static void NAME(name, pairs)(const uint8_t *panel, int k0, int k1, void *dst) {     \
+        unpack_pairs(type, panel, k0, k1, dst);                                                  \
+    }
+FLOAT_TYPES(BF16_FUNCTION)
+#define BF16_CASE(name, type)                                                                    \
+    case type: {                                                                                 \
+        static const panel_kernels kernels = {                                                   \
+            {NULL}, NAME(name, pairs), bf16_tile, FLOAT_MR, FLOAT_NR, BF16_KC,                   \
+            sizeof(uint16_t) * BF16_KC * VF_LANES                                                \
+        };                                                                                       \
+        return &kernels;                                                                         \
+    }
+#endif
+
+/* NULL: the type has no such, or the instruction set. */
+static const panel_kernels *bf16_kernels_of(int type) {
+    switch (type) {
+#ifdef VF_BF16
+    FLOAT_TYPES(BF16_CASE)
+#endif
+    default: return NULL;
+    }
+}
+
 /* ---- a unit of work ------------------------------------------------------------------------- */
 
 /* Copies nc columns of `rows` floats. */
@@ -226,6 +302,7 @@ static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *cons
 static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
                                int unit, void *scratch) {
     const panel_kernels *kernels = kernels_of(w->type);
+    const panel_kernels *bf16 = a->bf16 ? bf16_kernels_of(w->type) : NULL;
     const int p0 = unit * GQA_UNIT_PANELS;
     const int count = min_int(gqa_matrix_panels(w) - p0, GQA_UNIT_PANELS);
     const size_t bytes = gqa_panel_bytes(w->type, w->cols);
@@ -240,6 +317,7 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     const int is_int = gqa_type_wants_q8(w->type);
     const int few = is_int && DECODE_NR == 1 ? 2 * kernels->nr : GQA_DECODE_ORDER;
     if (n > few) {
+        if (bf16) kernels = bf16;
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
         return;
     }
@@ -258,3 +336,5 @@ _Static_assert(UNIT_VECTORS * sizeof(unpacked) <= GQA_MATMUL_SCRATCH,
                "scratch holds a unit's bytes");
 _Static_assert(UNIT_VECTORS * sizeof(float) * FLOAT_KC * VF_LANES <= GQA_MATMUL_SCRATCH,
                "scratch holds a unit's floats");
+_Static_assert(UNIT_VECTORS * sizeof(uint16_t) * BF16_KC * VF_LANES <= GQA_MATMUL_SCRATCH,
+               "scratch holds a unit's bf16");

@@ -158,6 +158,7 @@ typedef struct acts_view {
     const float *d, *dsum;
     const int32_t *bias16, *bias32;
     const float *x;
+    const uint16_t *bf16;
     size_t ldq, ldd, ldx;
 } acts_view;
 
@@ -168,6 +169,7 @@ static acts_view view_acts(const gqa_acts *a, int first, int k0) {
         .d = a->d + at / 32, .dsum = a->dsum + at / 32, .ldd = a->kpad / 32,
         .bias16 = a->bias16 + at / 16, .bias32 = a->bias32 + at / 32,
         .x = a->x + first * a->ldx + k0, .ldx = a->ldx,
+        .bf16 = a->bf16 ? a->bf16 + at : NULL,
     };
 }
 

@@ -206,6 +206,7 @@ void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
     memset(a->dsum + used / 32, 0, sizeof *a->dsum * unused / 32);
     memset(a->bias32 + used / 32, 0, sizeof *a->bias32 * unused / 32);
     memset(a->bias16 + used / 16, 0, sizeof *a->bias16 * unused / 16);
+    a->bf16 = NULL;
 }
 
 size_t gqa_matmul_scratch(int max_k) {

@@ -65,6 +65,29 @@ static int32_t kernel_peak_int8(long rounds, double *macs) {
 }
 
 #ifndef GQA_INT8_ONLY
+#ifdef VF_BF16
+/* rounds x PEAK_CHAINS x 2 VF_LANES bf16 multiply-adds. */
+VF_BF16 static float kernel_peak_bf16(long rounds, double *macs) {
+    vi a = vi_set1(0x3f803f80); /* pairs of ones */
+    vf c[PEAK_CHAINS], sum = vf_set1(0);
+#define PEAK_BEGIN(j) c[j] = sum;
+#define PEAK_STEP(j) \
+    c[j] = vf_dot_bf16(c[j], a, a); \
+    PEAK_KEEP(c[j]);
+#define PEAK_END(j) sum = vf_add(sum, c[j]);
+    PEAK_ALL(PEAK_BEGIN)
+    for (long i = 0; i < rounds; i++) {
+        PEAK_ALL(PEAK_STEP)
+    }
+    PEAK_ALL(PEAK_END)
+#undef PEAK_BEGIN
+#undef PEAK_STEP
+#undef PEAK_END
+    *macs = (double)rounds * PEAK_CHAINS * 2 * VF_LANES;
+    return vf_sum(sum);
+}
+#endif
+
 /* Reads size bytes, a multiple of 256, once, in order. */
 static int32_t kernel_peak_read(const void *data, size_t size) {
     const char *p = data;

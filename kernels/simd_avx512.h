@@ -121,6 +121,21 @@ static inline vi vi_load_pairs(const void *p) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
 static inline vi vi_dot16(vi acc, vi a, vi b) { return _mm512_dpwssd_epi32(acc, a, b); }
+/* Pairs of bf16 in 32 bits, where VF_BF16 marks functions for CPUs that have such products: rounded
+ * from two vectors, and acc + the products of both numbers of each pair. */
+#ifdef VF_BF16
+VF_BF16 static inline void vf_store_bf16(uint16_t *p, vf v) {
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v));
+}
+VF_BF16 static inline vi vf_pairs_bf16(vf low, vf high) {
+    vi l = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
+    vi h = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
+    return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
+}
+VF_BF16 static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
+    return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+}
+#endif
 
 /* Keeps v in a register: the compiler cannot see through. */
 #ifdef GQA_SIMDE

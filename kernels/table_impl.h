@@ -40,6 +40,10 @@ extern const gqa_kernels ISA_NAME(gqa_kernels);
 const gqa_kernels ISA_NAME(gqa_kernels) = {
     .name = GQA_ISA_NAME,
     .matmul_unit = kernel_matmul_unit,
+#ifdef VF_BF16
+    .round_acts = kernel_round_acts,
+    .peak_bf16 = kernel_peak_bf16,
+#endif
     .peak_int8 = kernel_peak_int8,
     SHARED_KERNELS,
 };

@@ -36,8 +36,9 @@ if [ -e /usr/include/simde/x86/avx512.h ]; then
     make -s -j2 BUILD=build-simde OPT=-O2 \
         CFLAGS_EXTRA="$emulate -Wno-psabi -fno-strict-aliasing" \
         build-simde/tests/test_kernels build-simde/tests/test_attention \
+        build-simde/tests/test_bf16 \
         build-simde/tests/test_foreign || status=1
-    for t in kernels attention foreign; do
+    for t in kernels attention bf16 foreign; do
         run_test "AVX-512 and AVX-VNNI, emulated, $t" build-simde/tests/test_$t
     done
 else

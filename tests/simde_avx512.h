@@ -8,6 +8,8 @@
 
 #include "../kernels/tensor.h"
 
+#define VF_BF16 /* emulated below */
+
 #define SIMDE_LANES(name, result, argument, lane, expression)       \
     static inline result name(argument a) {                          \
         lane in[16];                                                 \
@@ -39,6 +41,21 @@ SIMDE_LANES(emulated_cvtepu8_epi32, __m512i, __m128i, uint8_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtepu16_epi32, __m512i, __m256i, uint16_t, n[i] = in[i])
 SIMDE_LANES(emulated_cvtps_ph, __m256i, __m512, float, ((uint16_t *)n)[i] = gqa_f32_to_f16(in[i]))
 SIMDE_LANES(emulated_cvtph_ps, __m512, __m256i, uint16_t, f[i] = gqa_f16_to_f32(in[i]))
+#define _mm512_cvtneps_pbh emulated_cvtneps_pbh
+SIMDE_LANES(emulated_cvtneps_pbh, __m256i, __m512, float,
+            ((uint16_t *)n)[i] = gqa_f32_to_bf16(in[i]))
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps(acc, a, b) emulated_dpbf16_ps(acc, (__m512i)(a), (__m512i)(b))
+static inline __m512 emulated_dpbf16_ps(__m512 acc, __m512i a, __m512i b) {
+    float sum[16];
+    uint16_t x[32], y[32];
+    memcpy(sum, &acc, sizeof sum);
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    for (int i = 31; i >= 0; i--)
+        sum[i / 2] = fmaf(gqa_bf16_to_f32(x[i]), gqa_bf16_to_f32(y[i]), sum[i / 2]);
+    return _mm512_loadu_ps(sum);
+}
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32 emulated_srai_epi32
 static inline __m512i emulated_srai_epi32(__m512i a, unsigned count) {
