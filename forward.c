@@ -82,17 +82,17 @@ static void add_branch(const pass_state *p, float *x, float *branch, const float
 }
 
 /* Add & Norm (Vaswani et al. 2017): x += h (unless `first`), then h = rmsnorm(x) (norm NULL, as in
- * olmo2: h = x), also as int8 where a product of `next` wants it. */
+ * olmo2: h = x), also in the forms that products of `next` want. */
 static void add_and_norm(pass_state *p, gqa_worker *me, int first, const float *post_norm,
                          const float *norm, const product *next, int count) {
-    int dim = p->config->dim, as_int8 = wants_int8(next, count);
+    int dim = p->config->dim, forms = forms_for(p, p->n, next, count);
     for_units(i, me, p->n) {
         size_t row = i * p->dim;
         float *x = p->scratch->x + row, *h = p->scratch->h + row;
         if (!first) add_branch(p, x, h, post_norm);
         if (norm) p->kernels->rmsnorm(h, x, norm, dim, p->config->norm_eps);
         else memcpy(h, x, sizeof(float) * p->dim);
-        if (as_int8) p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
+        make_forms(p, forms, &p->scratch->h_acts, i, i + 1, 0, dim);
     }
 }
 
@@ -223,16 +223,17 @@ static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* The output of attention as int8, for wo: by groups, where the heads of a group are whole blocks
- * of 32 values, else by rows in a phase of its own. */
+/* The output of attention in the form that wo wants: by groups, where the heads of a group are
+ * whole blocks of 32 values, else by rows in a phase of its own. */
 static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
     return !p->config->latent_dim && layer->group * layer->head_dim % 32 == 0;
 }
 
-static void quantize_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
+static void finish_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
     int width = layer->group * layer->config.head_dim, first = kv_head * width;
-    if (gqa_type_wants_q8(layer->wo.type) && groups_are_blocks(p, layer))
-        p->kernels->quantize_acts(&p->scratch->attn_acts, row, end, first, first + width);
+    const product out = {&layer->wo, NULL, 0};
+    int forms = groups_are_blocks(p, layer) ? forms_for(p, p->n, &out, 1) : 0;
+    make_forms(p, forms, &p->scratch->attn_acts, row, end, first, first + width);
 }
 
 /* Where attention writes the output of a row's group: in the input of wo, or in that of latent
@@ -254,15 +255,16 @@ static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, 
     for (size_t i = 0; i < n; i++) out[i] /= scale;
 }
 
-/* What is left to do before Wo: deepseek2's expansion; attn as int8, where it is not yet. */
-static void finish_attention(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
+/* What is left to do before Wo: deepseek2's expansion; the form of attn, where it is not yet. */
+static void finish_attention(pass_state *p, gqa_worker *me, const gqa_layer *layer,
+                             const product *out) {
+    int forms = forms_for(p, p->n, out, 1);
     if (p->config->latent_dim) {
         gqa_latent_expand(p, me, layer);
         return;
     }
-    if (!gqa_type_wants_q8(layer->wo.type) || groups_are_blocks(p, layer)) return;
-    for_units(i, me, p->n)
-        p->kernels->quantize_acts(&p->scratch->attn_acts, i, i + 1, 0, layer->wo.cols);
+    if (!forms || groups_are_blocks(p, layer)) return;
+    for_units(i, me, p->n) make_forms(p, forms, &p->scratch->attn_acts, i, i + 1, 0, out->w->cols);
 }
 
 /* A KV head for a tile of query positions: `rows` rows of one sequence. */
@@ -278,7 +280,7 @@ static void attend_tile(pass_state *p, gqa_worker *me, const gqa_layer *layer, i
                                attention_output(p, layer, row, kv_head), p->out_dim,
                                thread_scratch(p, me));
     for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
-    quantize_group(p, layer, row, row + rows, kv_head);
+    finish_group(p, layer, row, row + rows, kv_head);
 }
 
 /* Units of attend_prefill() for a part: none for one that is attended by splits. */
@@ -338,7 +340,7 @@ static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int k
     p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
                                layer->group, (int)layer->value_dim, out, layer->value_dim);
     unscale_group(p, layer, row, kv_head);
-    quantize_group(p, layer, row, row + 1, kv_head);
+    finish_group(p, layer, row, row + 1, kv_head);
 }
 
 /* Units of attend_by_splits(): a KV head and a split. */
@@ -388,11 +390,11 @@ static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *la
 
 /* ---- feed-forward, embeddings of layers, classifier ------------------------------------------ */
 
-/* gate = silu(gate) * up (gemma: gelu), also as int8 where the next product wants it. */
+/* gate = silu(gate) * up (gemma: gelu), also in the form that the next product wants. */
 static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                           const product *next) {
     int ffn_dim = layer->config.ffn_dim, units_per_row = ceil_div(ffn_dim, COLUMNS);
-    int as_int8 = wants_int8(next, 1);
+    int forms = forms_for(p, p->n, next, 1);
     for_units(u, me, p->n * units_per_row) {
         int row = u / units_per_row, first = u % units_per_row * COLUMNS;
         int end = min_int(first + COLUMNS, ffn_dim);
@@ -400,7 +402,7 @@ static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
         float *gate = p->scratch->gate + offset, *up = p->scratch->up + offset;
         if (p->config->gelu) p->kernels->geglu(gate, gate, up, end - first);
         else p->kernels->swiglu(gate, gate, up, end - first);
-        if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, row, row + 1, first, end);
+        make_forms(p, forms, &p->scratch->gate_acts, row, row + 1, first, end);
     }
 }
 
@@ -433,12 +435,12 @@ static void embed_for_layers(pass_state *p, gqa_worker *me) {
 
 /* gate = gelu(gate) * e[l], of embed_for_layers(). */
 static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *next) {
-    int n = p->config->per_layer_dim, as_int8 = wants_int8(next, 1);
+    int n = p->config->per_layer_dim, forms = forms_for(p, p->n, next, 1);
     for_units(i, me, p->n) {
         float *gate = row_of(p->scratch->gate, p->ffn_dim, i);
         size_t at = ((size_t)i * p->config->n_layers + l) * n;
         p->kernels->geglu(gate, gate, p->scratch->per_layer + at, n);
-        if (as_int8) p->kernels->quantize_acts(&p->scratch->gate_acts, i, i + 1, 0, n);
+        make_forms(p, forms, &p->scratch->gate_acts, i, i + 1, 0, n);
     }
 }
 
@@ -495,8 +497,7 @@ static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     for_units(i, me, n_out) {
         p->kernels->rmsnorm(row_of(h, p->dim, i), row_of(x, p->dim, rows[i]),
                             p->model->output_norm, dim, p->config->norm_eps);
-        if (wants_int8(&logits, 1))
-            p->kernels->quantize_acts(&p->scratch->h_acts, i, i + 1, 0, dim);
+        make_forms(p, forms_for(p, n_out, &logits, 1), &p->scratch->h_acts, i, i + 1, 0, dim);
     }
     matmul(p, me, &p->scratch->h_acts, n_out, &logits, 1);
     scale_logits(p, me);
@@ -538,7 +539,7 @@ static void forward(gqa_worker *me, void *arg) {
             rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
             attend(p, me, layer);                                /* attn = softmax(q K^T scale) V */
         }
-        finish_attention(p, me, layer);                          /* deepseek2: attn = Wv_b attn */
+        finish_attention(p, me, layer, &out);                    /* deepseek2: attn = Wv_b attn */
         matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
 
         /* x += h;  h = rmsnorm(x) */

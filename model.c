@@ -49,6 +49,17 @@ static int read_checkpoint(gqa_model *m, const void *data, size_t size, const ch
     return gqa_checkpoint_read(&m->file, data, size, path, err);
 }
 
+/* Whether long passes multiply float weights in bf16: they are asked to, can, and are faster. */
+static int uses_bf16(gqa_model *m, const gqa_model_options *opt) {
+    int n_floats = 0;
+    const gqa_matrix *w;
+    for (int i = 0; (w = gqa_model_matrix(m, i)); i++)
+        n_floats += w->rows && !gqa_type_wants_q8(w->type);
+    if (!n_floats || !opt->fast_prefill) return 0;
+    return opt->fast_prefill > 1 ? gqa_kernels_have_bf16(m->kernels)
+                                 : gqa_kernels_gain_by_bf16(m->kernels);
+}
+
 /* Everything after the checkpoint is in m->file. model_path NULL: from memory. */
 static int build_model(gqa_model *m, const char *model_path, const gqa_model_options *opt,
                        gqa_error *err) {
@@ -61,6 +72,7 @@ static int build_model(gqa_model *m, const char *model_path, const gqa_model_opt
     int status = open_vocab(m, model_path, opt, err);
     if (status || opt->vocab_only || !m->file.n_tensors) return status;
     status = gqa_model_bind(m, err);
+    m->stats.fast_prefill = !status && uses_bf16(m, opt);
     if (!status && !opt->no_repack) status = gqa_model_pack(m, model_path, opt, err);
     if (!status && opt->on_progress && opt->on_progress(opt->user, 1))
         status = gqa_fail_path(m->file.path, err, GQA_ERR_CANCELLED, "loading was cancelled");

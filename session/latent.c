@@ -29,6 +29,7 @@ static gqa_acts head_acts(const gqa_acts *a, size_t k0) {
     part.dsum += k0 / 32;
     part.bias32 += k0 / 32;
     part.bias16 += k0 / 16;
+    if (part.bf16) part.bf16 += k0;
     return part;
 }
 
@@ -69,13 +70,13 @@ void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     const product q_b = {&layer->wq_b, s->q_heads, q_dim}, k_b = {&layer->wk_b, NULL, 0};
     const product first[] = {row, {&layer->wq, c->q_rank ? s->q_low : s->q_heads,
                                    c->q_rank ? (size_t)c->q_rank : q_dim}};
+    const int low_forms = forms_for(p, p->n, &q_b, 1), k_forms = forms_for(p, p->n, &k_b, 1);
     matmul(p, me, &s->h_acts, p->n, first, 2);
     if (c->q_rank) {
         for_units(i, me, p->n) {
             float *low = row_of(s->q_low, c->q_rank, i);
             p->kernels->rmsnorm(low, low, layer->q_rank_norm, c->q_rank, c->norm_eps);
-            if (wants_int8(&q_b, 1))
-                p->kernels->quantize_acts(&s->q_low_acts, i, i + 1, 0, c->q_rank);
+            make_forms(p, low_forms, &s->q_low_acts, i, i + 1, 0, c->q_rank);
         }
         matmul(p, me, &s->q_low_acts, p->n, &q_b, 1);
     }
@@ -83,8 +84,7 @@ void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
         float *latent = row_of(s->k, layer->kv_dim, i);
         p->kernels->rmsnorm(latent, latent, layer->latent_norm, c->latent_dim, c->norm_eps);
         split_query(p, i);
-        if (wants_int8(&k_b, 1))
-            p->kernels->quantize_acts(&s->q_nope_acts, i, i + 1, 0, c->n_heads * c->q_nope_dim);
+        make_forms(p, k_forms, &s->q_nope_acts, i, i + 1, 0, c->n_heads * c->q_nope_dim);
     }
     multiply_heads(p, me, &layer->wk_b, c->latent_dim, &s->q_nope_acts, s->q, layer->head_dim,
                    p->q_dim);
@@ -94,12 +94,14 @@ void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     const gqa_config *c = p->config;
     gqa_scratch *s = p->scratch;
     const product v_b = {&layer->wv_b, NULL, 0}, out = {&layer->wo, NULL, 0};
-    if (wants_int8(&v_b, 1))
+    int forms = forms_for(p, p->n, &v_b, 1);
+    if (forms)
         for_units(i, me, p->n)
-            p->kernels->quantize_acts(&s->latent_acts, i, i + 1, 0, c->n_heads * c->latent_dim);
+            make_forms(p, forms, &s->latent_acts, i, i + 1, 0, c->n_heads * c->latent_dim);
     multiply_heads(p, me, &layer->wv_b, c->value_dim, &s->latent_acts, s->attn,
                    c->value_dim, layer->wo.cols);
-    if (wants_int8(&out, 1))
+    forms = forms_for(p, p->n, &out, 1);
+    if (forms)
         for_units(i, me, p->n)
-            p->kernels->quantize_acts(&s->attn_acts, i, i + 1, 0, layer->wo.cols);
+            make_forms(p, forms, &s->attn_acts, i, i + 1, 0, layer->wo.cols);
 }

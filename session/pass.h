@@ -54,11 +54,20 @@ typedef struct product {
     size_t ldy;
 } product;
 
-/* Whether one of the products reads its activations as int8. */
-static inline int wants_int8(const product *list, int count) {
-    int wanted = 0;
-    for (int j = 0; j < count; j++) wanted |= gqa_type_wants_q8(list[j].w->type);
-    return wanted;
+/* The forms of activations, n rows of them, that products read beside f32. */
+enum { AS_INT8 = 1, AS_BF16 = 2 };
+static inline int forms_for(const pass_state *p, int n, const product *list, int count) {
+    int forms = 0, of_floats = p->model->stats.fast_prefill && n > GQA_DECODE_ORDER ? AS_BF16 : 0;
+    for (int j = 0; j < count; j++)
+        forms |= gqa_type_wants_q8(list[j].w->type) ? AS_INT8 : of_floats;
+    return forms;
+}
+
+/* Makes them of rows i0..i1-1, elements k0..k1-1 (multiples of 32, or the end). */
+static inline void make_forms(const pass_state *p, int forms, gqa_acts *a, int i0, int i1, int k0,
+                              int k1) {
+    if (forms & AS_INT8) p->kernels->quantize_acts(a, i0, i1, k0, k1);
+    if (forms & AS_BF16) p->kernels->round_acts(a, i0, i1, k0, k1);
 }
 
 static inline void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int n,

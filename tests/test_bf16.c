@@ -182,8 +182,239 @@ static void check_sets(void) {
     if (!n_tested) test_skip("products in bf16", "not on this CPU or not in this build");
 }
 
+/* ---- sessions -------------------------------------------------------------------------------- */
+
+enum { N = 100 };
+
+static gqa_model *open_shape(gqa_config c, gqa_type type, int fast) {
+    gqa_model_options mo = {.fast_prefill = fast};
+    gqa_error err = {0};
+    c.n_layers = 2;
+    c.n_heads = 4;
+    c.vocab_size = VOCAB;
+    c.context_length = 700;
+    gqa_model *m = gqa_model_random(&c, type, 21, &mo, &err);
+    if (m) return m;
+    CHECK(0, "%s", err.message);
+    exit(test_end());
+}
+
+static gqa_model *open_small(gqa_type type, int fast) {
+    const gqa_config c = {.dim = 64, .n_kv_heads = 2, .head_dim = 32, .ffn_dim = 96};
+    return open_shape(c, type, fast);
+}
+
+/* Where it is used: where weights are floats, it is asked for, and the CPU can. */
+static void check_choice(void) {
+    const gqa_kernels *k = gqa_kernels_choose(NULL, NULL);
+    const int wants[] = {0, gqa_kernels_gain_by_bf16(k), gqa_kernels_have_bf16(k)};
+    for (int fast = 0; fast < 3; fast++)
+        for (int t = 0; t <= N_TYPES; t++) {
+            gqa_model *m = open_small(t < N_TYPES ? (gqa_type)types[t] : GQA_TYPE_Q8_0, fast);
+            int got = gqa_model_get_stats(m)->fast_prefill;
+            CHECK(got == (t < N_TYPES && wants[fast]), "%s, %d: %d",
+                  gqa_model_get_stats(m)->type_name, fast, got);
+            gqa_model_close(m);
+        }
+}
+
+/* The largest difference of logits, relative to the size of them all. */
+static double distance(const float *x, const float *y, int n) {
+    double square = 0, worst = 0;
+    for (int i = 0; i < n; i++) square += (double)y[i] * (double)y[i];
+    for (int i = 0; i < n; i++)
+        worst = test_worse(worst, fabs((double)x[i] - (double)y[i]) / sqrt(square / n));
+    return worst;
+}
+
+static void eval_all_ok(gqa_session *s, const int32_t *t, int n, float *logits) {
+    gqa_error err = {0};
+    CHECK(gqa_session_eval_all(s, t, n, logits, &err) == 0, "%d tokens: %s", n, err.message);
+}
+
+/* Passes of up to 16 tokens have the bits that they have without; longer ones are near, and the
+ * same for any number of threads. */
+static void check_model(gqa_config c, gqa_type type) {
+    gqa_model *exact = open_shape(c, type, 0), *fast = open_shape(c, type, 2);
+    gqa_session *a = SESSION(exact, .context = N, .batch = N);
+    gqa_session *b = SESSION(fast, .context = N, .batch = N);
+    const size_t size = sizeof(float) * N * VOCAB;
+    float *x = malloc(size), *y = malloc(size);
+    int32_t t[N];
+    random_tokens(t, N, 22);
+    for (int i = 0, n = 16; i < N; i += n, n = 21 - n) {
+        n = min_int(n, N - i);
+        eval_all_ok(a, t + i, n, x);
+        eval_all_ok(b, t + i, n, y);
+        CHECK(!memcmp(x, y, sizeof *x * (size_t)(n * VOCAB)), "%d tokens after %d", n, i);
+    }
+    gqa_session_rewind(a, 0, NULL);
+    gqa_session_rewind(b, 0, NULL);
+    eval_all_ok(a, t, N, x);
+    eval_all_ok(b, t, N, y);
+    double far = distance(y, x, N * VOCAB);
+    CHECK(far > 1e-4 && far < 0.1, "%d tokens: %g", N, far);
+    for (int threads = 1; threads <= 3; threads += 2) {
+        gqa_session *s = SESSION(fast, .context = N, .batch = N, .n_threads = threads);
+        eval_all_ok(s, t, N, x);
+        CHECK(!memcmp(x, y, size), "%d threads", threads);
+        gqa_session_free(s);
+    }
+    free(x);
+    free(y);
+    gqa_session_free(a);
+    gqa_session_free(b);
+    gqa_model_close(exact);
+    gqa_model_close(fast);
+}
+
+/* What goes on from the cache of a long pass: gqa_session_sync, copies and saved sessions, in a
+ * model with the option and in one without: what comes then is short, and the same bits. */
+static void check_continuing(gqa_type type) {
+    gqa_model *fast = open_small(type, 2), *exact = open_small(type, 0);
+    gqa_session *s = SESSION(fast, .context = 200), *other = SESSION(fast, .context = 200);
+    gqa_session *plain = SESSION(exact, .context = 200);
+    gqa_error err = {0};
+    int32_t t[N + 10];
+    void *saved;
+    size_t size;
+    random_tokens(t, N + 10, 23);
+    eval_ok(s, t, N);
+    CHECK(gqa_session_copy(other, s, N - 8, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_save_memory(s, &saved, &size, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_load_memory(plain, saved, size, &err) == 0, "%s", err.message);
+    CHECK(same_logits(s, plain), "logits come back");
+    for (int i = N - 8; i < N; i++) t[i] = (t[i] + 1) % VOCAB;
+    CHECK(gqa_session_sync(s, t, N + 5, &err) == N - 8, "%s", err.message);
+    CHECK(gqa_session_sync(plain, t, N + 5, &err) == N - 8, "%s", err.message);
+    eval_ok(other, t + N - 8, 13);
+    CHECK(same_logits(s, plain), "synced with and without");
+    CHECK(same_logits(s, other), "synced and copied");
+    CHECK(gqa_session_load_memory(other, saved, size, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_sync(other, t, N + 5, &err) == N - 8, "%s", err.message);
+    CHECK(same_logits(s, other), "synced and loaded");
+    CHECK(gqa_session_sync(s, t + 1, N, &err) == 0, "from the start: %s", err.message);
+    gqa_session_rewind(other, 0, NULL);
+    eval_ok(other, t + 1, N);
+    CHECK(same_logits(s, other), "synced from the start");
+    gqa_free(saved);
+    gqa_session_free(s);
+    gqa_session_free(other);
+    gqa_session_free(plain);
+    gqa_model_close(fast);
+    gqa_model_close(exact);
+}
+
+/* A prompt beside tokens of other sessions, in one pass: near, whatever is beside it. */
+static void check_many(gqa_type type) {
+    enum { SESSIONS = 4 };
+    gqa_model *fast = open_small(type, 2), *exact = open_small(type, 0);
+    gqa_session *some[SESSIONS];
+    const int counts[SESSIONS] = {1, 40, 1, 20};
+    int32_t t[N];
+    gqa_error err = {0};
+    random_tokens(t, N, 24);
+    for (int i = 0; i < SESSIONS; i++) {
+        some[i] = SESSION(fast, .context = 100);
+        if (counts[i] == 1) eval_ok(some[i], t + 70, 10);
+    }
+    CHECK(gqa_sessions_eval_many(some, SESSIONS, t, counts, &err) == 0, "%s", err.message);
+    for (int i = 0, first = 0; i < SESSIONS; first += counts[i++]) {
+        gqa_session *alone = SESSION(exact, .context = 100);
+        if (counts[i] == 1) eval_ok(alone, t + 70, 10);
+        eval_ok(alone, t + first, counts[i]);
+        double far = distance(gqa_session_logits(some[i]), gqa_session_logits(alone), VOCAB);
+        CHECK(far > 1e-4 && far < 0.1, "session %d: %g", i, far);
+        gqa_session_free(alone);
+        gqa_session_free(some[i]);
+    }
+    gqa_model_close(fast);
+    gqa_model_close(exact);
+}
+
+/* ---- speculation ----------------------------------------------------------------------------- */
+
+enum { GENERATED = 60 };
+typedef struct text {
+    int32_t tokens[GENERATED];
+    float log_p[GENERATED];
+    int n;
+} text;
+
+static int on_token(void *user, int32_t token, float log_probability) {
+    text *out = user;
+    if (out->n == GENERATED) return 1;
+    out->tokens[out->n] = token;
+    out->log_p[out->n++] = log_probability;
+    return 0;
+}
+
+static void generate(gqa_session *s, int lookup, gqa_session *draft, text *out) {
+    gqa_generate_options go = {.max_tokens = GENERATED, .lookup = lookup, .draft = draft,
+                               .on_token = on_token, .ignore_end = 1};
+    gqa_sampler *sampler = gqa_sampler_new(&(gqa_sampler_options){.temperature = 0.3f}, NULL);
+    int32_t prompt[N];
+    gqa_error err = {0};
+    random_tokens(prompt, N, 25);
+    for (int i = 30; i < N; i++) prompt[i] = prompt[i % 17]; /* matches */
+    out->n = 0;
+    gqa_session_rewind(s, 0, NULL);
+    s->fixed_proposals = lookup || draft ? 15 : 0;
+    CHECK(gqa_generate_tokens(s, sampler, prompt, N, &go, NULL, out, NULL, &err) == 0, "%s",
+          err.message);
+    gqa_sampler_free(sampler);
+}
+
+/* The text of a session is the same to the bit with proposals, whose passes are short. */
+static void check_speculation(gqa_type type) {
+    gqa_model *fast = open_small(type, 2);
+    gqa_session *s = SESSION(fast, .context = 200), *draft = SESSION(fast, .context = 200);
+    text want, got;
+    generate(s, 0, NULL, &want);
+    CHECK(want.n == GENERATED, "%d tokens", want.n);
+    for (int with_draft = 0; with_draft < 2; with_draft++) {
+        generate(s, 1, with_draft ? draft : NULL, &got);
+        CHECK(got.n == want.n && !memcmp(got.tokens, want.tokens, sizeof got.tokens) &&
+                  !memcmp(got.log_p, want.log_p, sizeof got.log_p), "draft %d", with_draft);
+    }
+    gqa_session_free(s);
+    gqa_session_free(draft);
+    gqa_model_close(fast);
+}
+
+static void check_sessions(void) {
+    static const struct {
+        const char *name;
+        gqa_config c;
+    } shapes[] = {
+        {"llama", {.dim = 64, .n_kv_heads = 2, .head_dim = 32, .ffn_dim = 96}},
+        {"odd widths", {.dim = 66, .n_kv_heads = 2, .head_dim = 6, .ffn_dim = 77}},
+        {"latent", {.dim = 64, .n_kv_heads = 1, .head_dim = 48, .ffn_dim = 96, .rope_dim = 16,
+                    .latent_dim = 32, .q_rank = 24, .q_nope_dim = 20, .value_dim = 24}},
+        {"tied keys", {.dim = 64, .n_kv_heads = 2, .head_dim = 32, .ffn_dim = 96, .rope_dim = 16,
+                       .tied_kv = 1}},
+    };
+    char name[64];
+    TEST("where it is used") check_choice();
+    if (!gqa_kernels_have_bf16(gqa_kernels_find(NULL))) return;
+    for (int t = 0; t < N_TYPES; t++) {
+        const gqa_type type = (gqa_type)types[t];
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            snprintf(name, sizeof name, "passes, %s, %s", shapes[i].name, gqa_type_name(type));
+            TEST(name) check_model(shapes[i].c, type);
+        }
+        snprintf(name, sizeof name, "sync, copy, save and load, %s", gqa_type_name(type));
+        TEST(name) check_continuing(type);
+        snprintf(name, sizeof name, "many sessions, %s", gqa_type_name(type));
+        TEST(name) check_many(type);
+        snprintf(name, sizeof name, "speculation, %s", gqa_type_name(type));
+        TEST(name) check_speculation(type);
+    }
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_sets();
+    check_sessions();
     return test_end();
 }
