@@ -89,7 +89,7 @@ typedef struct bounds {
 
 static int find_bounds(const advice *a, bounds *b) {
     const gqa_model_stats *s = gqa_model_get_stats(a->model);
-    machine *m = machine_new(gqa_threads_default(), NULL);
+    machine *m = machine_new(gqa_threads_default(), NULL, 0);
     if (!m) return fail("out of memory for measuring the machine");
     machine_measure(m, 3, &b->limits);
     machine_free(m);

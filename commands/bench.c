@@ -21,7 +21,7 @@ enum { MAX_LIST = 16, MAX_REPS = 100, MAX_BATCH = 256, MAX_SETS = 8, MAX_ROWS = 
 
 typedef struct settings {
     const char *shape, *depths_text, *batches_text, *kv, *tokenizer, *isa, *file;
-    int prompt, tokens, reps, threads, json, csv, no_repack, mix, lookup;
+    int prompt, tokens, reps, threads, json, csv, no_repack, mix, lookup, fast;
     int64_t seed;
     int depths[MAX_LIST], n_depths, batches[MAX_LIST], n_batches;
 } settings;
@@ -105,11 +105,17 @@ static double cache_bytes(const bench *b, const row *r, int depth) {
 /* Products of quantised weights use int8 arithmetic. */
 static int weights_are_int8(const bench *b) { return strchr(b->stats->type_name, 'q') != NULL; }
 
+/* Those of float weights use bf16 in long passes, with --fast-prefill. */
+static double product_rate(const bench *b, const row *r, const machine_limits *limits) {
+    int is_long = (r->kind == PROMPT ? r->n : r->batch) > GQA_DECODE_ORDER;
+    if (weights_are_int8(b)) return limits->int8_ops;
+    return is_long && b->sets[r->set].stats->fast_prefill ? limits->bf16_ops : limits->float_ops;
+}
+
 /* Whatever takes longer at these limits, arithmetic or reading. */
-static double least_seconds(const bench *b, const machine_limits *limits, double products,
-                            double attention, double bytes) {
-    double product_rate = weights_are_int8(b) ? limits->int8_ops : limits->float_ops;
-    double arithmetic = products / product_rate + attention / limits->float_ops;
+static double least_seconds(const bench *b, const row *r, const machine_limits *limits,
+                            double products, double attention, double bytes) {
+    double arithmetic = products / product_rate(b, r, limits) + attention / limits->float_ops;
     return fmax(arithmetic, bytes / limits->read_bytes);
 }
 
@@ -237,7 +243,7 @@ static void finish_row(bench *b, row *r) {
     for (int i = 0; i < reps; i++) {
         machine_limits *best = &b->sets[r->set].limits, *now = &r->limits[i];
         times[i] = r->times[i];
-        shares[i] = least_seconds(b, now, products, attention, bytes) / times[i];
+        shares[i] = least_seconds(b, r, now, products, attention, bytes) / times[i];
         if (now->read_bytes > best->read_bytes) *best = *now;
     }
     r->seconds = median(times, reps); /* sorts */
@@ -316,9 +322,12 @@ static int measure_all(bench *b, gqa_error *err) {
 
 static void show_limits(const engine *e) {
     printf("%s: limits measured between the tests: read %.1f GB/s, f32 %.0f GMAC/s, int8 %.0f "
-           "GMAC/s; self-check: largest relative error %.1e (%s)\n", e->stats->isa,
-           e->limits.read_bytes / 1e9, e->limits.float_ops / 1e9, e->limits.int8_ops / 1e9,
-           e->error, e->where);
+           "GMAC/s", e->stats->isa, e->limits.read_bytes / 1e9, e->limits.float_ops / 1e9,
+           e->limits.int8_ops / 1e9);
+    if (!isnan(e->limits.bf16_ops))
+        printf(", bf16 %.0f GMAC/s (%s)", e->limits.bf16_ops / 1e9,
+               e->stats->fast_prefill ? "used for prompts" : "not used");
+    printf("; self-check: largest relative error %.1e (%s)\n", e->error, e->where);
 }
 
 static void show_table(const bench *b) {
@@ -380,6 +389,8 @@ static void show_json(const bench *b) {
     json_double(&j, "read_bytes_per_second", e->limits.read_bytes);
     json_double(&j, "f32_mac_per_second", e->limits.float_ops);
     json_double(&j, "int8_mac_per_second", e->limits.int8_ops);
+    json_double(&j, "bf16_mac_per_second", e->limits.bf16_ops);
+    json_int(&j, "fast_prefill", e->stats->fast_prefill);
     json_begin(&j, "tests", '[');
     for (int i = 0; i < b->n_rows; i++) json_row(&j, b, &b->rows[i]);
     json_end(&j, ']');
@@ -411,7 +422,7 @@ static int make_model(const bench *b, engine *e, const char *path, const char *i
     gqa_error err = {0};
     gqa_model_options mo = {
         .no_repack = o->no_repack, .n_threads = o->threads, .tokenizer_path = o->tokenizer,
-        .isa = isa,
+        .isa = isa, .fast_prefill = o->fast,
     };
     gqa_config shape = {0};
     gqa_type type = GQA_TYPE_Q8_0;
@@ -420,8 +431,11 @@ static int make_model(const bench *b, engine *e, const char *path, const char *i
         return e->model ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     if (parse_shape(o->shape, &shape, &type)) return EXIT_USAGE;
+    mo.fast_prefill = fast_prefill(o->fast);
     e->model = gqa_model_random(&shape, type, (uint64_t)o->seed, &mo, &err);
-    return e->model ? EXIT_SUCCESS : fail("%s", err.message);
+    if (!e->model) return fail("%s", err.message);
+    note_fast_prefill(e->model, o->fast);
+    return EXIT_SUCCESS;
 }
 
 static int read_tokens(bench *b) {
@@ -451,7 +465,7 @@ static int make_engine(bench *b, const char *path, int set) {
     e->error = machine_self_check(e->stats->isa, weight_type(e->stats->type_name), &e->where);
     if (!(e->error >= 0 && e->error < 1e-3))
         return fail("self-check failed: %s is off by %g", e->where, e->error);
-    e->machine = machine_new(b->n_threads, e->stats->isa);
+    e->machine = machine_new(b->n_threads, e->stats->isa, b->o->fast);
     return e->machine ? EXIT_SUCCESS : fail("out of memory for measuring the machine");
 }
 
@@ -539,6 +553,7 @@ int command_bench(int argc, char **argv) {
         {"-r N", OPT_INT, &o.reps, 1, MAX_REPS, "repetitions after a warm-up (default 5)"},
         {"-j N", OPT_INT, &o.threads, 0, 1024, THREADS_HELP},
         {"--kv TYPE", OPT_STRING, &o.kv, 0, 0, KV_HELP},
+        {"--fast-prefill", OPT_FLAG, &o.fast, 0, 0, FAST_HELP},
         {"--no-repack", OPT_FLAG, &o.no_repack, 0, 0, REPACK_HELP},
         {"-z FILE", OPT_STRING, &o.tokenizer, 0, 0, LLAMA2C_HELP},
         {"-s SEED", OPT_INT64, &o.seed, 0, 9.3e18, "seed of random weights and cache (default 1)"},

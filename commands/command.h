@@ -34,6 +34,8 @@ typedef struct opt {
 /* The help of options that many commands have. */
 #define THREADS_HELP "threads (default: one per physical core)"
 #define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0, or KEYS/VALUES (default f16)"
+#define FAST_HELP \
+    "multiply float weights as bf16 in long prompts, where the CPU is\nfaster so: less exact"
 #define REPACK_HELP "run from the mapped file: less memory, slower"
 #define FORCE_HELP "replace OUT.gguf if it exists"
 #define QUIET_HELP "print nothing on stderr but errors"
@@ -128,7 +130,11 @@ void release_signals(void);
 
 /* Refuses -z for a model with a tokenizer of its own. 0, or EXIT_FAILURE after an error. */
 int check_tokenizer(const char *path, const char *tokenizer);
-/* Both that and gqa_model_open; prints the model's warning. NULL after printing an error. */
+/* --fast-prefill as gqa_model_options has it: with $GQA_FAST_PREFILL wherever the CPU can. */
+int fast_prefill(int is_asked);
+/* Tells when it is asked for and has no effect. */
+void note_fast_prefill(const gqa_model *model, int is_asked);
+/* All three and gqa_model_open; prints the model's warning. NULL after printing an error. */
 gqa_model *open_model(const char *path, const gqa_model_options *options);
 
 /* ---- figures -------------------------------------------------------------------------------- */

@@ -419,12 +419,29 @@ int check_tokenizer(const char *path, const char *tokenizer) {
                 path);
 }
 
+int fast_prefill(int is_asked) {
+    const char *force = getenv("GQA_FAST_PREFILL");
+    return is_asked && force && *force ? 2 : is_asked;
+}
+
+void note_fast_prefill(const gqa_model *model, int is_asked) {
+    if (is_asked && !gqa_model_get_stats(model)->fast_prefill)
+        fputs("run: note: --fast-prefill has no effect: it needs f16, bf16 or f32 weights, and a "
+              "CPU whose bf16 products are faster than those of f32\n", stderr);
+}
+
 gqa_model *open_model(const char *path, const gqa_model_options *options) {
     gqa_error err = {0};
-    if (check_tokenizer(path, options->tokenizer_path)) return NULL;
-    gqa_model *model = gqa_model_open(path, options, &err);
-    if (!model) fail("%s", err.message);
-    else if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));
+    gqa_model_options o = *options;
+    o.fast_prefill = fast_prefill(o.fast_prefill);
+    if (check_tokenizer(path, o.tokenizer_path)) return NULL;
+    gqa_model *model = gqa_model_open(path, &o, &err);
+    if (!model) {
+        fail("%s", err.message);
+        return NULL;
+    }
+    if (gqa_model_warning(model)) warning("%s", gqa_model_warning(model));
+    note_fast_prefill(model, o.fast_prefill);
     return model;
 }
 

@@ -149,7 +149,7 @@ static int measure_with(comparison *c, session_table sessions) {
     };
     int status = open_sessions(c, sessions);
     if (status) return status;
-    machine *m = machine_new(gqa_session_threads(sessions[0][0]), NULL);
+    machine *m = machine_new(gqa_session_threads(sessions[0][0]), NULL, 0);
     if (!m) return fail("out of memory for measuring the machine");
     machine_measure(m, 3, &c->limits);
     machine_free(m);

@@ -17,7 +17,7 @@ enum { BUFFER = 512 << 20, CHUNK = 1 << 20, FLOAT_ROUNDS = 1 << 20 };
 struct machine {
     const gqa_kernels *kernels;
     gqa_team *team;
-    int n_threads;
+    int n_threads, with_bf16;
     uint8_t *buffer;
     double macs;          /* of one thread's loop */
     volatile double sink; /* keeps the loops alive */
@@ -51,7 +51,16 @@ static void multiply_ints(gqa_worker *me, void *arg) {
     }
 }
 
-machine *machine_new(int n_threads, const char *isa) {
+static void multiply_bf16(gqa_worker *me, void *arg) {
+    machine *m = arg;
+    for_units(u, me, m->n_threads) {
+        double macs;
+        m->sink = (double)m->kernels->peak_bf16(FLOAT_ROUNDS / 2, &macs);
+        if (u == 0) m->macs = macs;
+    }
+}
+
+machine *machine_new(int n_threads, const char *isa, int with_bf16) {
     machine *m = calloc(1, sizeof *m);
     if (!m) return NULL;
     m->kernels = gqa_kernels_find(isa);
@@ -63,6 +72,7 @@ machine *machine_new(int n_threads, const char *isa) {
         return NULL;
     }
     m->n_threads = gqa_team_threads(m->team);
+    m->with_bf16 = with_bf16 && gqa_kernels_have_bf16(m->kernels);
     gqa_team_run(m->team, n_threads, fill, m);
     return m;
 }
@@ -92,6 +102,7 @@ void machine_measure(machine *m, int rounds, machine_limits *out) {
     out->read_bytes = best_rate(m, rounds, read_all, BUFFER);
     out->float_ops = best_rate(m, rounds, multiply_floats, 0);
     out->int8_ops = best_rate(m, rounds, multiply_ints, 0);
+    out->bf16_ops = m->with_bf16 ? best_rate(m, rounds, multiply_bf16, 0) : (double)NAN;
 }
 
 double machine_float_rate(int n_threads) {

@@ -7,12 +7,13 @@ typedef struct machine_limits {
     double read_bytes;   /* bytes read from memory far larger than the caches */
     double float_ops;    /* f32 multiply-adds, from registers */
     double int8_ops;     /* int8 multiply-adds, from registers, by the kernels' instructions */
+    double bf16_ops;     /* of bf16; NaN: not asked for, or not on this CPU */
 } machine_limits;
 
 /* The threads and the buffer to measure with. isa as in gqa_model_options. NULL: out of memory, or
  * there is no such isa. */
 typedef struct machine machine;
-machine *machine_new(int n_threads, const char *isa);
+machine *machine_new(int n_threads, const char *isa, int with_bf16);
 void machine_free(machine *m);
 /* Best of `rounds` rounds of about 50 ms each. */
 void machine_measure(machine *m, int rounds, machine_limits *out);

@@ -104,10 +104,14 @@ static int score_model(settings *o, const gqa_model *reference, const gqa_model 
 static int perplexity(settings *o) {
     gqa_error err = {0};
     gqa_model *model = open_model(o->path, &o->open), *other = NULL;
-    int is_own = o->kl && !strcmp(o->reference, o->path), code = EXIT_SUCCESS;
+    int code = EXIT_SUCCESS;
     if (!model) return EXIT_FAILURE;
+    int is_own = o->kl && !strcmp(o->reference, o->path) &&
+                 !gqa_model_get_stats(model)->fast_prefill;
     if (o->kl && !is_own) {
-        other = gqa_model_open(o->reference, &o->open, &err);
+        gqa_model_options exact = o->open;
+        exact.fast_prefill = 0;
+        other = gqa_model_open(o->reference, &exact, &err);
         code = other ? check_vocabulary(o, model, other) : fail("%s", err.message);
     }
     if (!code) {
@@ -133,6 +137,8 @@ int command_perplexity(int argc, char **argv) {
         {"--kv TYPE", OPT_STRING, &o.session.kv, 0, 0, KV_HELP},
         {"-j N", OPT_INT, &o.session.n_threads, 0, 1024, THREADS_HELP},
         {"-z FILE", OPT_STRING, &o.open.tokenizer_path, 0, 0, LLAMA2C_HELP},
+        {"--fast-prefill", OPT_FLAG, &o.open.fast_prefill, 0, 0,
+         FAST_HELP "; the model of --kl never so"},
         {"--no-repack", OPT_FLAG, &o.open.no_repack, 0, 0, REPACK_HELP},
         {"--json", OPT_FLAG, &o.json, 0, 0, "print one JSON object"},
         OPT_END,

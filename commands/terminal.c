@@ -36,6 +36,7 @@ void text_settings_init(text_settings *s) {
          "text, sooner where it repeats itself or the prompt"},
         {"--draft MODEL", OPT_STRING, &s->draft, 0, 0,
          "guess tokens by a small model of the same vocabulary: the same text"},
+        {"--fast-prefill", OPT_FLAG, &s->fast, 0, 0, FAST_HELP},
         {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, REPACK_HELP},
         {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
         OPT_END,
@@ -142,6 +143,7 @@ static int load_model(text_run *run, const char *path) {
         .tokenizer_path = s->tokenizer,
         .n_threads = s->threads,
         .no_repack = s->no_repack,
+        .fast_prefill = fast_prefill(s->fast),
         .on_progress = on_load,
         .user = &p,
     };
@@ -153,6 +155,7 @@ static int load_model(text_run *run, const char *path) {
     if (!run->model) return fail("%s", err.message);
     run->load_seconds = seconds_now() - p.start;
     if (gqa_model_warning(run->model) && !s->quiet) warning("%s", gqa_model_warning(run->model));
+    if (!s->quiet) note_fast_prefill(run->model, s->fast);
     return EXIT_SUCCESS;
 }
 
