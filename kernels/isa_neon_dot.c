@@ -8,6 +8,10 @@
 #pragma GCC push_options
 #pragma GCC target("arch=armv8.2-a+dotprod")
 #endif
+/* Of the few functions that also need BF16 (Neoverse V1 2020, Apple M2 2022). */
+#if !defined(__clang__) && __GNUC__ >= 10 /* clang 14 has no such intrinsics without -march */
+#define VF_BF16 __attribute__((target("arch=armv8.2-a+dotprod+bf16")))
+#endif
 #define ISA neon_dot
 #define GQA_ISA_NAME "neon"
 #define GQA_DOTPROD

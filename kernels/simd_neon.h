@@ -72,6 +72,20 @@ static inline vf vf_load_f16(const uint16_t *p) {
 static inline vf vf_load_bf16(const uint16_t *p) {
     return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16));
 }
+/* As in simd_avx512.h. */
+#ifdef VF_BF16
+VF_BF16 static inline void vf_store_bf16(uint16_t *p, vf v) {
+    vst1_u16(p, vreinterpret_u16_bf16(vcvt_bf16_f32(v)));
+}
+VF_BF16 static inline vi vf_pairs_bf16(vf low, vf high) {
+    uint32x4_t l = vmovl_u16(vreinterpret_u16_bf16(vcvt_bf16_f32(low)));
+    uint32x4_t h = vmovl_u16(vreinterpret_u16_bf16(vcvt_bf16_f32(high)));
+    return vreinterpretq_s32_u32(vorrq_u32(l, vshlq_n_u32(h, 16)));
+}
+VF_BF16 static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
+    return vbfdotq_f32(acc, vreinterpretq_bf16_s32(a), vreinterpretq_bf16_s32(b));
+}
+#endif
 static inline uint8x8_t load_4_bytes(const void *p) {
     uint32_t four;
     memcpy(&four, p, sizeof four);

@@ -19,13 +19,13 @@ if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/
     # -O2: gcc 12 for aarch64 fails on one test file at -O3 with an internal error
     make -s -j2 BUILD=build-neon CC=aarch64-linux-gnu-gcc LDFLAGS=-static OPT=-O2 \
         $tests/test_kernels $tests/test_forward $tests/test_foreign $tests/test_session \
-        $tests/test_team $tests/test_attention 2>/dev/null || status=1
+        $tests/test_team $tests/test_attention $tests/test_bf16 2>/dev/null || status=1
     for cpu in max cortex-a53; do # with the dot product instructions and without
         run_test "NEON, $cpu" qemu-aarch64 -cpu $cpu $tests/test_kernels
         run_test "NEON, $cpu, attention" qemu-aarch64 -cpu $cpu $tests/test_attention
     done
-    for t in forward foreign session team; do
-        run_test "NEON, $t" qemu-aarch64 $tests/test_$t
+    for t in forward foreign session team bf16; do
+        run_test "NEON, $t" qemu-aarch64 -cpu max $tests/test_$t
     done
 else
     echo "SKIPPED: NEON: no gcc-aarch64-linux-gnu or qemu-user"
