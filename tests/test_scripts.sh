@@ -123,6 +123,31 @@ for cases in "$tmp/cases" "sh $tmp/cases.sh"; do
     check "$cases: why" grep -q '"a" is empty or the name of an earlier case' "$tmp/out"
 done
 
+test_case "cases by their names, or the beginning of those"
+cat >"$tmp/named.c" <<'END'
+#include "test.h"
+int main(int argc, char **argv) {
+    test_start(argc, argv);
+    TEST("one: a") CHECK(1, "the first");
+    TEST("one: b") CHECK(1, "the second");
+    TEST("two") CHECK(1, "the third");
+    TEST("three") test_skip("this", "it is an example");
+    return test_end();
+}
+END
+check "named.c" $CC -std=c11 -Itests -o "$tmp/named" "$tmp/named.c" \
+    "${BUILD:-build}/libgqa.a" -lm -fopenmp
+named() { [ "$("$tmp/named" "$@" | tail -n 1)" = "$sum" ]; }
+sum="2 passed, 0 failed"
+check "one: *" named "one: *"
+sum="1 passed, 0 failed"
+check "two" named two
+sum="0 passed, 0 failed, 1 skipped"
+check "th*" named "th*"
+sum="0 passed, 0 failed"
+check "none of four*" named "four*"
+check "none of four* is an error" not "$tmp/named" "four*"
+
 test_case "compare-commits.sh"
 strict="-std=c11 -Wall -Wextra -Werror"
 check "logits_hash.c compiles" "$CC" $strict -fsyntax-only tests/logits_hash.c
