@@ -56,9 +56,9 @@ port() {
 }
 
 terminal="tests/test_cli_*.sh tests/test_terminal.py"
-port clang clang "" "$terminal" OMP=0
+port clang clang "" "$terminal" OMP=0 WERROR=1
 if echo 'int main(void) { return 0; }' | clang -fopenmp -x c -o /dev/null - 2>/dev/null; then
-    port clang-openmp clang "" ""
+    port clang-openmp clang "" "" WERROR=1
 else
     echo "SKIPPED: clang-openmp: no clang or no libomp"
 fi
