@@ -162,5 +162,9 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 #endif
 
-#define FETCH_EVERY_LINE __builtin_cpu_is("znver3") /* fetch_ahead() */
+#ifdef GQA_VNNI /* fetch_ahead() */
+#define FETCH_EVERY_LINE 1
+#else
+#define FETCH_EVERY_LINE __builtin_cpu_is("znver3")
+#endif
 #define DECODE_NR 4 /* columns of x at once in decoding */
