@@ -152,20 +152,24 @@ typedef struct panel_kernels {
 INT_TYPES(INT_FUNCTIONS)
 FLOAT_TYPES(FLOAT_FUNCTIONS)
 
-#define DECODE_UP_TO(nc, name) (DECODE_NR >= (nc) ? (name) : NULL)
-#define PANEL_CASE(name, type, decode_2, ...)                                                    \
+/* Types that few files have are decoded one column at a time. */
+#define INT_DECODE_NR(type)                                                                      \
+    ((type) == GQA_TYPE_Q4_1 || (type) == GQA_TYPE_Q5_1 || (type) == GQA_TYPE_Q2_K ||            \
+     (type) == GQA_TYPE_IQ4_NL ? 1 : DECODE_NR)
+#define PANEL_CASE(name, type, columns, decode_2, ...)                                           \
     case type: {                                                                                 \
         static const panel_kernels kernels = {                                                   \
-            {NAME(name, decode_1), DECODE_UP_TO(2, NAME(name, decode_2)),                        \
-             DECODE_UP_TO(4, NAME(name, decode_4))},                                             \
+            {NAME(name, decode_1), (columns) >= 2 ? NAME(name, decode_2) : NULL,                 \
+             (columns) >= 4 ? NAME(name, decode_4) : NULL},                                      \
             NAME(name, unpack), __VA_ARGS__                                                      \
         };                                                                                       \
         return &kernels;                                                                         \
     }
 #define INT_CASE(name, type) \
-    PANEL_CASE(name, type, decode_4, NAME(name, tile), INT_MR, INT_NR, INT_KC, sizeof(unpacked))
+    PANEL_CASE(name, type, INT_DECODE_NR(type), decode_4, NAME(name, tile), INT_MR, INT_NR, \
+               INT_KC, sizeof(unpacked))
 #define FLOAT_CASE(name, type) \
-    PANEL_CASE(name, type, decode_2, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
+    PANEL_CASE(name, type, DECODE_NR, decode_2, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
                sizeof(float) * FLOAT_KC * VF_LANES)
 
 static const panel_kernels *kernels_of(int type) {
@@ -315,7 +319,8 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
     /* Fewer are not worth the unpacking; tiles of floats add in another order than decoding. */
     const int is_int = gqa_type_wants_q8(w->type);
-    const int few = is_int && DECODE_NR == 1 ? 2 * kernels->nr : GQA_DECODE_ORDER;
+    const int decode_nr = kernels->decode[2] ? DECODE_NR : 1;
+    const int few = is_int && decode_nr == 1 ? 2 * kernels->nr : GQA_DECODE_ORDER;
     if (n > few) {
         if (bf16) kernels = bf16;
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
@@ -325,7 +330,7 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
         int in_y = min_int(w->rows - row, GQA_PANEL);
         for (int i = 0, nc; i < n; i += nc) {
             float out[4 * GQA_PANEL];
-            nc = min_int(n - i, DECODE_NR);
+            nc = min_int(n - i, decode_nr);
             if (nc == 3 && !is_int) nc = 2;
             kernels->decode[nc / 2](panels[p], a, w->cols, i, out);
             copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, in_y, nc);
