@@ -129,15 +129,18 @@ static inline vi vi_dot_sum(vi acc) { return acc; }
 #define VI_MAC8 16
 static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
 
-/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes; the
- * products of a lane's pair added to a 32-bit sum. */
+/* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes, the first of
+ * all pairs and then the second of all; the products of a lane's pair added to a 32-bit sum, where
+ * b is the same pair in all lanes. */
 static inline vi vi_load_pairs(const void *p) {
-    return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p)));
+    const int8x8_t order = vcreate_s8(0x0705030106040200);
+    return vreinterpretq_s32_s16(vmovl_s8(vtbl1_s8(vld1_s8(p), order)));
 }
 static inline vi vi_dot16(vi acc, vi a, vi b) {
-    int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
-    int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
-    return vaddq_s32(acc, vpaddq_s32(low, vmull_high_s16(x, y)));
+    int16x8_t pairs = vreinterpretq_s16_s32(a);
+    int16x4_t pair = vget_low_s16(vreinterpretq_s16_s32(b));
+    acc = vmlal_lane_s16(acc, vget_low_s16(pairs), pair, 0);
+    return vmlal_high_lane_s16(acc, pairs, pair, 1);
 }
 
 /* Keeps v in a register: the compiler cannot see through. */
