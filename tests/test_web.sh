@@ -1,7 +1,8 @@
 #!/bin/sh
 # test_web.sh RUN: the library as WebAssembly, by emscripten: the kernels and the example in node,
 # the page in headless Chromium (npm's playwright-core is found by NODE_PATH). Both tell the story
-# that the program tells.
+# that the program tells in plain C, which adds in the same order; sets with fused multiply-adds
+# round differently, which may decide between two words that are as likely.
 run=$1
 . tests/checks.sh
 build=$(dirname "$run") model=models/stories-gqa.gguf
@@ -35,11 +36,12 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err"
     check "test_kernels.js" test $? -eq 0
     check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/out"
-    node "$build/wasm/test_attention.js" -v >"$tmp/out" 2>"$tmp/err" && ok || no "test_attention.js"
+    node "$build/wasm/test_attention.js" -v >"$tmp/out" 2>"$tmp/err"
+    check "test_attention.js" test $? -eq 0
     check "attention with SIMD128" grep -q "^ok     wasm: attention, q8_0" "$tmp/out"
 
     test_case "examples/javascript"
-    "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
+    GQA_ISA=scalar "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
     story() { GQA_JS=$js node examples/javascript/story.js "$@" >"$tmp/out" 2>"$tmp/err"; }
     story $model
     check "story.js" test $? -eq 0
