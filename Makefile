@@ -113,9 +113,9 @@ ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
 FAST  = sampler.c tokenizer.c base/hash.c \
-        $(filter-out kernels/isa_scalar.c,$(wildcard kernels/*.c)) \
+        $(filter-out $(patsubst %,kernels/%.c,isa_scalar dispatch threads),$(wildcard kernels/*.c)) \
         $(patsubst %,vocab/%.c,bpe pretokenize vocab) \
-        $(patsubst %,train/%.c,forward backward attention loss optim dropout bpe dataset)
+        $(patsubst %,train/%.c,forward backward attention loss dropout bpe)
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags

@@ -58,7 +58,7 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
             int k = 0;
             UNROLL for (int j = 0; j < CHAINS; j++) tile_clear(mr, step, sum[j]);
             for (; k + CHAINS <= cols; k += CHAINS) {
-                if (FETCH_EVERY_LINE && PANEL_VECTORS == 1) fetch_ahead(w, CHAINS * column);
+                if (FETCH_EVERY_LINE && mr == DECODE_MR) fetch_ahead(w, CHAINS * column);
                 UNROLL for (int j = 0; j < CHAINS; j++, w += column)
                     multiply_column(type, mr, step, w, x + k + j, a->ldx, sum[j]);
             }
