@@ -113,7 +113,7 @@ ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
 FAST  = sampler.c tokenizer.c base/hash.c \
-        $(filter-out $(patsubst %,kernels/%.c,isa_scalar dispatch threads),$(wildcard kernels/*.c)) \
+        $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads),$(wildcard kernels/*.c)) \
         $(patsubst %,vocab/%.c,bpe pretokenize vocab) \
         $(patsubst %,train/%.c,forward backward attention loss dropout bpe)
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))

@@ -244,10 +244,10 @@ TEMPLATE void finish_block(int type, int mr, int nc, const block_sums *s, const 
 }
 
 /* Asks for weights before decoding and unpacking need them. Every line, into the first-level cache,
- * is best on Zen 5 (0.90 to 0.97 of the speed of plain reading; otherwise 0.76 to 0.90), on Zen 3 and
- * on Intel (docs/performance.md, "Fetching ahead"). On a Zen 4 without AVX-512 it cost up to half:
- * elsewhere, one line a packed block, into the second-level cache, keeps the hardware prefetcher
- * going across pages. */
+ * is best on Zen 5 (0.90 to 0.97 of the speed of plain reading; otherwise 0.76 to 0.90), on Zen 3
+ * and on Intel (docs/performance.md, "Fetching ahead"). On a Zen 4 without AVX-512 it cost up to
+ * half: elsewhere, one line a packed block, into the second-level cache, keeps the hardware
+ * prefetcher going across pages. */
 TEMPLATE void fetch_ahead(const uint8_t *p, int bytes) {
     if (!FETCH_EVERY_LINE) __builtin_prefetch(p + 2048, 0, 2);
     for (int i = 0; FETCH_EVERY_LINE && i < bytes; i += 64)
