@@ -4,6 +4,7 @@
 #ifdef __x86_64__
 #ifdef GQA_SIMDE
 #include GQA_SIMDE
+#define VF_BF16 /* emulated too */
 #else
 #include <immintrin.h>
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"

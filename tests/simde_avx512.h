@@ -8,8 +8,6 @@
 
 #include "../kernels/tensor.h"
 
-#define VF_BF16 /* emulated below */
-
 #define SIMDE_LANES(name, result, argument, lane, expression)       \
     static inline result name(argument a) {                          \
         lane in[16];                                                 \

@@ -204,16 +204,17 @@ static gqa_model *open_small(gqa_type type, int fast) {
     return open_shape(c, type, fast);
 }
 
-/* Where it is used: where weights are floats, it is asked for, and the CPU can. */
+/* Where it is used: where weights are floats, it is asked for, and the CPU can. With 1 a measured
+ * speed decides too, which a busy machine changes: then it may be left out. */
 static void check_choice(void) {
-    const gqa_kernels *k = gqa_kernels_choose(NULL, NULL);
-    const int wants[] = {0, gqa_kernels_gain_by_bf16(k), gqa_kernels_have_bf16(k)};
+    const int can = gqa_kernels_have_bf16(gqa_kernels_choose(NULL, NULL));
     for (int fast = 0; fast < 3; fast++)
         for (int t = 0; t <= N_TYPES; t++) {
             gqa_model *m = open_small(t < N_TYPES ? (gqa_type)types[t] : GQA_TYPE_Q8_0, fast);
             int got = gqa_model_get_stats(m)->fast_prefill;
-            CHECK(got == (t < N_TYPES && wants[fast]), "%s, %d: %d",
-                  gqa_model_get_stats(m)->type_name, fast, got);
+            int most = t < N_TYPES && fast > 0 && can, least = fast == 2 ? most : 0;
+            CHECK(got >= least && got <= most, "%s, %d: %d", gqa_model_get_stats(m)->type_name,
+                  fast, got);
             gqa_model_close(m);
         }
 }
