@@ -92,7 +92,7 @@ uninstall:
 WASM      = $(BUILD)/wasm
 WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
 EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH
-EXPORTED  = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
+WEB_CALLS = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
 	@mkdir -p $(BUILD)/web
@@ -106,7 +106,7 @@ need-emcc:
 $(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
-	    -sEXPORTED_FUNCTIONS=$(EXPORTED),_web_close \
+	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_close \
 	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
 $(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(BUILD)/tests/unpack.o $(BUILD)/libgqa.a
 	$(call say,LD)

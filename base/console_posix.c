@@ -3,6 +3,8 @@
 #ifndef _WIN32
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE 1
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
+#undef _POSIX_C_SOURCE /* the Makefile's, which hides all else there */
 #else
 #define _GNU_SOURCE /* wcwidth */
 #endif

@@ -69,7 +69,7 @@ skip=
 # OpenMP, whose own allocations test_alloc would count in a static program.
 port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 skip=$long
-port armhf arm-linux-gnueabihf-gcc qemu-arm "" OMP=0 LDFLAGS=-static OPT=-O2
+port armhf arm-linux-gnueabihf-gcc qemu-arm tests/test_cli_usage.sh OMP=0 LDFLAGS=-static OPT=-O2
 # gcc 12 fails on one test at -O2 with an internal error
 port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1
 # Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
@@ -78,7 +78,8 @@ targets=build-riscv64/run skip=
 for t in kernels tokenizer session_file; do
     targets="$targets build-riscv64/tests/test_$t"
 done
-port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 tests/test_shipped.sh OMP=0 LDFLAGS=-static OPT=-O1
+port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "tests/test_shipped.sh tests/test_cli_usage.sh" \
+    OMP=0 LDFLAGS=-static OPT=-O1
 targets=
 
 # built WHAT COMMAND...: counts a command that has to succeed

@@ -203,6 +203,11 @@ check "make uninstall" install uninstall
 left=$(find "$tmp/a root" ! -type d)
 check "make uninstall left $left" test "$left" = "$libs/other.so"
 
+test_case "the linker's options on macOS"
+make -n V=1 MACOS=darwin BUILD="$tmp/macos" lib >"$tmp/out" 2>"$tmp/err"
+check "only gqa_ symbols" grep -q -e "-exported_symbol,_gqa_\* " "$tmp/out"
+check "an install name" grep -q -e "-install_name,.*/libgqa\.[0-9]*\.dylib" "$tmp/out"
+
 test_case "one pair of files"
 in_pair() { (cd "$tmp/alone" && "$@"); }
 if command -v python3 >/dev/null; then
