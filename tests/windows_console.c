@@ -4,6 +4,7 @@
 #include <windows.h>
 
 #include <process.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,24 +88,103 @@ static const example examples[] = {
     {L"keep<<^Z!\r", LINE_TEXT, "keep!"},
 };
 
-/* A program that ends with keys taken leaves the console as it was. */
-static void check_child(const char *program) {
+/* A program that ends with keys taken leaves the console as it was. Its exit code. */
+static unsigned check_child(const char *program, const char *argument, const char *what) {
     HANDLE screen = GetStdHandle(STD_ERROR_HANDLE);
     DWORD input[2], output[2];
     UINT page = GetConsoleOutputCP();
     GetConsoleMode(console, &input[0]);
     GetConsoleMode(screen, &output[0]);
-    check(_spawnl(_P_WAIT, program, program, "child", NULL) == 0, "a child");
+    unsigned code = (unsigned)_spawnl(_P_WAIT, program, program, argument, NULL);
     GetConsoleMode(console, &input[1]);
     GetConsoleMode(screen, &output[1]);
-    check(page == GetConsoleOutputCP(), "the code page is restored");
-    check(input[0] == input[1] && output[0] == output[1], "the modes are restored");
+    check(page == GetConsoleOutputCP(), what);
+    check(input[0] == input[1] && output[0] == output[1], what);
+    SetConsoleMode(console, input[0]); /* the next child's are its own failures */
+    SetConsoleMode(screen, output[0]);
+    SetConsoleOutputCP(page);
+    return code;
 }
 
+/* ---- Ctrl-C and Ctrl-Break ------------------------------------------------------------------ */
+
+/* Exit codes of a child: its handler was called with a signal; the same, but when signals were
+ * released and not before; nothing came. DEFAULT: the system ended it. */
+enum { CALLED = 50, CALLED_LATER = 70, NOTHING = 99, TOO_EARLY = 98, ENDED = 128, DEFAULT = 1000 };
+typedef enum handler { NO_HANDLER, INTERRUPTS, ENDS } handler; /* ENDS: of all signals */
+typedef struct control {
+    DWORD event;
+    handler handler;
+    int holds;
+    unsigned code;
+} control;
+static const control controls[] = {
+    {CTRL_C_EVENT, NO_HANDLER, 0, DEFAULT},
+    {CTRL_C_EVENT, NO_HANDLER, 1, ENDED + SIGINT},
+    {CTRL_C_EVENT, INTERRUPTS, 0, CALLED + SIGINT},
+    {CTRL_C_EVENT, INTERRUPTS, 1, CALLED_LATER + SIGINT},
+    {CTRL_C_EVENT, ENDS, 0, CALLED + SIGINT},
+    {CTRL_BREAK_EVENT, NO_HANDLER, 0, DEFAULT},
+    {CTRL_BREAK_EVENT, NO_HANDLER, 1, ENDED + SIGTERM},
+    {CTRL_BREAK_EVENT, INTERRUPTS, 0, DEFAULT},
+    {CTRL_BREAK_EVENT, INTERRUPTS, 1, ENDED + SIGTERM},
+    {CTRL_BREAK_EVENT, ENDS, 0, CALLED + SIGTERM},
+    {CTRL_BREAK_EVENT, ENDS, 1, CALLED_LATER + SIGTERM},
+};
+static volatile LONG called_with;
+static void on_interrupt(int number) { called_with = number; }
+static BOOL WINAPI ignore(DWORD event) {
+    return event == CTRL_C_EVENT || event == CTRL_BREAK_EVENT;
+}
+
+/* To every program of the console: this one and, which ignores it, its parent. Wine has no event
+ * for Ctrl-Break, but the thread that an event starts in a program, on Windows as well. */
+static int raise_control(DWORD event) {
+    if (GenerateConsoleCtrlEvent(event, 0)) return 1;
+    FARPROC routine = GetProcAddress(GetModuleHandleA("kernelbase"), "CtrlRoutine");
+    LPTHREAD_START_ROUTINE start = NULL;
+    memcpy(&start, &routine, sizeof start);
+    return start && CreateThread(NULL, 0, start, (void *)(uintptr_t)event, 0, NULL);
+}
+
+static int be_interrupted(const control *c) {
+    enum { PAUSE = 10, PAUSES = 1000 }; /* milliseconds */
+    gqa_os_on_interrupt(c->handler == NO_HANDLER ? NULL : on_interrupt, c->handler == ENDS);
+    if (c->holds) gqa_os_hold_signals();
+    if (gqa_os_signal_held()) return TOO_EARLY;
+    if (!raise_control(c->event)) return NOTHING;
+    for (int i = 0; i < PAUSES && !called_with && !gqa_os_signal_held(); i++) Sleep(PAUSE);
+    if (!c->holds) return called_with ? CALLED + (int)called_with : NOTHING;
+    if (called_with) return TOO_EARLY;
+    if (!gqa_os_signal_held()) return NOTHING;
+    gqa_os_release_signals();
+    if (!called_with) return NOTHING;
+    called_with = 0;
+    gqa_os_hold_signals(); /* what was held before is gone */
+    if (gqa_os_signal_held()) return TOO_EARLY;
+    gqa_os_release_signals();
+    return called_with ? TOO_EARLY : CALLED_LATER + (c->event == CTRL_C_EVENT ? SIGINT : SIGTERM);
+}
+
+static void check_controls(const char *program) {
+    SetConsoleCtrlHandler(ignore, TRUE);
+    for (size_t i = 0; i < array_length(controls); i++) {
+        char number[16], what[80];
+        snprintf(number, sizeof number, "%d", (int)i);
+        snprintf(what, sizeof what, "the console after Ctrl-C or -Break, case %d", (int)i);
+        unsigned code = check_child(program, number, what);
+        snprintf(what, sizeof what, "Ctrl-C or -Break, case %d: exit code %u", (int)i, code);
+        if (controls[i].code != DEFAULT) check(code == controls[i].code, what);
+        else check(code == 0xC000013A || code == 0, what); /* Windows, Wine */
+    }
+}
+
+/* Without a number: one that ends by itself. */
 static int be_child(int argc, char **argv) {
+    const char *number = argv[1];
     gqa_os_start(&argc, &argv);
     gqa_os_take_keys("");
-    exit(0);
+    exit(strcmp(number, "child") == 0 ? 0 : be_interrupted(&controls[atoi(number)]));
 }
 
 int main(int argc, char **argv) {
@@ -112,7 +192,8 @@ int main(int argc, char **argv) {
     UINT page = GetConsoleOutputCP();
     console = GetStdHandle(STD_INPUT_HANDLE);
     if (argc > 1) return be_child(argc, argv);
-    check_child(argv[0]);
+    check(check_child(argv[0], "child", "the console after a child") == 0, "a child");
+    check_controls(argv[0]);
     gqa_os_start(&argc, &argv);
     check(gqa_os_has_keys(), "stdin and stderr are a console");
     check(!page || GetConsoleOutputCP() == CP_UTF8, "the code page is UTF-8");
