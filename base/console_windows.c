@@ -40,20 +40,12 @@ static BOOL WINAPI on_control(DWORD event) {
     return TRUE;
 }
 
-static void install_control(void) {
-    static int is_installed;
-    if (!is_installed) SetConsoleCtrlHandler(on_control, TRUE);
-    is_installed = 1;
-}
-
 void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
     interrupt_handler = fn;
     for_all_signals = ends;
-    install_control();
 }
 
 void gqa_os_hold_signals(void) {
-    install_control();
     held_signal = 0;
     holds = 1;
 }
@@ -129,6 +121,7 @@ void gqa_os_start(int *argc, char ***argv) {
     begin_console(stderr, &usual_output[1]);
     begin_console(stdout, &usual_output[0]);
     atexit(restore_console);
+    SetConsoleCtrlHandler(on_control, TRUE);
 }
 
 /* Also NUL is a character device: only consoles have a mode. */

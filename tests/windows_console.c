@@ -149,7 +149,7 @@ static int raise_control(DWORD event) {
 
 static int be_interrupted(const control *c) {
     enum { PAUSE = 10, PAUSES = 1000 }; /* milliseconds */
-    gqa_os_on_interrupt(c->handler == NO_HANDLER ? NULL : on_interrupt, c->handler == ENDS);
+    if (c->handler != NO_HANDLER) gqa_os_on_interrupt(on_interrupt, c->handler == ENDS);
     if (c->holds) gqa_os_hold_signals();
     if (gqa_os_signal_held()) return TOO_EARLY;
     if (!raise_control(c->event)) return NOTHING;
