@@ -2,8 +2,9 @@
 # Included by the Makefile.
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-# Tests of scripts and of builds of their own run nothing that is sanitized.
-asan: export SKIP = library lint docs completions scripts get_model get_test_data web
+# Tests of scripts and of builds of their own run nothing that is sanitized; that of the real models
+# would take minutes.
+asan: export SKIP = library lint docs completions scripts get_model get_test_data web real
 asan:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
