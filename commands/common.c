@@ -395,8 +395,11 @@ int file_begins(const char *path, const char *begin) {
 int refuse_existing(const char *out, int force) {
     gqa_output o;
     gqa_error err = {0};
-    if (gqa_output_open(&o, out, &err)) return fail("%s", err.message);
-    gqa_output_cancel(&o);
+    gqa_os_hold_signals();
+    int status = gqa_output_open(&o, out, &err);
+    if (!status) gqa_output_cancel(&o);
+    gqa_os_release_signals();
+    if (status) return fail("%s", err.message);
     if (force || !gqa_os_exists(out)) return EXIT_SUCCESS;
     return fail("%s exists; --force replaces it", out);
 }
