@@ -2,23 +2,14 @@
 #include "../base/base.h"
 #include "../base/os.h"
 #include "kernels.h"
-#if defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-enum { AUX_BF16 = 1 << 14 }; /* HWCAP2_BF16 */
-#endif
 
 int gqa_kernels_have_bf16(const gqa_kernels *k) {
-    if (!k->round_acts) return 0;
-#if defined(__x86_64__) && !defined(GQA_SIMDE) && (defined(__clang__) || __GNUC__ >= 11)
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512bf16") != 0;
-#elif defined(__aarch64__) && defined(__linux__)
-    return (getauxval(AT_HWCAP2) & AUX_BF16) != 0;
-#elif defined(__aarch64__)
-    return 0; /* not known */
+#ifdef GQA_SIMDE
+    const int needs = GQA_CPU_ANY; /* emulated */
 #else
-    return 1; /* emulated */
+    const int needs = GQA_CPU_BF16;
 #endif
+    return k->round_acts && gqa_cpu_has(needs);
 }
 
 int gqa_kernels_gain_by_bf16(const gqa_kernels *k) {

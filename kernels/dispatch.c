@@ -7,77 +7,54 @@
 #include "kernels.h"
 
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
-#include <cpuid.h>
 extern const gqa_kernels gqa_kernels_avx2, gqa_kernels_avxvnni, gqa_kernels_avx512;
-static int has_avx2(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-#ifdef GQA_SIMDE
-static int has_avx512(void) { return 1; } /* emulated */
-static int has_avxvnni(void) { return 1; }
-#else
-static int has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-#ifdef GQA_VNNI_VL
-static int has_avxvnni(void) { return has_avx512(); }
-#elif defined(GQA_HAS_AVXVNNI)
-static int has_avxvnni(void) { /* leaf 7, sub-leaf 1 */
-    unsigned a, b, c, d;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
-}
 #endif
-#endif
-#endif
-
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_neon, gqa_kernels_neon_dot;
-#ifdef __linux__
-#include <sys/auxv.h>
-enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP */
-static int has_dot(void) { return (getauxval(AT_HWCAP) & ASIMDDP) != 0; }
-#elif defined(__APPLE__)
-static int has_dot(void) { return 1; } /* from the M1 on */
-#else
-static int has_dot(void) { return 0; }
 #endif
-#endif
-
 #if defined(__wasm_simd128__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_wasm;
 #endif
 
-static int always(void) { return 1; }
+/* What is emulated is there always. */
+#ifdef GQA_SIMDE
+enum { NEEDS_AVX512 = GQA_CPU_ANY, NEEDS_AVXVNNI = GQA_CPU_ANY };
+#elif defined(GQA_VNNI_VL)
+enum { NEEDS_AVX512 = GQA_CPU_AVX512, NEEDS_AVXVNNI = GQA_CPU_AVX512 };
+#else
+enum { NEEDS_AVX512 = GQA_CPU_AVX512, NEEDS_AVXVNNI = GQA_CPU_AVXVNNI };
+#endif
 
 /* Best first. */
 static const struct {
-    int (*is_here)(void);
+    int needs;
     const gqa_kernels *kernels;
 } kernel_sets[] = {
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
-    {has_avx512, &gqa_kernels_avx512},
+    {NEEDS_AVX512, &gqa_kernels_avx512},
 #ifdef GQA_HAS_AVXVNNI
-    {has_avxvnni, &gqa_kernels_avxvnni},
+    {NEEDS_AVXVNNI, &gqa_kernels_avxvnni},
 #endif
-    {has_avx2, &gqa_kernels_avx2},
+    {GQA_CPU_AVX2, &gqa_kernels_avx2},
 #endif
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
-    {has_dot, &gqa_kernels_neon_dot},
-    {always, &gqa_kernels_neon},
+    {GQA_CPU_DOT, &gqa_kernels_neon_dot},
+    {GQA_CPU_ANY, &gqa_kernels_neon},
 #endif
 #if defined(__wasm_simd128__) && !defined(GQA_ONLY_SCALAR)
-    {always, &gqa_kernels_wasm},
+    {GQA_CPU_ANY, &gqa_kernels_wasm},
 #endif
-    {always, &gqa_kernels_scalar},
+    {GQA_CPU_ANY, &gqa_kernels_scalar},
 };
 
 const gqa_kernels *gqa_kernels_find(const char *isa) {
+#if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
+    gqa_cpu_find_every_line();
+#endif
     for (size_t i = 0; i < array_length(kernel_sets); i++) {
         const gqa_kernels *kernels = kernel_sets[i].kernels;
-        if ((!isa || !strcmp(isa, kernels->name)) && kernel_sets[i].is_here()) return kernels;
+        if (isa && strcmp(isa, kernels->name)) continue;
+        if (gqa_cpu_has(kernel_sets[i].needs)) return kernels;
     }
     return NULL;
 }
@@ -87,7 +64,7 @@ int gqa_kernels_list(const char **names, int cap) {
     for (size_t i = 0; i < sizeof kernel_sets / sizeof kernel_sets[0] && n < cap; i++) {
         const char *name = kernel_sets[i].kernels->name;
         int is_known = n && !strcmp(names[n - 1], name); /* by a better one */
-        if (!is_known && kernel_sets[i].is_here()) names[n++] = name;
+        if (!is_known && gqa_cpu_has(kernel_sets[i].needs)) names[n++] = name;
     }
     return n;
 }

@@ -43,6 +43,17 @@ size_t gqa_packed_block_bytes(int type);
  * dst [panel_bytes], exactly. */
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 
+/* ---- the CPU -------------------------------------------------------------------------------- */
+
+/* What sets of kernels need; AVX512 is with VNNI, DOT and BF16 are aarch64's products, BF16 x86's
+ * too. */
+enum { GQA_CPU_ANY, GQA_CPU_AVX2, GQA_CPU_AVXVNNI, GQA_CPU_AVX512, GQA_CPU_DOT, GQA_CPU_BF16 };
+int gqa_cpu_has(int feature); /* and the system keeps its registers */
+/* x86-64: whether AVX2 kernels read faster if every line is asked for (fetch_ahead). A variable,
+ * since CPUID takes microseconds in a virtual machine; gqa_kernels_find sets it. */
+extern _Atomic unsigned char gqa_every_line;
+void gqa_cpu_find_every_line(void);
+
 /* ---- activations ---------------------------------------------------------------------------- */
 
 /* n columns x [n, k] with stride ldx, and their int8 form, which quantize_acts makes for the weight

@@ -165,6 +165,6 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
 #ifdef GQA_VNNI /* fetch_ahead() */
 #define FETCH_EVERY_LINE 1
 #else
-#define FETCH_EVERY_LINE (__builtin_cpu_is("znver3") || __builtin_cpu_is("intel"))
+#define FETCH_EVERY_LINE gqa_every_line
 #endif
 #define DECODE_NR 4 /* columns of x at once in decoding */

@@ -1,0 +1,61 @@
+/* cpu.c: what this CPU, and the system it runs on, can do of what there are kernels for. */
+#include "kernels.h"
+
+#ifdef __x86_64__
+#include <cpuid.h>
+
+/* Intel's manual, volume 2, CPUID: `bits` of a register are all set. */
+static int has(unsigned reg, unsigned bits) { return (reg & bits) == bits; }
+
+int gqa_cpu_has(int feature) {
+    enum { AVX_STATE = 0x06, AVX512_STATE = 0xE6, OSXSAVE = 1 << 27, FMA_F16C = 1 << 12 | 1 << 29 };
+    unsigned a, b1, b, c1, c, d, state, more = 0;
+    if (feature == GQA_CPU_ANY) return 1;
+    if (!__get_cpuid(1, &a, &b1, &c1, &d) || !has(c1, OSXSAVE | FMA_F16C)) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has(b, 1 << 5)) return 0; /* AVX2 */
+    if (a) __get_cpuid_count(7, 1, &more, &b1, &c1, &d);
+    /* the registers that the system keeps for each thread */
+    __asm__("xgetbv" : "=a"(state), "=d"(d) : "c"(0));
+    switch (feature) {
+    case GQA_CPU_AVX2: return has(state, AVX_STATE);
+    case GQA_CPU_AVXVNNI: return has(state, AVX_STATE) && has(more, 1 << 4);
+    case GQA_CPU_BF16: return has(state, AVX512_STATE) && has(more, 1 << 5);
+    case GQA_CPU_AVX512: /* F, DQ, BW, VL; VNNI */
+        return has(state, AVX512_STATE) && has(b, 1 << 16 | 1 << 17 | 1 << 30 | 1u << 31) &&
+               has(c, 1 << 11);
+    default: return 0;
+    }
+}
+
+_Atomic unsigned char gqa_every_line;
+
+/* Intel, and AMD's Zen 3: family 19h, models 00h to 0Fh and 20h to 5Fh. */
+void gqa_cpu_find_every_line(void) {
+    enum { GENU = 0x756E6547 }; /* of "GenuineIntel" */
+    unsigned a = 0, vendor = 0, b, c, d;
+    __get_cpuid(0, &a, &vendor, &c, &d);
+    __get_cpuid(1, &a, &b, &c, &d);
+    const unsigned family = (a >> 8 & 15) + (a >> 20 & 255), models = a >> 16 & 15;
+    gqa_every_line = vendor == GENU || (family == 0x19 && models <= 5 && models != 1);
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+int gqa_cpu_has(int feature) {
+    switch (feature) {
+    case GQA_CPU_ANY: return 1;
+    case GQA_CPU_DOT: return getauxval(AT_HWCAP) >> 20 & 1;   /* ASIMDDP */
+    case GQA_CPU_BF16: return getauxval(AT_HWCAP2) >> 14 & 1; /* BF16 */
+    default: return 0;
+    }
+}
+
+#else
+int gqa_cpu_has(int feature) {
+#if defined(__APPLE__) && defined(__aarch64__)
+    if (feature == GQA_CPU_DOT) return 1; /* from the M1 on */
+#endif
+    return feature == GQA_CPU_ANY;
+}
+#endif
