@@ -22,8 +22,8 @@ build() {
 }
 
 # What computes for long, without sizes or bytes of files that only one machine would get wrong.
-compute="architectures train trainer convert speculate"
-long="$compute alloc"
+compute="architectures train trainer muon convert speculate"
+long="$compute alloc api_review"
 
 # is_wanted NAME COMMAND...: asked for, and the commands are there
 is_wanted() {
