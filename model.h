@@ -204,10 +204,9 @@ typedef struct gqa_model_options {
     void *reserved[4];
 } gqa_model_options;
 
-/* fast_prefill: passes of more than 16 tokens, of long prompts or many sessions, round both sides
- * of products with f16, bf16 and f32 weights to bf16, and sum in f32. 1: on CPUs that do so at 1.5
- * times the rate of f32 (Zen 4), which is measured. Shorter passes keep their bits: logits depend
- * more on how a text was cut into passes than without, and never on the number of threads. */
+/* fast_prefill: passes of more than 16 tokens round both sides of products with f16, bf16 and f32
+ * weights to bf16, and sum in f32. 1: on CPUs that do so at 1.5 times the rate of f32 (measured).
+ * Logits then depend more on how a text was cut into passes, never on the number of threads. */
 
 typedef struct gqa_model gqa_model;
 
@@ -343,6 +342,8 @@ typedef struct gqa_session_options {
     const char *kv;
     int n_threads;    /* 0: one per physical core that the process may use */
     int batch;        /* prompt tokens evaluated together; 0: 512 */
+    int exact;        /* nonzero: activations in 16 bits beside quantised weights, not 8: logits
+                       * of f32 activations to about 1e-3, long prompts at half the speed */
     gqa_workspace *workspace;      /* threads and scratch memory to use; NULL: its own */
     gqa_run_parallel run_parallel; /* computes; NULL: OpenMP, or pthreads without it */
     void *run_user;                /* for run_parallel */
@@ -350,15 +351,15 @@ typedef struct gqa_session_options {
 } gqa_session_options;
 
 /* Allocates all that the session will need; the system provides pages of the cache as positions
- * fill. With a workspace, n_threads and run_parallel are the workspace's (and must be
- * 0 here), and context and batch are at most the workspace's. */
+ * fill. With a workspace, n_threads, exact and run_parallel are the workspace's (and must be 0
+ * here), and context and batch are at most the workspace's. */
 gqa_session *gqa_session_new(const gqa_model *model, const gqa_session_options *opt,
                              gqa_error *err);
 void gqa_session_free(gqa_session *session);
 
 /* Threads and scratch memory that sessions over one model share: each then holds little more than
- * its KV cache. Sized by context, n_threads and batch of *opt, with a session's defaults; kv is
- * ignored. One thread at a time may use the sessions of a workspace, which must outlive them. */
+ * its KV cache. Made by context, n_threads, batch and exact of *opt, with a session's defaults; kv
+ * is ignored. One thread at a time may use the sessions of a workspace, which must outlive them. */
 gqa_workspace *gqa_workspace_new(const gqa_model *model, const gqa_session_options *opt,
                                  gqa_error *err);
 void gqa_workspace_free(gqa_workspace *workspace);
@@ -447,7 +448,6 @@ typedef struct gqa_sampler_options {
     uint64_t seed;
     void *reserved[4];
 } gqa_sampler_options;
-
 typedef struct gqa_sampler gqa_sampler;
 
 /* The order: repetition penalty, temperature, softmax, top-k, top-p (of the probability that

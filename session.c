@@ -13,9 +13,10 @@ static int check_workspace(const gqa_model *m, const gqa_session_options *opt, g
     const gqa_workspace *w = opt->workspace;
     if (w->model != m)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "the workspace was made for another model");
-    if (opt->n_threads || opt->run_parallel)
+    if (opt->n_threads || opt->exact || opt->run_parallel)
         return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "n_threads and run_parallel are the workspace's: expected 0 and NULL");
+                        "n_threads, exact and run_parallel are the workspace's: expected 0 and "
+                        "NULL");
     if (opt->context > w->context)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "context %d: the workspace was made for %d",
                         opt->context, w->context);

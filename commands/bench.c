@@ -21,7 +21,7 @@ enum { MAX_LIST = 16, MAX_REPS = 100, MAX_BATCH = 256, MAX_SETS = 8, MAX_ROWS = 
 
 typedef struct settings {
     const char *shape, *depths_text, *batches_text, *kv, *tokenizer, *isa, *file;
-    int prompt, tokens, reps, threads, json, csv, no_repack, mix, lookup, fast;
+    int prompt, tokens, reps, threads, json, csv, no_repack, mix, lookup, fast, exact;
     int64_t seed;
     int depths[MAX_LIST], n_depths, batches[MAX_LIST], n_batches;
 } settings;
@@ -264,7 +264,9 @@ static int make_sessions(bench *b, engine *e, gqa_error *err) {
     for (int i = 0; i < o->n_batches; i++) n_sessions = max_int(n_sessions, o->batches[i]);
     n_sessions += o->mix > 0;
     int context = deepest + max_int(o->prompt, o->tokens) + 8;
-    gqa_session_options wo = {.context = context, .n_threads = o->threads};
+    gqa_session_options wo = {
+        .context = context, .n_threads = o->threads, .exact = o->exact,
+    };
     e->workspace = gqa_workspace_new(e->model, &wo, err);
     if (!e->workspace) return -1;
     gqa_session_options so = {.context = context, .kv = o->kv, .workspace = e->workspace};
@@ -553,6 +555,7 @@ int command_bench(int argc, char **argv) {
         {"-r N", OPT_INT, &o.reps, 1, MAX_REPS, "repetitions after a warm-up (default 5)"},
         {"-j N", OPT_INT, &o.threads, 0, 1024, THREADS_HELP},
         {"--kv TYPE", OPT_STRING, &o.kv, 0, 0, KV_HELP},
+        {"--exact", OPT_FLAG, &o.exact, 0, 0, EXACT_HELP},
         {"--fast-prefill", OPT_FLAG, &o.fast, 0, 0, FAST_HELP},
         {"--no-repack", OPT_FLAG, &o.no_repack, 0, 0, REPACK_HELP},
         {"-z FILE", OPT_STRING, &o.tokenizer, 0, 0, LLAMA2C_HELP},

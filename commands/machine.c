@@ -146,7 +146,7 @@ static void product_lay_out(product *p, int type, int n) {
     p->y = product_part(p, floats);
     p->raw = product_part(p, floats);
     p->packed = product_part(p, panel * (ROWS / GQA_PANEL));
-    p->acts_memory = product_part(p, gqa_acts_bytes(COLS, n));
+    p->acts_memory = product_part(p, gqa_acts_bytes(COLS, n, 1));
     p->scratch = product_part(p, gqa_matmul_scratch(COLS));
     p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel};
 }
@@ -168,7 +168,7 @@ static void product_fill(product *p, const gqa_kernels *k, int n) {
     for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)
         gqa_pack_panel(&p->matrix, i, panel);
     gqa_acts *a = &p->acts;
-    gqa_acts_init(a, p->acts_memory, COLS, n);
+    gqa_acts_init(a, p->acts_memory, COLS, n, 1);
     a->x = p->x;
     a->ldx = COLS;
     if (!gqa_type_wants_q8(p->matrix.type)) return;

@@ -12,6 +12,7 @@ typedef struct settings {
     const char *path, *kl;
     char kl_words[1024];             /* --kl, cut at its commas */
     const char *reference, *reference_kv;
+    int reference_exact;
     gqa_model_options open;
     gqa_session_options session;
 } settings;
@@ -30,6 +31,7 @@ static void show_json(const settings *o, const score *s, int n_chunks) {
         json_begin(&j, "kl", '{');
         json_string(&j, "reference", o->reference);
         json_string(&j, "reference_kv", o->reference_kv);
+        json_bool(&j, "reference_exact", o->reference_exact);
         json_int(&j, "positions", d->n);
         json_double(&j, "mean", d->mean);
         json_double(&j, "error", d->error);
@@ -51,10 +53,11 @@ static void show_text(const settings *o, const score *s, int n_chunks) {
            d->largest);
     printf("same likeliest token: %.2f%% +/- %.2f%%  (%d positions)\n", d->same_top,
            d->same_top_error, d->n);
-    printf("reference: %s, %s cache\n", o->reference, o->reference_kv);
+    printf("reference: %s, %s cache%s\n", o->reference, o->reference_kv,
+           o->reference_exact ? ", exact" : "");
 }
 
-/* FILE[,kv=TYPE]. 0, or EXIT_USAGE after printing an error. */
+/* FILE[,kv=TYPE][,exact]. 0, or EXIT_USAGE after printing an error. */
 static int parse_reference(settings *o) {
     int len = snprintf(o->kl_words, sizeof o->kl_words, "%s", o->kl);
     if (len >= (int)sizeof o->kl_words)
@@ -62,10 +65,11 @@ static int parse_reference(settings *o) {
     o->reference_kv = "f32";
     for (char *word = strchr(o->kl_words, ','); word; word = strchr(word, ',')) {
         *word++ = 0;
-        if (strncmp(word, "kv=", 3))
-            return usage_error("--kl %s: unknown word \"%.*s\", expected kv=TYPE", o->kl,
+        if (!strncmp(word, "kv=", 3)) o->reference_kv = word + 3;
+        else if (!strcmp(word, "exact") || !strncmp(word, "exact,", 6)) o->reference_exact = 1;
+        else
+            return usage_error("--kl %s: unknown word \"%.*s\", expected kv=TYPE or exact", o->kl,
                                (int)strcspn(word, ","), word);
-        o->reference_kv = word + 3;
     }
     o->reference = strcmp(o->kl_words, ".") ? o->kl_words : o->path;
     return 0;
@@ -89,6 +93,7 @@ static int score_model(settings *o, const gqa_model *reference, const gqa_model 
     score scores[2];
     int n = 0, n_chunks = 0, code = EXIT_SUCCESS;
     ro.kv = o->reference_kv;
+    ro.exact = o->reference_exact;
     if (reference) sessions[n++] = gqa_session_new(reference, &ro, &err);
     if (!err.code) sessions[n++] = gqa_session_new(model, &o->session, &err);
     int32_t *tokens = err.code ? NULL : score_tokens(model, &o->text, &n_chunks);
@@ -133,8 +138,10 @@ int command_perplexity(int argc, char **argv) {
         {"--kl FILE", OPT_STRING, &o.kl, 0, 0,
          "compare the distributions of the next token with those\n"
          "of this model (.: MODEL itself), of the same vocabulary;\n"
-         "FILE,kv=TYPE: its KV cache type (default f32)"},
+         "FILE,kv=TYPE: its KV cache type (default f32); FILE,exact:\n"
+         "with --exact"},
         {"--kv TYPE", OPT_STRING, &o.session.kv, 0, 0, KV_HELP},
+        {"--exact", OPT_FLAG, &o.session.exact, 0, 0, EXACT_HELP},
         {"-j N", OPT_INT, &o.session.n_threads, 0, 1024, THREADS_HELP},
         {"-z FILE", OPT_STRING, &o.open.tokenizer_path, 0, 0, LLAMA2C_HELP},
         {"--fast-prefill", OPT_FLAG, &o.open.fast_prefill, 0, 0,

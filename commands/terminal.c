@@ -36,6 +36,7 @@ void text_settings_init(text_settings *s) {
          "text, sooner where it repeats itself or the prompt"},
         {"--draft MODEL", OPT_STRING, &s->draft, 0, 0,
          "guess tokens by a small model of the same vocabulary: the same text"},
+        {"--exact", OPT_FLAG, &s->exact, 0, 0, EXACT_HELP},
         {"--fast-prefill", OPT_FLAG, &s->fast, 0, 0, FAST_HELP},
         {"--no-repack", OPT_FLAG, &s->no_repack, 0, 0, REPACK_HELP},
         {"--quiet", OPT_FLAG, &s->quiet, 0, 0, QUIET_HELP},
@@ -194,7 +195,9 @@ int text_open(text_run *run, const char *path, text_settings *s) {
     *run = (text_run){.settings = s};
     if (s->seed < 0) s->seed = random_seed();
     if (load_model(run, path)) return EXIT_FAILURE;
-    gqa_session_options so = {.context = s->context, .kv = s->kv, .n_threads = s->threads};
+    gqa_session_options so = {
+        .context = s->context, .kv = s->kv, .n_threads = s->threads, .exact = s->exact,
+    };
     run->session = gqa_session_new(run->model, &so, &err);
     const gqa_sampler_options sampling = sampler_options(s);
     if (run->session) run->sampler = gqa_sampler_new(&sampling, &err);

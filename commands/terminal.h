@@ -4,10 +4,10 @@
 
 #include "command.h"
 
-enum { N_TEXT_OPTIONS = 18 };
+enum { N_TEXT_OPTIONS = 19 };
 typedef struct text_settings {
     const char *tokenizer, *kv, *draft;
-    int context, threads, no_repack, fast, max_tokens, ignore_end, quiet, lookup;
+    int context, threads, no_repack, fast, max_tokens, ignore_end, quiet, lookup, exact;
     gqa_sampler_options sampling;
     int64_t seed;              /* -1: from the clock; the one in use after text_open */
     opt_list stop, choices;

@@ -3,7 +3,7 @@ _gqa_run() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options values
     case ${COMP_WORDS[1]} in
         chat)
-            options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --fast-prefill --no-repack --quiet --help"
+            options="-y -i --template --think --no-think --no-show-think --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --exact --fast-prefill --no-repack --quiet --help"
             values="-y -i --template --date -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice --draft" ;;
         info)
             options="-z --memory --context --batch --json --verify --help"
@@ -15,10 +15,10 @@ _gqa_run() {
             options="--messages --tools --think --no-think --no-prompt --date --bos --eos --template --ids --help"
             values="--date --bos --eos --template" ;;
         perplexity)
-            options="-f -c --chunks --documents --special --kl --kv -j -z --fast-prefill --no-repack --json --help"
+            options="-f -c --chunks --documents --special --kl --kv --exact -j -z --fast-prefill --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
         bench)
-            options="--shape -p -n --depths --batch --mix --lookup -f --isa -r -j --kv --fast-prefill --no-repack -z -s --json --csv --help"
+            options="--shape -p -n --depths --batch --mix --lookup -f --isa -r -j --kv --exact --fast-prefill --no-repack -z -s --json --csv --help"
             values="--shape -p -n --depths --batch --mix --isa -r -j --kv -s" ;;
         compare)
             options="--shape --kv-heads --pool --depths --batch --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --html --baseline --csv --json --quiet --help"
@@ -33,7 +33,7 @@ _gqa_run() {
             options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --micro-batch --rate --rate-end --muon --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
             values="--kv-heads --pool --fraction --steps --distill --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         *)
-            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --fast-prefill --no-repack --quiet --help"
+            options="-i -f --special --no-bos --no-echo --prompt-cache --json -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv -z --stop --choice --ignore-eos --lookup --draft --exact --fast-prefill --no-repack --quiet --help"
             values="-i -n -t -p --top-k --min-p --repeat-penalty --repeat-last -s -c -j --kv --stop --choice --draft" ;;
     esac
     if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then

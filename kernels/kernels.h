@@ -36,6 +36,8 @@ static inline int gqa_matrix_panels(const gqa_matrix *w) {
 static inline int gqa_matmul_units(const gqa_matrix *w) {
     return (gqa_matrix_panels(w) + GQA_UNIT_PANELS - 1) / GQA_UNIT_PANELS;
 }
+/* `rows` rows of w from `first` on, which is a multiple of 16 where w is packed. */
+gqa_matrix gqa_matrix_rows(const gqa_matrix *w, int first, int rows);
 size_t gqa_panel_bytes(int type, int cols);    /* 64-byte multiple */
 /* Of 32 columns of a panel; 0 for float types. */
 size_t gqa_packed_block_bytes(int type);
@@ -62,6 +64,8 @@ void gqa_cpu_find_every_line(void);
  * multiple of 4 columns, since decoding multiplies 4 where 2 or 3 are left, and drops the rest. */
 typedef struct gqa_acts {
     int k;
+    int planes;                    /* 1; or 2: column i's int8 form is column 2 i of the n below,
+                                    * what it rounds away is 2 i + 1 */
     size_t kpad;                   /* k rounded up to 256 */
     const float *x;
     size_t ldx;
@@ -72,10 +76,13 @@ typedef struct gqa_acts {
     uint16_t *bf16;                /* [n, kpad] x rounded to bf16, which round_acts makes; NULL:
                                     * products of float weights are in f32 always */
 } gqa_acts;
-uint64_t gqa_acts_bytes(int k, int max_n);
+uint64_t gqa_acts_bytes(int k, int max_n, int planes);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
-void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
+void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n, int planes);
 int gqa_type_wants_q8(int type);
+
+/* rest: the block x [32] less d q; returned. */
+const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[32]);
 
 /* ---- KV cache ------------------------------------------------------------------------------- */
 
@@ -213,6 +220,11 @@ enum { GQA_MATMUL_SCRATCH = 192 << 10 };            /* bytes of it that hold unp
 
 /* Bytes a thread. */
 size_t gqa_matmul_scratch(int max_k);
+/* kernels->matmul_unit for activations of one or two planes. scratch: what gqa_planes_scratch adds
+ * for at most max_n columns, then gqa_matmul_scratch. */
+void gqa_matmul_unit(const gqa_kernels *kernels, const gqa_matrix *w, const gqa_acts *a, int n,
+                     float *y, size_t ldy, int unit, void *scratch);
+size_t gqa_planes_scratch(int max_n, int planes);
 size_t gqa_sgemm_scratch(void);
 size_t gqa_attention_scratch(int group, int head_dim); /* attend_decode and attend_prefill */
 

@@ -109,8 +109,8 @@ static void float_tile(const void *vectors, int kc, const acts_view *x, float *o
 /* ---- the functions of each type ------------------------------------------------------------- */
 
 typedef struct panel_kernels {
-    /* decode_floats for 1, 2, 4 columns of x, up to DECODE_NR; decode_ints for 1, 4, 4: the buffers
-     * have columns past the last (gqa_acts_init) */
+    /* decode_floats for 1, 2, 4 columns of x, up to DECODE_NR; decode_ints for 1, 2, 4 or for 1, 4,
+     * 4: the buffers have columns past the last (gqa_acts_init) */
     void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
     void (*tile)(const void *w, int kc, const acts_view *x, float *out, int accumulate);
@@ -118,11 +118,13 @@ typedef struct panel_kernels {
     size_t vector_bytes; /* kc columns of a vector of rows, unpacked */
 } panel_kernels;
 
-#define INT_TYPES(X) \
-    X(q8_0, GQA_TYPE_Q8_0) X(q4_0, GQA_TYPE_Q4_0) X(q5_0, GQA_TYPE_Q5_0) \
-    X(q4_1, GQA_TYPE_Q4_1) X(q5_1, GQA_TYPE_Q5_1) X(q2_k, GQA_TYPE_Q2_K) \
-    X(q3_k, GQA_TYPE_Q3_K) X(q4_k, GQA_TYPE_Q4_K) X(q5_k, GQA_TYPE_Q5_K) \
-    X(q6_k, GQA_TYPE_Q6_K) X(iq4_nl, GQA_TYPE_IQ4_NL) X(iq4_xs, GQA_TYPE_IQ4_XS)
+#define INT_TYPES(X) /* name, type, the function for two columns */                              \
+    X(q8_0, GQA_TYPE_Q8_0, decode_2) X(q4_0, GQA_TYPE_Q4_0, decode_2)                            \
+    X(q4_k, GQA_TYPE_Q4_K, decode_2) X(q5_0, GQA_TYPE_Q5_0, decode_4)                            \
+    X(q4_1, GQA_TYPE_Q4_1, decode_4) X(q5_1, GQA_TYPE_Q5_1, decode_4)                            \
+    X(q2_k, GQA_TYPE_Q2_K, decode_4) X(q3_k, GQA_TYPE_Q3_K, decode_4)                            \
+    X(q5_k, GQA_TYPE_Q5_K, decode_4) X(q6_k, GQA_TYPE_Q6_K, decode_4)                            \
+    X(iq4_nl, GQA_TYPE_IQ4_NL, decode_4) X(iq4_xs, GQA_TYPE_IQ4_XS, decode_4)
 #ifdef GQA_INT8_ONLY
 #define FLOAT_TYPES(X)
 #else
@@ -143,7 +145,7 @@ typedef struct panel_kernels {
 #define FLOAT_FUNCTIONS(name, type)                                                              \
     PANEL_FUNCTIONS(name, type, decode_floats, unpack_floats)                                    \
     DECODE_FUNCTION(NAME(name, decode_2), type, 2, decode_floats)
-#define INT_FUNCTIONS(name, type)                                                                \
+#define INT_FUNCTIONS(name, type, two)                                                           \
     PANEL_FUNCTIONS(name, type, decode_ints, unpack_ints)                                        \
     static void NAME(name, tile)(const void *w, int kc, const acts_view *x, float *out,          \
                                  int accumulate) {                                               \
@@ -151,8 +153,12 @@ typedef struct panel_kernels {
     }
 INT_TYPES(INT_FUNCTIONS)
 FLOAT_TYPES(FLOAT_FUNCTIONS)
+DECODE_FUNCTION(NAME(q8_0, decode_2), GQA_TYPE_Q8_0, 2, decode_ints)
+DECODE_FUNCTION(NAME(q4_0, decode_2), GQA_TYPE_Q4_0, 2, decode_ints)
+DECODE_FUNCTION(NAME(q4_k, decode_2), GQA_TYPE_Q4_K, 2, decode_ints)
 
-/* Types that few files have are decoded one column at a time. */
+/* Types that few files have are decoded one column at a time; the most common ones also two: one
+ * column in two planes, or two of a guess. */
 #define INT_DECODE_NR(type)                                                                      \
     ((type) == GQA_TYPE_Q4_1 || (type) == GQA_TYPE_Q5_1 || (type) == GQA_TYPE_Q2_K ||            \
      (type) == GQA_TYPE_IQ4_NL ? 1 : DECODE_NR)
@@ -165,8 +171,8 @@ FLOAT_TYPES(FLOAT_FUNCTIONS)
         };                                                                                       \
         return &kernels;                                                                         \
     }
-#define INT_CASE(name, type) \
-    PANEL_CASE(name, type, INT_DECODE_NR(type), decode_4, NAME(name, tile), INT_MR, INT_NR, \
+#define INT_CASE(name, type, two) \
+    PANEL_CASE(name, type, INT_DECODE_NR(type), two, NAME(name, tile), INT_MR, INT_NR, \
                INT_KC, sizeof(unpacked))
 #define FLOAT_CASE(name, type) \
     PANEL_CASE(name, type, DECODE_NR, decode_2, float_tile, FLOAT_MR, FLOAT_NR, FLOAT_KC, \
@@ -332,7 +338,7 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
             float out[4 * GQA_PANEL];
             nc = min_int(n - i, decode_nr);
             if (nc == 3 && !is_int) nc = 2;
-            kernels->decode[nc / 2](panels[p], a, w->cols, i, out);
+            kernels->decode[nc / 2 + (nc == 3)](panels[p], a, w->cols, i, out);
             copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, in_y, nc);
         }
     }

@@ -47,7 +47,11 @@ static void kernel_quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
             float padded[32] = {0};
             const float *x = a->x + i * a->ldx + k;
             if (a->k - k < 32) x = memcpy(padded, x, sizeof(float) * (a->k - k));
-            quantize_block(a, (i * a->kpad + k) / 32, x);
+            for (int p = 0; p < a->planes; p++) {
+                const size_t b = ((i * a->planes + p) * a->kpad + k) / 32;
+                quantize_block(a, b, x);
+                if (a->planes > 1) x = gqa_residual(x, a->q + 32 * b, a->d[b], padded);
+            }
         }
 }
 

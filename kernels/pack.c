@@ -185,28 +185,14 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
     }
 }
 
-/* ---- activations ---------------------------------------------------------------------------- */
+/* ---- parts ---------------------------------------------------------------------------------- */
 
-uint64_t gqa_acts_bytes(int k, int max_n) {
-    const uint64_t n = (uint64_t)round_up(k, 256) * (uint64_t)round_up(max_n, 4);
-    return n + n / 32 * (2 * sizeof(float) + sizeof(int32_t)) + n / 16 * sizeof(int32_t);
-}
-
-void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
-    a->k = k;
-    a->kpad = round_up(k, 256);
-    const size_t used = a->kpad * max_n, n = a->kpad * round_up(max_n, 4), unused = n - used;
-    a->q = memory;
-    a->d = (float *)(a->q + n);
-    a->dsum = a->d + n / 32;
-    a->bias32 = (int32_t *)(a->dsum + n / 32);
-    a->bias16 = a->bias32 + n / 32;
-    memset(a->q + used, 0, unused);
-    memset(a->d + used / 32, 0, sizeof *a->d * unused / 32);
-    memset(a->dsum + used / 32, 0, sizeof *a->dsum * unused / 32);
-    memset(a->bias32 + used / 32, 0, sizeof *a->bias32 * unused / 32);
-    memset(a->bias16 + used / 16, 0, sizeof *a->bias16 * unused / 16);
-    a->bf16 = NULL;
+gqa_matrix gqa_matrix_rows(const gqa_matrix *w, int first, int rows) {
+    gqa_matrix m = *w;
+    m.rows = rows;
+    m.raw += (size_t)first * gqa_type_bytes(w->type, (uint64_t)w->cols);
+    if (m.packed) m.packed += (size_t)(first / GQA_PANEL) * w->panel_bytes;
+    return m;
 }
 
 size_t gqa_matmul_scratch(int max_k) {

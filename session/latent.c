@@ -10,16 +10,6 @@
 
 #include "pass.h"
 
-/* Head h of a product: rows h * rows .. of w. */
-static gqa_matrix head_matrix(const gqa_matrix *w, int h, int rows) {
-    gqa_matrix m = *w;
-    size_t first = (size_t)h * rows;
-    m.rows = rows;
-    m.raw += first * gqa_type_bytes(w->type, (uint64_t)w->cols);
-    if (m.packed) m.packed += first / GQA_PANEL * w->panel_bytes;
-    return m;
-}
-
 /* Elements k0 .. of every column of a; k0 is a multiple of 32 where the int8 form is read. */
 static gqa_acts head_acts(const gqa_acts *a, size_t k0) {
     gqa_acts part = *a;
@@ -37,15 +27,15 @@ static gqa_acts head_acts(const gqa_acts *a, size_t k0) {
  * y + h * y_step with rows of y ldy apart. */
 static void multiply_heads(pass_state *p, gqa_worker *me, const gqa_matrix *w, int rows,
                            const gqa_acts *a, float *y, size_t y_step, size_t ldy) {
-    gqa_matrix first = head_matrix(w, 0, rows);
+    gqa_matrix first = gqa_matrix_rows(w, 0, rows);
     int units = gqa_matmul_units(&first);
     for_units(u, me, p->config->n_heads * units) {
         int h = u / units;
-        gqa_matrix of_head = head_matrix(w, h, rows);
+        gqa_matrix of_head = gqa_matrix_rows(w, h * rows, rows);
         gqa_acts of_a = head_acts(a, (size_t)h * w->cols);
         if (cancelled(p)) continue;
-        p->kernels->matmul_unit(&of_head, &of_a, p->n, y + h * y_step, ldy, u % units,
-                                thread_scratch(p, me));
+        gqa_matmul_unit(p->kernels, &of_head, &of_a, p->n, y + h * y_step, ldy, u % units,
+                        thread_scratch(p, me));
     }
 }
 

@@ -80,8 +80,8 @@ static inline void matmul(pass_state *p, gqa_worker *me, const gqa_acts *a, int 
         int units = gqa_matmul_units(w);
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
             if (cancelled(p)) continue;
-            p->kernels->matmul_unit(w, a, n, list[j].y, list[j].ldy, u - first,
-                                    thread_scratch(p, me));
+            gqa_matmul_unit(p->kernels, w, a, n, list[j].y, list[j].ldy, u - first,
+                            thread_scratch(p, me));
         }
         first += units;
     }

@@ -40,7 +40,7 @@ typedef struct gqa_scratch {
 struct gqa_workspace {
     const gqa_model *model;
     gqa_team *team;
-    int n_threads;
+    int n_threads, planes;   /* planes: of activations in int8 */
     int context, batch;      /* the largest of a session that uses it */
     void *memory;            /* storage of scratch */
     size_t memory_bytes;

@@ -214,6 +214,7 @@ static void check_workspace_refused(const gqa_model *m) {
         {m, {.workspace = w, .context = 65}, "context 65: the workspace was made for 64"},
         {m, {.workspace = w, .batch = 9}, "batch 9: the workspace was made for 8"},
         {m, {.workspace = w, .n_threads = 2}, "n_threads"},
+        {m, {.workspace = w, .exact = 1}, "exact"},
         {m, {.workspace = w, .reserved = {NULL, NULL, NULL, (void *)1}}, "reserved"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -37,7 +37,7 @@ static product new_product(int type, int rows, int cols, int n) {
     p.x = take(&p, n_x * sizeof(float));
     p.y = take(&p, sizeof(float) * (size_t)(n * rows));
     p.scratch = take(&p, gqa_matmul_scratch(cols));
-    gqa_acts_init(&p.acts, take(&p, gqa_acts_bytes(cols, n)), cols, n);
+    gqa_acts_init(&p.acts, take(&p, gqa_acts_bytes(cols, n, 1)), cols, n, 1);
     p.acts.x = p.x;
     p.acts.ldx = (size_t)cols;
     p.acts.bf16 = take(&p, sizeof(uint16_t) * p.acts.kpad * (size_t)n);

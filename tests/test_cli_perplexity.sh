@@ -103,6 +103,22 @@ expect 0 "" perplexity "$tmp/mha.gguf" $story --kl "$tmp/gqa.gguf"
 check "the other way" grep -q '^KL  = 0.22266[67] +/- 0.03454' "$tmp/out"
 check "the reference is named" grep -q "reference: $tmp/gqa.gguf, f32 cache" "$tmp/out"
 
+test_case "--exact: the logits of f32 activations, beside quantised weights"
+q=$tmp/q8_0.gguf
+expect 0 "" convert "$m" "$q" --type q8_0 --quiet
+expect 0 "" convert "$q" "$tmp/f32.gguf" --type f32 --quiet
+expect 0 "" perplexity "$q" $options --kv f32 --kl "$tmp/f32.gguf"
+rounded=$(member mean)
+expect 0 "" perplexity "$q" $options --kv f32 --kl "$tmp/f32.gguf" --exact
+exact=$(member mean)
+check "KL $exact, $rounded without" awk "BEGIN {exit !($exact < 1e-7 && $rounded > 5 * $exact)}"
+expect 0 "" perplexity "$q" $options --kv f32 --kl .,kv=f32,exact
+check "to the exact model: $(member mean)" \
+    awk "BEGIN {exit !($(member mean) > 0.9 * $rounded && $(member mean) < 1.1 * $rounded)}"
+check "reference_exact" grep -q '"reference_exact": true' "$tmp/out"
+expect 0 "" perplexity "$q" $options --kv f32 --kl .,exact --exact
+check "beside itself: $(member mean)" test "$(member mean)" = 0
+
 test_case "--kl: what cannot be compared"
 sed 's/dog/fox/g; s/cat/owl/g' "$tmp/corpus.txt" >"$tmp/foxes.txt"
 expect 0 "" train "$tmp/foxes.gguf" -f "$tmp/foxes.txt" $small --steps 1 --quiet
@@ -112,6 +128,7 @@ shipped=models/stories-gqa.gguf
 expect 1 "$shipped: a vocabulary of" perplexity "$m" $options --kl $shipped
 check "names both" grep -qF "$m" "$tmp/err"
 expect 2 'unknown word "exactly"' perplexity "$m" $options --kl .,kv=f16,exactly
+expect 2 'unknown word "exact=1"' perplexity "$m" $options --kl .,exact=1,kv=f16
 expect 1 'cache type "q9"' perplexity "$m" $options --kl .,kv=q9
 expect 1 "$tmp/none: cannot open" perplexity "$m" $options --kl "$tmp/none"
 

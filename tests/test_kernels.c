@@ -124,8 +124,9 @@ static void check_round_trip(int type, int rows, int cols) {
 
 /* ---- matrix products ------------------------------------------------------------------------ */
 
-typedef enum input { RANDOM, ALTERNATING, ONE_HOT, TINY_BLOCK, N_INPUTS } input;
-static const char *const input_names[] = {"random", "alternating", "one-hot", "tiny block"};
+typedef enum input { RANDOM, ALTERNATING, ONE_HOT, TINY_BLOCK, OUTLIERS, N_INPUTS } input;
+static const char *const input_names[] = {"random", "alternating", "one-hot", "tiny block",
+                                          "outliers"};
 
 typedef struct product {
     int type, rows, cols, n;   /* n columns of x */
@@ -139,6 +140,7 @@ static float *make_input(const product *p, uint64_t *seed) {
         if (p->input == ALTERNATING) x[i] = i & 1 ? -3.0f : 3.0f;
         if (p->input == ONE_HOT) x[i] = i % cols == i / cols * 7 % cols;
         if (p->input == TINY_BLOCK && i % cols < 32) x[i] = 1e-37f * (float)(i % 3);
+        if (p->input == OUTLIERS && i % 53 == 11) x[i] = i % 2 ? 40.0f : -35.0f;
     }
     return x;
 }
@@ -173,7 +175,7 @@ static void check_product(const gqa_kernels *k, product p) {
     float *y = new_floats(size), *y_raw = new_floats(size);
     void *scratch = new_bytes(gqa_matmul_scratch(p.cols));
     gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(p.cols, p.n)), p.cols, p.n);
+    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(p.cols, p.n, 1)), p.cols, p.n, 1);
     acts.x = make_input(&p, &seed);
     acts.ldx = (size_t)p.cols;
     if (gqa_type_wants_q8(p.type)) k->quantize_acts(&acts, 0, p.n, 0, p.cols);
@@ -195,13 +197,13 @@ static void check_product(const gqa_kernels *k, product p) {
 static void check_columns(const gqa_kernels *k, int type) {
     enum { ROWS = 33, COLS = 512 };
     const int most = gqa_type_wants_q8(type) ? 23 : 15;
-    const product p = {type, ROWS, COLS, most, RANDOM};
+    const product p = {type, ROWS, COLS, most, OUTLIERS};
     uint64_t seed = 1;
     matrix a = make_matrix(type, ROWS, COLS, &seed);
     float *all = new_floats((size_t)(most * ROWS)), *y = new_floats((size_t)(most * ROWS));
     void *scratch = new_bytes(gqa_matmul_scratch(COLS));
     gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, most)), COLS, most);
+    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, most, 1)), COLS, most, 1);
     acts.x = make_input(&p, &seed);
     acts.ldx = COLS;
     if (gqa_type_wants_q8(type)) k->quantize_acts(&acts, 0, most, 0, COLS);
@@ -214,6 +216,29 @@ static void check_columns(const gqa_kernels *k, int type) {
         memcpy(&after, y + n * ROWS, sizeof after);
         CHECK(after == UINT32_MAX, "column %d is written", n);
     }
+    free_all();
+}
+
+/* Two planes: near the product with x itself, with the same bits whatever the columns beside. */
+static void check_planes(const gqa_kernels *k, int type) {
+    enum { ROWS = 81, COLS = 512, MOST = 19 };
+    const product p = {GQA_TYPE_F32, ROWS, COLS, MOST, OUTLIERS};
+    uint64_t seed = 3;
+    matrix a = make_matrix(type, ROWS, COLS, &seed);
+    float *all = new_floats((size_t)(MOST * ROWS)), *y = new_floats((size_t)(MOST * ROWS));
+    void *scratch = new_bytes(gqa_planes_scratch(MOST, 2) + gqa_matmul_scratch(COLS));
+    gqa_acts acts;
+    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, MOST, 2)), COLS, MOST, 2);
+    acts.x = make_input(&p, &seed);
+    acts.ldx = COLS;
+    k->quantize_acts(&acts, 0, MOST, 0, COLS);
+    for (int n = MOST; n > 0; n = n > 4 ? n / 2 : n - 1) {
+        for (int u = 0; u < gqa_matmul_units(&a.m); u++)
+            gqa_matmul_unit(k, &a.m, &acts, n, n == MOST ? all : y, ROWS, u, scratch);
+        CHECK(n == MOST || !memcmp(y, all, sizeof *y * (size_t)(n * ROWS)), "%d columns", n);
+    }
+    double error = product_error(&p, a.values, &acts, all); /* p is of floats: x as it is */
+    CHECK(error < 6e-4, "error %g", error); /* in one plane 6e-2 */
     free_all();
 }
 
@@ -230,6 +255,7 @@ static void check_products(const gqa_kernels *k, int type) {
     /* more columns than are unpacked at a time */
     check_product(k, (product){type, 33, block == 1 ? 1030 : 2304, 19, RANDOM});
     check_columns(k, type);
+    if (gqa_type_wants_q8(type)) check_planes(k, type);
     for (int in = ALTERNATING; in < N_INPUTS; in++) {
         check_product(k, (product){type, 33, cols[1], 1, (input)in});
         check_product(k, (product){type, 33, cols[1], 7, (input)in});
@@ -286,6 +312,28 @@ static void check_rope(const gqa_kernels *k, int half, const float want[8]) {
               (double)want[i]);
 }
 
+/* ---- the CPU -------------------------------------------------------------------------------- */
+
+/* As the compiler's library sees it. */
+static void check_cpu(void) {
+    CHECK(gqa_cpu_has(GQA_CPU_ANY) && gqa_kernels_find(NULL), "nothing at all");
+#if defined(__x86_64__) && !defined(__APPLE__)
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const int f = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512vnni");
+    CHECK(gqa_cpu_has(GQA_CPU_AVX2) == avx2, "AVX2");
+    CHECK(gqa_cpu_has(GQA_CPU_AVX512) == f, "AVX-512");
+    CHECK(!gqa_cpu_has(GQA_CPU_DOT), "a product of aarch64");
+    CHECK(gqa_every_line == (__builtin_cpu_is("intel") || __builtin_cpu_is("znver3")), "lines");
+#if defined(__clang__) || __GNUC__ >= 11
+    const int bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+    CHECK(gqa_cpu_has(GQA_CPU_BF16) == bf16, "AVX512_BF16");
+#endif
+#endif
+}
+
 /* ---- cases ---------------------------------------------------------------------------------- */
 
 static void test_set(const gqa_kernels *k) {
@@ -301,6 +349,7 @@ static void test_set(const gqa_kernels *k) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
+    TEST("what the CPU can do") check_cpu();
     TEST("blocks against gguf's") check_golden_blocks();
     for (size_t t = 0; t < COUNT(types); t++)
         if (case_of("packing and back", "%s", gqa_type_name(types[t]))) {

@@ -14,6 +14,7 @@ typedef struct spec {
     const char *arch;
     int dim, layers, heads, kv_heads, head_dim, ffn, vocab;
     int type;                /* of matrices; 0 is f32 */
+    int exact;               /* activations in two planes; the reference does not round them */
     int mixed_type;          /* of V and down matrices, as Q4_K_M files have them; 0: type */
     int untied;              /* a classifier of its own */
     int window;              /* 0: none */
@@ -212,7 +213,7 @@ static const float *vector(twin *t, const char *name, int n, float middle) {
 static ref_matrix typed_matrix(twin *t, const char *name, int type, int rows, int cols) {
     uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows};
     const float *w = tensor(t, name, type, 2, dims, 0, 2.2f / sqrtf((float)cols));
-    return (ref_matrix){w, rows, cols, is_int8(type)};
+    return (ref_matrix){w, rows, cols, is_int8(type) && !t->s.exact};
 }
 
 static ref_matrix matrix(twin *t, const char *name, int rows, int cols) {
@@ -241,7 +242,7 @@ static void matrices(twin *t, const char *fused, const char *const *names, const
 static ref_matrix head_matrices(twin *t, const char *name, int rows, int cols) {
     uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)t->s.heads};
     const float *w = tensor(t, name, t->s.type, 3, dims, 0, 2.2f / sqrtf((float)cols));
-    return (ref_matrix){w, rows, cols, is_int8(t->s.type)};
+    return (ref_matrix){w, rows, cols, is_int8(t->s.type) && !t->s.exact};
 }
 
 static void latent_tensors(twin *t, int l, ref_layer *y) {

@@ -33,7 +33,9 @@ static float *run_model(const twin *t, const int32_t *tokens, run_options o) {
     gqa_error err = {0};
     int n = t->s.tokens, threads = o.threads ? o.threads : 1, portion = o.portion ? o.portion : n;
     gqa_model_options mo = {.isa = o.isa, .n_threads = threads, .no_repack = o.no_repack};
-    gqa_session_options so = {.context = n, .kv = t->s.kv, .n_threads = threads, .batch = o.batch};
+    gqa_session_options so = {
+        .context = n, .kv = t->s.kv, .n_threads = threads, .batch = o.batch, .exact = t->s.exact,
+    };
     gqa_model *m = gqa_model_from_memory(t->image, t->size, &mo, &err);
     gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
     gqa_session *other = m && o.beside ? gqa_session_new(m, &so, &err) : NULL;
