@@ -14,6 +14,7 @@ uint64_t gqa_acts_bytes(int k, int max_n, int planes) {
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n, int planes) {
     a->k = k;
     a->planes = planes;
+    a->every_line = gqa_cpu_has(GQA_CPU_EVERY_LINE);
     a->kpad = round_up(k, 256);
     const size_t used = a->kpad * max_n * planes, n = a->kpad * round_up(max_n * planes, 4);
     const size_t unused = n - used;

@@ -7,16 +7,26 @@
 /* Intel's manual, volume 2, CPUID: `bits` of a register are all set. */
 static int has(unsigned reg, unsigned bits) { return (reg & bits) == bits; }
 
+/* Intel; AMD's Zen 3: family 19h, models 00h to 0Fh and 20h to 5Fh. signature: leaf 1's eax. */
+static int likes_every_line(unsigned vendor, unsigned signature) {
+    enum { GENU = 0x756E6547 }; /* of "GenuineIntel" */
+    const unsigned models = signature >> 16 & 15;
+    const unsigned family = (signature >> 8 & 15) + (signature >> 20 & 255);
+    return vendor == GENU || (family == 0x19 && models <= 5 && models != 1);
+}
+
 int gqa_cpu_has(int feature) {
     enum { AVX_STATE = 0x06, AVX512_STATE = 0xE6, OSXSAVE = 1 << 27, FMA_F16C = 1 << 12 | 1 << 29 };
-    unsigned a, b1, b, c1, c, d, state, more = 0;
+    unsigned a, b1, b, c1, c, d, state, more = 0, vendor, signature;
     if (feature == GQA_CPU_ANY) return 1;
-    if (!__get_cpuid(1, &a, &b1, &c1, &d) || !has(c1, OSXSAVE | FMA_F16C)) return 0;
+    if (!__get_cpuid(0, &a, &vendor, &c, &d)) return 0;
+    if (!__get_cpuid(1, &signature, &b1, &c1, &d) || !has(c1, OSXSAVE | FMA_F16C)) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has(b, 1 << 5)) return 0; /* AVX2 */
     if (a) __get_cpuid_count(7, 1, &more, &b1, &c1, &d);
     /* the registers that the system keeps for each thread */
     __asm__("xgetbv" : "=a"(state), "=d"(d) : "c"(0));
     switch (feature) {
+    case GQA_CPU_EVERY_LINE: return likes_every_line(vendor, signature);
     case GQA_CPU_AVX2: return has(state, AVX_STATE);
     case GQA_CPU_AVXVNNI: return has(state, AVX_STATE) && has(more, 1 << 4);
     case GQA_CPU_BF16: return has(state, AVX512_STATE) && has(more, 1 << 5);
@@ -25,18 +35,6 @@ int gqa_cpu_has(int feature) {
                has(c, 1 << 11);
     default: return 0;
     }
-}
-
-_Atomic unsigned char gqa_every_line;
-
-/* Intel, and AMD's Zen 3: family 19h, models 00h to 0Fh and 20h to 5Fh. */
-void gqa_cpu_find_every_line(void) {
-    enum { GENU = 0x756E6547 }; /* of "GenuineIntel" */
-    unsigned a = 0, vendor = 0, b, c, d;
-    __get_cpuid(0, &a, &vendor, &c, &d);
-    __get_cpuid(1, &a, &b, &c, &d);
-    const unsigned family = (a >> 8 & 15) + (a >> 20 & 255), models = a >> 16 & 15;
-    gqa_every_line = vendor == GENU || (family == 0x19 && models <= 5 && models != 1);
 }
 
 #elif defined(__aarch64__) && defined(__linux__)

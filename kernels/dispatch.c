@@ -48,9 +48,6 @@ static const struct {
 };
 
 const gqa_kernels *gqa_kernels_find(const char *isa) {
-#if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
-    gqa_cpu_find_every_line();
-#endif
     for (size_t i = 0; i < array_length(kernel_sets); i++) {
         const gqa_kernels *kernels = kernel_sets[i].kernels;
         if (isa && strcmp(isa, kernels->name)) continue;

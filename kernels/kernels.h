@@ -48,13 +48,13 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 /* ---- the CPU -------------------------------------------------------------------------------- */
 
 /* What sets of kernels need; AVX512 is with VNNI, DOT and BF16 are aarch64's products, BF16 x86's
- * too. */
-enum { GQA_CPU_ANY, GQA_CPU_AVX2, GQA_CPU_AVXVNNI, GQA_CPU_AVX512, GQA_CPU_DOT, GQA_CPU_BF16 };
-int gqa_cpu_has(int feature); /* and the system keeps its registers */
-/* x86-64: whether AVX2 kernels read faster if every line is asked for (fetch_ahead). A variable,
- * since CPUID takes microseconds in a virtual machine; gqa_kernels_find sets it. */
-extern _Atomic unsigned char gqa_every_line;
-void gqa_cpu_find_every_line(void);
+ * too. EVERY_LINE: AVX2's kernels read faster if every line is asked for (fetch_ahead). */
+enum {
+    GQA_CPU_ANY, GQA_CPU_AVX2, GQA_CPU_AVXVNNI, GQA_CPU_AVX512, GQA_CPU_DOT, GQA_CPU_BF16,
+    GQA_CPU_EVERY_LINE
+};
+/* And the system keeps its registers. Takes microseconds in a virtual machine. */
+int gqa_cpu_has(int feature);
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
@@ -66,6 +66,7 @@ typedef struct gqa_acts {
     int k;
     int planes;                    /* 1; or 2: column i's int8 form is column 2 i of the n below,
                                     * what it rounds away is 2 i + 1 */
+    int every_line;                /* gqa_cpu_has(GQA_CPU_EVERY_LINE) */
     size_t kpad;                   /* k rounded up to 256 */
     const float *x;
     size_t ldx;

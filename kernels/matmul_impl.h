@@ -51,6 +51,7 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
     const int mr = nc == 1 ? DECODE_MR : 1, fit = VF_REGISTERS / (2 * CHAINS);
     const int step = nc < fit ? nc : fit; /* columns of x at a time */
     const float *x = a->x + first * a->ldx;
+    const int every_line = FETCH_EVERY_LINE(a->every_line);
     for (int c0 = 0; c0 < nc; c0 += step, x += step * a->ldx, out += step * GQA_PANEL)
         for (int v0 = 0; v0 < PANEL_VECTORS; v0 += mr) {
             const uint8_t *w = panel + v0 * VF_LANES * size;
@@ -58,7 +59,7 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
             int k = 0;
             UNROLL for (int j = 0; j < CHAINS; j++) tile_clear(mr, step, sum[j]);
             for (; k + CHAINS <= cols; k += CHAINS) {
-                if (FETCH_EVERY_LINE && mr == DECODE_MR) fetch_ahead(w, CHAINS * column);
+                if (every_line && mr == DECODE_MR) fetch_ahead(w, CHAINS * column, 1);
                 UNROLL for (int j = 0; j < CHAINS; j++, w += column)
                     multiply_column(type, mr, step, w, x + k + j, a->ldx, sum[j]);
             }
@@ -73,12 +74,13 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
 }
 
 /* The columns k0..k1-1 of a panel into dst [PANEL_VECTORS][FLOAT_KC][VF_LANES]. */
-TEMPLATE void unpack_floats(int type, const uint8_t *panel, int k0, int k1, float *dst) {
+TEMPLATE void unpack_floats(int type, const uint8_t *panel, int k0, int k1, int every_line,
+                            float *dst) {
     const int size = type == GQA_TYPE_F32 ? 4 : 2;
     const size_t column = GQA_PANEL * size;
     const uint8_t *w = panel + k0 * column;
     for (int k = 0; k < k1 - k0; k++, w += column) {
-        if (FETCH_EVERY_LINE && k % 2 == 0) fetch_ahead(w, 2 * GQA_PANEL * size);
+        if (FETCH_EVERY_LINE(every_line) && k % 2 == 0) fetch_ahead(w, 2 * GQA_PANEL * size, 1);
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++)
             vf_store(dst + (v * FLOAT_KC + k) * VF_LANES,
                      load_weights(type, w + v * VF_LANES * size));
@@ -112,7 +114,7 @@ typedef struct panel_kernels {
     /* decode_floats for 1, 2, 4 columns of x, up to DECODE_NR; decode_ints for 1, 2, 4 or for 1, 4,
      * 4: the buffers have columns past the last (gqa_acts_init) */
     void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
-    void (*unpack)(const uint8_t *panel, int k0, int k1, void *dst);
+    void (*unpack)(const uint8_t *panel, int k0, int k1, int every_line, void *dst);
     void (*tile)(const void *w, int kc, const acts_view *x, float *out, int accumulate);
     int mr, nr, kc;
     size_t vector_bytes; /* kc columns of a vector of rows, unpacked */
@@ -139,8 +141,9 @@ typedef struct panel_kernels {
 #define PANEL_FUNCTIONS(name, type, decode, unpack_columns)                                      \
     DECODE_FUNCTION(NAME(name, decode_1), type, 1, decode)                                       \
     DECODE_FUNCTION(NAME(name, decode_4), type, 4, decode)                                       \
-    static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, void *dst) {            \
-        unpack_columns(type, panel, k0, k1, dst);                                                \
+    static void NAME(name, unpack)(const uint8_t *panel, int k0, int k1, int every_line,         \
+                                   void *dst) {                                                  \
+        unpack_columns(type, panel, k0, k1, every_line, dst);                                    \
     }
 #define FLOAT_FUNCTIONS(name, type)                                                              \
     PANEL_FUNCTIONS(name, type, decode_floats, unpack_floats)                                    \
@@ -204,7 +207,7 @@ VF_BF16 TEMPLATE void unpack_pairs(int type, const uint8_t *panel, int k0, int k
     const int size = type == GQA_TYPE_F32 ? 4 : 2, column = GQA_PANEL * size;
     const uint8_t *w = panel + (size_t)k0 * column;
     for (int k = k0; k < k1; k += 2, w += 2 * column, dst += VF_LANES) {
-        if (FETCH_EVERY_LINE) fetch_ahead(w, 2 * column);
+        if (FETCH_EVERY_LINE(0)) fetch_ahead(w, 2 * column, 1);
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
             const uint8_t *at = w + v * VF_LANES * size;
             vf low = load_weights(type, at);
@@ -237,7 +240,9 @@ VF_BF16 static void bf16_tile(const void *vectors, int kc, const acts_view *x, f
 }
 
 #define BF16_FUNCTION(name, type)                                                                \
-    VF_BF16 static void NAME(name, pairs)(const uint8_t *panel, int k0, int k1, void *dst) {     \
+    VF_BF16 static void NAME(name, pairs)(const uint8_t *panel, int k0, int k1, int every_line,  \
+                                          void *dst) {                                           \
+        (void)every_line;                                                                        \
         unpack_pairs(type, panel, k0, k1, dst);                                                  \
     }
 FLOAT_TYPES(BF16_FUNCTION)
@@ -303,7 +308,8 @@ static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *cons
     for (int k0 = 0; k0 < cols; k0 += kernels->kc) {
         int kc = min_int(cols - k0, kernels->kc);
         for (int p = 0; p < count; p++)
-            kernels->unpack(panels[p], k0, k0 + kc, scratch + p * PANEL_VECTORS * step);
+            kernels->unpack(panels[p], k0, k0 + kc, a->every_line,
+                            scratch + p * PANEL_VECTORS * step);
         for (int v = vectors; v % kernels->mr; v++) memset(scratch + v * step, 0, step);
         multiply_tiles(kernels, scratch, rows, k0, kc, a, n, y, ldy);
     }

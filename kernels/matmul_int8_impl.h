@@ -252,9 +252,9 @@ TEMPLATE void finish_block(int type, int mr, int nc, const block_sums *s, const 
  * and on Intel (docs/performance.md, "Fetching ahead"). On a Zen 4 without AVX-512 it cost up to
  * half: elsewhere, one line a packed block, into the second-level cache, keeps the hardware
  * prefetcher going across pages. */
-TEMPLATE void fetch_ahead(const uint8_t *p, int bytes) {
-    if (!FETCH_EVERY_LINE) __builtin_prefetch(p + 2048, 0, 2);
-    for (int i = 0; FETCH_EVERY_LINE && i < bytes; i += 64)
+TEMPLATE void fetch_ahead(const uint8_t *p, int bytes, int every_line) {
+    if (!every_line) __builtin_prefetch(p + 2048, 0, 2);
+    for (int i = 0; every_line && i < bytes; i += 64)
         __builtin_prefetch(p + 4096 + i, 0, 3);
 }
 
@@ -301,7 +301,7 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
         super_scales super;
         load_super(type, block, &super);
         for (int k = k0; k < cols && k < k0 + 256; k += 32, block += block_bytes(type)) {
-            fetch_ahead(block, block_bytes(type));
+            fetch_ahead(block, block_bytes(type), FETCH_EVERY_LINE(a->every_line));
             for (int v = 0; v < PANEL_VECTORS; v += together)
                 UNROLL for (int sub = 0; sub < subs; sub++)
                     multiply_packed(type, together, nc, block, sub, v, &super, &x, k + 16 * sub,
@@ -338,14 +338,15 @@ TEMPLATE void unpack_block(int type, const uint8_t *block, const super_scales *s
 }
 
 /* The columns k0..k1-1 of a panel into u [PANEL_VECTORS]. */
-TEMPLATE void unpack_ints(int type, const uint8_t *panel, int k0, int k1, unpacked *u) {
+TEMPLATE void unpack_ints(int type, const uint8_t *panel, int k0, int k1, int every_line,
+                          unpacked *u) {
     const size_t bytes = block_bytes(type), super_bytes = is_k_quant(type) ? 64 : 0;
     const uint8_t *block = panel + k0 / 32 * bytes + k0 / 256 * super_bytes;
     for (int b0 = 0, n = (k1 - k0) / 32; b0 < n; b0 += 8, block += super_bytes) {
         super_scales super;
         load_super(type, block, &super);
         for (int b = b0; b < b0 + 8 && b < n; b++, block += bytes) {
-            fetch_ahead(block, block_bytes(type));
+            fetch_ahead(block, block_bytes(type), FETCH_EVERY_LINE(every_line));
             unpack_block(type, block, &super, b, u);
         }
     }

@@ -162,9 +162,9 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
 #define VECTOR_KEEP(v) __asm__("" : "+x"(v))
 #endif
 
-#ifdef GQA_VNNI /* fetch_ahead() */
-#define FETCH_EVERY_LINE 1
+#ifdef GQA_VNNI /* fetch_ahead(): CPUs that like it, of those that have the set */
+#define FETCH_EVERY_LINE(is_here) ((void)(is_here), 1)
 #else
-#define FETCH_EVERY_LINE gqa_every_line
+#define FETCH_EVERY_LINE(is_here) (is_here)
 #endif
 #define DECODE_NR 4 /* columns of x at once in decoding */

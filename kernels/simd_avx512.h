@@ -144,5 +144,5 @@ VF_BF16 static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
 #define VECTOR_KEEP(v) __asm__("" : "+v"(v))
 #endif
 
-#define FETCH_EVERY_LINE 1 /* fetch_ahead() */
+#define FETCH_EVERY_LINE(is_here) ((void)(is_here), 1) /* fetch_ahead() */
 #define DECODE_NR 4 /* columns of x at once in decoding */

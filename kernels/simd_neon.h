@@ -146,5 +146,5 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
 /* Keeps v in a register: the compiler cannot see through. */
 #define VECTOR_KEEP(v) __asm__("" : "+w"(v))
 
-#define FETCH_EVERY_LINE 0 /* fetch_ahead() */
+#define FETCH_EVERY_LINE(is_here) ((void)(is_here), 0) /* fetch_ahead() */
 #define DECODE_NR 4 /* columns of x at once in decoding */

@@ -144,5 +144,5 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
 /* Keeps v in a register (simd_avx2.h); not needed here. */
 #define VECTOR_KEEP(v) ((void)0)
 
-#define FETCH_EVERY_LINE 0 /* fetch_ahead() */
+#define FETCH_EVERY_LINE(is_here) ((void)(is_here), 0) /* fetch_ahead() */
 #define DECODE_NR 1 /* plain C stays small */

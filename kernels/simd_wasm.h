@@ -177,5 +177,5 @@ static inline void q8_0_decode_wasm(const uint8_t *block, const int8_t *x, const
 }
 #define DECODE_Q8_0 q8_0_decode_wasm
 
-#define FETCH_EVERY_LINE 0 /* fetch_ahead() */
+#define FETCH_EVERY_LINE(is_here) ((void)(is_here), 0) /* fetch_ahead() */
 #define DECODE_NR 4 /* columns of x at once in decoding */
