@@ -393,6 +393,7 @@ static void show_json(const bench *b) {
     json_double(&j, "int8_mac_per_second", e->limits.int8_ops);
     json_double(&j, "bf16_mac_per_second", e->limits.bf16_ops);
     json_int(&j, "fast_prefill", e->stats->fast_prefill);
+    json_bool(&j, "exact", b->o->exact);
     json_begin(&j, "tests", '[');
     for (int i = 0; i < b->n_rows; i++) json_row(&j, b, &b->rows[i]);
     json_end(&j, ']');

@@ -105,10 +105,10 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
     fputc('\n', stderr);
     show_stop(run, r);
     const gqa_model_stats *stats = gqa_model_get_stats(run->model);
-    fprintf(stderr, "seed %lld; %s%s, %d thread%s; load %.3f s; first token after %.3f s\n",
+    fprintf(stderr, "seed %lld; %s%s%s, %d thread%s; load %.3f s; first token after %.3f s\n",
             (long long)run->settings->seed, stats->isa,
-            stats->fast_prefill ? ", fast prefill" : "", n_threads, plural(n_threads),
-            run->load_seconds, r->first_token_seconds);
+            stats->fast_prefill ? ", fast prefill" : "", run->settings->exact ? ", exact" : "",
+            n_threads, plural(n_threads), run->load_seconds, r->first_token_seconds);
     fprintf(stderr, "prompt: %d token%s, %.1f tok/s; ", r->prompt_tokens, plural(r->prompt_tokens),
             rate(r->prompt_tokens, r->prefill_seconds));
     fprintf(stderr, "text: %d token%s, %.1f tok/s\n", r->generated_tokens,
@@ -148,6 +148,7 @@ static void show_json(const text_run *run, const char *path, const char *prompt,
     json_int(&j, "threads", gqa_session_threads(run->session));
     json_string(&j, "isa", gqa_model_get_stats(run->model)->isa);
     json_int(&j, "fast_prefill", gqa_model_get_stats(run->model)->fast_prefill);
+    json_bool(&j, "exact", run->settings->exact);
     json_close(&j);
 }
 

@@ -236,6 +236,18 @@ check "said" grep -q "the choice does not fit the context" "$tmp/err"
 n=$("$run" tokenize "$m" --no-bos -i "xyzzy" --quiet | wc -w)
 expect 0 "" "$m" "" --no-echo -c "$n" --choice "xyzzy"
 
+test_case "--exact: the story of the same weights in f32"
+story="-i Once -t 0 -n 200 --kv f32"
+expect 0 "" convert models/stories-gqa.gguf "$tmp/f32.gguf" --type f32 --quiet
+expect 0 "" "$tmp/f32.gguf" $story --quiet
+mv "$tmp/out" "$tmp/want"
+expect 0 ", exact, " models/stories-gqa.gguf $story --exact
+same "$tmp/out" "$tmp/want" "exact: another story"
+expect 0 "" models/stories-gqa.gguf $story --quiet
+check "which is another one without" test "$(cat "$tmp/out")" != "$(cat "$tmp/want")"
+expect 0 "" models/stories-gqa.gguf $story --exact --json
+check "JSON" grep -q '"exact": true' "$tmp/out"
+
 test_case "--lookup and --draft change nothing but the time"
 twin=models/stories-mha.gguf shipped=models/stories-gqa.gguf
 for sampling in "-t 0" "-t 0.8 -s 4" "-t 1 -s 5 --repeat-penalty 1.2" "-t 0 --stop day"; do
