@@ -28,15 +28,14 @@ static void restore_console(void);
 /* Ctrl-C, Ctrl-Break, the window closed; in a thread of its own. */
 static BOOL WINAPI on_control(DWORD event) {
     int signal_number = event == CTRL_C_EVENT ? SIGINT : SIGTERM;
-    if (holds) {
-        held_signal = signal_number;
-        return TRUE;
-    }
-    if (!interrupt_handler || (signal_number != SIGINT && !for_all_signals)) {
+    const int closes = event != CTRL_C_EVENT && event != CTRL_BREAK_EVENT;
+    if (holds) held_signal = signal_number;
+    if (!holds && (!interrupt_handler || (signal_number != SIGINT && !for_all_signals))) {
         restore_console(); /* the program ends now, without what atexit() has */
         return FALSE;
     }
-    interrupt_handler(signal_number);
+    if (!holds) interrupt_handler(signal_number);
+    if (closes) Sleep(INFINITE); /* the program would end when this returns, not when it is done */
     return TRUE;
 }
 

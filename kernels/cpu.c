@@ -16,7 +16,12 @@ static int likes_every_line(unsigned vendor, unsigned signature) {
 }
 
 int gqa_cpu_has(int feature) {
-    enum { AVX_STATE = 0x06, AVX512_STATE = 0xE6, OSXSAVE = 1 << 27, FMA_F16C = 1 << 12 | 1 << 29 };
+    enum { AVX_STATE = 0x06, OSXSAVE = 1 << 27, FMA_F16C = 1 << 12 | 1 << 29 };
+#ifdef __APPLE__ /* the rest is set when a thread first uses it */
+    enum { AVX512_STATE = AVX_STATE };
+#else
+    enum { AVX512_STATE = AVX_STATE | 0xE0 };
+#endif
     unsigned a, b1, b, c1, c, d, state, more = 0, vendor, signature;
     if (feature == GQA_CPU_ANY) return 1;
     if (!__get_cpuid(0, &a, &vendor, &c, &d)) return 0;

@@ -71,7 +71,8 @@ port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 skip=$long
 port armhf arm-linux-gnueabihf-gcc qemu-arm tests/test_cli_usage.sh OMP=0 LDFLAGS=-static OPT=-O2
 # gcc 12 fails on one test at -O2 with an internal error
-port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "" OMP=0 LDFLAGS=-static OPT=-O1
+port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 tests/test_cli_usage.sh OMP=0 LDFLAGS=-static \
+    OPT=-O1
 # Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
 # only what armhf and aarch64 see.
 targets=build-riscv64/run skip=
@@ -120,7 +121,12 @@ if is_wanted windows "$mingw" wine; then
     mkdir -p build-windows
     EXE=.exe LC_ALL=C.UTF-8
     export LC_ALL
-    port windows "$mingw" wine "tests/test_paths.sh tests/test_cli_usage.sh" WERROR=1 OPT=-O1
+    # the other scripts send signals, make links, or read what a terminal shows, as POSIX has them
+    scripts="tests/test_paths.sh tests/test_shipped.sh"
+    for what in usage info template perplexity fast; do
+        scripts="$scripts tests/test_cli_$what.sh"
+    done
+    port windows "$mingw" wine "$scripts" WERROR=1 OPT=-O1
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe
     built "the console's keys and signals" python3 tests/windows_console.py build-windows "$mingw"
@@ -137,10 +143,6 @@ for machine in aarch64 x86_64; do
     mkdir -p "build-$name"
     # zig's linker cannot read GNU ar's table of long names: "error: InvalidCharacter"
     AR="$zig ar"
-    # zig's compiler-rt lacks what clang's has for __builtin_cpu_supports; nothing is run here
-    echo 'int __cpu_model[4], __cpu_features2[4], __cpu_indicator_init;' >"build-$name/cpu.c"
-    $zig cc -target "$machine-macos" -c -o "build-$name/cpu.o" "build-$name/cpu.c"
-    export LDFLAGS="build-$name/cpu.o"
     # zig adds UBSan to what is not optimised
     set -- "$zig" cc -target "$machine-macos" -fno-sanitize=undefined
     built "program or tests" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 AR="$AR" CC="$*" tests
