@@ -29,12 +29,14 @@ static void restore_console(void);
 static BOOL WINAPI on_control(DWORD event) {
     int signal_number = event == CTRL_C_EVENT ? SIGINT : SIGTERM;
     const int closes = event != CTRL_C_EVENT && event != CTRL_BREAK_EVENT;
-    if (holds) held_signal = signal_number;
-    if (!holds && (!interrupt_handler || (signal_number != SIGINT && !for_all_signals))) {
+    if (holds) {
+        held_signal = signal_number;
+    } else if (interrupt_handler && (signal_number == SIGINT || for_all_signals)) {
+        interrupt_handler(signal_number);
+    } else {
         restore_console(); /* the program ends now, without what atexit() has */
         return FALSE;
     }
-    if (!holds) interrupt_handler(signal_number);
     if (closes) Sleep(INFINITE); /* the program would end when this returns, not when it is done */
     return TRUE;
 }

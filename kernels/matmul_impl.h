@@ -203,11 +203,12 @@ VF_BF16 static void kernel_round_acts(gqa_acts *a, int i0, int i1, int k0, int k
 }
 
 /* The columns k0..k1-1 of a panel into dst [PANEL_VECTORS][BF16_KC / 2][VF_LANES] pairs. */
-VF_BF16 TEMPLATE void unpack_pairs(int type, const uint8_t *panel, int k0, int k1, uint32_t *dst) {
+VF_BF16 TEMPLATE void unpack_pairs(int type, const uint8_t *panel, int k0, int k1, int every_line,
+                                   uint32_t *dst) {
     const int size = type == GQA_TYPE_F32 ? 4 : 2, column = GQA_PANEL * size;
     const uint8_t *w = panel + (size_t)k0 * column;
     for (int k = k0; k < k1; k += 2, w += 2 * column, dst += VF_LANES) {
-        if (FETCH_EVERY_LINE(0)) fetch_ahead(w, 2 * column, 1);
+        if (FETCH_EVERY_LINE(every_line)) fetch_ahead(w, 2 * column, 1);
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
             const uint8_t *at = w + v * VF_LANES * size;
             vf low = load_weights(type, at);
@@ -242,8 +243,7 @@ VF_BF16 static void bf16_tile(const void *vectors, int kc, const acts_view *x, f
 #define BF16_FUNCTION(name, type)                                                                \
     VF_BF16 static void NAME(name, pairs)(const uint8_t *panel, int k0, int k1, int every_line,  \
                                           void *dst) {                                           \
-        (void)every_line;                                                                        \
-        unpack_pairs(type, panel, k0, k1, dst);                                                  \
+        unpack_pairs(type, panel, k0, k1, every_line, dst);                                      \
     }
 FLOAT_TYPES(BF16_FUNCTION)
 #define BF16_CASE(name, type)                                                                    \

@@ -50,7 +50,7 @@ static void kernel_quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
             for (int p = 0; p < a->planes; p++) {
                 const size_t b = ((i * a->planes + p) * a->kpad + k) / 32;
                 quantize_block(a, b, x);
-                if (a->planes > 1) x = gqa_residual(x, a->q + 32 * b, a->d[b], padded);
+                if (p + 1 < a->planes) x = gqa_residual(x, a->q + 32 * b, a->d[b], padded);
             }
         }
 }
