@@ -65,8 +65,8 @@ CONSOLE  = base/console_posix.c base/console_windows.c
 CORE_SRC = $(filter-out run.c $(CONSOLE),$(wildcard *.c) $(wildcard $(CORE:%=%/*.c)))
 LIB_SRC  = $(CORE_SRC) $(CONSOLE) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
-# Tests that fork or make folders; that wrap functions by GNU's linker, or bind threads to CPUs.
-ABSENT   = $(if $(WINDOWS),foreign interrupts packed) $(if $(WINDOWS)$(MACOS),alloc threads)
+# Tests that fork; that wrap functions by GNU's linker, or bind threads to CPUs.
+ABSENT   = $(if $(WINDOWS),foreign interrupts) $(if $(WINDOWS)$(MACOS),alloc threads)
 TEST_SRC = $(filter-out $(ABSENT:%=tests/test_%.c),$(wildcard tests/test_*.c))
 TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -143,7 +143,7 @@ test: tests
 demo: run
 	./run models/stories-gqa.gguf -i "Once upon a time" -n 250 -t 0.8
 clean:
-	rm -rf build build-* run
+	rm -rf build build-* run run.exe
 
 include lib.mk tests/checks.mk
 .PHONY: all always demo tests test clean print-flags

@@ -59,15 +59,18 @@ $(BUILD)/lib/$(DEVNAME): $(BUILD)/lib/$(SONAME)
 # to: the place of a file as a word of the shell; put: MODE,FILE,PLACE
 to  = "$(DESTDIR)$(1)"
 put = $(INSTALL) -d -m 755 "$$(dirname $(call to,$(3)))" && $(INSTALL) -m $(1) $(2) $(call to,$(3))
-install: $(BUILD)/run lib
+# Windows looks for DLLs beside the program.
+SHAREDDIR = $(if $(WINDOWS),$(BINDIR),$(LIBDIR))
+install: $(BUILD)/run$(EXE) lib
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' docs/gqa.pc.in \
 	    >$(BUILD)/lib/gqa.pc
-	$(call put,755,$(BUILD)/run,$(BINDIR)/gqa-run)
+	$(call put,755,$(BUILD)/run$(EXE),$(BINDIR)/gqa-run$(EXE))
 	$(call put,644,model.h,$(INCLUDEDIR)/gqa.h)
 	$(call put,644,$(BUILD)/lib/libgqa.a,$(LIBDIR)/libgqa.a)
-	$(call put,644,$(BUILD)/lib/$(SONAME),$(LIBDIR)/$(SONAME))
-	ln -sf $(SONAME) $(call to,$(LIBDIR)/$(DEVNAME))
+	$(call put,644,$(BUILD)/lib/$(SONAME),$(SHAREDDIR)/$(SONAME))
+	$(if $(WINDOWS),$(call put,644,$(BUILD)/lib/$(DEVNAME),$(LIBDIR)/$(DEVNAME)), \
+	    ln -sf $(SONAME) $(call to,$(LIBDIR)/$(DEVNAME)))
 	$(call put,644,$(BUILD)/lib/gqa.pc,$(LIBDIR)/pkgconfig/gqa.pc)
 	$(call put,644,docs/gqa-run.1,$(MANDIR)/man1/gqa-run.1)
 	$(call put,644,completions/run.bash,$(DATADIR)/$(BASH_FILE))
@@ -79,9 +82,9 @@ install: $(BUILD)/run lib
 	        $(call put,644,$(BUILD)/lib/example.c,$(DOCDIR)/$$e) || exit 1; \
 	done
 uninstall:
-	rm -f $(call to,$(BINDIR)/gqa-run) $(call to,$(INCLUDEDIR)/gqa.h) \
+	rm -f $(call to,$(BINDIR)/gqa-run$(EXE)) $(call to,$(INCLUDEDIR)/gqa.h) \
 	    $(call to,$(LIBDIR)/libgqa.a) $(call to,$(LIBDIR)/$(DEVNAME)) \
-	    $(call to,$(LIBDIR)/$(SONAME)) $(call to,$(LIBDIR)/pkgconfig/gqa.pc) \
+	    $(call to,$(SHAREDDIR)/$(SONAME)) $(call to,$(LIBDIR)/pkgconfig/gqa.pc) \
 	    $(call to,$(MANDIR)/man1/gqa-run.1) $(call to,$(DATADIR)/$(BASH_FILE)) \
 	    $(call to,$(DATADIR)/$(ZSH_FILE))
 	rm -rf $(call to,$(DATADIR)/gqa) $(call to,$(DOCDIR))

@@ -80,6 +80,8 @@ def symbols(path):
     if not os.path.exists(built):
         return None
     listed = subprocess.run(["nm", "-g", built], capture_output=True, text=True, check=True).stdout
+    if sys.platform == "darwin":
+        listed = listed.replace(" _", " ")  # what it puts before a name in C
     rows = [line.split()[-2:] for line in listed.split("\n") if line.strip()]
     return [n for kind, n in rows if kind != "U"], [n for kind, n in rows if kind == "U"]
 

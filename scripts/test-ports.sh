@@ -131,10 +131,18 @@ if is_wanted windows "$mingw" wine; then
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe
     built "the console's keys and signals" python3 tests/windows_console.py build-windows "$mingw"
     library "$mingw"
+    shared=$PWD/build-windows/shared
+    built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"
+    built "make install" make -s BUILD="$shared" CC="$mingw" DESTDIR="$shared/root" PREFIX=/gqa \
+        OPT=-O0 install
+    sed 's|"../model.h"|<gqa.h>|' examples/simple.c >"$shared/simple.c"
+    built "an example with the installed DLL" "$mingw" -o "$shared/root/gqa/bin/simple.exe" \
+        -I"$shared/root/gqa/include" "$shared/simple.c" -L"$shared/root/gqa/lib" -lgqa.dll
+    built "that example" wine "$shared/root/gqa/bin/simple.exe" models/stories-gqa.gguf
     # clang-cl's front end; MinGW's headers want to be told of a compiler that they know
     built "the pair with clang -fms-compatibility" clang --target=x86_64-w64-windows-gnu \
-        -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -fsyntax-only \
-        build-windows/dist/gqa.c
+        -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -c \
+        -o build-windows/pair.o build-windows/dist/gqa.c
 fi
 zig=${ZIG:-zig}
 for machine in aarch64 x86_64; do

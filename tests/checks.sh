@@ -10,6 +10,7 @@
 # $run is the program, $tmp a folder of the script's own, gone at its end. A failed check shows the
 # end of $tmp/err and $tmp/log. VERBOSE=1 prints each case. `finish` prints the last line, for
 # run.sh.
+export LC_ALL="${LC_ALL:-C}" # in others, some tools refuse bytes that are no letters
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 passed=0 failed=0 skipped=0 checks=0 failed_checks=0
@@ -86,6 +87,11 @@ have() {
     command -v "$1" >/dev/null && return 0
     skip "$2: no $1"
     return 1
+}
+
+# in_time SECONDS COMMAND...: the command, ended after so long where the system can do that.
+in_time() {
+    if command -v timeout >/dev/null; then timeout "$@"; else shift && "$@"; fi
 }
 
 # The instruction sets that this machine and this build of $run have.

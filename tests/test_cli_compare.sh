@@ -35,7 +35,7 @@ assert "mla_bytes_per_position" not in found
 END
 have python3 "--kv-heads mla" && check "the figures" python3 "$tmp/kinds.py" "$tmp/out"
 expect 0 "" compare --shape $shape --kv-heads 2,mla,gta $fast --csv
-check "in CSV" test "$(grep -c '^GQA-2,2,\|^MLA,1,\|^GTA-1,1,' "$tmp/out")" -eq 3
+check "in CSV" test "$(grep -cE '^(GQA-2,2|MLA,1|GTA-1,1),' "$tmp/out")" -eq 3
 expect 0 "" compare --shape $shape --kv-heads mla,2,mla,gta,gta:1 $fast
 check "the shape of its heads" grep -q ", 4 query heads of 24, " "$tmp/out"
 for name in "MLA 64+8" "MLA 64+8 (2)" GQA-2 GTA-1 "GTA-1 (2)"; do
@@ -74,7 +74,7 @@ assert [c["bytes_per_position"] // 128 for c in first] == [4, 2, 1]
 END
 have python3 "--json" && check "the figures" python3 "$tmp/default.py" "$tmp/out"
 expect 0 "" compare --shape $shape,kv_heads=2 $fast
-check "of a shape too" test "$(grep -c '^[MG]QA\|^MHA' "$tmp/out")" -eq 6
+check "of a shape too" test "$(grep -cE '^([MG]QA|MHA)' "$tmp/out")" -eq 6
 
 test_case "several files"
 "$run" convert "$m" "$tmp/mqa.gguf" --kv-heads 1 --quiet
@@ -156,7 +156,7 @@ check "nothing is measured" test ! -s "$tmp/out"
 expect 0 "" compare "$m" "$tmp/wide.gguf" $fast $documents --csv --html "$tmp/wide.html" \
     --svg "$tmp/wide.svg"
 check "none in CSV" grep -q "^wide,.*,,,,[0-9.]*$" "$tmp/out"
-check "nor on the page" not grep -q "<th>perplexity\|<th>KL" "$tmp/wide.html"
+check "nor on the page" not grep -qE "<th>(perplexity|KL)" "$tmp/wide.html"
 check "which says it" grep -q "different vocabularies" "$tmp/wide.html"
 check "and the shapes" grep -q "^wide: 1 layers, dim 32, " "$tmp/wide.html"
 check "of one model only: time over KV heads" test "$(grep -c "<svg" "$tmp/wide.html")" -eq 3

@@ -88,7 +88,7 @@ if have python3 "crafted GGUF files"; then
 
     test_case "20 MB open in seconds, whatever is in them" # a tenth of one, on an idle machine
     for file in "$tmp"/large-*.gguf; do
-        timeout 10 "$run" info "$file" >"$tmp/out" 2>"$tmp/err"
+        in_time 10 "$run" info "$file" >"$tmp/out" 2>"$tmp/err"
         check "info $file" test $? -lt 2
     done
 fi
@@ -150,7 +150,7 @@ if have python3 "models with latent attention, with layers that differ"; then
     expect 0 "" info "$tmp/deepseek2.gguf" --memory 200000 --context 300 --batch 2
     check "this model" grep -q "^  MLA .* 93.8 KiB .* yes .* <- this model$" "$tmp/out"
     check "its formula" grep -q "(kv_lora + rope) x min(positions" "$tmp/out"
-    check "nothing to change" not grep -q "least change\|Nothing of this" "$tmp/out"
+    check "nothing to change" not grep -qE "least change|Nothing of this" "$tmp/out"
     for name in deepseek2 gemma4; do
         expect 0 "" info "$tmp/$name.gguf" --memory 200000 --context 300 --batch 2 --json
         cp "$tmp/out" "$tmp/$name.json"

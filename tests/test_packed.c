@@ -9,6 +9,10 @@
 #include "../base/hash.h"
 #include "../weights/model_internal.h"
 
+#ifdef _WIN32
+#define mkdir(path, mode) mkdir(path)
+#endif
+
 static const char other_model[] = "models/stories-mha.gguf"; /* with most sizes the same */
 static char model_path[128], packed_path[140];
 static uint8_t model[1 << 22], packed[1 << 22];

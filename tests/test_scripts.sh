@@ -4,6 +4,9 @@ run=$1
 . tests/checks.sh
 CC=${CC:-cc}
 command -v "$CC" >/dev/null || CC=gcc
+echo 'int main(void) { return 0; }' >"$tmp/t.c"
+omp=-pthread
+"$CC" -fopenmp -o "$tmp/t" "$tmp/t.c" 2>/dev/null && omp=-fopenmp
 
 # floor CODE TEXT ARGUMENTS...: speed-floor.sh with the program that is in $tmp/run
 floor() {
@@ -115,7 +118,7 @@ skip "this: it is an example"
 finish
 END
 check "cases.c" $CC -std=c11 -Itests -o "$tmp/cases" "$tmp/cases.c" \
-    "${BUILD:-build}/libgqa.a" -lm -fopenmp
+    "${BUILD:-build}/libgqa.a" -lm $omp
 for cases in "$tmp/cases" "sh $tmp/cases.sh"; do
     $cases >"$tmp/out"
     check "$cases: exit code 1" test $? -eq 1
@@ -136,7 +139,7 @@ int main(int argc, char **argv) {
 }
 END
 check "named.c" $CC -std=c11 -Itests -o "$tmp/named" "$tmp/named.c" \
-    "${BUILD:-build}/libgqa.a" -lm -fopenmp
+    "${BUILD:-build}/libgqa.a" -lm $omp
 named() { [ "$("$tmp/named" "$@" | tail -n 1)" = "$sum" ]; }
 sum="2 passed, 0 failed"
 check "one: *" named "one: *"

@@ -56,16 +56,23 @@ class Program:
     def close_terminal(self):
         os.close(self.terminal)
 
+    def read(self):
+        """What came, at most 4096 bytes; none at the end, which some systems call an error."""
+        try:
+            return os.read(self.terminal, 4096)
+        except OSError:
+            return b""
+
     def shows(self, word, seconds=20):
         """Whether word comes out."""
         seen, end = self.waiting, time.monotonic() + seconds
         self.waiting = b""
         while time.monotonic() < end and word not in seen:
             if select.select([self.terminal], [], [], 0.1)[0]:
-                try:
-                    seen += os.read(self.terminal, 4096)
-                except OSError:
+                came = self.read()
+                if not came:
                     return False
+                seen += came
         self.seen += seen
         return word in seen
 
@@ -74,10 +81,10 @@ class Program:
         seen, end = b"", time.monotonic() + seconds
         while time.monotonic() < end:
             if select.select([self.terminal], [], [], 0.1)[0]:
-                try:
-                    seen += os.read(self.terminal, 4096)
-                except OSError:
+                came = self.read()
+                if not came:
                     break
+                seen += came
         return seen
 
     def interrupt_while_stopped(self):
