@@ -85,7 +85,8 @@ LINK = $(Q)$(CC) $(FLAGS) $(RELR) $(LDFLAGS) $(WRAP) -o $@ $^ $(LDLIBS)
 $(TESTS): LDLIBS += $(if $(WINDOWS),-lpthread)
 
 all: run
-run: $(BUILD)/run$(EXE)
+run: $(BUILD)/run$(EXE) # macOS kills a program whose file was written over: hence rm
+	$(Q)rm -f $@$(EXE)
 	$(Q)cp $< $@$(EXE)
 $(BUILD)/run$(EXE): $(RUN_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
@@ -129,7 +130,7 @@ $(BUILD)/examples/%: examples/%.c $(BUILD)/libgqa.a
 	$(LINK) -pthread
 
 # Changes when the compiler or its flags do.
-ALL_FLAGS = $(CC) $(FLAGS) $(LDFLAGS) $(LDLIBS)
+ALL_FLAGS = $(CC) $(FLAGS) $(LDFLAGS) $(LDLIBS) $(if $(MACOS),"$(LIBDIR)")
 $(BUILD)/flags: always
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(ALL_FLAGS))' >$@.new

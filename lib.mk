@@ -45,7 +45,7 @@ ifneq ($(WINDOWS),)
 SO_FLAGS   = -Wl,--out-implib,$(BUILD)/lib/$(DEVNAME) $(EXPORTS).def
 else ifneq ($(MACOS),)
 EXPORTED   = -Wl,-exported_symbol,_gqa_*
-SO_FLAGS   = -Wl,-install_name,$(LIBDIR)/$(SONAME) $(EXPORTED)
+SO_FLAGS   = -Wl,-install_name,"$(LIBDIR)/$(SONAME)" $(EXPORTED)
 endif
 $(BUILD)/lib/$(SONAME): $(CORE_OBJ)
 	$(call say,LD)

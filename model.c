@@ -18,10 +18,9 @@ static int open_tokenizer(gqa_model *m, const char *model_path, const gqa_model_
     char beside[1024];
     const char *path = opt->tokenizer_path;
     if (!path && model_path) {
-        const char *slash = strrchr(model_path, '/');
-        int dir = slash ? (int)(slash - model_path) + 1 : 0;
-        int n = snprintf(beside, sizeof beside, "%.*stokenizer.bin", dir, model_path);
-        if (n < 0 || n >= (int)sizeof beside || !gqa_os_exists(beside)) return 0;
+        if (gqa_path_beside(model_path, "tokenizer.bin", beside, sizeof beside) ||
+            !gqa_os_exists(beside))
+            return 0;
         path = beside;
     }
     if (!path) return 0;

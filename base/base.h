@@ -80,6 +80,8 @@ int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err
 
 /* Whether both paths lead to one existing file, also by links. */
 int gqa_same_file(const char *a, const char *b);
+/* The path of a file with this name in the folder of another. 0, or -1 when that is too long. */
+int gqa_path_beside(const char *file, const char *name, char *out, size_t size);
 
 /* A file being written: a new one, "PATH.tmp.PID.N", until gqa_output_finish renames it to PATH, or
  * to the file that PATH leads to by symbolic links. After any failure the existing file is left as

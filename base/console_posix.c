@@ -111,10 +111,10 @@ int gqa_os_character_width(uint32_t code) {
 
 int gqa_os_stdin_holds_text(void) {
     struct stat st;
-    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    int waiting = 0; /* bytes: at the end of a pipe, some systems' poll says that it can be read */
     if (fstat(STDIN_FILENO, &st)) return 0;
     if (S_ISREG(st.st_mode)) return st.st_size > lseek(STDIN_FILENO, 0, SEEK_CUR);
-    return S_ISFIFO(st.st_mode) && poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+    return S_ISFIFO(st.st_mode) && !ioctl(STDIN_FILENO, FIONREAD, &waiting) && waiting > 0;
 }
 
 int gqa_os_has_keys(void) {

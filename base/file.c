@@ -17,6 +17,11 @@ int gqa_same_file(const char *a, const char *b) {
            x.id.inode == y.id.inode;
 }
 
+int gqa_path_beside(const char *file, const char *name, char *out, size_t size) {
+    int n = snprintf(out, size, "%.*s%s", (int)gqa_os_folder_length(file), file, name);
+    return n < 0 || (size_t)n >= size ? -1 : 0;
+}
+
 /* Follows symbolic links to what they name, whether that exists or not, so that a link is written
  * through, not replaced. Returns 0, or -1 when path does not fit. */
 static int follow_links(char *path, size_t capacity) {
@@ -26,8 +31,7 @@ static int follow_links(char *path, size_t capacity) {
         int n = gqa_os_link_target(path, target, sizeof target - 1);
         if (n < 0) return 0;
         target[n] = 0;
-        const char *slash = strrchr(path, '/');
-        int folder = slash && target[0] != '/' ? (int)(slash - path) + 1 : 0;
+        int folder = target[0] == '/' ? 0 : (int)gqa_os_folder_length(path);
         snprintf(joined, sizeof joined, "%.*s%s", folder, path, target);
         if (strlen(joined) >= capacity) return -1;
         memcpy(path, joined, strlen(joined) + 1);

@@ -48,6 +48,8 @@ int gqa_os_file_info(const char *path, gqa_file_info *info);
 int gqa_os_stream_info(FILE *f, gqa_file_info *info);
 int gqa_os_open_info(int fd, gqa_file_info *info);
 int gqa_os_exists(const char *path);
+/* The length of the folder that a path begins with, its last separator included; 0: none. */
+size_t gqa_os_folder_length(const char *path);
 
 /* Bytes are written and read as they are, on every system. */
 FILE *gqa_os_fopen(const char *path, const char *mode);

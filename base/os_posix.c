@@ -99,6 +99,11 @@ int gqa_os_open_info(int fd, gqa_file_info *info) {
 
 int gqa_os_stream_info(FILE *f, gqa_file_info *info) { return gqa_os_open_info(fileno(f), info); }
 int gqa_os_exists(const char *path) { return !access(path, F_OK); }
+
+size_t gqa_os_folder_length(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
 FILE *gqa_os_fopen(const char *path, const char *mode) { return fopen(path, mode); }
 
 int gqa_os_open(const char *path) {

@@ -118,6 +118,12 @@ int gqa_os_open_info(int fd, gqa_file_info *info) {
 
 int gqa_os_stream_info(FILE *f, gqa_file_info *info) { return gqa_os_open_info(_fileno(f), info); }
 
+size_t gqa_os_folder_length(const char *path) {
+    size_t len = strlen(path);
+    while (len > 0 && !strchr("/\\:", path[len - 1])) len--;
+    return len;
+}
+
 int gqa_os_exists(const char *path) {
     wchar_t wide[MAX_WIDE];
     return widen(path, wide) && GetFileAttributesW(wide) != INVALID_FILE_ATTRIBUTES;

@@ -356,7 +356,8 @@ static int chat(const char *path, settings *o) {
         .format = {.template_name = o->template_name, .thinking = o->think - o->no_think,
                    .date = o->date},
     };
-    setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters */
+    /* For the width of characters; macOS has it by the second name. */
+    if (!setlocale(LC_CTYPE, "C.UTF-8")) setlocale(LC_CTYPE, "UTF-8");
     int code = text_open(&c.run, path, &o->text);
     c.seed = o->text.seed;
     if (!code) c.tags = view_tags(c.run.model);

@@ -164,7 +164,7 @@ static const char *kind_of(const comparison *c, const variant *v, char buf[32]) 
 static int name_variant(const comparison *c, variant *v) {
     char buf[32];
     const char *path = v->path ? v->path : kind_of(c, v, buf);
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    const char *base = path + gqa_os_folder_length(path);
     size_t size = 4 * strlen(path) + 16; /* each byte as "\x1b", and a number */
     v->name = malloc(size);
     if (!v->name) return fail("out of memory");

@@ -24,20 +24,13 @@ static int on_progress(void *user, double done) {
     return signal_held();
 }
 
-/* The folder of a file with a name in it. 0, or -1 when that is too long. */
-static int path_beside(const char *file, const char *name, char *out, size_t size) {
-    const char *slash = strrchr(file, '/');
-    int n = snprintf(out, size, "%.*s%s", slash ? (int)(slash - file) + 1 : 0, file, name);
-    return n < 0 || n >= (int)size ? -1 : 0;
-}
-
 /* llama2.c has its vocabulary in a file of its own: the one named, or tokenizer.bin beside the
  * model. */
 static int read_tokenizer(model_file *in, const char *path, const char *tokenizer) {
     char beside[1100];
     gqa_error err = {0};
     if (!tokenizer) {
-        if (path_beside(path, "tokenizer.bin", beside, sizeof beside) || !gqa_os_exists(beside))
+        if (gqa_path_beside(path, "tokenizer.bin", beside, sizeof beside) || !gqa_os_exists(beside))
             return fail("%s: a llama2.c checkpoint has no vocabulary; give its tokenizer file (-z)",
                         path);
         tokenizer = beside;

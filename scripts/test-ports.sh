@@ -121,11 +121,7 @@ if is_wanted windows "$mingw" wine; then
     mkdir -p build-windows
     EXE=.exe LC_ALL=C.UTF-8
     export LC_ALL
-    # the other scripts send signals, make links, or read what a terminal shows, as POSIX has them
-    scripts="tests/test_paths.sh tests/test_shipped.sh"
-    for what in usage info template perplexity fast; do
-        scripts="$scripts tests/test_cli_$what.sh"
-    done
+    scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh"
     port windows "$mingw" wine "$scripts" WERROR=1 OPT=-O1
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe

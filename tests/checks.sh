@@ -89,6 +89,12 @@ have() {
     return 1
 }
 
+# posix WHAT: whether $run is a program of a POSIX system; else WHAT is skipped.
+posix() {
+    [ -n "${EXE:-}" ] || return 0
+    skip "$1: Windows has none"
+    return 1
+}
 # in_time SECONDS COMMAND...: the command, ended after so long where the system can do that.
 in_time() {
     if command -v timeout >/dev/null; then timeout "$@"; else shift && "$@"; fi

@@ -152,6 +152,15 @@ __attribute__((unused)) static const char *test_data(const char *name) {
     return p;
 }
 
+/* A path of this process's own, where the system has temporary files: name is its end. */
+enum { TEST_PATH = 256 };
+__attribute__((unused)) static void test_path(char path[TEST_PATH], const char *name) {
+    const char *folder = getenv("TMPDIR");
+    if (!folder) folder = getenv("TEMP");
+    snprintf(path, TEST_PATH, "%s/gqa-test-%ld-%s", folder ? folder : "/tmp", gqa_os_process(),
+             name);
+}
+
 /* Small reproducible random numbers (splitmix64): uniform in [-1, 1). */
 __attribute__((unused)) static uint64_t test_random_bits(uint64_t *state) {
     uint64_t z = (*state += 0x9E3779B97F4A7C15u);

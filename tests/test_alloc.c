@@ -99,7 +99,7 @@ int __wrap_munmap(void *p, size_t n) {
 }
 
 static const char shipped[] = "models/stories-gqa.gguf";
-static char out_path[128], copy_path[128], packed_path[140]; /* packed_path: beside the copy */
+static char out_path[TEST_PATH], copy_path[TEST_PATH], packed_path[TEST_PATH + 12]; /* packed_path: beside the copy */
 
 /* What a use has computed or written, as a hash: the same in every run that ends with 0. */
 static uint64_t output;
@@ -435,9 +435,8 @@ static void test_shipped_model(void) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    long pid = (long)getpid();
-    snprintf(out_path, sizeof out_path, "/tmp/gqa-test-%ld.alloc", pid);
-    snprintf(copy_path, sizeof copy_path, "/tmp/gqa-test-%ld.alloc.gguf", pid);
+    test_path(out_path, "alloc");
+    test_path(copy_path, "alloc.gguf");
     snprintf(packed_path, sizeof packed_path, "%s.packed", copy_path);
     if (access(shipped, R_OK)) test_skip("allocation failures", "no models/stories-gqa.gguf here");
     else test_shipped_model();

@@ -94,28 +94,30 @@ expect 2 "\"m17\" (at most 16); usage: run compare" compare m m m m m m m m m m 
 check "in two lines" test "$(wc -l <"$tmp/err")" -eq 2
 
 test_case "names of files: whole, each once, harmless to a terminal"
-long=$(printf '%0100d' 0)
-escape=$(printf '\033[31m')
-mkdir -p "$tmp/$long"
-for name in "${long}1" "${long}2" "$long/${long}1" "$escape"; do cp "$m" "$tmp/$name.gguf"; done
-set -- "$tmp/${long}1.gguf" "$tmp/${long}2.gguf" "$tmp/$long/${long}1.gguf" "$tmp/$escape.gguf"
-expect 0 "" compare "$@" "$tmp/$long/${long}1.gguf" $fast --csv --svg "$tmp/names.svg"
-sed 's/,.*//' "$tmp/out" >"$tmp/names"
-for name in variant "${long}1" "${long}2" "$tmp/$long/${long}1.gguf" '\x1b[31m' \
-    "$tmp/$long/${long}1.gguf (2)"; do
-    echo "$name"
-done >"$tmp/expected"
-same "$tmp/names" "$tmp/expected" "names: $(cat "$tmp/names")"
-check "squeezed into the chart" grep -q 'textLength=.*>0*2</text>' "$tmp/names.svg"
-expect 0 "" compare "$@" $fast
-check "a wide name is first" grep -q " x first GB/s$" "$tmp/out"
-cp "$tmp/corpus.txt" "$tmp/$escape.txt"
-expect 1 '\x1b[31m.txt: not a model' compare "$m" "$tmp/$escape.txt"
-expect 1 '\x1b[31m.json: No such file' compare "$m" --baseline "$tmp/$escape.json"
-printf '{"variants": []}' >"$tmp/$escape.json"
-expect 0 "" compare "$m" $fast --baseline "$tmp/$escape.json"
-check "of a baseline too" grep -q '\x1b\[31m.json, what changed' "$tmp/out"
-check "which says less" grep -q "does not say threads, now" "$tmp/out"
+if posix "control characters in names"; then
+    long=$(printf '%0100d' 0)
+    escape=$(printf '\033[31m')
+    mkdir -p "$tmp/$long"
+    for name in "${long}1" "${long}2" "$long/${long}1" "$escape"; do cp "$m" "$tmp/$name.gguf"; done
+    set -- "$tmp/${long}1.gguf" "$tmp/${long}2.gguf" "$tmp/$long/${long}1.gguf" "$tmp/$escape.gguf"
+    expect 0 "" compare "$@" "$tmp/$long/${long}1.gguf" $fast --csv --svg "$tmp/names.svg"
+    sed 's/,.*//' "$tmp/out" >"$tmp/names"
+    for name in variant "${long}1" "${long}2" "$tmp/$long/${long}1.gguf" '\x1b[31m' \
+        "$tmp/$long/${long}1.gguf (2)"; do
+        printf '%s\n' "$name" # echo of some shells reads \x1b
+    done >"$tmp/expected"
+    same "$tmp/names" "$tmp/expected" "names: $(cat "$tmp/names")"
+    check "squeezed into the chart" grep -q 'textLength=.*>0*2</text>' "$tmp/names.svg"
+    expect 0 "" compare "$@" $fast
+    check "a wide name is first" grep -q " x first GB/s$" "$tmp/out"
+    cp "$tmp/corpus.txt" "$tmp/$escape.txt"
+    expect 1 '\x1b[31m.txt: not a model' compare "$m" "$tmp/$escape.txt"
+    expect 1 '\x1b[31m.json: No such file' compare "$m" --baseline "$tmp/$escape.json"
+    printf '{"variants": []}' >"$tmp/$escape.json"
+    expect 0 "" compare "$m" $fast --baseline "$tmp/$escape.json"
+    check "of a baseline too" grep -qF '\x1b[31m.json, what changed' "$tmp/out"
+    check "which says less" grep -q "does not say threads, now" "$tmp/out"
+fi
 
 test_case "quality: bits a byte, of different vocabularies nothing else"
 "$run" train "$tmp/wide.gguf" -f "$tmp/corpus.txt" \
@@ -196,10 +198,12 @@ have python3 "--html" && check "the page" python3 "$tmp/page.py" "$tmp/c.html"
 expect 2 "give another name" compare "$m" --html "$m"
 
 test_case "names of files are text in pages and tables"
-cp "$m" "$tmp/a<b>&,c.gguf"
-expect 0 "" compare "$tmp/a<b>&,c.gguf" "$m" --depths 0 -n 2 --prompt 2 --reps 1 \
+name='a<b>&,c'
+[ -z "${EXE:-}" ] || name='a&,c' # Windows has no others
+cp "$m" "$tmp/$name.gguf"
+expect 0 "" compare "$tmp/$name.gguf" "$m" --depths 0 -n 2 --prompt 2 --reps 1 \
     --html "$tmp/names.html" --svg "$tmp/names.svg" --csv
-check "a comma in a name is no column" grep -q '^"a<b>&,c",' "$tmp/out"
+check "a comma in a name is no column" grep -q "^\"$name\"," "$tmp/out"
 have python3 "the names" && check "the page and the chart" python3 -c 'import sys, xml.dom.minidom
 xml.dom.minidom.parse(sys.argv[2])
 assert "<b>" not in open(sys.argv[1]).read()' "$tmp/names.html" "$tmp/names.svg"
@@ -248,20 +252,21 @@ expect 2 "expected at most" compare "$m" --batch 2,x
 
 test_case "compare interrupted: what was measured"
 cat >"$tmp/interrupt.py" <<'END'
-import os, re, signal, subprocess, sys
+import os, re, select, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 words = [sys.argv[1], "compare", "--shape", "dim=64,layers=1,heads=4,ffn=64,vocab=100",
          "--kv-heads", "4,1", "--depths", "0", "-j", "1"]
 def interrupt(options, when):
     master, slave = os.openpty()
     run = subprocess.Popen(words + options, stdout=subprocess.PIPE, stderr=slave, text=True)
-    os.close(slave)
     err = ""
     while not re.search(when + r" \d+:\d\d left", err):
         err += os.read(master, 1000).decode()
     run.send_signal(signal.SIGINT)
     out, _ = run.communicate(timeout=60)
+    assert select.select([master], [], [], 5)[0], err
     err += os.read(master, 1000).decode()
+    os.close(slave) # not before: some systems drop what nobody has read
     assert run.returncode == -signal.SIGINT, run.returncode
     assert "interrupted: this was measured" in err, err
     assert "\nMHA " in out and "\nMQA " in out, out
@@ -275,7 +280,7 @@ words = [sys.argv[1], "compare", sys.argv[2], "--kv-heads", "4,1", "--depths", "
 out = interrupt(["-f", sys.argv[3], "-c", "4"], r"perplexity: \d+ of \d+ chunks: .*, about")
 assert "medians of 5 " in out and "bits a byte" not in out, out
 END
-have python3 "a signal" &&
+posix "SIGINT on a terminal" && have python3 "a signal" &&
     check "the table" python3 "$tmp/interrupt.py" "$run" "$m" "$tmp/corpus.txt"
 
 test_case "compare --baseline: what changed beyond the spread"

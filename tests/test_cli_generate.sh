@@ -57,7 +57,7 @@ printf 'The cat' | (
     short
     cat >"$tmp/rest"
 )
-check "a pipe: the note" hint
+[ -n "${EXE:-}" ] || check "a pipe: the note" hint # Wine cannot look into a pipe of Linux
 same "$tmp/rest" "$tmp/prompt" "a pipe: nothing was read"
 short </dev/null
 check "no note: /dev/null" not hint
@@ -120,7 +120,7 @@ check "the text's own second one stays" grep -q "^1 1 " "$tmp/out"
 expect 0 "" tokenize "$m" --special --no-bos -i "<s>The cat"
 check "no note with --no-bos" test ! -s "$tmp/err"
 expect 0 "no second one" "$m" --special -i "<s>The cat" -t 0 -n 8 --json
-check "generate: one BOS" grep -q "\"prompt_tokens\": $(wc -w <"$tmp/a")" "$tmp/out"
+check "generate: one BOS" grep -q "\"prompt_tokens\": $(($(wc -w <"$tmp/a")))" "$tmp/out"
 
 test_case "--prompt-cache: what cannot be read or written"
 cache() { expect 0 "" "$m" -i "The cat sat on" -t 0 -n 8 --quiet --prompt-cache "$@"; }
@@ -184,21 +184,24 @@ fi
 
 # SIGPIPE ends the program, which is 141 to the shell; where it is ignored, the write fails: 1.
 test_case "a closed pipe, | head, is not an error to print"
-piped() { { "$@" 2>"$tmp/err"; echo $? >"$tmp/code"; } | head -c 5 >/dev/null; }
-piped yes
-yes=$(cat "$tmp/code") # 141 as well, unless the parent process ignores SIGPIPE
-piped "$run" "$m" $endless --quiet
-check "nothing on stderr" test ! -s "$tmp/err"
-check "code $(cat "$tmp/code"), as of yes: $yes" test "$yes" -ne 141 -o "$(cat "$tmp/code")" -eq 141
-(
-    trap '' PIPE
+if posix "SIGPIPE"; then
+    piped() { { "$@" 2>"$tmp/err"; echo $? >"$tmp/code"; } | head -c 5 >/dev/null; }
+    piped yes
+    yes=$(cat "$tmp/code") # 141 as well, unless the parent process ignores SIGPIPE
     piped "$run" "$m" $endless --quiet
-)
-check "SIGPIPE ignored: code $(cat "$tmp/code")" test "$(cat "$tmp/code")" -eq 1
-check "SIGPIPE ignored: nothing on stderr" test ! -s "$tmp/err"
+    check "nothing on stderr" test ! -s "$tmp/err"
+    check "code $(cat "$tmp/code"), as of yes: $yes" \
+        test "$yes" -ne 141 -o "$(cat "$tmp/code")" -eq 141
+    (
+        trap '' PIPE
+        piped "$run" "$m" $endless --quiet
+    )
+    check "SIGPIPE ignored: code $(cat "$tmp/code")" test "$(cat "$tmp/code")" -eq 1
+    check "SIGPIPE ignored: nothing on stderr" test ! -s "$tmp/err"
+fi
 
 test_case "Ctrl-C ends a generation with 130, after what was written"
-if have timeout "Ctrl-C"; then
+if posix "SIGINT" && have timeout "Ctrl-C"; then
     timeout --preserve-status -s INT 1 "$run" "$m" -c 4000000 -n 0 --ignore-eos \
         >"$tmp/out" 2>"$tmp/err"
     check "exit code" test $? -eq 130
@@ -206,14 +209,17 @@ if have timeout "Ctrl-C"; then
 fi
 
 test_case "a model file that is truncated while in use"
-cat models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
-"$run" "$tmp/cut.gguf" --no-repack $endless >/dev/null 2>"$tmp/err" &
-pid=$!
-sleep 1
-: >"$tmp/cut.gguf"
-wait $pid
-check "exit code" test $? -eq 1
-check "message" grep -q "^run: .*/cut.gguf: truncated or unreadable while in use" "$tmp/err"
+if posix "files that change while they are mapped"; then
+    cat models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
+    "$run" "$tmp/cut.gguf" --no-repack $endless >/dev/null 2>"$tmp/err" &
+    pid=$!
+    sleep 1
+    : >"$tmp/cut.gguf"
+    wait $pid
+    check "exit code" test $? -eq 1
+    name='(.*/cut\.gguf|a mapped file)' # without /proc
+    check "message" grep -qE "^run: $name: truncated or unreadable while in use" "$tmp/err"
+fi
 
 test_case "--choice"
 for t in 0 1 1.5; do
@@ -233,7 +239,7 @@ expect 1 "the choice does not fit the context" "$m" "The" -c 8 --choice "$long"
 echo "The" | "$run" chat "$m" -c 24 --choice "$long" >"$tmp/out" 2>"$tmp/err"
 check "nor in a conversation" test $? -eq 1
 check "said" grep -q "the choice does not fit the context" "$tmp/err"
-n=$("$run" tokenize "$m" --no-bos -i "xyzzy" --quiet | wc -w)
+n=$(($("$run" tokenize "$m" --no-bos -i "xyzzy" --quiet | wc -w)))
 expect 0 "" "$m" "" --no-echo -c "$n" --choice "xyzzy"
 
 test_case "--exact: the story of the same weights in f32"

@@ -30,7 +30,8 @@ test_case "documents are read as in training"
 measure -f "$tmp/corpus.txt" --documents
 documents=$(ppl)
 check "better than as letters" awk "BEGIN {exit !($documents < $letters * 0.7)}"
-awk '{ gsub(/^<\|end/, " \n\n&"); gsub(/text\|>$/, "&\n \n"); print }' "$tmp/corpus.txt" >"$tmp/spaced.txt"
+awk '{ gsub(/^<\|end/, " \n\n&"); gsub(/text\|>$/, "&\n \n"); print }' "$tmp/corpus.txt" \
+    >"$tmp/spaced.txt"
 measure -f "$tmp/spaced.txt" --documents
 check "white space around a document is trimmed" test "$(ppl)" = "$documents"
 

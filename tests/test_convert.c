@@ -529,8 +529,8 @@ static void test_old_file(void) {
     image m = random_model("llama", 4, 4, 24);
     gqa_convert_options o = {.type = GQA_TYPE_F16, .on_progress = cancel};
     gqa_error err = {0};
-    char path[128], kept[9] = "";
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.gguf", (long)getpid());
+    char path[TEST_PATH], kept[9] = "";
+    test_path(path, "old.gguf");
     FILE *f = fopen(path, "wb");
     fputs("precious", f);
     fclose(f);

@@ -28,7 +28,7 @@ static struct tolerance tolerance_of(const char *name) {
 
 enum { MAX_MODELS = 40, MAX_TOKENS = 64, MAX_VOCAB = 64 };
 static const char golden_path[] = "tests/golden/llama-cpp-logits.txt";
-static char folder[] = "/tmp/gqa-foreign-XXXXXX"; /* of the models */
+static char folder[TEST_PATH]; /* of the models */
 static const char *const isas[] = {"scalar", "avx2", "avxvnni", "avx512", "neon"};
 
 typedef struct golden_model {
@@ -132,7 +132,7 @@ static void eval_halves(const gqa_model *model, const golden_model *want) {
 }
 
 static void check_model(const golden_model *want) {
-    char path[128];
+    char path[TEST_PATH + 64];
     snprintf(path, sizeof path, "%s/%s", folder, want->name);
     for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
         gqa_error err = {0};
@@ -153,7 +153,7 @@ static void check_model(const golden_model *want) {
 /* A file with `value` written `skip` bytes after the end of `text`, which is in it once. */
 static void check_patched(const char *name, const char *text, size_t skip, int value,
                           const char *message) {
-    char path[128];
+    char path[TEST_PATH + 64];
     static char data[1 << 19];
     gqa_error err = {0};
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -171,7 +171,7 @@ static void check_patched(const char *name, const char *text, size_t skip, int v
 
 /* A model of latent attention whose rows have 32 + 8 numbers; NULL after a failed check. */
 static gqa_model *open_deepseek2(const char *name) {
-    char path[128];
+    char path[TEST_PATH + 64];
     gqa_error err = {0};
     snprintf(path, sizeof path, "%s/%s", folder, name);
     gqa_model *m = gqa_model_open(path, NULL, &err);
@@ -222,7 +222,7 @@ static void check_old_deepseek2(void) {
 /* What gemma4.gguf's layers hold, and damage to the keys and tensors of gemma4 alone. */
 static void check_gemma4(void) {
     static const char gemma4[] = "gemma4.gguf";
-    char path[128];
+    char path[TEST_PATH + 64];
     gqa_error err = {0};
     snprintf(path, sizeof path, "%s/%s", folder, gemma4);
     gqa_model *m = gqa_model_open(path, NULL, &err);
@@ -255,11 +255,12 @@ static void check_gemma4(void) {
 
 /* Has python3 write the models, unless there is none. */
 static int make_models(void) {
-    char command[256];
+    char command[TEST_PATH + 64];
     if (system("command -v python3 >/dev/null")) {
         test_skip("models", "no python3");
         return 0;
     }
+    test_path(folder, "foreign-XXXXXX");
     int is_made = mkdtemp(folder) != NULL;
     snprintf(command, sizeof command, "python3 tests/golden/make_models.py %s", folder);
     return CHECK(is_made && system(command) == 0, "%s", command);

@@ -33,7 +33,8 @@ install() {
 }
 # mode MODE FILE: an installed file has it
 mode() {
-    check "$2: $(ls -ld "$root/$2"), expected mode $1" test -n "$(find "$root/$2" -prune -perm "$1")"
+    check "$2: $(ls -ld "$root/$2"), expected mode $1" \
+        test -n "$(find "$root/$2" -prune -perm "$1")"
 }
 
 test_case "a model to try things with"
@@ -46,7 +47,7 @@ check "train" "$run" train "$tmp/m.gguf" -f "$tmp/text" --vocab 320 --batch 4 --
     --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=128 --steps 20 --quiet
 
 test_case "make prints short lines"
-make -j2 "$tmp/build/run" BUILD="$tmp/build" OPT=-O1 >"$tmp/short" 2>"$tmp/err"
+make --no-print-directory -j2 "$tmp/build/run" BUILD="$tmp/build" OPT=-O1 >"$tmp/short" 2>"$tmp/err"
 check "make" test $? -eq 0
 for line in "CC forward.c" "AR libgqa.a" "LD run"; do
     check "make does not print \"$line\"" grep -qx "$line" "$tmp/short"
@@ -59,7 +60,7 @@ test_case "other flags build again"
 # made VARIABLES...: what make compiles
 made() { make BUILD="$tmp/again" "$@" "$tmp/again/sampler.o" 2>"$tmp/log" | grep -c '^CC '; }
 made OPT=-O1 >"$tmp/out"
-for flags in OMP=0 OPT=-O0 "CC=env $CC" "LDFLAGS=-L\"'$tmp'\""; do
+for flags in CFLAGS_EXTRA=-DX OPT=-O0 "CC=env $CC" "LDFLAGS=-L\"'$tmp'\""; do
     check "make $flags does not compile again" test "$(made OPT=-O1 "$flags")" -eq 1
     check "make $flags always compiles again" test "$(made OPT=-O1 "$flags")" -eq 0
 done

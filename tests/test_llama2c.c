@@ -272,10 +272,10 @@ static void test_floats_beyond_32_bits(void) {
     const int32_t header[9] = {0x616b3432, 2, 1024, 1024, 1, 1, 1, 1 << 20, 16};
     const int32_t group = 1024;
     const long long n = (1LL << 30) + 7 * (1 << 20), size = 256 + 3 * 4096 + n + n / 1024 * 4;
-    char path[64];
+    char path[TEST_PATH];
     gqa_error err = {0};
     if (sizeof(size_t) > 4) return test_skip("floats beyond 32 bits", "a 64-bit machine");
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.bin", (long)getpid());
+    test_path(path, "large.bin");
     FILE *f = fopen(path, "wb");
     CHECK(f && fwrite(header, 4, 9, f) == 9 && fputc(1, f) == 1 && fwrite(&group, 4, 1, f) == 1 &&
           fflush(f) == 0 && ftruncate(fileno(f), size) == 0 && fclose(f) == 0, "%s", path);

@@ -14,7 +14,7 @@
 #endif
 
 static const char other_model[] = "models/stories-mha.gguf"; /* with most sizes the same */
-static char model_path[128], packed_path[140];
+static char model_path[TEST_PATH], packed_path[TEST_PATH + 12];
 static uint8_t model[1 << 22], packed[1 << 22];
 static size_t packed_size;
 static float *logits; /* [vocab_size] of the model repacked in memory */
@@ -266,7 +266,7 @@ int main(int argc, char **argv) {
         test_skip("packed weights", "no models/stories-gqa.gguf here");
         return test_end();
     }
-    snprintf(model_path, sizeof model_path, "/tmp/gqa-test-%ld.gguf", (long)getpid());
+    test_path(model_path, "packed.gguf");
     snprintf(packed_path, sizeof packed_path, "%s.packed", model_path);
     write_file(model_path, model, size);
     TEST("the hash of weights") test_hash();

@@ -44,4 +44,11 @@ expect 0 "" convert "$model" "$folder/копия.gguf"
 expect 1 "копия.gguf exists; --force replaces it" convert "$model" "$folder/копия.gguf"
 expect 0 "" convert --force "$model" "$folder/копия.gguf"
 check "nothing temporary is left" test "$(ls "$folder" | wc -l)" -eq 4
+
+test_case "a tokenizer beside the model, in a folder named as this system names one"
+slash=/
+[ -z "${EXE:-}" ] || slash='\'
+cp tests/fuzz/seeds/model/llama2c-v1 "$folder/model.bin"
+echo "no tokenizer" >"$folder/tokenizer.bin"
+expect 1 "${slash}tokenizer.bin: " "$folder${slash}model.bin"
 finish

@@ -31,8 +31,8 @@ static int load_bytes(gqa_session *s, const char *path, const uint8_t *p, size_t
 }
 
 static const char *saved_path(void) { /* this process's own */
-    static char path[64];
-    snprintf(path, sizeof path, "/tmp/gqa-test-%ld.session", (long)getpid());
+    static char path[TEST_PATH];
+    test_path(path, "session");
     return path;
 }
 
@@ -193,7 +193,7 @@ static void check_identity(void) {
         {"another rotary base", "llama.rope.freq_base", 5000, 0, 0},
         {"a weight changed", "llama.attention.layer_norm_rms_epsilon", 1e-5f, 1, 0},
     };
-    char path[80];
+    char path[TEST_PATH + 16];
     gqa_error err = {0};
     int32_t t[N];
     random_tokens(t, N, 9);

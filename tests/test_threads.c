@@ -81,7 +81,7 @@ static const struct {
 
 /* Writes a file and the folders above it. */
 static void put_file(const char *root, const char *name, const char *text) {
-    char path[300];
+    char path[TEST_PATH + 128];
     snprintf(path, sizeof path, "%s/%s", root, name);
     for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
         *p = 0;
@@ -96,7 +96,8 @@ static void put_file(const char *root, const char *name, const char *text) {
 }
 
 static void check_quota(size_t i) {
-    char root[] = "/tmp/gqa-test-threads-XXXXXX", command[100];
+    char root[TEST_PATH], command[TEST_PATH + 16];
+    test_path(root, "threads-XXXXXX");
     if (!CHECK(mkdtemp(root) != NULL, "a folder")) return;
     for (int k = 0; quotas[i].files[k]; k += 2)
         put_file(root, quotas[i].files[k], quotas[i].files[k + 1]);

@@ -42,7 +42,9 @@ else skip "OMP_NUM_THREADS: a program without OpenMP"; fi
 tells 3 "-j 3" env "$run" "$m" -j 3
 
 test_case "little memory"
-if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"; else
+if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"
+elif ! (ulimit -v 200000) 2>/dev/null; then skip "ulimit -v: not on this system"
+else
     limited() { (ulimit -v "$kilobytes" && exec "$run" "$m" "$@"); }
     kilobytes=20000 told=0
     while [ $kilobytes -le 200000 ]; do

@@ -156,10 +156,10 @@ static inline gqa_dataset cycle(int n) {
 
 /* One of two static buffers. */
 static inline const char *scratch_path(const char *name) {
-    static char paths[2][128];
+    static char paths[2][TEST_PATH];
     static int next;
     char *path = paths[next++ & 1];
-    snprintf(path, sizeof paths[0], "/tmp/gqa-test-%ld-%s", (long)getpid(), name);
+    test_path(path, name);
     return path;
 }
 

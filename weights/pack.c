@@ -171,6 +171,14 @@ static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *e
     return status;
 }
 
+/* Whether the panels are mapped from that file already: Windows replaces no file that is mapped. */
+static int is_mapped_from(const gqa_model *m, const char *path, const pack_header *header) {
+    char beside[1100];
+    if (!m->packed_map.data) return 0;
+    snprintf(beside, sizeof beside, "%s.packed", m->file.path);
+    return gqa_same_file(path, beside) && !memcmp(m->packed_map.data, header, sizeof *header);
+}
+
 int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) {
     gqa_output out;
     gqa_matrix *w;
@@ -179,9 +187,10 @@ int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) 
     if (!m->packed)
         return gqa_fail_path(m->file.path, err, GQA_ERR_ARGUMENT,
                              "has no repacked weights to save");
+    pack_header header = make_pack_header(m, gqa_model_fingerprint(m));
+    if (is_mapped_from(m, path, &header)) return 0;
     int status = gqa_output_open(&out, path, err);
     if (status) return status;
-    pack_header header = make_pack_header(m, gqa_model_fingerprint(m));
     gqa_output_write(&out, &header, sizeof header);
     gqa_output_write(&out, m->packed, m->packed_bytes);
     for (int i = 0; (w = gqa_model_matrix((gqa_model *)m, i)) != NULL; i++) {

@@ -60,7 +60,8 @@ def main():
         sys.exit(__doc__)
     beginning = sys.argv[2] if len(sys.argv) > 2 else "Once upon a time"
     pieces = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-    lib = load(os.environ.get("GQA_LIB", "libgqa.so.0"))
+    name = {"darwin": "libgqa.0.dylib", "win32": "libgqa.dll"}.get(sys.platform, "libgqa.so.0")
+    lib = load(os.environ.get("GQA_LIB", name))
     err = Error()
     model = lib.gqa_model_open(sys.argv[1].encode(), None, byref(err))
     session = model and lib.gqa_session_new(model, None, byref(err))
