@@ -125,7 +125,8 @@ int gqa_os_link_target(const char *path, char *target, size_t capacity) {
 }
 
 void *gqa_os_map(int fd, size_t size) {
-    void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    /* Shared: of a file that is truncated, macOS gives a private mapping pages of its own. */
+    void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 

@@ -43,7 +43,7 @@ class Pareto(Lab):
         words = [self.run, "train", path, "--attention", KINDS[kind], "--match", "params"]
         words += ["--shape", p["shape"], "--vocab", str(p["vocab"]), "--steps", str(p["steps"])]
         words += ["--batch", str(p["batch"]), "--rate", str(p["rate"]), "-s", str(seed)]
-        words += ["--eval-every", str(p["steps"])]
+        words += ["--muon", "--eval-every", str(p["steps"])]
         return self.once(os.path.basename(path)[:-5], words + self.data())
 
     def measure(self):
@@ -128,8 +128,9 @@ def report(lab, rows, docs, command):
     means = {kind: statistics.mean(values) for kind, values in losses.items()}
     yield from ["# Attention at equal parameters", ""]
     yield (f"MHA, GQA, MQA, GTA and MLA, each trained from scratch on the same text with the same "
-           f"settings: `{p['shape']}`, vocabulary {p['vocab']}, {p['steps']} steps of {p['batch']} "
-           f"sequences. The FFN is as wide as makes the number of weights that of MHA. MLA has a "
+           f"settings: `{p['shape']}`, vocabulary {p['vocab']}, {p['steps']} steps of "
+           f"{p['batch']} sequences by Muon. The FFN is as wide as makes the number of weights "
+           f"that of MHA. MLA has a "
            f"latent of 4 heads and half a head for RoPE. Quality is validation loss in bits a byte "
            f"(lower is better), mean ± standard deviation over {len(p['seeds'])} seeds. The cache "
            f"is f16. The time is that of the first seed's model, in f32, at depth {p['depth']} "

@@ -99,7 +99,8 @@ int __wrap_munmap(void *p, size_t n) {
 }
 
 static const char shipped[] = "models/stories-gqa.gguf";
-static char out_path[TEST_PATH], copy_path[TEST_PATH], packed_path[TEST_PATH + 12]; /* packed_path: beside the copy */
+static char out_path[TEST_PATH], copy_path[TEST_PATH];
+static char packed_path[TEST_PATH + 12]; /* beside the copy */
 
 /* What a use has computed or written, as a hash: the same in every run that ends with 0. */
 static uint64_t output;

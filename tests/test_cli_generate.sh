@@ -211,7 +211,7 @@ fi
 test_case "a model file that is truncated while in use"
 if posix "files that change while they are mapped"; then
     cat models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
-    "$run" "$tmp/cut.gguf" --no-repack $endless >/dev/null 2>"$tmp/err" &
+    "$run" "$tmp/cut.gguf" --no-repack $endless -c 30000 >/dev/null 2>"$tmp/err" &
     pid=$!
     sleep 1
     : >"$tmp/cut.gguf"

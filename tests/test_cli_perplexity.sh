@@ -149,11 +149,10 @@ while [ $i -lt 1000 ]; do
 done >"$tmp/long.txt"
 limited() {
     (
-        ulimit -v 300000
-        exec "$run" "$@"
+        ulimit -v 300000 && exec "$run" "$@"
     ) >"$tmp/out" 2>"$tmp/err"
 }
-limited info "$m" || skip "perplexity with little memory: the program does not start (sanitizers)"
+limited info "$m" || skip "perplexity with little memory: the program does not start so"
 for option in "" --documents --special; do
     limited info "$m" || break
     measure -f "$tmp/corpus.txt" --chunks 3 $option

@@ -58,7 +58,7 @@ head -c 500 /dev/urandom >"$tmp/site/tokenizer.bin"
 cat >"$tmp/server.py" <<'END'
 """server.py FOLDER PORT-FILE: a file server that understands Range and publishes SHA-256 sums as
 the hub does."""
-import hashlib, http.server, os, sys
+import hashlib, http.server, os, socketserver, sys
 
 folder, port_file = sys.argv[1:]
 
@@ -97,8 +97,9 @@ class Files(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data[start:])
 
 
-server = http.server.HTTPServer(("127.0.0.1", 0), Files)
-open(port_file, "w").write(str(server.server_port))
+# not HTTPServer, which asks for the name of the address: half a minute on some systems
+server = socketserver.TCPServer(("127.0.0.1", 0), Files)
+open(port_file, "w").write(str(server.server_address[1]))
 server.serve_forever()
 END
 python3 "$tmp/server.py" "$tmp/site" "$tmp/port" &

@@ -51,7 +51,10 @@ class Program:
         for i in range(0, len(keys), 200):
             self.type(keys[i:i + 200])
             while select.select([self.terminal], [], [], 0.02)[0]:
-                self.waiting += os.read(self.terminal, 4096)
+                came = self.read()
+                if not came:
+                    return
+                self.waiting += came
 
     def close_terminal(self):
         if self.terminal is not None:
