@@ -19,14 +19,11 @@
  * V = t, K = [the first head_dim - shared_dim numbers of t | r]. Both are stored like K: t
  * [value_dim] in the head's K tile, r [shared_dim] in the V tile of head 0, the only one. */
 
-static inline size_t tile_index(const gqa_kv *kv, int kv_head, int tile) {
-    return (size_t)kv_head * kv->n_tiles + tile % kv->n_tiles;
-}
 static inline uint8_t *k_tile(const gqa_kv *kv, int kv_head, int tile) {
-    return kv->k + tile_index(kv, kv_head, tile) * kv->k_tile_bytes;
+    return kv->k + gqa_kv_tile_index(kv, kv_head, tile) * kv->k_tile_bytes;
 }
 static inline uint8_t *v_tile(const gqa_kv *kv, int kv_head, int tile) {
-    return kv->v + tile_index(kv, kv_head, tile) * kv->v_tile_bytes;
+    return kv->v + gqa_kv_tile_index(kv, kv_head, tile) * kv->v_tile_bytes;
 }
 
 /* ---- rotation ------------------------------------------------------------------------------- */

@@ -137,7 +137,6 @@
 #define sgemm_block ISA_NAME(sgemm_block)
 #define kernel_sgemm ISA_NAME(kernel_sgemm)
 /* cache_impl.h */
-#define tile_index ISA_NAME(tile_index)
 #define k_tile ISA_NAME(k_tile)
 #define v_tile ISA_NAME(v_tile)
 #define is_rotated ISA_NAME(is_rotated)

@@ -109,6 +109,11 @@ typedef struct gqa_kv {
     uint8_t *k, *v;               /* 64-byte aligned */
     float softcap;                /* s: scores become s * tanh(score / s); 0: as they are */
 } gqa_kv;
+
+/* Tiles before this one; of kv_head n, all tiles of the heads before it. */
+static inline size_t gqa_kv_tile_index(const gqa_kv *kv, int kv_head, int tile) {
+    return (size_t)kv_head * (size_t)kv->n_tiles + (size_t)(tile % kv->n_tiles);
+}
 /* 64-byte multiples; 0: type or head_dim cannot be cached. */
 size_t gqa_kv_k_tile_bytes(int type, int head_dim);
 size_t gqa_kv_v_tile_bytes(int type, int head_dim);

@@ -97,13 +97,8 @@ int gqa_cache_first_needed(const gqa_session *s, int position) {
     return window > 0 && position > window ? position - window + 1 : 0;
 }
 
-/* Tiles of all KV heads before that one of kv_head. */
-static size_t tile_index(const gqa_kv *kv, int kv_head, int tile) {
-    return (size_t)kv_head * (size_t)kv->n_tiles + (size_t)(tile % kv->n_tiles);
-}
-
 static void copy_tile(gqa_kv *to, const gqa_kv *from, int kv_head, int tile) {
-    size_t dst = tile_index(to, kv_head, tile), src = tile_index(from, kv_head, tile);
+    size_t dst = gqa_kv_tile_index(to, kv_head, tile), src = gqa_kv_tile_index(from, kv_head, tile);
     memcpy(to->k + dst * to->k_tile_bytes, from->k + src * from->k_tile_bytes, to->k_tile_bytes);
     if (kv_head >= to->n_v_heads) return;
     memcpy(to->v + dst * to->v_tile_bytes, from->v + src * from->v_tile_bytes, to->v_tile_bytes);
@@ -157,8 +152,8 @@ int gqa_cache_rescale(gqa_session *s) {
     for (int l = 0; l < s->model->config.n_layers; l++) {
         gqa_kv *kv = &s->kv[l];
         gqa_kv_range *r = &s->range[l];
-        size_t k_bytes = tile_index(kv, kv->n_kv_heads, 0) * kv->k_tile_bytes;
-        size_t v_bytes = tile_index(kv, kv->n_v_heads, 0) * kv->v_tile_bytes;
+        size_t k_bytes = gqa_kv_tile_index(kv, kv->n_kv_heads, 0) * kv->k_tile_bytes;
+        size_t v_bytes = gqa_kv_tile_index(kv, kv->n_v_heads, 0) * kv->v_tile_bytes;
         if (kv->shared_dim) k_bytes += v_bytes; /* of one scale; v follows k */
         found |= fit_scale(&r->k_scale, &r->k_max, kv->k, k_bytes);
         found |= fit_scale(&r->v_scale, &r->v_max, kv->v, v_bytes);
