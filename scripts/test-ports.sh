@@ -149,7 +149,12 @@ for machine in aarch64 x86_64; do
     AR="$zig ar"
     # zig adds UBSan to what is not optimised
     set -- "$zig" cc -target "$machine-macos" -fno-sanitize=undefined
-    built "program or tests" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 AR="$AR" CC="$*" tests
+    targets=tests
+    for example in examples/*.c; do # linked.c needs GNU's ld
+        [ "$example" = examples/linked.c ] || targets="$targets build-$name/${example%.c}"
+    done
+    built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 AR="$AR" \
+        CC="$*" $targets
     library "$@"
     echo "SKIPPED: $name: running what was built"
 done

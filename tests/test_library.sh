@@ -270,7 +270,7 @@ if [ -d "$tmp/alone" ] && command -v c++ >/dev/null; then
     sed -e 's|"../model.h"|"gqa.h"|' -e 's|len, user)|len, (FILE *)user)|' \
         -e 's|err = {0}|err = {}|' examples/simple.c >"$tmp/alone/p.cpp"
     check "gqa.c without OpenMP" in_pair "$CC" -c gqa.c -o gqa.o
-    check "C++" in_pair c++ p.cpp gqa.o -lm -pthread -o p
+    check "C++" in_pair c++ -std=c++17 p.cpp gqa.o -lm -pthread -o p
     check "simple in C++, without OpenMP" tells "$tmp/alone/p"
 else skip "no C++ compiler"; fi
 
