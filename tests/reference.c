@@ -306,11 +306,11 @@ static void attend(const ref_model *m, const ref_layer *l, const double *q, cons
         if (m->score_cap > 0) score[t] = m->score_cap * tanh(score[t] / m->score_cap);
         top = fmax(top, score[t]);
     }
-    for (size_t t = first; t <= last; t++) sum += exp(score[t] - top);
+    for (size_t t = first; t <= last; t++) sum += score[t] = exp(score[t] - top);
     for (size_t i = 0; i < d; i++) {
         out[i] = 0;
         for (size_t t = first; t <= last; t++)
-            out[i] += exp(score[t] - top) / sum * values[t * row + head + i];
+            out[i] += score[t] / sum * values[t * row + head + i];
     }
     free(score);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh: runs every test program and test script, shows what fails (VERBOSE=1: every case), and
-# adds their cases up in the last line. EMULATOR="qemu-arm" runs programs of another machine
-# (EXE=.exe: their names end so);
+# adds their cases up in the last line; what takes 10 seconds or more says so.
+# EMULATOR="qemu-arm" runs programs of another machine (EXE=.exe: their names end so);
 # SCRIPTS="" leaves the scripts out, SKIP="library lint" the tests of these names.
 BUILD=${BUILD:-build}
 SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
@@ -42,8 +42,11 @@ for t in "$BUILD"/tests/test_* $SCRIPTS; do
                   continue
               fi ;;
     esac
+    begin=$(date +%s)
     start "$t"
     code=$?
+    took=$(($(date +%s) - begin)) time=
+    [ $took -lt 10 ] || time=", $took s"
     p=$(tail -n 1 "$log" | field '\([0-9]*\) passed, [0-9]* failed.*')
     f=$(tail -n 1 "$log" | field '[0-9]* passed, \([0-9]*\) failed.*')
     s=$(tail -n 1 "$log" | field '.*, \([0-9]*\) skipped')
@@ -55,7 +58,7 @@ for t in "$BUILD"/tests/test_* $SCRIPTS; do
         echo "$t: exit code $code"
         f=1
     fi
-    echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}${n:+ ($n checks)}"
+    echo "$(basename "$t"): $p passed, $f failed${s:+, $s skipped}${n:+ ($n checks)}$time"
     if [ -n "$verbose" ]; then
         cat "$log"
     else
