@@ -62,10 +62,25 @@ static uint32_t get32(const uint8_t *p) {
     return v;
 }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
+static uint64_t get64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static void put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
 
-/* Blocks of 32 and iq4_xs keep values i and i + 16 in one byte: just as a packed block does. */
-static void pack_nibbles(const uint8_t *qs, uint8_t *packed, int row) {
-    for (int g = 0; g < 4; g++) put32(packed + g * PLANE + 4 * row, get32(qs + 4 * g));
+/* Word g of a row becomes that row's of plane g: of `rows` rows that lie row_bytes apart, two words
+ * of two rows at a time. */
+static void pack_words(const uint8_t *raw, size_t row_bytes, int rows, int words,
+                       uint8_t *packed) {
+    int r = 0;
+    for (; r + 2 <= rows; r += 2, raw += 2 * row_bytes, packed += 8)
+        for (int g = 0; g < words; g += 2) {
+            uint64_t a = get64(raw + 4 * g), b = get64(raw + row_bytes + 4 * g);
+            put64(packed + g * PLANE, (a & UINT32_MAX) | b << 32);
+            put64(packed + (g + 1) * PLANE, a >> 32 | (b & ~(uint64_t)UINT32_MAX));
+        }
+    for (int g = 0; g < words && r < rows; g++) put32(packed + g * PLANE, get32(raw + 4 * g));
 }
 
 /* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit
@@ -76,23 +91,24 @@ static uint32_t spread_bits(uint32_t qh) {
     return word;
 }
 
-/* ---- blocks: one row's block of 32 or 256 columns ------------------------------------------- */
+/* ---- blocks of 32 columns, of all rows ------------------------------------------------------ */
 
-static void pack_block_0(int type, const uint8_t *b, uint8_t *packed, int row,
+/* Types of four bits keep values i and i + 16 in one byte: just as a packed block does. */
+static void pack_block_0(int type, const uint8_t *raw, size_t row_bytes, int rows, uint8_t *packed,
                          size_t packed_bytes) {
     const int with_min = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1, head = with_min ? 4 : 2;
-    uint8_t *scales = packed + packed_bytes - 16 * head + 2 * row;
-    memcpy(scales, b, 2);
-    if (with_min) memcpy(scales + 32, b + 2, 2);
-    if (type == GQA_TYPE_Q8_0) {
-        for (int g = 0; g < 8; g++) put32(packed + g * PLANE + 4 * row, get32(b + 2 + 4 * g));
-    } else if (type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1) {
-        pack_nibbles(b + head + 4, packed, row);
-        put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(b + head)));
-    } else {
-        pack_nibbles(b + head, packed, row);
+    const int with_fifth = type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1;
+    const uint8_t *b = raw;
+    for (int row = 0; row < rows; row++, b += row_bytes) {
+        uint8_t *scales = packed + packed_bytes - 16 * head + 2 * row;
+        memcpy(scales, b, 2);
+        if (with_min) memcpy(scales + 32, b + 2, 2);
+        if (with_fifth) put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(b + head)));
     }
+    pack_words(raw + head + 4 * with_fifth, row_bytes, rows, type == GQA_TYPE_Q8_0 ? 8 : 4, packed);
 }
+
+/* ---- superblocks: one row's block of 256 columns -------------------------------------------- */
 
 /* Where a superblock keeps d, dmin, and its values' nibbles, pairs of bits and single bits. */
 typedef struct super_fields {
@@ -144,7 +160,7 @@ static void pack_block_k(int type, const uint8_t *b, uint8_t *packed, int row,
     for (int s = 0; s < 8; s++, packed += packed_bytes) {
         uint8_t *end = packed + packed_bytes + row;
         if (type == GQA_TYPE_IQ4_XS) {
-            pack_nibbles(b + at.nibbles + 16 * s, packed, row);
+            pack_words(b + at.nibbles + 16 * s, 0, 1, 4, packed + 4 * row);
             end[-16] = scales[2 * s];
         } else {
             pack_sub_block(type, b, s, packed, row);
@@ -180,8 +196,7 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
                 pack_block_k(w->type, raw + r * row_bytes, dst, r, packed_bytes);
     } else {
         for (int k = 0; k < w->cols; k += 32, raw += t->bytes, dst += packed_bytes)
-            for (int r = 0; r < rows; r++)
-                pack_block_0(w->type, raw + r * row_bytes, dst, r, packed_bytes);
+            pack_block_0(w->type, raw, row_bytes, rows, dst, packed_bytes);
     }
 }
 
