@@ -104,6 +104,7 @@ size_t gqa_os_folder_length(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
+
 FILE *gqa_os_fopen(const char *path, const char *mode) { return fopen(path, mode); }
 
 int gqa_os_open(const char *path) {

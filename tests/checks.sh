@@ -104,6 +104,12 @@ in_time() {
     fi
 }
 
+# takes FLAG...: whether the compiler makes a program with them.
+takes() {
+    echo 'int main(void) { return 0; }' >"$tmp/takes.c"
+    "$CC" "$@" -o "$tmp/takes" "$tmp/takes.c" 2>/dev/null
+}
+
 # The instruction sets that this machine and this build of $run have.
 instruction_sets() {
     for isa in scalar avx2 avxvnni avx512 neon; do

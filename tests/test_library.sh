@@ -8,8 +8,6 @@ run=$1
 MAKEFLAGS=$(echo "${MAKEFLAGS:-}" | sed 's/^\([a-zA-Z]*\)s/\1/')
 CC=${CC:-cc}
 command -v "$CC" >/dev/null || CC=gcc
-takes() { "$CC" "$@" -o "$tmp/t" "$tmp/t.c" 2>/dev/null; }
-echo 'int main(void) { return 0; }' >"$tmp/t.c"
 omp=
 takes -fopenmp && omp=-fopenmp
 so_name=libgqa.so.0 so_link=libgqa.so macos=

@@ -4,9 +4,8 @@ run=$1
 . tests/checks.sh
 CC=${CC:-cc}
 command -v "$CC" >/dev/null || CC=gcc
-echo 'int main(void) { return 0; }' >"$tmp/t.c"
 omp=-pthread
-"$CC" -fopenmp -o "$tmp/t" "$tmp/t.c" 2>/dev/null && omp=-fopenmp
+takes -fopenmp && omp=-fopenmp
 
 # floor CODE TEXT ARGUMENTS...: speed-floor.sh with the program that is in $tmp/run
 floor() {

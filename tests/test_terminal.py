@@ -114,8 +114,7 @@ class Program:
                 # Some systems let no program end before its terminal has taken what it wrote.
                 self.waiting += self.read()
         os.kill(self.pid, signal.SIGKILL)
-        if self.terminal is not None:
-            self.close_terminal()
+        self.close_terminal()
         os.waitpid(self.pid, 0)
         return None
 

@@ -155,12 +155,17 @@ static int check_packed(pack_job *j, const char *path, int wants_all, gqa_error 
     return is_trusted ? 0 : check_panels(j, path, err);
 }
 
+/* Where the repacked weights of a model's file are. 0, or -1 when that is too long. */
+static int packed_path(const char *path, char *out, size_t size) {
+    int n = snprintf(out, size, "%s.packed", path);
+    return n < 0 || (size_t)n >= size ? -1 : 0;
+}
+
 /* Maps PATH.packed as m->packed if it is right. */
 static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *err) {
     char beside[1100];
     gqa_model *m = j->m;
-    int n = snprintf(beside, sizeof beside, "%s.packed", path);
-    if (n < 0 || n >= (int)sizeof beside)
+    if (packed_path(path, beside, sizeof beside))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "%.100s...: the path is too long", path);
     int status = gqa_map_open(&m->packed_map, beside, err);
     if (!status) status = check_packed(j, beside, wants_all, err);
@@ -174,8 +179,7 @@ static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *e
 /* Whether the panels are mapped from that file already: Windows replaces no file that is mapped. */
 static int is_mapped_from(const gqa_model *m, const char *path, const pack_header *header) {
     char beside[1100];
-    if (!m->packed_map.data) return 0;
-    snprintf(beside, sizeof beside, "%s.packed", m->file.path);
+    if (!m->packed_map.data || packed_path(m->file.path, beside, sizeof beside)) return 0;
     return gqa_same_file(path, beside) && !memcmp(m->packed_map.data, header, sizeof *header);
 }
 
