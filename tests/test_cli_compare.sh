@@ -280,7 +280,7 @@ words = [sys.argv[1], "compare", sys.argv[2], "--kv-heads", "4,1", "--depths", "
 out = interrupt(["-f", sys.argv[3], "-c", "4"], r"perplexity: \d+ of \d+ chunks: .*, about")
 assert "medians of 5 " in out and "bits a byte" not in out, out
 END
-posix "SIGINT on a terminal" && have python3 "a signal" &&
+posix "sending SIGINT to a program on a terminal" && have python3 "a signal" &&
     check "the table" python3 "$tmp/interrupt.py" "$run" "$m" "$tmp/corpus.txt"
 
 test_case "compare --baseline: what changed beyond the spread"

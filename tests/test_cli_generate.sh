@@ -201,7 +201,7 @@ if posix "SIGPIPE"; then
 fi
 
 test_case "Ctrl-C ends a generation with 130, after what was written"
-if posix "SIGINT" && have timeout "Ctrl-C"; then
+if posix "sending SIGINT (Ctrl-C: windows_console.py)" && have timeout "Ctrl-C"; then
     timeout --preserve-status -s INT 1 "$run" "$m" -c 4000000 -n 0 --ignore-eos \
         >"$tmp/out" 2>"$tmp/err"
     check "exit code" test $? -eq 130

@@ -38,17 +38,25 @@ async function haste(page) {
     await page.press("#prompt", "Enter");
     await says("^The story has ended");
     if (!(await page.textContent("#story")).startsWith("<i>")) fault("<i> became markup");
+    await page.fill("#prompt", "Once upon a time");
+    await page.press("#prompt", "Enter");
+    await page.waitForFunction(() => document.getElementById("story").innerText.length > 200);
+    await says("^The story has ended");
 }
 
-// Decodes in turn until the curves have some points; stops by the keyboard.
-async function compare(page, name) {
+// Decodes in turn to the end, or until the curves have some points: stops then by the keyboard.
+async function compare(page, name, whole) {
     await page.waitForSelector("#run:enabled");
     await page.focus("#run");
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => document.querySelectorAll("#speed circle").length > 17);
-    await page.keyboard.press("Enter");
+    if (!whole) {
+        await page.waitForFunction(() => document.querySelectorAll("#speed circle").length > 17);
+        await page.keyboard.press("Enter");
+    }
     await page.waitForFunction(
         () => /^With /.test(document.querySelector("#run-status").innerText));
+    const said = await page.textContent("#run-status");
+    if (whole && !said.startsWith("With 2,048 tokens")) fault(`${name}: stopped early: ${said}`);
     for (const chart of ["speed", "cache"])
         for (const variant of ["mha", "gqa", "mqa"])
             if (await page.locator(`#${chart} .${variant} .curve`).count() !== 1)
@@ -135,7 +143,7 @@ async function main() {
         () => /ended/.test(document.querySelector("#story-status").innerText));
     process.stdout.write(await light.textContent("#story") + "\n");
     await haste(light);
-    await compare(light, "light");
+    await compare(light, "light", true);
     await checkTree(light);
     await checkTabs(light);
     await compare(await open(browser, desk, "dark"), "dark");

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """windows_console.py FOLDER COMPILER...: builds windows_console.c in FOLDER, with MinGW, and runs
-it under Wine on a terminal of its own, which Wine shows it as a console. Prints what the program
-says; its exit code."""
+it, with FOLDER/run.exe, under Wine on a terminal of its own, which Wine shows it as a console.
+Prints what the program says; its exit code."""
 import os
 import pty
 import select
@@ -21,7 +21,7 @@ def main():
     pid, terminal = pty.fork()
     if pid == 0:
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-        os.execvp("wine", ["wine", program])
+        os.execvp("wine", ["wine", program, f"{folder}/run.exe", "models/stories-gqa.gguf"])
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if select.select([terminal], [], [], 1)[0]:
