@@ -22,16 +22,16 @@ static int record_tokenizer(training *r, const char *tokenizer, int n) {
     return EXIT_SUCCESS;
 }
 
-/* The vocabulary of the saved run, of a model file, or a new one of n tokens. */
+/* The vocabulary of a model file, or a new one of n tokens: in a resumed run the same again, as its
+ * text and `tokenizer` have to be the same. */
 static int find_vocab(training *r, const char *tokenizer, int n) {
     gqa_error err = {0};
-    int status = 0;
-    if (!r->resuming && !tokenizer) return learn_vocab(r, n);
-    if (!r->resuming) status = model_file_open(&r->saved, tokenizer, &err);
-    if (!status) status = model_file_vocab(&r->saved, NULL, &err);
+    if (!tokenizer) return learn_vocab(r, n);
+    int status = model_file_open(&r->source, tokenizer, &err);
+    if (!status) status = model_file_vocab(&r->source, NULL, &err);
     if (status) return fail("%s", err.message);
-    r->vocab = r->saved.vocab;
-    return r->vocab ? EXIT_SUCCESS : fail("%s: no vocabulary", r->saved.checkpoint.path);
+    r->vocab = r->source.vocab;
+    return r->vocab ? EXIT_SUCCESS : fail("%s: no vocabulary", tokenizer);
 }
 
 /* ---- kinds of attention ---------------------------------------------------------------------- */

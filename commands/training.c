@@ -381,6 +381,7 @@ static int resume(training *r) {
     if (!r->resuming) return EXIT_SUCCESS;
     if (gqa_trainer_resume(r->trainer, r->fingerprint, r->inputs, &r->saved.checkpoint, &err))
         return fail("%s; --restart discards it", err.message);
+    model_file_close(&r->saved);
     return EXIT_SUCCESS;
 }
 
@@ -459,5 +460,6 @@ void training_close(training *r) {
     gqa_dataset_free(&r->val);
     gqa_vocab_free(r->learnt);
     model_file_close(&r->saved);
+    model_file_close(&r->source);
     free(r->text);
 }

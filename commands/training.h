@@ -26,8 +26,9 @@ typedef struct training {
     gqa_type type;
     char *text;                /* all -f files, as separate documents */
     size_t text_len;
-    model_file saved;          /* OUT.state, or the model whose vocabulary train takes */
-    int resuming;              /* saved is OUT.state */
+    model_file saved;          /* OUT.state, until it is resumed: Windows replaces no mapped file */
+    model_file source;         /* the model whose vocabulary train takes, or nothing */
+    int resuming;              /* there is an OUT.state */
     const gqa_vocab *vocab;
     gqa_vocab *learnt;         /* vocab, when it is the run's own */
     gqa_dataset data, val;

@@ -121,7 +121,8 @@ if is_wanted windows "$mingw" wine; then
     mkdir -p build-windows
     EXE=.exe LC_ALL=C.UTF-8
     export LC_ALL
-    scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh"
+    scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh tests/test_golden.sh"
+    scripts="$scripts tests/test_real.sh tests/test_threads.sh tests/test_training.sh"
     port windows "$mingw" wine "$scripts" WERROR=1 OPT=-O1
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe

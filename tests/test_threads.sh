@@ -45,6 +45,7 @@ tells 3 "-j 3" env "$run" "$m" -j 3
 
 test_case "little memory"
 if [ -n "$sanitized" ]; then skip "ulimit -v with sanitizers"
+elif ! posix "ulimit -v"; then :
 elif ! (ulimit -v 200000) 2>/dev/null; then skip "ulimit -v: not on this system"
 else
     limited() { (ulimit -v "$kilobytes" && exec "$run" "$m" "$@"); }

@@ -41,11 +41,15 @@ interrupt() {
 
 # So many steps that neither run ends before its state is written, whatever the machine.
 steps=4000
+ends="killed stopped"
+posix "SIGTERM" || ends=killed
 while :; do
     interrupt killed KILL
-    killed=$code
-    interrupt stopped TERM
-    stopped=$code
+    killed=$code stopped=130
+    if [ "$ends" != killed ]; then
+        interrupt stopped TERM
+        stopped=$code
+    fi
     if { [ "$killed" -ne 0 ] && [ "$stopped" -ne 0 ]; } || [ $steps -gt 200000 ]; then break; fi
     rm -rf "$tmp/killed" "$tmp/stopped"
     steps=$((steps * 2))
@@ -56,16 +60,18 @@ check "exit code 137, got $killed" test "$killed" -eq 137
 check "the state is there" test -e "$tmp/killed/m.gguf.state"
 check "no model before the end" test ! -e "$tmp/killed/m.gguf"
 
-test_case "a terminated run saves its state first"
-check "exit code 130, got $stopped" test "$stopped" -eq 130
-check "the state is there" test -e "$tmp/stopped/m.gguf.state"
-check "no model before the end" test ! -e "$tmp/stopped/m.gguf"
+if [ "$ends" != killed ]; then
+    test_case "a terminated run saves its state first"
+    check "exit code 130, got $stopped" test "$stopped" -eq 130
+    check "the state is there" test -e "$tmp/stopped/m.gguf.state"
+    check "no model before the end" test ! -e "$tmp/stopped/m.gguf"
+fi
 
 test_case "a killed run resumes, and is killed again"
 interrupt killed KILL # if it does not reach its end
 check "does not start over" says "resuming at step"
 
-for how in killed stopped; do
+for how in $ends; do
     test_case "a $how run resumes to its end"
     [ -e "$tmp/$how/m.gguf" ] || check "resumes" train_to_end $how
     check "does not start over" says "resuming at step"
@@ -75,8 +81,9 @@ done
 test_case "interrupted runs give the bytes of one run"
 mkdir "$tmp/whole"
 check "a run of $steps steps" train_to_end whole
-same "$tmp/whole/m.gguf" "$tmp/killed/m.gguf" "the killed run: the bytes of one run"
-same "$tmp/whole/m.gguf" "$tmp/stopped/m.gguf" "the stopped run: the bytes of one run"
+for how in $ends; do
+    same "$tmp/whole/m.gguf" "$tmp/$how/m.gguf" "the $how run: the bytes of one run"
+done
 
 # However small the difference; the validation text may change.
 m=$tmp/m.gguf
@@ -87,7 +94,8 @@ expect 1 "m.gguf.state: $different" train "$m" -f "$other" $shape --steps 20
 check "the message names the way out" says "--restart discards it"
 check "the state is kept" test -e "$m.state"
 expect 1 "$different" train "$m" -f "$corpus" -f "$other" $shape --steps 20
-expect 0 "resuming at step 5" train "$m" -f "$corpus" --val "$other" $shape --steps 20
+expect 0 "stopped at step 10" train "$m" -f "$corpus" $shape --steps 20 --stop-after 5
+expect 0 "resuming at step 10" train "$m" -f "$corpus" --val "$other" $shape --steps 20
 
 test_case "--restart trains with another text"
 expect 0 "stopped at step 5" train "$tmp/r.gguf" -f "$corpus" $shape --steps 20 --stop-after 5
@@ -120,10 +128,12 @@ expect 1 "/nonexistent/log: cannot write" train "$tmp/f.gguf" -f "$corpus" $shap
 check "no step was made" test ! -e "$tmp/f.gguf.state"
 
 test_case "a limit on the size of files: no temporary file is left"
-(ulimit -f 8 && "$run" train "$tmp/limit.gguf" -f "$corpus" $shape --steps 2 --quiet) \
-    2>"$tmp/err"
-check "SIGXFSZ ends it" test $? -gt 128
-check "no file" test "$(ls "$tmp" | grep -c limit)" -eq 0
+if posix "SIGXFSZ"; then
+    (ulimit -f 8 && "$run" train "$tmp/limit.gguf" -f "$corpus" $shape --steps 2 --quiet) \
+        2>"$tmp/err"
+    check "SIGXFSZ ends it" test $? -gt 128
+    check "no file" test "$(ls "$tmp" | grep -c limit)" -eq 0
+fi
 
 full="/dev/full: cannot append to the log: "
 if [ -e /dev/full ]; then
