@@ -112,9 +112,8 @@ windows_dlls_only() {
     ! echo "$dlls" | grep -ivxE '(kernel32|msvcrt|shell32|ucrtbase|api-ms-win-[a-z0-9-]+)\.dll'
 }
 
-# test_architectures passes, but takes the longest, and has no files or sizes of Windows' own;
 # test_alloc is not built: it needs mmap and the linker's --wrap of the C library.
-skip="architectures alloc"
+skip=alloc
 mingw=x86_64-w64-mingw32-gcc
 export WINEPREFIX="${WINEPREFIX:-$PWD/build-windows/wine}" WINEDEBUG=-all DISPLAY= EXE=
 if is_wanted windows "$mingw" wine; then

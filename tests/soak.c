@@ -115,9 +115,10 @@ int main(int argc, char **argv) {
     gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
     if (!m) fail("models/stories-gqa.gguf", &err);
     static sequence sequences[SESSIONS];
-    char path[64];
+    char path[256];
+    const char *folder = getenv("TMPDIR");
     time_t end = time(NULL) + seconds;
-    snprintf(path, sizeof path, "/tmp/gqa-soak-%ld", (long)getpid());
+    snprintf(path, sizeof path, "%s/gqa-soak-%ld", folder ? folder : "/tmp", (long)getpid());
     for (int i = 0; i < SESSIONS; i++) sequences[i].s = open_session(m, &err);
     for (; done < wanted && time(NULL) < end; step++) {
         sequence *t = &sequences[below(SESSIONS)];
