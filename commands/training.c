@@ -37,7 +37,7 @@ void training_settings_init(training_settings *s) {
          "layers' matrices by Muon instead of AdamW: fewer steps to the\nsame loss"},
         {"--warmup N", OPT_INT, &o->warmup, 0, 1 << 30,
          "steps of linear warm-up (default: steps / 20, at most 200)"},
-        {"--decay D", OPT_FLOAT, &o->decay, -1, 1, "weight decay (default 0.1); negative: none"},
+        {"--decay D", OPT_FLOAT, &o->decay, -1, 10, "weight decay (default 0.1); negative: none"},
         {"--clip C", OPT_FLOAT, &o->clip, 0, 1e6, "maximum norm of the gradient (default 1)"},
         {"--dropout P", OPT_FLOAT, &o->dropout, -1, 0.9,
          "share of embeddings and layer outputs dropped (default 0)"},

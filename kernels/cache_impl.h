@@ -30,6 +30,14 @@ static inline uint8_t *v_tile(const gqa_kv *kv, int kv_head, int tile) {
 
 static inline int is_rotated(int type) { return type == GQA_TYPE_Q8_0 || type == GQA_TYPE_Q4_0; }
 
+typedef float vf4 __attribute__((vector_size(16)));
+static inline vf4 vf4_load(const float *p) {
+    vf4 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void vf4_store(float *p, vf4 v) { memcpy(p, &v, sizeof v); }
+
 /* x [4][4] = H x / 2, H_ij = (-1)^popcount(i & j). */
 static inline void hadamard_4(float *x) {
     const vf4 half = {0.5f, 0.5f, 0.5f, 0.5f};
@@ -52,7 +60,7 @@ static void hadamard(float *x, size_t count, size_t dim) {
     const vf scale = vf_set1(0.70710678f); /* 1 / sqrt(2) */
     for (size_t i = 0; i < count; i += 16) {
         hadamard_4(x + i);
-        transpose_4x4(x + i, 4, x + i, 4);
+        gqa_transpose_words(x + i, 4 * sizeof *x, x + i, 4 * sizeof *x);
         hadamard_4(x + i);
     }
     for (size_t half = 16; half < n; half *= 2)
@@ -240,6 +248,7 @@ static void widen_shared(const gqa_kv *kv, int kv_head, int tile, float *k, floa
     k_as_floats(kv->k_type, k_tile(kv, kv_head, tile), d, k);
     for (int t = 0; t < GQA_KV_TILE; t += 4) /* rows of v are a power of two apart */
         for (int i = 0; i < d; i += 4)
-            transpose_4x4(v + t * d + i, d, k + i * GQA_KV_TILE + t, GQA_KV_TILE);
+            gqa_transpose_words(v + t * d + i, (size_t)d * sizeof *v, k + i * GQA_KV_TILE + t,
+                                GQA_KV_TILE * sizeof *k);
     k_as_floats(kv->k_type, v_tile(kv, 0, tile), kv->shared_dim, k + own * GQA_KV_TILE);
 }

@@ -127,10 +127,8 @@
 #define kernel_matmul_unit ISA_NAME(kernel_matmul_unit)
 /* sgemm_impl.h */
 #define vf4 ISA_NAME(vf4)
-#define vi4 ISA_NAME(vi4)
 #define vf4_load ISA_NAME(vf4_load)
 #define vf4_store ISA_NAME(vf4_store)
-#define transpose_4x4 ISA_NAME(transpose_4x4)
 #define pack_micro_panel ISA_NAME(pack_micro_panel)
 #define pack_micro_panels ISA_NAME(pack_micro_panels)
 #define sgemm_tile ISA_NAME(sgemm_tile)

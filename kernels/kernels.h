@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "tensor.h"
+#include "transpose.h"
 
 /* ---- weights: packed panels of 16 rows ------------------------------------------------------ */
 

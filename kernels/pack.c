@@ -62,25 +62,12 @@ static uint32_t get32(const uint8_t *p) {
     return v;
 }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
-static uint64_t get64(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return v;
-}
-static void put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
 
-/* Word g of a row becomes that row's of plane g: of `rows` rows that lie row_bytes apart, two words
- * of two rows at a time. */
-static void pack_words(const uint8_t *raw, size_t row_bytes, int rows, int words,
-                       uint8_t *packed) {
-    int r = 0;
-    for (; r + 2 <= rows; r += 2, raw += 2 * row_bytes, packed += 8)
-        for (int g = 0; g < words; g += 2) {
-            uint64_t a = get64(raw + 4 * g), b = get64(raw + row_bytes + 4 * g);
-            put64(packed + g * PLANE, (a & UINT32_MAX) | b << 32);
-            put64(packed + (g + 1) * PLANE, a >> 32 | (b & ~(uint64_t)UINT32_MAX));
-        }
-    for (int g = 0; g < words && r < rows; g++) put32(packed + g * PLANE, get32(raw + 4 * g));
+/* Word g of a row becomes that row's of plane g; rows lie row_bytes apart. */
+static inline void pack_words(const uint8_t *raw, size_t row_bytes, int words, uint8_t *packed) {
+    for (int r = 0; r < GQA_PANEL; r += 4, raw += 4 * row_bytes, packed += 16)
+        for (int g = 0; g < words; g += 4)
+            gqa_transpose_words(packed + g * PLANE, PLANE, raw + 4 * g, row_bytes);
 }
 
 /* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit
@@ -91,24 +78,29 @@ static uint32_t spread_bits(uint32_t qh) {
     return word;
 }
 
-/* ---- blocks of 32 columns, of all rows ------------------------------------------------------ */
+/* ---- blocks of 32 columns ------------------------------------------------------------------- */
 
-/* Types of four bits keep values i and i + 16 in one byte: just as a packed block does. */
-static void pack_block_0(int type, const uint8_t *raw, size_t row_bytes, int rows, uint8_t *packed,
-                         size_t packed_bytes) {
-    const int with_min = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1, head = with_min ? 4 : 2;
-    const int with_fifth = type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1;
-    const uint8_t *b = raw;
-    for (int row = 0; row < rows; row++, b += row_bytes) {
-        uint8_t *scales = packed + packed_bytes - 16 * head + 2 * row;
-        memcpy(scales, b, 2);
-        if (with_min) memcpy(scales + 32, b + 2, 2);
-        if (with_fifth) put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(b + head)));
-    }
-    pack_words(raw + head + 4 * with_fifth, row_bytes, rows, type == GQA_TYPE_Q8_0 ? 8 : 4, packed);
+/* Two bytes of every row, which lie row_bytes apart, beside each other. */
+static void pack_halves(const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
+    for (int row = 0; row < GQA_PANEL; row++, raw += row_bytes, packed += 2) memcpy(packed, raw, 2);
 }
 
-/* ---- superblocks: one row's block of 256 columns -------------------------------------------- */
+/* Types of four bits keep values i and i + 16 in one byte: just as a packed block does. A block of
+ * the file: one or two numbers in f16, fifth bits if there are, words. */
+static void pack_block_0(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
+    const int halves = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1 ? 2 : 1;
+    const int with_fifth = type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1;
+    const int words = type == GQA_TYPE_Q8_0 ? 8 : 4;
+    uint8_t *scales = packed + (size_t)(words + with_fifth) * PLANE;
+    for (int i = 0; i < halves; i++)
+        pack_halves(raw + 2 * i, row_bytes, scales + 2 * GQA_PANEL * i);
+    raw += 2 * halves;
+    for (int row = 0; row < GQA_PANEL && with_fifth; row++)
+        put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(raw + row * row_bytes)));
+    pack_words(raw + 4 * with_fifth, row_bytes, words, packed);
+}
+
+/* ---- superblocks of 256 columns ------------------------------------------------------------- */
 
 /* Where a superblock keeps d, dmin, and its values' nibbles, pairs of bits and single bits. */
 typedef struct super_fields {
@@ -126,47 +118,87 @@ static super_fields fields_of(int type) {
     }
 }
 
-/* The q of sub-block s, 32 columns, of a K block b. */
-static void pack_sub_block(int type, const uint8_t *b, int s, uint8_t *packed, int row) {
-    const super_fields at = fields_of(type);
-    const int six = type == GQA_TYPE_Q6_K;
-    const int shift = six ? s % 4 / 2 * 4 : s % 2 * 4;
-    const uint8_t *low = b + at.nibbles + (six ? s / 4 * 64 + s % 2 * 32 : s / 2 * 32);
-    uint32_t q[8] = {0}, bits = 0, pairs[2] = {0, 0};
-    for (int g = 0, i = 0; g < 8; g++, i += 4) {
-        if (at.nibbles >= 0) q[g] = get32(low + i) >> shift & 0x0F0F0F0F;
-        if (at.pairs >= 0) {
-            uint32_t two = get32(b + at.pairs + s / 4 * 32 + i) >> (s % 4 * 2) & 0x03030303;
-            pairs[g / 4] |= two << (g % 4 * 2);
-        }
-        if (at.bit >= 0) bits |= (get32(b + at.bit + i) >> s & 0x01010101) << g;
-    }
-    packed += 4 * row;
-    for (int g = 0; g < 4 && at.nibbles >= 0; g++, packed += PLANE)
-        put32(packed, q[g] | q[g + 4] << 4);
-    for (int half = 0; half < 2 && at.pairs >= 0; half++, packed += PLANE)
-        put32(packed, pairs[half]);
-    if (at.bit >= 0) put32(packed, bits);
+/* `n` words of four rows, a row each lane. */
+static inline void load_words(gqa_words *out, int n, const uint8_t *b, size_t row_bytes) {
+    for (int i = 0; i < n; i += 4)
+        gqa_transpose_words(out + i, sizeof *out, b + 4 * i, row_bytes);
 }
 
-static void pack_block_k(int type, const uint8_t *b, uint8_t *packed, int row,
-                         size_t packed_bytes) {
+/* The q of four rows of K blocks, the first at b, in eight packed blocks. */
+static void pack_four_rows(int type, const uint8_t *b, size_t row_bytes, uint8_t *packed) {
     const super_fields at = fields_of(type);
-    uint8_t scales[16], *tail = packed + 8 * packed_bytes + 2 * row;
-    memcpy(tail, b + at.d, 2);
-    if (at.dmin >= 0) memcpy(tail + 32, b + at.dmin, 2);
-    else memset(tail + 32, 0, 2);
-    gqa_k_scales(type, b, scales);
+    const size_t packed_bytes = gqa_packed_block_bytes(type);
+    const int six = type == GQA_TYPE_Q6_K;
+    gqa_words low[32], two[16], one[8];
+    if (at.nibbles >= 0) load_words(low, 32, b + at.nibbles, row_bytes);
+    if (at.pairs >= 0) load_words(two, 16, b + at.pairs, row_bytes);
+    if (at.bit >= 0) load_words(one, 8, b + at.bit, row_bytes);
     for (int s = 0; s < 8; s++, packed += packed_bytes) {
-        uint8_t *end = packed + packed_bytes + row;
-        if (type == GQA_TYPE_IQ4_XS) {
-            pack_words(b + at.nibbles + 16 * s, 0, 1, 4, packed + 4 * row);
-            end[-16] = scales[2 * s];
-        } else {
-            pack_sub_block(type, b, s, packed, row);
-            end[-32] = scales[2 * s];
-            end[-16] = scales[2 * s + 1];
+        const gqa_words *l = low + (six ? s / 4 * 16 + s % 2 * 8 : s / 2 * 8), *t = two + s / 4 * 8;
+        const int nibble = six ? s % 4 / 2 * 4 : s % 2 * 4, pair = s % 4 * 2;
+        uint8_t *plane = packed;
+        for (int g = 0; g < 4 && at.nibbles >= 0; g++, plane += PLANE) {
+            gqa_words q = (l[g] >> nibble & 0x0F0F0F0F) | (l[g + 4] >> nibble & 0x0F0F0F0F) << 4;
+            memcpy(plane, &q, sizeof q);
         }
+        for (int half = 0; half < 2 && at.pairs >= 0; half++, t += 4, plane += PLANE) {
+            gqa_words q = {0};
+            for (int g = 0; g < 4; g++) q |= (t[g] >> pair & 0x03030303) << 2 * g;
+            memcpy(plane, &q, sizeof q);
+        }
+        if (at.bit >= 0) {
+            gqa_words q = {0};
+            for (int g = 0; g < 8; g++) q |= (one[g] >> s & 0x01010101) << g;
+            memcpy(plane, &q, sizeof q);
+        }
+    }
+}
+
+static void pack_block_k(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
+    const super_fields at = fields_of(type);
+    const size_t packed_bytes = gqa_packed_block_bytes(type);
+    uint8_t *tail = packed + 8 * packed_bytes;
+    const uint8_t *b = raw;
+    memset(tail, 0, 64);
+    pack_halves(raw + at.d, row_bytes, tail);
+    if (at.dmin >= 0) pack_halves(raw + at.dmin, row_bytes, tail + 32);
+    for (int row = 0; row < GQA_PANEL; row++, b += row_bytes) {
+        uint8_t scales[16], *end = packed + packed_bytes + row;
+        const int last = type == GQA_TYPE_IQ4_XS ? -16 : -32;
+        gqa_k_scales(type, b, scales);
+        for (int s = 0; s < 8; s++, end += packed_bytes) {
+            end[last] = scales[2 * s];
+            if (type != GQA_TYPE_IQ4_XS) end[-16] = scales[2 * s + 1];
+        }
+    }
+    for (int s = 0; s < 8 && type == GQA_TYPE_IQ4_XS; s++, packed += packed_bytes)
+        pack_words(raw + at.nibbles + 16 * s, row_bytes, 4, packed);
+    for (int row = 0; row < GQA_PANEL && type != GQA_TYPE_IQ4_XS; row += 4)
+        pack_four_rows(type, raw + row * row_bytes, row_bytes, packed + 4 * row);
+}
+
+/* Packs a matrix's panel of quantised blocks, and calls for the next panel's bytes: rows are read
+ * side by side, which the memory does not guess. */
+static void pack_quantised(const gqa_matrix *w, const uint8_t *raw, size_t row_bytes, int rows,
+                           uint8_t *packed) {
+    enum { LINE = 64, LARGEST = 256 };
+    const int is_k = is_k_quant(w->type);
+    const size_t block = gqa_type_info_of(w->type)->bytes, bytes = gqa_packed_block_bytes(w->type);
+    const uint8_t *next = raw + GQA_PANEL * row_bytes;
+    uint8_t filled[GQA_PANEL * LARGEST]; /* where rows are missing: with rows of 0 */
+    memset(filled, 0, rows < GQA_PANEL ? sizeof filled : 0);
+    for (int k = 0; k < w->cols; k += is_k ? 256 : 32, raw += block, next += GQA_PANEL * block) {
+        const uint8_t *from = raw;
+        size_t step = row_bytes;
+        for (size_t at = 0; at < GQA_PANEL * block; at += LINE) __builtin_prefetch(next + at);
+        if (rows < GQA_PANEL) {
+            for (int r = 0; r < rows; r++) memcpy(filled + r * LARGEST, raw + r * row_bytes, block);
+            from = filled;
+            step = LARGEST;
+        }
+        if (is_k) pack_block_k(w->type, from, step, packed);
+        else pack_block_0(w->type, from, step, packed);
+        packed += is_k ? 8 * bytes + 64 : bytes;
     }
 }
 
@@ -180,24 +212,14 @@ static void pack_floats(const uint8_t *raw, size_t row_bytes, size_t size, int r
 }
 
 void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
-    const gqa_type_info *t = gqa_type_info_of(w->type);
+    const size_t size = gqa_type_info_of(w->type)->bytes;
     const size_t row_bytes = gqa_type_bytes(w->type, w->cols);
-    const size_t packed_bytes = gqa_packed_block_bytes(w->type);
     const uint8_t *raw = w->raw + panel * GQA_PANEL * row_bytes;
     const int rows = min_int(w->rows - panel * GQA_PANEL, GQA_PANEL);
     if (rows < GQA_PANEL) memset(dst, 0, gqa_panel_bytes(w->type, w->cols));
-    if (t->bytes == 4) {
-        pack_floats(raw, row_bytes, 4, rows, w->cols, dst);
-    } else if (t->bytes == 2) {
-        pack_floats(raw, row_bytes, 2, rows, w->cols, dst);
-    } else if (is_k_quant(w->type)) {
-        for (int k = 0; k < w->cols; k += 256, raw += t->bytes, dst += 8 * packed_bytes + 64)
-            for (int r = 0; r < rows; r++)
-                pack_block_k(w->type, raw + r * row_bytes, dst, r, packed_bytes);
-    } else {
-        for (int k = 0; k < w->cols; k += 32, raw += t->bytes, dst += packed_bytes)
-            pack_block_0(w->type, raw, row_bytes, rows, dst, packed_bytes);
-    }
+    if (size == 4) pack_floats(raw, row_bytes, 4, rows, w->cols, dst);
+    else if (size == 2) pack_floats(raw, row_bytes, 2, rows, w->cols, dst);
+    else pack_quantised(w, raw, row_bytes, rows, dst);
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */

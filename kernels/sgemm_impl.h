@@ -18,32 +18,6 @@
 _Static_assert(GQA_SGEMM_MC % SGEMM_MR == 0 && GQA_SGEMM_NC % SGEMM_NR == 0,
                "blocks hold whole micro-panels");
 
-typedef float vf4 __attribute__((vector_size(16)));
-typedef int32_t vi4 __attribute__((vector_size(16)));
-#ifdef __clang__
-#define SHUFFLE4(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else /* gcc has the other one from 12 on only */
-#define SHUFFLE4(a, b, ...) __builtin_shuffle(a, b, (vi4){__VA_ARGS__})
-#endif
-static inline vf4 vf4_load(const float *p) {
-    vf4 v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-static inline void vf4_store(float *p, vf4 v) { memcpy(p, &v, sizeof v); }
-
-/* dst[j * ld_dst + i] = src[i * ld_src + j] for i, j < 4. */
-static inline void transpose_4x4(float *dst, size_t ld_dst, const float *src, size_t ld_src) {
-    vf4 a = vf4_load(src), b = vf4_load(src + ld_src);
-    vf4 c = vf4_load(src + 2 * ld_src), d = vf4_load(src + 3 * ld_src);
-    vf4 ab_low = SHUFFLE4(a, b, 0, 4, 1, 5), cd_low = SHUFFLE4(c, d, 0, 4, 1, 5);
-    vf4 ab_high = SHUFFLE4(a, b, 2, 6, 3, 7), cd_high = SHUFFLE4(c, d, 2, 6, 3, 7);
-    vf4_store(dst, SHUFFLE4(ab_low, cd_low, 0, 1, 4, 5));
-    vf4_store(dst + ld_dst, SHUFFLE4(ab_low, cd_low, 2, 3, 6, 7));
-    vf4_store(dst + 2 * ld_dst, SHUFFLE4(ab_high, cd_high, 0, 1, 4, 5));
-    vf4_store(dst + 3 * ld_dst, SHUFFLE4(ab_high, cd_high, 2, 3, 6, 7));
-}
-
 /* One micro-panel: count <= width lines of k elements; element (line, p) is
  * src[line * line_step + p * k_step]. */
 TEMPLATE void pack_micro_panel(size_t width, float *dst, const float *src, size_t line_step,
@@ -57,7 +31,9 @@ TEMPLATE void pack_micro_panel(size_t width, float *dst, const float *src, size_
     for (; k_step == 1 && line + 4 <= count; line += 4) {
         const float *s = src + line * line_step;
         size_t p = 0;
-        for (; p + 4 <= k; p += 4) transpose_4x4(dst + p * width + line, width, s + p, line_step);
+        for (; p + 4 <= k; p += 4)
+            gqa_transpose_words(dst + p * width + line, width * sizeof *dst, s + p,
+                                line_step * sizeof *s);
         for (; p < k; p++)
             for (size_t i = 0; i < 4; i++) dst[p * width + line + i] = s[i * line_step + p];
     }

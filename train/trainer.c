@@ -49,7 +49,7 @@ static const struct setting {
     SETTING(rate_end, 0.1f, ABOVE_0, 1),
     SETTING(beta1, 0.9f, ABOVE_0, BELOW_1),
     SETTING(beta2, 0.99f, ABOVE_0, BELOW_1),
-    SETTING(decay, 0.1f, -HUGE_VALF, 1),
+    SETTING(decay, 0.1f, -HUGE_VALF, 10),
     SETTING(clip, 1, ABOVE_0, HUGE_VALF),
     SETTING(distill, 0, 0, 1),
     SETTING(dropout, 0, -HUGE_VALF, 0.9f),
