@@ -66,7 +66,7 @@ CORE_SRC = $(filter-out run.c $(CONSOLE),$(wildcard *.c) $(wildcard $(CORE:%=%/*
 LIB_SRC  = $(CORE_SRC) $(CONSOLE) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
 # Tests that fork; that wrap functions by GNU's linker, or bind threads to CPUs.
-ABSENT   = $(if $(WINDOWS),foreign interrupts) $(if $(WINDOWS)$(MACOS),alloc threads)
+ABSENT   = $(if $(WINDOWS),interrupts) $(if $(WINDOWS)$(MACOS),alloc threads)
 TEST_SRC = $(filter-out $(ABSENT:%=tests/test_%.c),$(wildcard tests/test_*.c))
 TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)

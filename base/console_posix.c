@@ -50,6 +50,8 @@ void gqa_os_on_lost_page(void (*fn)(const char *path)) {
     sigaction(SIGBUS, &action, NULL);
 }
 
+void gqa_os_exit_now(int code) { _Exit(code); }
+
 void gqa_os_on_interrupt(void (*fn)(int signal), int ends) {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     /* Without SA_RESTART a write to a stopped terminal (Ctrl-S) would fail and lose its text. */
@@ -108,6 +110,8 @@ int gqa_os_character_width(uint32_t code) {
     int width = wcwidth((wchar_t)code);
     return width >= 0 ? width : 1;
 }
+
+int gqa_os_getchar(void) { return getchar(); }
 
 int gqa_os_stdin_holds_text(void) {
     struct stat st;

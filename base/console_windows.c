@@ -17,8 +17,18 @@
 
 /* ---- signals -------------------------------------------------------------------------------- */
 
-/* A mapped file cannot be truncated here. */
-void gqa_os_on_lost_page(void (*fn)(const char *path)) { (void)fn; }
+static void (*lost_page_handler)(const char *path);
+
+static LONG WINAPI on_exception(EXCEPTION_POINTERS *what) {
+    if (what->ExceptionRecord->ExceptionCode == EXCEPTION_IN_PAGE_ERROR) lost_page_handler(NULL);
+    return EXCEPTION_CONTINUE_SEARCH;
+}
+
+/* A mapped file cannot be truncated here, but its disk or its network may go. */
+void gqa_os_on_lost_page(void (*fn)(const char *path)) {
+    lost_page_handler = fn;
+    AddVectoredExceptionHandler(1, on_exception);
+}
 
 static void (*interrupt_handler)(int signal);
 static int for_all_signals;
@@ -149,6 +159,36 @@ int gqa_os_character_width(uint32_t code) {
     for (size_t i = 0; i < array_length(ranges); i++)
         if (code >= ranges[i].first && code <= ranges[i].last) return ranges[i].width;
     return 1;
+}
+
+/* A console's code page has not all characters, and none of UTF-16's halves: its lines are read as
+ * UTF-16. */
+int gqa_os_getchar(void) {
+    enum { UNITS = 512, MOMENT = 50 }; /* milliseconds in which a Ctrl-C becomes known */
+    static char line[3 * UNITS + 8], *at = line;
+    wchar_t units[UNITS + 1];
+    DWORD n = 0;
+    if (!gqa_os_is_terminal(stdin)) return getchar();
+    if (!*at) {
+        if (!ReadConsoleW(handle_of(stdin), units, UNITS, &n, NULL) || n == 0 || *units == 26) {
+            Sleep(n ? 0 : MOMENT);
+            return EOF; /* Ctrl-C, Ctrl-Z */
+        }
+        if (units[n - 1] >= 0xD800 && units[n - 1] < 0xDC00) { /* the other half is still there */
+            DWORD more = 0;
+            ReadConsoleW(handle_of(stdin), units + n, 1, &more, NULL);
+            n += more;
+        }
+        const int most = sizeof line - 1;
+        line[WideCharToMultiByte(CP_UTF8, 0, units, (int)n, line, most, NULL, NULL)] = 0;
+        at = line;
+    }
+    return *at ? (unsigned char)*at++ : EOF;
+}
+
+void gqa_os_exit_now(int code) {
+    restore_console();
+    _Exit(code);
 }
 
 int gqa_os_stdin_holds_text(void) {

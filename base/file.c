@@ -70,8 +70,12 @@ int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
 }
 
 void gqa_output_write(gqa_output *o, const void *data, size_t size) {
-    if (o->failed || size == 0) return;
-    if (fwrite(data, 1, size, o->file) != size) o->failed = errno ? errno : EIO;
+    enum { MOST = 1 << 30 }; /* Windows' fwrite never ends with 4 GiB or more */
+    const char *from = data;
+    for (size_t n; size && !o->failed; from += n, size -= n) {
+        n = min_size(size, MOST);
+        if (fwrite(from, 1, n, o->file) != n) o->failed = errno ? errno : EIO;
+    }
 }
 
 int gqa_output_finish(gqa_output *o, gqa_error *err) {

@@ -125,6 +125,8 @@ int gqa_os_is_terminal(FILE *f);
 int gqa_os_terminal_size(FILE *f, int *columns, int *rows);
 /* Columns that a terminal takes for a printable character. */
 int gqa_os_character_width(uint32_t code);
+/* The next byte of stdin, of a terminal's lines in UTF-8, or EOF, also where Ctrl-C ends a line. */
+int gqa_os_getchar(void);
 /* Whether a pipe or a file at stdin has something to read; nothing is read. */
 int gqa_os_stdin_holds_text(void);
 
@@ -144,6 +146,8 @@ void gqa_os_suspend(void);                     /* Ctrl-Z */
 /* fn is called at Ctrl-C; with `ends`, also by the other signals that end a program. What is
  * ignored (nohup) stays so with `ends`. */
 void gqa_os_on_interrupt(void (*fn)(int signal), int ends);
+/* Ends the program from a signal handler, without what atexit() has; a console is as it was. */
+void gqa_os_exit_now(int code);
 /* See hold_signals in commands/command.h. */
 void gqa_os_hold_signals(void);
 int gqa_os_signal_held(void);

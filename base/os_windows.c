@@ -75,9 +75,10 @@ static const wchar_t *widen(const char *path, wchar_t *out) {
 
 static uint64_t pair(DWORD high, DWORD low) { return (uint64_t)high << 32 | low; }
 
-static uint64_t nanoseconds(FILETIME t) {
+/* ticks: of 100 nanoseconds, since 1601. */
+static uint64_t nanoseconds(uint64_t ticks) {
     const uint64_t from_1601_to_1970 = 11644473600u; /* seconds */
-    return (pair(t.dwHighDateTime, t.dwLowDateTime) - from_1601_to_1970 * 10000000u) * 100;
+    return (ticks - from_1601_to_1970 * 10000000u) * 100;
 }
 
 static int handle_info(HANDLE h, gqa_file_info *info) {
@@ -85,12 +86,16 @@ static int handle_info(HANDLE h, gqa_file_info *info) {
     *info = (gqa_file_info){.kind = GQA_FILE_OTHER};
     if (h == INVALID_HANDLE_VALUE) return set_errno();
     if (GetFileType(h) != FILE_TYPE_DISK) return 0;
-    if (!GetFileInformationByHandle(h, &of)) return set_errno();
+    FILE_BASIC_INFO times;
+    if (!GetFileInformationByHandle(h, &of) ||
+        !GetFileInformationByHandleEx(h, FileBasicInfo, &times, sizeof times))
+        return set_errno();
     int is_folder = (of.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
     info->kind = is_folder ? GQA_FILE_FOLDER : GQA_FILE_REGULAR;
     info->id = (gqa_file_id){of.dwVolumeSerialNumber, pair(of.nFileIndexHigh, of.nFileIndexLow),
                              pair(of.nFileSizeHigh, of.nFileSizeLow),
-                             nanoseconds(of.ftLastWriteTime), nanoseconds(of.ftCreationTime)};
+                             nanoseconds((uint64_t)times.LastWriteTime.QuadPart),
+                             nanoseconds((uint64_t)times.ChangeTime.QuadPart)};
     return 0;
 }
 
@@ -130,7 +135,7 @@ int gqa_os_exists(const char *path) {
 }
 
 FILE *gqa_os_fopen(const char *path, const char *mode) {
-    wchar_t wide[MAX_WIDE], wide_mode[8] = {mode[0], L'b'};
+    wchar_t wide[MAX_WIDE], wide_mode[4] = {mode[0], L'b', strchr(mode, '+') ? L'+' : 0};
     return widen(path, wide) ? _wfopen(wide, wide_mode) : NULL;
 }
 
@@ -154,9 +159,16 @@ void gqa_os_close(int fd) { _close(fd); }
 int gqa_os_sync(FILE *f) { return _commit(_fileno(f)); }
 
 int gqa_os_replace(const char *from, const char *to) {
+    enum { LONGEST = 256 }; /* milliseconds; about twice as much in all */
     wchar_t old[MAX_WIDE], new[MAX_WIDE];
     if (!widen(from, old) || !widen(to, new)) return -1;
-    return MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING) ? 0 : set_errno();
+    for (DWORD pause = 1; !MoveFileExW(old, new, MOVEFILE_REPLACE_EXISTING); pause *= 2) {
+        DWORD error = GetLastError(); /* a scanner of viruses opens what has just been written */
+        if ((error != ERROR_ACCESS_DENIED && error != ERROR_SHARING_VIOLATION) || pause > LONGEST)
+            return set_errno();
+        Sleep(pause);
+    }
+    return 0;
 }
 
 int gqa_os_remove(const char *path) {
@@ -202,7 +214,7 @@ double gqa_os_seconds(void) {
 uint64_t gqa_os_clock(void) {
     FILETIME t;
     GetSystemTimeAsFileTime(&t);
-    return nanoseconds(t);
+    return nanoseconds(pair(t.dwHighDateTime, t.dwLowDateTime));
 }
 
 int gqa_os_local_time(struct tm *now) {

@@ -338,13 +338,17 @@ static jinja_value global_raise(jinja *j, const jinja_call *call) {
 /* ---- the date -------------------------------------------------------------------------------- */
 
 int jinja_parse_date(const char *text, struct tm *tm) {
+    static const short before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
     int year, month, day, end = 0;
     if (!text || sscanf(text, "%4d-%2d-%2d%n", &year, &month, &day, &end) != 3) return -1;
-    if (end != 10 || text[end]) return -1;
-    *tm = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day, .tm_hour = 12};
-    mktime(tm); /* the day of the week and of the year; noon exists on every day */
-    tm->tm_hour = 0;
-    return tm->tm_mon == month - 1 && tm->tm_mday == day ? 0 : -1;
+    if (end != 10 || text[end] || year < 1 || month < 1 || month > 12) return -1;
+    const int is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0), y = year - 1;
+    if (day < 1 || day > before[month] - before[month - 1] + (month == 2 && is_leap)) return -1;
+    const int of_year = before[month - 1] + (month > 2 && is_leap) + day - 1;
+    const int of_week = (1 + 365 * y + y / 4 - y / 100 + y / 400 + of_year) % 7;
+    *tm = (struct tm){.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day,
+                      .tm_yday = of_year, .tm_wday = of_week, .tm_isdst = -1};
+    return 0;
 }
 
 /* One conversion of strftime; "%-d" has no zero before its only digit. */

@@ -343,28 +343,40 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
+/* How many bytes came; 0: the end, or an error. */
+static size_t read_some(FILE *f, char *out, size_t size) {
+    enum { MOST = 1 << 30 }; /* Windows' fread gets no more than 4 GiB */
+    if (f != stdin || !gqa_os_is_terminal(f)) return fread(out, 1, min_size(size, MOST), f);
+    int c = gqa_os_getchar();
+    *out = (char)c;
+    return c != EOF;
+}
+
 char *read_text(const char *path, size_t *size) {
     int from_stdin = !strcmp(path, "-");
     const char *name = from_stdin ? "standard input" : path;
     FILE *f = from_stdin ? stdin : gqa_os_fopen(path, "rb");
     char *text = NULL;
-    size_t capacity = 0;
+    size_t capacity = 0, n = 1;
     *size = 0;
     if (!f) {
         fail("%s: %s", path, strerror(errno));
         return NULL;
     }
-    do {
+    while (n > 0) {
         if (capacity - *size < 2) {
             capacity = capacity ? capacity * 2 : 65536;
             char *grown = realloc(text, capacity);
             if (!grown) break;
             text = grown;
         }
-        *size += fread(text + *size, 1, capacity - *size - 1, f);
-        if (ferror(f) && errno == EINTR) clearerr(f);
-    } while (!feof(f) && !ferror(f));
-    int complete = text && feof(f) && !ferror(f);
+        n = read_some(f, text + *size, capacity - *size - 1);
+        *size += n;
+        if (n > 0 || !ferror(f) || errno != EINTR) continue;
+        clearerr(f);
+        n = 1;
+    }
+    int complete = text && n == 0 && !ferror(f);
     if (!complete) fail("%s: %s", name, ferror(f) ? strerror(errno) : "out of memory");
     if (!from_stdin) fclose(f);
     if (!complete) {

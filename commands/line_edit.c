@@ -508,8 +508,12 @@ static line_status read_plain(line_editor *e, const char *prompt, char **text) {
         return LINE_INTERRUPTED;
     }
     int c = 0;
-    for (e->text.len = 0; c != '\n' && (c = getchar()) != EOF;)
+    for (e->text.len = 0; c != '\n' && (c = gqa_os_getchar()) != EOF;)
         insert_bytes(e, &e->text, e->text.len, (char[]){(char)c}, 1);
+    if (c == EOF && interrupted()) {
+        fputc('\n', stderr);
+        return LINE_INTERRUPTED;
+    }
     if (e->text.len == 0 || ferror(stdin) || e->is_out_of_memory) return LINE_END;
     size_t len = drop_zeros(e->text.data, e->text.len);
     while (len > 0 && (e->text.data[len - 1] == '\n' || e->text.data[len - 1] == '\r'))

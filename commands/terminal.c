@@ -56,7 +56,7 @@ static volatile sig_atomic_t interrupts;
 
 static void on_interrupt(int signal_number) {
     (void)signal_number;
-    if (++interrupts >= 3) _Exit(EXIT_INTERRUPTED);
+    if (++interrupts >= 3) gqa_os_exit_now(EXIT_INTERRUPTED);
     if (interrupt_target) gqa_session_cancel(interrupt_target);
 }
 

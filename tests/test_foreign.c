@@ -253,17 +253,22 @@ static void check_gemma4(void) {
     check_patched(gemma4, "blk.2.post_nor", 0, 'X', "tensor blk.2.post_norm.weight is missing");
 }
 
-/* Has python3 write the models, unless there is none. */
+/* Has python3 write the models, unless there is none; or takes those in the folder GQA_FOREIGN,
+ * where the program cannot start python3. They are removed. */
 static int make_models(void) {
     char command[TEST_PATH + 64];
+    const char *made = getenv("GQA_FOREIGN");
+    if (made) {
+        snprintf(folder, sizeof folder, "%s", made);
+        return 1;
+    }
     if (system("command -v python3 >/dev/null")) {
         test_skip("models", "no python3");
         return 0;
     }
-    test_path(folder, "foreign-XXXXXX");
-    int is_made = mkdtemp(folder) != NULL;
+    test_path(folder, "foreign");
     snprintf(command, sizeof command, "python3 tests/golden/make_models.py %s", folder);
-    return CHECK(is_made && system(command) == 0, "%s", command);
+    return CHECK(system(command) == 0, "%s", command);
 }
 
 int main(int argc, char **argv) {

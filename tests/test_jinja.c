@@ -310,6 +310,22 @@ int main(int argc, char **argv) {
         test_chains();
     }
     TEST("the origin of each byte") test_origins();
+    TEST("dates, and the days of the week and of the year as Python's datetime has them") {
+        static const struct { const char *text; int of_week, of_year; } dates[] = {
+            {"0001-01-01", 1, 0}, {"1900-03-01", 4, 59}, {"1969-07-20", 0, 200},
+            {"2000-02-29", 2, 59}, {"2024-12-31", 2, 365}, {"2100-03-01", 1, 59},
+            {"9999-12-31", 5, 364},
+        };
+        static const char *const wrong[] = {"1969-02-31", "2023-02-29", "1900-02-29", "2024-00-10",
+                                            "2024-13-01", "2024-04-31", "0000-01-01", "2024-1-1"};
+        struct tm tm;
+        for (size_t i = 0; i < sizeof dates / sizeof *dates; i++)
+            CHECK(!jinja_parse_date(dates[i].text, &tm) && tm.tm_wday == dates[i].of_week &&
+                  tm.tm_yday == dates[i].of_year, "%s: day %d of the week", dates[i].text,
+                  tm.tm_wday);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+            CHECK(jinja_parse_date(wrong[i], &tm) == -1, "%s is a date", wrong[i]);
+    }
     TEST("no date") {
         gqa_jinja_output out;
         gqa_error err = {0};

@@ -174,6 +174,27 @@ static void test_changed_model(size_t size) {
     unlink(packed_path);
 }
 
+/* Saved again while the panels are mapped, for a model's file that is newer than they: the file at
+ * PATH.packed is then trusted, so that nothing reads its panels, damaged or not. */
+static void test_saved_again(size_t size) {
+    gqa_error err = {0};
+    struct timespec tick = {0, 20000000};
+    save_packed();
+    nanosleep(&tick, NULL);
+    write_file(model_path, model, size);
+    gqa_model *m = gqa_model_open(model_path, NULL, &err);
+    CHECK(m && gqa_model_get_stats(m)->packed_bytes == 0, "the newer file: not mapped");
+    CHECK(m && gqa_model_save_packed(m, packed_path, &err) == 0, "%s", err.message);
+    gqa_model_close(m);
+    FILE *f = fopen(packed_path, "rb");
+    CHECK(f && fread(packed, 1, packed_size, f) == packed_size, "another size");
+    if (f) fclose(f);
+    packed[packed_size / 2] ^= 1;
+    write_file(packed_path, packed, packed_size);
+    CHECK(opens_mapped(), "panels of the newer file are read while opening");
+    unlink(packed_path);
+}
+
 /* The hash of weights changes with every bit, with the order of words and with the length. */
 static void test_hash(void) {
     enum { SIZE = 77 };
@@ -278,6 +299,7 @@ int main(int argc, char **argv) {
     }
     TEST("another model's file is left alone") test_other_model();
     TEST("a changed model's file is left alone") test_changed_model(size);
+    TEST("saved again while it is mapped") test_saved_again(size);
     TEST("large activations") test_large_acts();
     TEST("matrices of few rows") test_thin_matrices();
     TEST("saving is refused") test_save_refused();

@@ -109,6 +109,21 @@ static unsigned check_child(const char *program, const char *argument, const cha
     return (unsigned)code;
 }
 
+/* A line that is not read key by key. */
+static void check_line(void) {
+    static const char expected[] = "\xc3\xa9\xe4\xb8\xad\xf0\x9f\x98\x80\r\n";
+    char line[64];
+    int n = 0, c = 0;
+    type(L"\u00e9\u4e2d\U0001F600");
+    tap(VK_RETURN, L'\r', 0);
+    while (c != '\n' && n < 60 && (c = gqa_os_getchar()) != EOF) line[n++] = (char)c;
+    line[n] = 0;
+    check(!strcmp(line, expected), "a line in UTF-8");
+    type(L"^Z");
+    tap(VK_RETURN, L'\r', 0);
+    check(gqa_os_getchar() == EOF, "Ctrl-Z ends the input");
+}
+
 /* ---- Ctrl-C and Ctrl-Break ------------------------------------------------------------------ */
 
 /* Exit codes of a child: its handler was called with a signal; the same, but when signals were
@@ -210,12 +225,19 @@ static void check_generation(const char *run, const char *model) {
     check(code == 128 + SIGINT, "Ctrl-C: the exit code of run");
 }
 
-/* Without a number: one that ends by itself. */
+enum { LOST_PAGE = 42, AT_ONCE = 43 };
+static void on_lost_page(const char *path) { gqa_os_exit_now(path ? 0 : LOST_PAGE); }
+
+/* Without a number: one that ends by itself, as a page of a mapped file is lost, at once. */
 static int be_child(int argc, char **argv) {
     const char *number = argv[1];
     gqa_os_start(&argc, &argv);
     gqa_os_take_keys("");
-    exit(strcmp(number, "child") == 0 ? 0 : be_interrupted(&controls[atoi(number)]));
+    gqa_os_on_lost_page(on_lost_page);
+    if (!strcmp(number, "child")) exit(0);
+    if (!strcmp(number, "page")) RaiseException(EXCEPTION_IN_PAGE_ERROR, 0, 0, NULL);
+    if (!strcmp(number, "now")) gqa_os_exit_now(AT_ONCE);
+    exit(be_interrupted(&controls[atoi(number)]));
 }
 
 int main(int argc, char **argv) {
@@ -224,6 +246,8 @@ int main(int argc, char **argv) {
     console = GetStdHandle(STD_INPUT_HANDLE);
     if (argc == 2) return be_child(argc, argv);
     check(check_child(argv[0], "child", "the console after a child") == 0, "a child");
+    check(check_child(argv[0], "page", "the console after a lost page") == LOST_PAGE, "a page");
+    check(check_child(argv[0], "now", "the console after a sudden end") == AT_ONCE, "an end");
     check_controls(argv[0]);
     if (argc == 3) check_generation(argv[1], argv[2]);
     gqa_os_start(&argc, &argv);
@@ -253,6 +277,8 @@ int main(int argc, char **argv) {
     type(L"\r");
     check(line_read(e, "> ", &text) == LINE_TEXT && !strcmp(text, "\xc3\xa9" "aaa"), "Alt, held");
     line_editor_free(e);
+    SetConsoleMode(console, before); /* lines, not keys */
+    check_line();
     printf("%d checks, %d failed\n", checked, failed);
     fflush(stdout);
     return failed > 0;

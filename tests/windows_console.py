@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-SECONDS = 120
+SECONDS = 60
 
 
 def main():

@@ -11,6 +11,7 @@
  * The panels are trusted while the model's file is the one named in the header, unchanged since;
  * otherwise the model and they are hashed. A matrix of less than half a panel has no packed form:
  * it would be mostly padding. */
+#include <errno.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -176,11 +177,23 @@ static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *e
     return status;
 }
 
-/* Whether the panels are mapped from that file already: Windows replaces no file that is mapped. */
-static int is_mapped_from(const gqa_model *m, const char *path, const pack_header *header) {
+/* Whether the panels are mapped from that file already. Their header may be older than the model's
+ * file, which has been copied or written again. */
+static int is_mapped_from(const gqa_model *m, const char *path) {
     char beside[1100];
-    if (!m->packed_map.data || packed_path(m->file.path, beside, sizeof beside)) return 0;
-    return gqa_same_file(path, beside) && !memcmp(m->packed_map.data, header, sizeof *header);
+    return m->packed_map.data && !packed_path(m->file.path, beside, sizeof beside) &&
+           gqa_same_file(path, beside);
+}
+
+/* Writes the header of such a file where it lies: Windows replaces no file that is mapped. */
+static int update_header(const gqa_model *m, const char *path, const pack_header *header,
+                         gqa_error *err) {
+    if (!memcmp(m->packed_map.data, header, sizeof *header)) return 0;
+    FILE *f = gqa_os_fopen(path, "r+");
+    int failed = !f || fwrite(header, sizeof *header, 1, f) != 1;
+    if (f && fclose(f)) failed = 1;
+    if (!failed) return 0;
+    return gqa_fail_path(path, err, GQA_ERR_IO, "cannot write: %s", strerror(errno));
 }
 
 int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) {
@@ -192,7 +205,7 @@ int gqa_model_save_packed(const gqa_model *m, const char *path, gqa_error *err) 
         return gqa_fail_path(m->file.path, err, GQA_ERR_ARGUMENT,
                              "has no repacked weights to save");
     pack_header header = make_pack_header(m, gqa_model_fingerprint(m));
-    if (is_mapped_from(m, path, &header)) return 0;
+    if (is_mapped_from(m, path)) return update_header(m, path, &header, err);
     int status = gqa_output_open(&out, path, err);
     if (status) return status;
     gqa_output_write(&out, &header, sizeof header);

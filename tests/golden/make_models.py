@@ -343,6 +343,7 @@ def main():
     def path(name):
         return os.path.join(sys.argv[1], name)
 
+    os.makedirs(sys.argv[1], exist_ok=True)
     write(path("llama-freqs.gguf"), "llama", WIDE_HEADS, 2, {"rope.freq_base": 500000.0},
           {"rope_freqs": [1.0, 1.0, 1.5, 2.75, 6.0, 8.0, 8.0, 8.0]})
     write(path("yarn.gguf"), "mistral3", WIDE_HEADS, 1, {
