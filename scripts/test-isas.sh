@@ -23,8 +23,9 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
     tests=build-neon/tests
     # -O2: gcc 12 for aarch64 fails on one test file at -O3 with an internal error
     make -s -j2 BUILD=build-neon CC=aarch64-linux-gnu-gcc LDFLAGS=-static OPT=-O2 \
-        $tests/test_kernels $tests/test_forward $tests/test_foreign $tests/test_session \
-        $tests/test_team $tests/test_attention $tests/test_bf16 2>/dev/null || status=1
+        build-neon/run $tests/test_kernels $tests/test_forward $tests/test_foreign \
+        $tests/test_session $tests/test_team $tests/test_attention $tests/test_bf16 2>/dev/null ||
+        status=1
     # with the dot product instructions and without; plain C runs under RISC-V and ARM
     for t in kernels attention; do
         run_test "NEON with dot products, $t" qemu-aarch64 -cpu max $tests/test_$t "neon: *"
@@ -35,6 +36,10 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
     for t in forward foreign session team bf16; do
         run_test "NEON, $t" qemu-aarch64 -cpu max $tests/test_$t
     done
+    run=build-neon/run-emulated
+    printf '#!/bin/sh\nexec qemu-aarch64 -cpu max "%s" "$@"\n' "$PWD/build-neon/run" >$run
+    chmod +x $run
+    run_test "NEON, the command line" sh tests/test_cli_usage.sh $run
 else
     echo "SKIPPED: NEON: no gcc-aarch64-linux-gnu or qemu-user"
 fi
