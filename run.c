@@ -35,7 +35,7 @@ static void print_usage(FILE *out) {
 /* Models are mapped: the file was truncated meanwhile. */
 static void on_lost_page(const char *path) {
     fail("%s: truncated or unreadable while in use", path ? path : "a mapped file");
-    _Exit(EXIT_FAILURE);
+    gqa_os_exit_now(EXIT_FAILURE);
 }
 
 /* The command that a first word may be a slip for. */

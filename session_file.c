@@ -191,7 +191,7 @@ static void read_raw(session_stream *stream, void *data, size_t size) {
         return;
     }
     if (stream->memory) memcpy(data, stream->memory + stream->at, size);
-    else if (fread(data, 1, size, stream->file) != size) stream->failed = 1;
+    else if (!gqa_input_read(stream->file, data, size)) stream->failed = 1;
     stream->at += size;
 }
 

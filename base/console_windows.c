@@ -165,11 +165,11 @@ int gqa_os_character_width(uint32_t code) {
  * UTF-16. */
 int gqa_os_getchar(void) {
     enum { UNITS = 512, MOMENT = 50 }; /* milliseconds in which a Ctrl-C becomes known */
-    static char line[3 * UNITS + 8], *at = line;
+    static char line[3 * UNITS + 8], *at = line, *end = line;
     wchar_t units[UNITS + 1];
     DWORD n = 0;
     if (!gqa_os_is_terminal(stdin)) return getchar();
-    if (!*at) {
+    if (at == end) {
         if (!ReadConsoleW(handle_of(stdin), units, UNITS, &n, NULL) || n == 0 || *units == 26) {
             Sleep(n ? 0 : MOMENT);
             return EOF; /* Ctrl-C, Ctrl-Z */
@@ -179,11 +179,10 @@ int gqa_os_getchar(void) {
             ReadConsoleW(handle_of(stdin), units + n, 1, &more, NULL);
             n += more;
         }
-        const int most = sizeof line - 1;
-        line[WideCharToMultiByte(CP_UTF8, 0, units, (int)n, line, most, NULL, NULL)] = 0;
         at = line;
+        end = line + WideCharToMultiByte(CP_UTF8, 0, units, (int)n, line, sizeof line, NULL, NULL);
     }
-    return *at ? (unsigned char)*at++ : EOF;
+    return at < end ? (unsigned char)*at++ : EOF;
 }
 
 void gqa_os_exit_now(int code) {

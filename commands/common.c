@@ -363,7 +363,7 @@ char *read_text(const char *path, size_t *size) {
         fail("%s: %s", path, strerror(errno));
         return NULL;
     }
-    while (n > 0) {
+    while (n > 0 && !feof(f)) {
         if (capacity - *size < 2) {
             capacity = capacity ? capacity * 2 : 65536;
             char *grown = realloc(text, capacity);
@@ -376,7 +376,7 @@ char *read_text(const char *path, size_t *size) {
         clearerr(f);
         n = 1;
     }
-    int complete = text && n == 0 && !ferror(f);
+    int complete = text && (n == 0 || feof(f)) && !ferror(f);
     if (!complete) fail("%s: %s", name, ferror(f) ? strerror(errno) : "out of memory");
     if (!from_stdin) fclose(f);
     if (!complete) {
