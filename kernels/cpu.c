@@ -49,15 +49,24 @@ int gqa_cpu_has(int feature) {
     switch (feature) {
     case GQA_CPU_ANY: return 1;
     case GQA_CPU_DOT: return getauxval(AT_HWCAP) >> 20 & 1;   /* ASIMDDP */
+    case GQA_CPU_I8MM: return getauxval(AT_HWCAP2) >> 13 & 1; /* I8MM */
     case GQA_CPU_BF16: return getauxval(AT_HWCAP2) >> 14 & 1; /* BF16 */
     default: return 0;
     }
 }
 
 #else
+#if defined(__APPLE__) && defined(__aarch64__)
+#include <sys/sysctl.h>
+#endif
+
 int gqa_cpu_has(int feature) {
 #if defined(__APPLE__) && defined(__aarch64__)
+    int value = 0;
+    size_t size = sizeof value;
     if (feature == GQA_CPU_DOT) return 1; /* from the M1 on */
+    if (feature == GQA_CPU_I8MM) /* from the M2 on */
+        return !sysctlbyname("hw.optional.arm.FEAT_I8MM", &value, &size, NULL, 0) && value;
 #endif
     return feature == GQA_CPU_ANY;
 }

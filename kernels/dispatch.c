@@ -10,7 +10,7 @@
 extern const gqa_kernels gqa_kernels_avx2, gqa_kernels_avxvnni, gqa_kernels_avx512;
 #endif
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
-extern const gqa_kernels gqa_kernels_neon, gqa_kernels_neon_dot;
+extern const gqa_kernels gqa_kernels_neon, gqa_kernels_neon_dot, gqa_kernels_neon_i8mm;
 #endif
 #if defined(__wasm_simd128__) && !defined(GQA_ONLY_SCALAR)
 extern const gqa_kernels gqa_kernels_wasm;
@@ -38,6 +38,9 @@ static const struct {
     {GQA_CPU_AVX2, &gqa_kernels_avx2},
 #endif
 #if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR)
+#ifdef GQA_HAS_I8MM
+    {GQA_CPU_I8MM, &gqa_kernels_neon_i8mm},
+#endif
     {GQA_CPU_DOT, &gqa_kernels_neon_dot},
     {GQA_CPU_ANY, &gqa_kernels_neon},
 #endif

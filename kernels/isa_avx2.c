@@ -15,19 +15,7 @@
 #include "table_impl.h"
 
 #ifdef GQA_HAS_AVXVNNI
-static void avxvnni_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y,
-                                size_t ldy, int unit, void *scratch) {
-    if (gqa_type_wants_q8(w->type)) gqa_matmul_unit_avxvnni(w, a, n, y, ldy, unit, scratch);
-    else kernel_matmul_unit(w, a, n, y, ldy, unit, scratch);
-}
-
-extern const gqa_kernels gqa_kernels_avxvnni;
-const gqa_kernels gqa_kernels_avxvnni = {
-    .name = "avxvnni",
-    .matmul_unit = avxvnni_matmul_unit,
-    .peak_int8 = gqa_peak_int8_avxvnni,
-    SHARED_KERNELS,
-};
+INT8_SET(avxvnni, "avxvnni")
 #endif
 #ifdef __clang__
 #pragma clang attribute pop

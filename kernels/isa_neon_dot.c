@@ -18,6 +18,9 @@
 #include "isa_names.h"
 #include "simd_neon.h"
 #include "table_impl.h"
+#ifdef GQA_HAS_I8MM
+INT8_SET(neon_i8mm, "neon")
+#endif
 #ifdef __clang__
 #pragma clang attribute pop
 #else

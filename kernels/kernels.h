@@ -48,11 +48,11 @@ void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
 
 /* ---- the CPU -------------------------------------------------------------------------------- */
 
-/* What sets of kernels need; AVX512 is with VNNI, DOT and BF16 are aarch64's products, BF16 x86's
- * too. EVERY_LINE: AVX2's kernels read faster if every line is asked for (fetch_ahead). */
+/* What sets of kernels need; AVX512 is with VNNI, DOT, I8MM and BF16 are aarch64's products, BF16
+ * x86's too. EVERY_LINE: AVX2's kernels read faster if every line is asked for (fetch_ahead). */
 enum {
-    GQA_CPU_ANY, GQA_CPU_AVX2, GQA_CPU_AVXVNNI, GQA_CPU_AVX512, GQA_CPU_DOT, GQA_CPU_BF16,
-    GQA_CPU_EVERY_LINE
+    GQA_CPU_ANY, GQA_CPU_AVX2, GQA_CPU_AVXVNNI, GQA_CPU_AVX512, GQA_CPU_DOT, GQA_CPU_I8MM,
+    GQA_CPU_BF16, GQA_CPU_EVERY_LINE
 };
 /* And the system keeps its registers. Takes microseconds in a virtual machine. */
 int gqa_cpu_has(int feature);
@@ -250,6 +250,15 @@ extern const gqa_kernels gqa_kernels_scalar;
 void gqa_matmul_unit_avxvnni(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
                              int unit, void *scratch); /* of types that gqa_type_wants_q8 */
 int32_t gqa_peak_int8_avxvnni(long rounds, double *macs);
+#endif
+/* The same for aarch64's i8mm and isa_neon_i8mm.c; older clangs have its functions only where all
+ * of a program is compiled for it. */
+#if defined(__aarch64__) && !defined(GQA_ONLY_SCALAR) && \
+    (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 10)
+#define GQA_HAS_I8MM
+void gqa_matmul_unit_neon_i8mm(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
+                               int unit, void *scratch);
+int32_t gqa_peak_int8_neon_i8mm(long rounds, double *macs);
 #endif
 /* bf16.c: whether this CPU can run the set's functions of bf16, and whether it multiplies in bf16
  * at 1.5 times the rate of f32 or more, which takes half a millisecond to measure. No CPU is near

@@ -352,23 +352,63 @@ TEMPLATE void unpack_ints(int type, const uint8_t *panel, int k0, int k1, int ev
     }
 }
 
+#ifdef VI_MATRIX
+/* The integer sums of block b, by products of two rows and two columns. */
+TEMPLATE void sum_unpacked(int type, int mr, int nr, const unpacked *u, int b, const acts_view *x,
+                           size_t at, block_sums *s) {
+    const int groups = groups_of(type), offset = unpacked_offset_of(type);
+    vi acc[2 * INT_MR][INT_NR / 2];
+    UNROLL for (int c = 0; c < nr / 2; c++) {
+        vi start = vi_zip_low(start_of(type, offset, x, 2 * c, at),
+                              start_of(type, offset, x, 2 * c + 1, at));
+        UNROLL for (int r = 0; r < 2 * mr; r++) acc[r][c] = start;
+    }
+    UNROLL for (int g = 0; g < groups; g += 2) {
+        vi rows[2 * INT_MR]; /* r, r + 1: eight columns of each */
+        UNROLL for (int v = 0; v < mr; v++) {
+            vi first = vi_load(u[v].q[b * groups + g]), next = vi_load(u[v].q[b * groups + g + 1]);
+            rows[2 * v] = vi_zip_low(first, next);
+            rows[2 * v + 1] = vi_zip_high(first, next);
+        }
+        UNROLL for (int c = 0; c < nr / 2; c++) {
+            const int8_t *q = x->q + 2 * c * x->ldq + at + 4 * g;
+            vi columns = vi_load_two(q, q + x->ldq);
+            UNROLL for (int r = 0; r < 2 * mr; r++) {
+                acc[r][c] = vi_matrix8(acc[r][c], rows[r], columns);
+                VECTOR_KEEP(acc[r][c]);
+            }
+        }
+    }
+    UNROLL for (int c = 0; c < nr / 2; c++)
+        UNROLL for (int v = 0; v < mr; v++) {
+            s->acc[v][2 * c] = vi_even(acc[2 * v][c], acc[2 * v + 1][c]);
+            s->acc[v][2 * c + 1] = vi_odd(acc[2 * v][c], acc[2 * v + 1][c]);
+        }
+}
+#else
+TEMPLATE void sum_unpacked(int type, int mr, int nr, const unpacked *u, int b, const acts_view *x,
+                           size_t at, block_sums *s) {
+    const int groups = groups_of(type);
+    start_block(type, unpacked_offset_of(type), mr, nr, x, at, s);
+    UNROLL for (int g = 0; g < groups; g++) {
+        vi w4[INT_MR];
+        UNROLL for (int v = 0; v < mr; v++) w4[v] = vi_load(u[v].q[b * groups + g]);
+        multiply_group(type, mr, nr, w4, g, x, at, s);
+    }
+}
+#endif
+
 /* Block b of u [mr]. */
 TEMPLATE void multiply_unpacked(int type, int mr, int nr, const unpacked *u, int b,
                                 const acts_view *x, tile_sums sum) {
-    const int groups = groups_of(type);
-    const size_t at = 4 * groups * b;
+    const size_t at = 4 * groups_of(type) * b;
     vf scale[INT_MR], min[INT_MR];
     block_sums s;
     UNROLL for (int v = 0; v < mr; v++) {
         scale[v] = vf_load(u[v].scale[b]);
         min[v] = has_min(type) ? vf_load(u[v].min[b]) : scale[v];
     }
-    start_block(type, unpacked_offset_of(type), mr, nr, x, at, &s);
-    UNROLL for (int g = 0; g < groups; g++) {
-        vi w4[INT_MR];
-        UNROLL for (int v = 0; v < mr; v++) w4[v] = vi_load(u[v].q[b * groups + g]);
-        multiply_group(type, mr, nr, w4, g, x, at, &s);
-    }
+    sum_unpacked(type, mr, nr, u, b, x, at, &s);
     finish_block(type, mr, nr, &s, scale, min, x, at, sum);
 }
 

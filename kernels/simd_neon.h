@@ -118,6 +118,20 @@ static inline vi vi_dot8(vi acc, vi w, vi x) {
     return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
+#ifdef GQA_I8MM
+/* The products of two rows of eight bytes and two columns: acc + [r0 c0, r0 c1, r1 c0, r1 c1]. */
+#define VI_MATRIX
+static inline vi vi_matrix8(vi acc, vi rows, vi columns) {
+    return vmmlaq_s32(acc, vreinterpretq_s8_s32(rows), vreinterpretq_s8_s32(columns));
+}
+static inline vi vi_load_two(const int8_t *a, const int8_t *b) { /* eight bytes of each */
+    return vreinterpretq_s32_s8(vcombine_s8(vld1_s8(a), vld1_s8(b)));
+}
+static inline vi vi_zip_low(vi a, vi b) { return vzip1q_s32(a, b); }
+static inline vi vi_zip_high(vi a, vi b) { return vzip2q_s32(a, b); }
+static inline vi vi_even(vi a, vi b) { return vuzp1q_s32(a, b); }
+static inline vi vi_odd(vi a, vi b) { return vuzp2q_s32(a, b); }
+#endif
 #define VI_DOT8_OFFSET 0
 static inline vi vi_bias8(vi w) { return w; } /* prepares w for vi_dot8 */
 #define VI_DOT_DEPTH(bits) 8
@@ -125,9 +139,14 @@ static inline vi vi_dot(vi acc, vi w, vi x) { return vi_dot8(acc, w, x); }
 #define VI_DOT_WIDE 1 /* vi_dot sums in 32 bits: no vi_dot_sum (simd_avx2.h) */
 static inline vi vi_dot_sum(vi acc) { return acc; }
 
-/* The int8 multiply-add of peak_impl.h: 16 products. */
+/* The int8 multiply-add of peak_impl.h: how many products. */
+#ifdef GQA_I8MM
+#define VI_MAC8 32
+static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_matrix8(acc, a, b); }
+#else
 #define VI_MAC8 16
 static inline vi vi_mac8(vi acc, vi a, vi b) { return vi_dot8(acc, a, b); }
+#endif
 
 /* Pairs of signed 16-bit integers, for the KV cache: from 2 * VF_LANES signed bytes, the first of
  * all pairs and then the second of all; the products of a lane's pair added to a 32-bit sum, where

@@ -13,8 +13,14 @@
 #include "grad_impl.h"
 #include "peak_impl.h"
 
-/* All but the products of int8, which isa_avx2.c has twice. */
+#ifdef VF_BF16
+#define BF16_KERNELS .round_acts = kernel_round_acts, .peak_bf16 = kernel_peak_bf16,
+#else
+#define BF16_KERNELS
+#endif
+/* All but the products of int8. */
 #define SHARED_KERNELS \
+    BF16_KERNELS \
     .quantize_acts = kernel_quantize_acts, \
     .sgemm = kernel_sgemm, \
     .rmsnorm = kernel_rmsnorm, \
@@ -40,10 +46,21 @@ extern const gqa_kernels ISA_NAME(gqa_kernels);
 const gqa_kernels ISA_NAME(gqa_kernels) = {
     .name = GQA_ISA_NAME,
     .matmul_unit = kernel_matmul_unit,
-#ifdef VF_BF16
-    .round_acts = kernel_round_acts,
-    .peak_bf16 = kernel_peak_bf16,
-#endif
     .peak_int8 = kernel_peak_int8,
     SHARED_KERNELS,
 };
+
+/* One more table, with the products of int8 from a file of their own (isa_avxvnni.c). */
+#define INT8_SET(set, set_name) \
+    static void set##_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y, \
+                                  size_t ldy, int unit, void *scratch) { \
+        if (gqa_type_wants_q8(w->type)) gqa_matmul_unit_##set(w, a, n, y, ldy, unit, scratch); \
+        else kernel_matmul_unit(w, a, n, y, ldy, unit, scratch); \
+    } \
+    extern const gqa_kernels gqa_kernels_##set; \
+    const gqa_kernels gqa_kernels_##set = { \
+        .name = set_name, \
+        .matmul_unit = set##_matmul_unit, \
+        .peak_int8 = gqa_peak_int8_##set, \
+        SHARED_KERNELS, \
+    };

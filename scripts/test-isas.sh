@@ -26,10 +26,12 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
         build-neon/run $tests/test_kernels $tests/test_forward $tests/test_foreign \
         $tests/test_session $tests/test_team $tests/test_attention $tests/test_bf16 2>/dev/null ||
         status=1
-    # with the dot product instructions and without; plain C runs under RISC-V and ARM
+    # with matrix products, with dot products, without; plain C runs under RISC-V and ARM
     for t in kernels attention; do
-        run_test "NEON with dot products, $t" qemu-aarch64 -cpu max $tests/test_$t "neon: *"
+        run_test "NEON with matrix products, $t" qemu-aarch64 -cpu max $tests/test_$t "neon: *"
     done
+    run_test "NEON with dot products, kernels" qemu-aarch64 -cpu neoverse-n1 \
+        $tests/test_kernels "neon: products*"
     run_test "NEON, kernels" qemu-aarch64 -cpu cortex-a53 $tests/test_kernels "neon: products*"
     run_test "NEON, attention" qemu-aarch64 -cpu cortex-a53 $tests/test_attention \
         "neon: attention, q*"
