@@ -14,7 +14,7 @@ the water. "Can I have it?" said the dog. A girl came and took the ball out. She
 and they played all day. Then the sun went down and they were very tired.
 END
 prompt=$(head -n 2 "$tmp/story.txt")
-member() { sed -n "s/.*\"$1\": \([0-9.e-]*\).*/\1/p" "$tmp/out" | head -n 1; }
+member() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$tmp/out" | head -n 1; }
 story="-f $tmp/story.txt -c 64 --chunks 1 --json --kv f32"
 shape=dim=64,layers=1,heads=2,kv_heads=1,ffn=64,vocab=50
 bench="bench --shape $shape,type=f16 -p 20 -n 0 -r 1 -j 1"

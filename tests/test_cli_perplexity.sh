@@ -54,7 +54,7 @@ expect 0 "" perplexity "$m" -f "$tmp/corpus.txt" --chunks 20 --documents
 check "$found as perplexity says, with a chunk of the context, 32" near "$found" "$(ppl)"
 check "which is the default there too" grep -q "20 chunks of 32 tokens" "$tmp/out"
 
-member() { sed -n "s/.*\"$1\": \([0-9.e-]*\).*/\1/p" "$tmp/out" | head -n "${2:-1}" | tail -n 1; }
+member() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$tmp/out" | head -n "${2:-1}" | tail -n 1; }
 options="-f $tmp/corpus.txt --documents -c 32 --chunks 10 --json"
 test_case "--kl: a model beside itself"
 expect 0 "" perplexity "$m" $options
