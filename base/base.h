@@ -77,6 +77,7 @@ void gqa_map_release(const gqa_map *map, const void *data, size_t size);
 
 /* Opens a file for fread; *size is its length. Refuses what gqa_map_open refuses. */
 int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err);
+enum { GQA_MOST_BYTES = 1 << 30 }; /* of one fread or fwrite: Windows' never ends with 4 GiB */
 int gqa_input_read(FILE *file, void *data, size_t size); /* 1, or 0: not so many bytes */
 
 /* Whether both paths lead to one existing file, also by links. */

@@ -69,12 +69,10 @@ int gqa_output_open(gqa_output *o, const char *path, gqa_error *err) {
     return o->file ? 0 : file_cannot("write", path, errno, err);
 }
 
-enum { MOST_BYTES = 1 << 30 }; /* at once; Windows' fwrite never ends with 4 GiB or more */
-
 void gqa_output_write(gqa_output *o, const void *data, size_t size) {
     const char *from = data;
     for (size_t n; size && !o->failed; from += n, size -= n) {
-        n = min_size(size, MOST_BYTES);
+        n = min_size(size, GQA_MOST_BYTES);
         if (fwrite(from, 1, n, o->file) != n) o->failed = errno ? errno : EIO;
     }
 }
@@ -135,7 +133,7 @@ int gqa_input_open(FILE **file, uint64_t *size, const char *path, gqa_error *err
 int gqa_input_read(FILE *file, void *data, size_t size) {
     char *to = data;
     size_t n = 1;
-    for (; size && n; to += n, size -= n) n = fread(to, 1, min_size(size, MOST_BYTES), file);
+    for (; size && n; to += n, size -= n) n = fread(to, 1, min_size(size, GQA_MOST_BYTES), file);
     return size == 0;
 }
 

@@ -345,8 +345,8 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
 
 /* How many bytes came; 0: the end, or an error. */
 static size_t read_some(FILE *f, char *out, size_t size) {
-    enum { MOST = 1 << 30 }; /* Windows' fread gets no more than 4 GiB */
-    if (f != stdin || !gqa_os_is_terminal(f)) return fread(out, 1, min_size(size, MOST), f);
+    if (f != stdin || !gqa_os_is_terminal(f))
+        return fread(out, 1, min_size(size, GQA_MOST_BYTES), f);
     int c = gqa_os_getchar();
     *out = (char)c;
     return c != EOF;
@@ -363,7 +363,7 @@ char *read_text(const char *path, size_t *size) {
         fail("%s: %s", path, strerror(errno));
         return NULL;
     }
-    while (n > 0 && !feof(f)) {
+    do {
         if (capacity - *size < 2) {
             capacity = capacity ? capacity * 2 : 65536;
             char *grown = realloc(text, capacity);
@@ -375,7 +375,7 @@ char *read_text(const char *path, size_t *size) {
         if (n > 0 || !ferror(f) || errno != EINTR) continue;
         clearerr(f);
         n = 1;
-    }
+    } while (n > 0 && !feof(f));
     int complete = text && (n == 0 || feof(f)) && !ferror(f);
     if (!complete) fail("%s: %s", name, ferror(f) ? strerror(errno) : "out of memory");
     if (!from_stdin) fclose(f);

@@ -133,6 +133,9 @@ if posix "symbolic links"; then
     check "the model" test -e "$tmp/folder/model.gguf"
 fi
 
+test_case "standard input that is named twice has ended the second time"
+expect 0 "" train "$tmp/twice.gguf" $from_stdin --val - --steps 3 --quiet <"$tmp/corpus.txt"
+
 test_case "a resumed run has the same parent, pooling, shape and tokenizer"
 expect 0 "" train "$tmp/p.gguf" $train --steps 5 -s 2 --quiet
 up="$tmp/w.gguf $texts --kv-heads 1 --steps 9"

@@ -180,10 +180,8 @@ static int map_packed(pack_job *j, const char *path, int wants_all, gqa_error *e
 /* Whether the panels are mapped from that file already. Their header may be older than the model's
  * file, which has been copied or written again. */
 static int is_mapped_from(const gqa_model *m, const char *path) {
-    char beside[1100];
-    gqa_file_info now; /* a file that was renamed to that name since is another one */
-    if (!m->packed_map.data || packed_path(m->file.path, beside, sizeof beside)) return 0;
-    return gqa_same_file(path, beside) && !gqa_os_file_info(path, &now) &&
+    gqa_file_info now;
+    return m->packed_map.data && !gqa_os_file_info(path, &now) &&
            now.id.device == m->packed_map.id.device && now.id.inode == m->packed_map.id.inode;
 }
 
