@@ -95,6 +95,7 @@ uninstall:
 WASM      = $(BUILD)/wasm
 WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
 EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH
+WASM_TESTS = kernels attention foreign malformed tokenizer chat jinja generate
 WEB_CALLS = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
@@ -102,7 +103,9 @@ web: need-emcc
 	$(Q)python3 web/make_page.py $(WASM)/gqa.js models/stories-gqa.gguf $(BUILD)/web/gqa.html
 	@echo "$(BUILD)/web/gqa.html"
 wasm-test: need-emcc
-	$(Q)$(WASM_MAKE) $(WASM)/test_kernels.js $(WASM)/test_attention.js
+	$(Q)$(WASM_MAKE) $(WASM_TESTS:%=$(WASM)/test_%.js)
+print-wasm-tests:
+	@echo $(WASM_TESTS)
 need-emcc:
 	@command -v emcc >/dev/null || { echo "make web: no emcc; Debian has it in the packages" \
 	    "emscripten and node-acorn" >&2; exit 1; }
@@ -111,7 +114,7 @@ $(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
 	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
 	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_close \
 	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
-$(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(BUILD)/tests/unpack.o $(BUILD)/libgqa.a
+$(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(Q)$(EMCC) -sNODERAWFS -o $@ $^
 
@@ -119,4 +122,4 @@ dist:
 	python3 scripts/amalgamate.py $(BUILD)/dist
 print-sources:
 	@echo $(CORE_SRC)
-.PHONY: lib install uninstall dist print-sources web wasm-test need-emcc
+.PHONY: lib install uninstall dist print-sources web wasm-test print-wasm-tests need-emcc

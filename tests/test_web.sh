@@ -1,8 +1,8 @@
 #!/bin/sh
-# test_web.sh RUN: the library as WebAssembly, by emscripten: the kernels and the example in node,
-# the page in headless Chromium (npm's playwright-core is found by NODE_PATH). Both tell the story
-# that the program tells in plain C, which adds in the same order; sets with fused multiply-adds
-# round differently, which may decide between two words that are as likely.
+# test_web.sh RUN: the library as WebAssembly, by emscripten: its tests (WASM_TESTS of lib.mk) and
+# the example in node, the page in headless Chromium (npm's playwright-core is found by NODE_PATH).
+# Both tell the story that the program tells in plain C, which adds in the same order; sets with
+# fused multiply-adds round differently, which may decide between two words that are as likely.
 run=$1
 . tests/checks.sh
 build=$(dirname "$run") model=models/stories-gqa.gguf
@@ -40,13 +40,13 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     check "make web" make_here web
     check "make wasm-test" make_here wasm-test
 
-    test_case "kernels, in node"
-    node "$build/wasm/test_kernels.js" -v >"$tmp/out" 2>"$tmp/err"
-    check "test_kernels.js" test $? -eq 0
-    check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/out"
-    node "$build/wasm/test_attention.js" -v >"$tmp/out" 2>"$tmp/err"
-    check "test_attention.js" test $? -eq 0
-    check "attention with SIMD128" grep -q "^ok     wasm: attention, q8_0" "$tmp/out"
+    for t in $(make -s print-wasm-tests); do
+        test_case "test_$t, in node"
+        node "$build/wasm/test_$t.js" -v >"$tmp/$t" 2>"$tmp/err"
+        check "test_$t.js" test $? -eq 0
+    done
+    check "the kernels of SIMD128" grep -q "^ok     wasm: products, q8_0" "$tmp/kernels"
+    check "attention with SIMD128" grep -q "^ok     wasm: attention, q8_0" "$tmp/attention"
 
     test_case "examples/javascript"
     GQA_ISA=scalar "$run" $model -i "Once upon a time" -t 0 --quiet >"$tmp/native" 2>"$tmp/err"
@@ -67,8 +67,13 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
 
     test_case "web-speed.js"
-    GQA_ISA=scalar node scripts/web-speed.js "$run" "$js" $model 1 >"$tmp/out" 2>"$tmp/err"
+    web_speed() { GQA_ISA=scalar node scripts/web-speed.js "$run" "$@" >"$tmp/out" 2>"$tmp/err"; }
+    web_speed "$js" $model 1 0.001
+    check "web-speed.js" test $? -eq 0
     check "a share" grep -q "^median of 1: [0-9.]* (" "$tmp/out"
+    web_speed "$js" $model 1 1000
+    check "below the floor" test $? -eq 1
+    check "the message" grep -q "^web-speed: [0-9.]* is below 1000$" "$tmp/err"
 
     if ! node -e 'require("playwright-core")' 2>/dev/null; then
         skip "the page: no playwright-core in NODE_PATH"
@@ -76,6 +81,8 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
         test_case "the page, in Chromium"
         try_page "$page" "${SCREENSHOTS:-$tmp}"
         try_page docs/gqa.html "$tmp"
+        web_speed docs/gqa.html $model 1
+        check "web-speed.js in Chromium" grep -q "^best: [0-9.]* (" "$tmp/out"
     fi
 fi
 finish
