@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../base/base.h"
+#include "../formats/gguf.h"
 #include "training.h"
 
 static int learn_vocab(training *r, int n) {
@@ -32,6 +33,61 @@ static int find_vocab(training *r, const char *tokenizer, int n) {
     if (status) return fail("%s", err.message);
     r->vocab = r->source.vocab;
     return r->vocab ? EXIT_SUCCESS : fail("%s: no vocabulary", tokenizer);
+}
+
+/* ---- teachers -------------------------------------------------------------------------------- */
+
+static const gguf_entry *find_tokens(const gqa_checkpoint *c) {
+    const gguf_entry *e = gguf_find(c, "tokenizer.ggml.tokens");
+    return e && e->type == GGUF_ARRAY && e->array_type == GGUF_STRING ? e : NULL;
+}
+
+/* Whether a teacher's tokens are those of the run, which are of another model. */
+static int check_tokens(const training *r, const char *path, const gqa_checkpoint *teacher) {
+    const gguf_entry *got = find_tokens(teacher), *expected = find_tokens(&r->source.checkpoint);
+    if (!got || !expected || got->count != expected->count)
+        return fail("%s: the teacher has %d tokens, the student %d", path,
+                    got ? (int)got->count : 0, gqa_vocab_count(r->vocab));
+    const uint8_t *p = got->array, *q = expected->array;
+    for (uint64_t i = 0; i < got->count; i++) {
+        gqa_bytes name = gguf_next_string(&p), other = gguf_next_string(&q);
+        if (name.size != other.size || memcmp(name.data, other.data, name.size))
+            return fail("%s: token %d is \"%.*s\", the student's is \"%.*s\"", path, (int)i,
+                        (int)min_size(name.size, 99), name.data, (int)min_size(other.size, 99),
+                        other.data);
+    }
+    return EXIT_SUCCESS;
+}
+
+/* Adds a teacher to r->trainer. */
+static int add_teacher(const training *r, const char *path) {
+    gqa_error err = {0};
+    model_file f = {0};
+    int status = model_file_open(&f, path, &err), code = EXIT_SUCCESS;
+    if (!status) code = check_tokens(r, path, &f.checkpoint);
+    if (!status && !code) status = gqa_trainer_add_teacher(r->trainer, &f.checkpoint, &err);
+    model_file_close(&f);
+    return status ? fail("%s", err.message) : code;
+}
+
+static int add_teachers(training *r, const opt_list *teachers) {
+    int code = EXIT_SUCCESS;
+    for (int i = 0; i < teachers->n && !code; i++) code = add_teacher(r, teachers->items[i]);
+    return code;
+}
+
+/* Their files must be the same in a run that is resumed, and may not be the one to write. */
+static int record_teachers(training *r, const opt_list *teachers) {
+    char name[16];
+    int code = EXIT_SUCCESS;
+    if (teachers->n > GQA_MAX_TEACHERS)
+        return usage_error("%d teachers, expected at most %d", teachers->n, GQA_MAX_TEACHERS);
+    for (int i = 0; i < teachers->n && !code; i++) {
+        snprintf(name, sizeof name, "teacher %d", i + 1);
+        code = refuse_same_file(teachers->items[i], r->out);
+        if (!code) code = training_input_file(r, name, teachers->items[i]);
+    }
+    return code;
 }
 
 /* ---- kinds of attention ---------------------------------------------------------------------- */
@@ -71,28 +127,65 @@ static int match_weights(gqa_config *c, const char *what, int quiet) {
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+typedef struct choices {
+    const char *shape, *attention, *match, *tokenizer, *name;
+    opt_list teachers;
+    int vocab, untied;
+} choices;
+
+static int read_shape(const choices *o, gqa_config *c, int quiet) {
+    gqa_type unused;
+    *c = (gqa_config){
+        .dim = 128, .n_layers = 4, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 344,
+        .context_length = 256, .tied_embeddings = !o->untied,
+    };
+    snprintf(c->name, sizeof c->name, "%s", o->name);
+    if (o->shape && parse_shape(o->shape, c, &unused)) return EXIT_USAGE;
+    if (!c->head_dim) c->head_dim = c->dim / c->n_heads;
+    if (o->attention && choose_attention(c, o->attention)) return EXIT_USAGE;
+    return o->match && match_weights(c, o->match, quiet) ? EXIT_USAGE : EXIT_SUCCESS;
+}
+
+static int train(training *r, const choices *o, gqa_config *c) {
+    gqa_error err = {0};
+    const int vocab = c->vocab_size ? c->vocab_size : o->vocab;
+    int code = record_teachers(r, &o->teachers);
+    if (!code) code = record_tokenizer(r, o->tokenizer, vocab);
+    if (!code) code = find_vocab(r, o->tokenizer, vocab);
+    if (!code) code = training_tokenize(r);
+    if (code) return code;
+    c->vocab_size = gqa_vocab_count(r->vocab);
+    r->trainer = gqa_trainer_new(c, &r->s->opt, &err);
+    code = r->trainer ? add_teachers(r, &o->teachers) : fail("%s", err.message);
+    return code ? code : training_run(r);
+}
+
 int command_train(int argc, char **argv) {
-    const char *out = NULL, *shape = NULL, *tokenizer = NULL, *name = "";
-    const char *attention = NULL, *match = NULL;
-    int n_out = 0, vocab = 2048, untied = 0;
+    const char *out = NULL;
+    int n_out = 0;
     training_settings s;
     training_settings_init(&s);
     s.opt.steps = 1000;
+    choices o = {.name = "", .vocab = 2048};
     const opt options[] = {
-        {"--shape S", OPT_STRING, &shape, 0, 0,
+        {"--shape S", OPT_STRING, &o.shape, 0, 0,
          "shape of the model (default\n"
          "dim=128,layers=4,heads=8,kv_heads=2,ffn=344,context=256)"},
-        {"--attention KIND", OPT_STRING, &attention, 0, 0,
+        {"--attention KIND", OPT_STRING, &o.attention, 0, 0,
          "instead of kv_heads: mha, gqa:G, mqa, mla, mla:LATENT+ROPE, gta\n"
          "or gta:G"},
-        {"--match params", OPT_STRING, &match, 0, 0,
+        {"--match params", OPT_STRING, &o.match, 0, 0,
          "set ffn so that there are as many weights as with mha"},
-        {"--vocab N", OPT_INT, &vocab, 300, 1 << 20, "tokens of the vocabulary (default 2048)"},
-        {"--tokenizer FILE", OPT_STRING, &tokenizer, 0, 0,
+        {"--vocab N", OPT_INT, &o.vocab, 300, 1 << 20, "tokens of the vocabulary (default 2048)"},
+        {"--tokenizer FILE", OPT_STRING, &o.tokenizer, 0, 0,
          "use the vocabulary of this model instead of learning one"},
-        {"--untied", OPT_FLAG, &untied, 0, 0, "do not share the embedding with the classifier"},
+        {"--untied", OPT_FLAG, &o.untied, 0, 0, "do not share the embedding with the classifier"},
         {"--steps N", OPT_INT, &s.opt.steps, 1, 1 << 30, "training steps (default 1000)"},
-        {"--name NAME", OPT_STRING, &name, 0, 0, "the model's name, recorded in OUT"},
+        {"--teacher FILE", OPT_STRINGS, &o.teachers, 0, 0,
+         "learn from this model too, and take its vocabulary; may be\nrepeated"},
+        {"--distill W", OPT_FLOAT, &s.opt.distill, 0, 1,
+         "weight in the loss of the KL divergence from the teachers\n(default 0.5)"},
+        {"--name NAME", OPT_STRING, &o.name, 0, 0, "the model's name, recorded in OUT"},
         OPT_END,
     };
     int code = parse_options(argc, argv, TABLES(options, s.options), &out, 1, &n_out,
@@ -100,30 +193,15 @@ int command_train(int argc, char **argv) {
                              "Trains a tokenizer and a model from a text.");
     if (code >= 0) return code;
     if (!out) return usage_error("train: give the file to write");
-    gqa_config c = {
-        .dim = 128, .n_layers = 4, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 344,
-        .context_length = 256,
-    };
-    gqa_type unused;
-    if (shape && parse_shape(shape, &c, &unused)) return EXIT_USAGE;
-    if (!c.head_dim) c.head_dim = c.dim / c.n_heads;
-    if (attention && choose_attention(&c, attention)) return EXIT_USAGE;
-    if (match && match_weights(&c, match, s.quiet)) return EXIT_USAGE;
-    if (c.vocab_size) vocab = c.vocab_size;
-    c.tied_embeddings = !untied;
-    snprintf(c.name, sizeof c.name, "%s", name);
+    if (s.opt.distill > 0 && !o.teachers.n) return usage_error("--distill: give a --teacher");
+    if (s.opt.distill == 0 && o.teachers.n) s.opt.distill = 0.5f;
+    if (!o.tokenizer && o.teachers.n) o.tokenizer = o.teachers.items[0];
+    gqa_config c;
+    if (read_shape(&o, &c, s.quiet)) return EXIT_USAGE;
     training r = {0};
-    gqa_error err = {0};
-    code = refuse_same_file(tokenizer, out);
+    code = refuse_same_file(o.tokenizer, out);
     if (!code) code = training_open(&r, &s, out, "train", argc, argv);
-    if (!code) code = record_tokenizer(&r, tokenizer, vocab);
-    if (!code) code = find_vocab(&r, tokenizer, vocab);
-    if (!code) code = training_tokenize(&r);
-    if (!code) {
-        c.vocab_size = gqa_vocab_count(r.vocab);
-        r.trainer = gqa_trainer_new(&c, &s.opt, &err);
-        code = r.trainer ? training_run(&r) : fail("%s", err.message);
-    }
+    if (!code) code = train(&r, &o, &c);
     training_close(&r);
     return code;
 }

@@ -33,7 +33,8 @@ typedef struct training {
     gqa_vocab *learnt;         /* vocab, when it is the run's own */
     gqa_dataset data, val;
     uint64_t fingerprint;      /* of data: a saved run resumes with the same text only */
-    gqa_train_input inputs[4]; /* what else must be the same; the last one stays empty */
+    gqa_train_input inputs[4 + GQA_MAX_TEACHERS]; /* what else must be the same; the last one stays
+                                                   * empty */
     int n_inputs;
     gqa_trainer *trainer;
     char command[1024];        /* the command line, recorded in OUT */

@@ -58,7 +58,7 @@ static int make_child(training *r, const gqa_checkpoint *parent, const gqa_conve
     int status = gqa_convert(parent, o, NULL, &image, &size, &err);
     if (!status) status = gqa_checkpoint_read(&child, image, size, parent->path, &err);
     if (!status) r->trainer = gqa_trainer_from(&child, t, &err);
-    if (r->trainer && t->distill > 0) status = gqa_trainer_set_teacher(r->trainer, parent, &err);
+    if (r->trainer && t->distill > 0) status = gqa_trainer_add_teacher(r->trainer, parent, &err);
     gqa_checkpoint_free(&child);
     free(image);
     return status || !r->trainer ? fail("%s", err.message) : EXIT_SUCCESS;

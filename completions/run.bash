@@ -27,8 +27,8 @@ _gqa_run() {
             options="--kv-heads --pool -f --samples --type -s -j -z --packed --force --quiet --help"
             values="--kv-heads --pool --samples --type -s -j" ;;
         train)
-            options="--shape --attention --match --vocab --tokenizer --untied --steps --name -f --val --batch --length --micro-batch --rate --rate-end --muon --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
-            values="--shape --attention --match --vocab --steps --name --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
+            options="--shape --attention --match --vocab --tokenizer --untied --steps --teacher --distill --name -f --val --batch --length --micro-batch --rate --rate-end --muon --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
+            values="--shape --attention --match --vocab --steps --distill --name --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;
         uptrain)
             options="--kv-heads --pool --fraction --steps --distill -f --val --batch --length --micro-batch --rate --rate-end --muon --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after --restart --force --log --json --quiet --help"
             values="--kv-heads --pool --fraction --steps --distill --batch --length --micro-batch --rate --rate-end --warmup --decay --clip --dropout -s -j --type --eval-every --save-every --stop-after" ;;

@@ -153,6 +153,28 @@ expect 1 "a different tokenizer" train "$tmp/v.gguf" $train --steps 5 --tokenize
 expect 1 "expected context_length 32, got 64" train "$tmp/v.gguf" $train --steps 5 --length 32 \
     --shape dim=32,layers=2,heads=4,kv_heads=2,head_dim=16,ffn=64,context=64
 
+test_case "teachers"
+expect 0 "" train "$tmp/other.gguf" $texts ${small% --vocab*} --vocab 310 --steps 2 --quiet
+taught="$texts ${small% --vocab*} --steps 9"
+expect 0 "vocabulary of 320" train "$tmp/s.gguf" $taught --teacher "$m"
+expect 0 "" train "$tmp/s2.gguf" $taught --teacher "$m" --distill 0.5 --quiet
+for f in s s2; do "$run" perplexity "$tmp/$f.gguf" -f "$tmp/corpus.txt" -c 32 >"$tmp/$f" 2>&1; done
+same "$tmp/s" "$tmp/s2" "a weight of 0.5 is not the default"
+expect 0 "" train "$tmp/s3.gguf" $taught --teacher "$m" --teacher "$tmp/p.gguf" --quiet
+expect 2 "--distill: give a --teacher" train "$tmp/x.gguf" $taught --distill 0.5
+expect 1 "the teacher has 310 tokens, the student 320" train "$tmp/x.gguf" $taught \
+    --teacher "$m" --teacher "$tmp/other.gguf"
+expect 2 "is the same file as" train "$m" $taught --force --teacher "$m"
+expect 2 "5 teachers, expected at most 4" train "$tmp/x.gguf" $taught --teacher "$m" \
+    --teacher "$m" --teacher "$m" --teacher "$m" --teacher "$m"
+expect 1 "a context of 32, shorter than sequences of 64" train "$tmp/x.gguf" $texts --steps 1 \
+    --teacher "$m" --shape dim=32,layers=1,heads=2,kv_heads=1,ffn=32,context=64
+expect 0 "stopped at step 2" train "$tmp/s4.gguf" $taught --teacher "$m" --stop-after 2
+expect 1 "a different teacher 1" train "$tmp/s4.gguf" $taught --teacher "$tmp/p.gguf" \
+    --tokenizer "$m"
+expect 1 "gqa.train.distill" train "$tmp/s4.gguf" $taught --teacher "$m" --distill 0.4
+expect 0 "resuming at step 2" train "$tmp/s4.gguf" $taught --teacher "$m"
+
 test_case "micro-batches give the same losses, up to rounding"
 expect 0 "1 x 4 sequences of 32 tokens" train "$tmp/b.gguf" $train --steps 30 --force --json
 whole=$(sed -n 's/.*"nats_per_token": \([0-9.]*\).*/\1/p' "$tmp/out" | cut -c1-5)

@@ -8,16 +8,16 @@ enum { SEQUENCES = 2, N_TOKENS = SEQUENCES * (TINY_LENGTH + 1) };
 
 /* What a gradient is compared with: the loss by the reference, as a function of the weights. */
 typedef struct oracle {
-    ref_model model, teacher;
-    ref_layer layers[TINY_LAYERS], teacher_layers[TINY_LAYERS];
-    int has_teacher;
+    ref_model model, teachers[2];
+    ref_layer layers[TINY_LAYERS], teacher_layers[2][TINY_LAYERS];
+    int n_teachers;
     double distill;
     int32_t tokens[N_TOKENS];
 } oracle;
 
 static double oracle_loss(const oracle *o) {
-    return reference_loss(&o->model, o->has_teacher ? &o->teacher : NULL, o->distill, o->tokens,
-                          SEQUENCES, TINY_LENGTH);
+    return reference_loss(&o->model, o->teachers, o->n_teachers, o->distill, o->tokens, SEQUENCES,
+                          TINY_LENGTH);
 }
 
 /* The slope of the loss in *w, by central differences. */
@@ -96,30 +96,38 @@ static void test_dropout_gradients(void) {
     gqa_trainer_free(t);
 }
 
-/* One KV head learns from a text and from a model with four. */
-static void test_distillation(void) {
-    gqa_config many = tiny_config(4, 1), one = tiny_config(1, 1);
-    gqa_train_options options = gradient_options;
-    gqa_trainer *parent = tiny_trainer(&many, &options);
-    options.distill = 0.7f;
-    gqa_trainer *t = tiny_trainer(&one, &options);
-    const char *path = scratch_path("parent.gguf");
-    oracle o = {.has_teacher = 1, .distill = (double)options.distill};
+/* t gets another model with random weights as a teacher, through a file. */
+static gqa_trainer *add_teacher(gqa_trainer *t, oracle *o, int kv_heads, uint64_t seed) {
+    gqa_config config = tiny_config(kv_heads, 1);
+    gqa_trainer *teacher = tiny_trainer(&config, &gradient_options);
+    const char *path = scratch_path("teacher.gguf");
     gqa_error err = {0};
     mapped_file file;
-    randomise(parent, 77);
-    randomise(t, 78);
-    int status = gqa_trainer_export(parent, NULL, GQA_TYPE_F32, NULL, path, &err);
+    randomise(teacher, seed);
+    int status = gqa_trainer_export(teacher, NULL, GQA_TYPE_F32, NULL, path, &err);
     CHECK(status == 0, "%s", err.message);
     if (file_open(&file, path)) {
-        CHECK(gqa_trainer_set_teacher(t, &file.c, &err) == 0, "%s", err.message);
-        refer(t, &o.model, o.layers);
-        refer(parent, &o.teacher, o.teacher_layers);
-        check_gradients(t, &o);
+        CHECK(gqa_trainer_add_teacher(t, &file.c, &err) == 0, "%s", err.message);
+        refer(teacher, &o->teachers[o->n_teachers], o->teacher_layers[o->n_teachers]);
+        o->n_teachers++;
     }
     file_close(&file);
     unlink(path);
-    gqa_trainer_free(parent);
+    return teacher;
+}
+
+/* One KV head learns from a text and from models with four and with two. */
+static void test_distillation(int n_teachers) {
+    gqa_config one = tiny_config(1, 1);
+    gqa_train_options options = gradient_options;
+    options.distill = 0.7f;
+    gqa_trainer *t = tiny_trainer(&one, &options), *teachers[2] = {NULL, NULL};
+    oracle o = {.distill = (double)options.distill};
+    randomise(t, 78);
+    for (int i = 0; i < n_teachers; i++) teachers[i] = add_teacher(t, &o, 4 >> i, 77 - i);
+    refer(t, &o.model, o.layers);
+    check_gradients(t, &o);
+    for (int i = 0; i < n_teachers; i++) gqa_trainer_free(teachers[i]);
     gqa_trainer_free(t);
 }
 
@@ -382,7 +390,8 @@ int main(int argc, char **argv) {
     TEST("gradients, MLA") test_gradients(tiny_latent(1), 10);
     TEST("gradients, GTA") test_gradients(tiny_tied(1), 12);
     TEST("gradients, dropout") test_dropout_gradients();
-    TEST("gradients, distilled MQA") test_distillation();
+    TEST("gradients, distilled MQA") test_distillation(1);
+    TEST("gradients, two teachers") test_distillation(2);
     TEST("dropout drops its share") test_dropout_share();
     TEST("dropout of some columns") test_dropout_columns();
     TEST("dropout differs by step, site and token") test_dropout_independence();

@@ -330,7 +330,7 @@ static double windows_loss(gqa_trainer *t, const gqa_dataset *d, int n) {
     double sum = 0;
     refer(t, &ref, layers);
     for (int w = 0; w < n; w++)
-        sum += reference_loss(&ref, NULL, 0, d->tokens + w * TINY_LENGTH, 1, TINY_LENGTH);
+        sum += reference_loss(&ref, NULL, 0, 0, d->tokens + w * TINY_LENGTH, 1, TINY_LENGTH);
     return sum / n;
 }
 

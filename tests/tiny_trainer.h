@@ -121,28 +121,41 @@ static inline double kl_divergence(const double *q, const double *p, int n) {
     return kl;
 }
 
-/* Mean loss over sequences tokens [n, length + 1], by the reference; teacher NULL: none. */
-static inline double reference_loss(const ref_model *m, const ref_model *teacher, double distill,
-                                    const int32_t *tokens, int n, int length) {
+/* mean [length, vocab] = the mean of the log-probabilities of n teachers: up to a constant that of
+ * the geometric mean of their probabilities. */
+static inline void teach(const ref_model *teachers, int n, const int32_t *in, int length,
+                         double *logits, double *mean) {
+    int vocab = n ? teachers->vocab : 0;
+    for (int i = 0; i < length * vocab; i++) mean[i] = 0;
+    for (int k = 0; k < n; k++) {
+        ref_forward(&teachers[k], in, length, logits);
+        for (int i = 0; i < length * vocab; i++)
+            mean[i] += (logits[i] - log_sum_exp(logits + i / vocab * vocab, vocab)) / n;
+    }
+}
+
+/* Mean loss over sequences tokens [n, length + 1], by the reference. */
+static inline double reference_loss(const ref_model *m, const ref_model *teachers, int n_teachers,
+                                    double distill, const int32_t *tokens, int n, int length) {
     int vocab = m->vocab;
     double *logits = malloc(sizeof *logits * (size_t)(length * vocab));
-    double *teachers = malloc(sizeof *teachers * (size_t)(length * vocab));
+    double *taught = malloc(sizeof *taught * (size_t)(length * vocab));
     double loss = 0;
     for (int s = 0; s < n; s++) {
         const int32_t *in = tokens + s * (length + 1);
         ref_model masked = *m;
         if (m->drop) masked.drop += s * (1 + 2 * m->n_layers) * length * m->dim;
+        teach(teachers, n_teachers, in, length, logits, taught);
         ref_forward(&masked, in, length, logits);
-        if (teacher) ref_forward(teacher, in, length, teachers);
         for (int t = 0; t < length; t++) {
             const double *z = logits + t * vocab;
             double own = log_sum_exp(z, vocab) - z[in[t + 1]];
-            double kl = teacher ? kl_divergence(teachers + t * vocab, z, vocab) : 0;
-            loss += teacher ? (1 - distill) * own + distill * kl : own;
+            double kl = n_teachers ? kl_divergence(taught + t * vocab, z, vocab) : 0;
+            loss += n_teachers ? (1 - distill) * own + distill * kl : own;
         }
     }
     free(logits);
-    free(teachers);
+    free(taught);
     return loss / (n * length);
 }
 

@@ -1,8 +1,9 @@
 /* loss.c: softmax and cross-entropy over the vocabulary, LOSS_TOKENS tokens at a time, so that the
- * logits of a whole batch never exist. With a teacher the loss of a token is
+ * logits of a whole batch never exist. With teachers the loss of a token is
  *     (1 - distill) * -log p[target] + distill * sum_i q[i] log(q[i] / p[i])
- * with p the student's and q the teacher's probabilities (Hinton et al. 2015, temperature 1), whose
- * gradient in the logits is p - (1 - distill) onehot(target) - distill q. */
+ * with p the student's and q the teachers' probabilities (Hinton et al. 2015, temperature 1; of
+ * several teachers the geometric mean, scaled to a sum of 1), whose gradient in the logits is
+ * p - (1 - distill) onehot(target) - distill q. */
 #include <math.h>
 #include <string.h>
 
@@ -19,18 +20,19 @@ static float log_sum_exp(const float *z, size_t n) {
     return (float)((double)max + log(sum));
 }
 
-/* KL(q || p) from the logits z of the student; q holds the teacher's logits, then probabilities. */
+/* KL(q || p) from the logits z of the student; q holds the sum of the teachers' logits, then
+ * probabilities. */
 static double divergence(const pass *p, float *q, const float *z) {
     size_t vocab = p->net->vocab_size;
     double lse = (double)log_sum_exp(z, vocab), sum = 0;
-    p->k->softmax(q, vocab, 1.0f);
+    p->k->softmax(q, vocab, 1.0f / (float)p->n_teachers);
     for (size_t i = 0; i < vocab; i++)
         if (q[i] > 0) sum += (double)q[i] * (log((double)q[i]) - ((double)z[i] - lse));
     return sum;
 }
 
-/* Turns the logits z of a token into their gradient and returns the loss. q: the teacher's logits,
- * NULL: no teacher. */
+/* Turns the logits z of a token into their gradient and returns the loss. q: of the teachers, NULL:
+ * there are none. */
 static double token_loss(const pass *p, float *z, float *q, int target) {
     size_t vocab = p->net->vocab_size;
     double kl = q ? divergence(p, q, z) : 0, share = q ? 1 - (double)p->distill : 1;
@@ -52,18 +54,20 @@ static void loss_rows(gqa_worker *me, const pass *p, size_t first, int count) {
         for (size_t i = r.first; i < r.end; i++) {
             size_t token = first + i;
             float *z = p->back->logits + i * vocab;
-            float *q = p->teacher ? p->back->teacher + i * vocab : NULL;
+            float *q = p->n_teachers > 0 ? p->back->teachers + i * vocab : NULL;
             if (p->all_logits) memcpy(p->all_logits + token * vocab, z, vocab * sizeof *z);
             p->loss[token] = token_loss(p, z, q, pass_token(p, token)[1]);
         }
     }
 }
 
-/* logits = final W^T, of count tokens from `first` on. */
-static gemm classify(const network *net, float *logits, size_t first, int count) {
+/* logits = or, with add, += final W^T, of count tokens from `first` on. */
+static void classify(gqa_worker *me, const pass *p, const network *net, float *logits, size_t first,
+                     int count, int add) {
     size_t dim = net->dim, vocab = net->vocab_size;
-    return (gemm){count, vocab, dim, row_major(net->final + first * dim, dim),
-                  transposed(net->params + net->classifier, dim), logits, vocab, 0};
+    const gemm product = {count, vocab, dim, row_major(net->final + first * dim, dim),
+                          transposed(net->params + net->classifier, dim), logits, vocab, add};
+    train_products(me, p, &product, 1);
 }
 
 /* From back->logits, the gradient of the logits: those of net->final and of the classifier. */
@@ -85,9 +89,9 @@ static void classify_backward(gqa_worker *me, const pass *p, size_t first, int c
 void train_pass_loss(gqa_worker *me, const pass *p) {
     for (int first = 0; first < p->tokens && !pass_stopped(p); first += LOSS_TOKENS) {
         int count = min_int(p->tokens - first, LOSS_TOKENS);
-        gemm products[2] = {classify(p->net, p->back->logits, first, count)};
-        if (p->teacher) products[1] = classify(p->teacher, p->back->teacher, first, count);
-        train_products(me, p, products, p->teacher ? 2 : 1);
+        classify(me, p, p->net, p->back->logits, first, count, 0);
+        for (int i = 0; i < p->n_teachers; i++)
+            classify(me, p, &p->teachers[i], p->back->teachers, first, count, i > 0);
         loss_rows(me, p, first, count);
         if (p->grad_scale != 0) classify_backward(me, p, first, count);
     }

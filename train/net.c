@@ -257,7 +257,7 @@ void train_net_free(network *net) {
     net->acts = NULL;
 }
 
-static void carve_back(backward_acts *back, const network *net, int with_teacher, carver *c) {
+static void carve_back(backward_acts *back, const network *net, int with_teachers, carver *c) {
     size_t tokens = net->max_tokens, dim = net->dim, vocab = net->vocab_size;
     back->dx = carve(c, tokens, dim);
     back->dnormed = carve(c, tokens, dim);
@@ -267,19 +267,19 @@ static void carve_back(backward_acts *back, const network *net, int with_teacher
     back->dhidden = carve(c, tokens, net->ffn_dim);
     back->partial = carve(c, tokens / NORM_TOKENS + 1, max_size(dim, net->qkv.latent_dim));
     back->logits = carve(c, LOSS_TOKENS, vocab);
-    back->teacher = with_teacher ? carve(c, LOSS_TOKENS, vocab) : NULL;
+    back->teachers = with_teachers ? carve(c, LOSS_TOKENS, vocab) : NULL;
     back->loss = (double *)(void *)carve(c, tokens, sizeof(double) / sizeof(float));
 }
 
-int train_back_init(backward_acts *back, const network *net, int with_teacher, gqa_error *err) {
+int train_back_init(backward_acts *back, const network *net, int with_teachers, gqa_error *err) {
     carver c = {0};
-    carve_back(back, net, with_teacher, &c);
+    carve_back(back, net, with_teachers, &c);
     back->memory_bytes = c.used * sizeof(float);
     back->memory = carver_alloc(&c);
     if (!back->memory)
         return gqa_fail(err, GQA_ERR_MEMORY, "no memory for the backward pass of %zu tokens",
                         net->max_tokens);
-    carve_back(back, net, with_teacher, &c);
+    carve_back(back, net, with_teachers, &c);
     return 0;
 }
 

@@ -63,7 +63,7 @@ typedef struct gqa_train_options {
     float beta1, beta2;   /* AdamW's; 0: 0.9, 0.99 */
     float decay;          /* decoupled weight decay of matrices; negative: none; 0: 0.1 */
     float clip;           /* maximum norm of the gradient; 0: 1 */
-    float distill;        /* weight of KL to the teacher in the loss, 0..1; the text has the rest */
+    float distill;        /* weight in the loss of KL from the teachers; the text has the rest */
     float dropout;        /* share of embeddings and layer outputs set to 0, 0..0.9; < 0: none */
     uint64_t seed;
     int n_threads;        /* 0: one per physical core */
@@ -91,9 +91,10 @@ uint64_t gqa_trainer_params(const gqa_trainer *t);
 double gqa_trainer_step_flops(const gqa_trainer *t);
 uint64_t gqa_trainer_bytes(const gqa_trainer *t); /* memory in use */
 
-/* Sets a teacher (options.distill > 0): a frozen model of the same vocabulary. Copies its
- * weights. */
-int gqa_trainer_set_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err);
+/* Adds a teacher (options.distill > 0): a frozen model of the same vocabulary. Copies its weights.
+ * Several teach the geometric mean of their probabilities. */
+enum { GQA_MAX_TEACHERS = 4 };
+int gqa_trainer_add_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err);
 
 typedef struct gqa_step_result {
     double loss;       /* nats per token, mean over the step, before the update */
@@ -147,7 +148,7 @@ int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text
                      const gqa_train_input *inputs, const char *path, gqa_error *err);
 /* Reads weights, optimiser and steps done from a file of gqa_trainer_save. Refused when its
  * shape, options (but for n_threads), text or inputs differ, with the name of what differs, and
- * when it is too old to record them. The teacher is not part of the file. */
+ * when it is too old to record them. Teachers are not part of the file. */
 int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_train_input *inputs,
                        const gqa_checkpoint *c, gqa_error *err);
 /* The options a model was trained with, from its "gqa.train.*" keys. Returns 1 when it has none. */

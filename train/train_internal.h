@@ -106,13 +106,13 @@ typedef struct backward_acts {
     float *partial;   /* [tokens / NORM_TOKENS, dim or latent_dim] partial sums of the norms'
                        * gradients */
     float *logits;    /* [LOSS_TOKENS, vocab_size], then their gradient */
-    float *teacher;   /* [LOSS_TOKENS, vocab_size] logits of the teacher */
+    float *teachers;  /* [LOSS_TOKENS, vocab_size] the sum of the teachers' logits */
     double *loss;     /* [tokens] */
     float *memory;
     size_t memory_bytes;
 } backward_acts;
 
-int train_back_init(backward_acts *back, const network *net, int with_teacher, gqa_error *err);
+int train_back_init(backward_acts *back, const network *net, int with_teachers, gqa_error *err);
 void train_back_free(backward_acts *back);
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
@@ -140,7 +140,8 @@ void train_dropout_rows(const dropout *d, int site, size_t token, size_t n, cons
 /* One pass over n sequences of net->length tokens. */
 typedef struct pass {
     const gqa_kernels *k;
-    network *net, *teacher; /* teacher NULL: none */
+    network *net, *teachers; /* [n_teachers] */
+    int n_teachers;
     backward_acts *back;
     int n, tokens;          /* sequences; n * length */
     const int32_t *input;   /* [n, length + 1] */
@@ -228,8 +229,8 @@ struct gqa_trainer {
     void **scratch;        /* [n_threads] into scratch_memory, scratch_bytes apart */
     void *scratch_memory;
     size_t scratch_bytes;
-    network net, teacher;
-    int has_teacher;
+    network net, teachers[GQA_MAX_TEACHERS];
+    int n_teachers;
     backward_acts back;
     float *m, *v;          /* [n_params] AdamW's moments; of Muon only m */
     double *sums;          /* partial sums of the gradient's norm */

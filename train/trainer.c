@@ -175,23 +175,29 @@ gqa_trainer *gqa_trainer_from(const gqa_checkpoint *c, const gqa_train_options *
     return t;
 }
 
-int gqa_trainer_set_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err) {
+int gqa_trainer_add_teacher(gqa_trainer *t, const gqa_checkpoint *c, gqa_error *err) {
     gqa_config config = c->config;
-    if (t->has_teacher || t->opt.distill <= 0)
+    if (t->n_teachers == GQA_MAX_TEACHERS || t->opt.distill <= 0)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
-                             "a teacher needs distill > 0 and can be set once");
+                             "a teacher needs distill > 0, and there are at most %d",
+                             GQA_MAX_TEACHERS);
     if (config.vocab_size != t->net.config.vocab_size)
         return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
                              "the teacher has %d tokens, the student %d", config.vocab_size,
                              t->net.config.vocab_size);
+    if (config.context_length < t->opt.length)
+        return gqa_fail_path(c->path, err, GQA_ERR_ARGUMENT,
+                             "the teacher has a context of %d, shorter than sequences of %d tokens",
+                             config.context_length, t->opt.length);
     int e = complete_config(&config, err);
-    if (!e) e = train_net_init(&t->teacher, &config, &t->opt, 0, err);
-    if (!e) e = train_net_load(&t->teacher, c, err);
-    uint64_t scratch = e ? 0 : train_attention_scratch(&t->teacher);
+    network *teacher = &t->teachers[t->n_teachers];
+    if (!e) e = train_net_init(teacher, &config, &t->opt, 0, err);
+    if (!e) e = train_net_load(teacher, c, err);
+    uint64_t scratch = e ? 0 : train_attention_scratch(teacher);
     if (scratch > t->scratch_bytes && alloc_scratch(t, scratch))
         e = gqa_fail_path(c->path, err, GQA_ERR_MEMORY, "no memory for a teacher");
-    if (e) train_net_free(&t->teacher);
-    else t->has_teacher = 1;
+    if (e) train_net_free(teacher);
+    else t->n_teachers++;
     return e;
 }
 
@@ -202,7 +208,7 @@ void gqa_trainer_free(gqa_trainer *t) {
     if (t->v) gqa_pages_free(t->v, params_bytes(t));
     train_back_free(&t->back);
     train_net_free(&t->net);
-    train_net_free(&t->teacher);
+    for (int i = 0; i < t->n_teachers; i++) train_net_free(&t->teachers[i]);
     if (t->team) gqa_team_free(t->team);
     free(t->scratch);
     free(t->sums);
@@ -231,15 +237,16 @@ static int make_pass(pass *p, gqa_trainer *t, int n, const int32_t *input, float
     p->stop = t->opt.stop;
     if (grad_scale != 0) {
         p->drop = (dropout){t->opt.dropout, train_dropout_key(t->opt.seed, t->step), 0};
-        p->teacher = t->has_teacher ? &t->teacher : NULL;
-        p->distill = t->has_teacher ? t->opt.distill : 0;
+        p->teachers = t->teachers;
+        p->n_teachers = t->n_teachers;
+        p->distill = t->n_teachers ? t->opt.distill : 0;
     }
     return check_tokens(t, input, n * input_row(t), err);
 }
 
 static void run_phases(gqa_worker *me, void *arg) {
     const pass *p = arg;
-    if (p->teacher) train_pass_forward(me, p, p->teacher);
+    for (int i = 0; i < p->n_teachers; i++) train_pass_forward(me, p, &p->teachers[i]);
     train_pass_forward(me, p, p->net);
     train_pass_loss(me, p);
     if (p->grad_scale != 0 && !pass_stopped(p)) train_pass_backward(me, p);
@@ -373,10 +380,13 @@ double gqa_trainer_step_flops(const gqa_trainer *t) {
 }
 
 uint64_t gqa_trainer_bytes(const gqa_trainer *t) {
-    uint64_t passes = (uint64_t)t->net.memory_bytes + t->teacher.memory_bytes;
-    uint64_t weights = 4 * (uint64_t)t->net.n_params + t->teacher.n_params;
-    uint64_t scratch = t->n_threads * t->scratch_bytes;
-    return passes + t->back.memory_bytes + weights * sizeof(float) + scratch;
+    uint64_t bytes = t->net.memory_bytes + t->back.memory_bytes + t->n_threads * t->scratch_bytes;
+    uint64_t weights = 4 * (uint64_t)t->net.n_params;
+    for (int i = 0; i < t->n_teachers; i++) {
+        bytes += t->teachers[i].memory_bytes;
+        weights += t->teachers[i].n_params;
+    }
+    return bytes + weights * sizeof(float);
 }
 
 const char *gqa_trainer_tensor_name(const gqa_trainer *t, int i) {
