@@ -66,11 +66,21 @@ double gqa_os_free_memory(void) { return (double)memory_status().ullAvailPhys; }
 
 enum { MAX_WIDE = 4096 };
 
-/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8. */
+/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8. Windows takes a path whose
+ * whole, from the drive on, has at most 259 characters (a new folder's 247), or a whole one of any
+ * length after a mark that says so. */
 static const wchar_t *widen(const char *path, wchar_t *out) {
-    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, out, MAX_WIDE)) return out;
-    errno = ENOENT;
-    return NULL;
+    static const wchar_t mark[] = L"\\\\?\\";
+    enum { LONG = 248, MARK = array_length(mark) - 1 };
+    wchar_t given[MAX_WIDE];
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, given, MAX_WIDE)) {
+        errno = ENOENT;
+        return NULL;
+    }
+    DWORD n = GetFullPathNameW(given, MAX_WIDE - MARK, out + MARK, NULL);
+    if (n < LONG || n >= MAX_WIDE - MARK || out[MARK] == L'\\') return wcscpy(out, given);
+    memcpy(out, mark, MARK * sizeof *mark);
+    return out;
 }
 
 static uint64_t pair(DWORD high, DWORD low) { return (uint64_t)high << 32 | low; }

@@ -51,4 +51,14 @@ slash=/
 cp tests/fuzz/seeds/model/llama2c-v1 "$folder/model.bin"
 echo "no tokenizer" >"$folder/tokenizer.bin"
 expect 1 "${slash}tokenizer.bin: " "$folder${slash}model.bin"
+test_case "a path of 300 characters"
+level=aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhh
+deep=$tmp/$level/$level/$level/$level
+mkdir -p "$deep"
+cp models/stories-gqa.gguf "$deep/model.gguf"
+expect 0 "" "$deep/model.gguf" -n 5 -t 0 --quiet
+expect 0 "" convert "$deep/model.gguf" "$deep/mqa.gguf" --kv-heads 1 --quiet
+expect 0 "" info "$deep/mqa.gguf"
+check "MQA" grep -q MQA "$tmp/out"
+
 finish
