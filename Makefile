@@ -22,6 +22,7 @@ BUILD   = build
 MACHINE := $(shell $(CC) -dumpmachine)
 WINDOWS := $(findstring mingw,$(MACHINE))
 MACOS   := $(or $(findstring darwin,$(MACHINE)),$(findstring macos,$(MACHINE)))
+FREEBSD := $(findstring freebsd,$(MACHINE))
 EXE     = $(if $(WINDOWS),.exe)
 OMP     = $(if $(WINDOWS)$(MACOS),0,1)
 CFLAGS ?= -O2 -g -fno-asynchronous-unwind-tables
@@ -65,8 +66,9 @@ CONSOLE  = base/console_posix.c base/console_windows.c
 CORE_SRC = $(filter-out run.c $(CONSOLE),$(wildcard *.c) $(wildcard $(CORE:%=%/*.c)))
 LIB_SRC  = $(CORE_SRC) $(CONSOLE) $(wildcard convert/*.c train/*.c)
 RUN_SRC  = run.c $(wildcard commands/*.c)
-# Tests that fork; that wrap functions by GNU's linker, or bind threads to CPUs.
-ABSENT   = $(if $(WINDOWS),interrupts) $(if $(WINDOWS)$(MACOS),alloc threads)
+# Tests that fork; that wrap functions by a linker for ELF; that bind threads to CPUs as on Linux.
+ABSENT   = $(if $(WINDOWS),interrupts) $(if $(WINDOWS)$(MACOS),alloc) \
+           $(if $(WINDOWS)$(MACOS)$(FREEBSD),threads)
 TEST_SRC = $(filter-out $(ABSENT:%=tests/test_%.c),$(wildcard tests/test_*.c))
 TEST_LIB = tests/reference.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)

@@ -42,15 +42,26 @@ int gqa_cpu_has(int feature) {
     }
 }
 
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(__aarch64__) && (defined(__linux__) || defined(__FreeBSD__))
 #include <sys/auxv.h>
+
+/* The bits are the same on both systems. */
+static unsigned long capabilities(int which) {
+#ifdef __FreeBSD__
+    unsigned long bits = 0;
+    elf_aux_info(which, &bits, sizeof bits);
+    return bits;
+#else
+    return getauxval((unsigned long)which);
+#endif
+}
 
 int gqa_cpu_has(int feature) {
     switch (feature) {
     case GQA_CPU_ANY: return 1;
-    case GQA_CPU_DOT: return getauxval(AT_HWCAP) >> 20 & 1;   /* ASIMDDP */
-    case GQA_CPU_I8MM: return getauxval(AT_HWCAP2) >> 13 & 1; /* I8MM */
-    case GQA_CPU_BF16: return getauxval(AT_HWCAP2) >> 14 & 1; /* BF16 */
+    case GQA_CPU_DOT: return capabilities(AT_HWCAP) >> 20 & 1;   /* ASIMDDP */
+    case GQA_CPU_I8MM: return capabilities(AT_HWCAP2) >> 13 & 1; /* I8MM */
+    case GQA_CPU_BF16: return capabilities(AT_HWCAP2) >> 14 & 1; /* BF16 */
     default: return 0;
     }
 }

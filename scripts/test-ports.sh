@@ -1,10 +1,11 @@
 #!/bin/sh
 # test-ports.sh [NAME...]: builds and tests with other compilers, C libraries and machines: clang,
-# clang-openmp, musl, i386, armhf, aarch64, riscv64, windows, macos. Needs Debian's clang,
+# clang-openmp, musl, i386, armhf, aarch64, riscv64, windows, macos, freebsd. Needs Debian's clang,
 # libomp-dev, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu,
-# gcc-riscv64-linux-gnu, qemu-user, gcc-mingw-w64-x86-64, wine64, and zig (ZIG=COMMAND), whose clang
-# builds for macOS; what is missing is skipped, and says so. Emulated machines leave out the longest
-# tests, and so does musl; what is built for macOS cannot run here. Last line: "N passed, N failed".
+# gcc-riscv64-linux-gnu, qemu-user, gcc-mingw-w64-x86-64, wine64, and zig (ZIG=COMMAND; 0.15 or
+# later, PyPI's ziglang), whose clang builds for macOS and FreeBSD; what is missing is skipped, and
+# says so. Emulated machines leave out the longest tests, and so does musl; what is built for macOS
+# and FreeBSD cannot run here. Last line: "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 wanted="$*" skip=
 
@@ -99,11 +100,12 @@ built() {
     echo "$name: failed: $what"
     failed=$((failed + 1))
 }
-# library COMPILER...: and the single-file pair; all warnings are errors. EXPORTED: an option that
-# zig's linker lacks. Nothing of it runs: it is not optimised.
+# library COMPILER...: and the single-file pair; all warnings are errors. EXPORTED: an option of
+# macOS that zig's linker lacks; no other keeps names of one's own inside a library. Nothing of it
+# runs, but with Wine: it is not optimised.
 library() {
     built library make -s -j2 BUILD="build-$name/shared" WERROR=1 CC="$*" ${AR:+"AR=$AR"} \
-        OPT=-O0 EXPORTED= lib
+        OMP=0 OPT=-O0 EXPORTED= lib
     python3 scripts/amalgamate.py "build-$name/dist"
     built "the single-file pair" "$@" -std=c11 -Wall -Wno-unused-function -Werror -O0 -c \
         -o "build-$name/gqa.o" "build-$name/dist/gqa.c"
@@ -149,21 +151,25 @@ if is_wanted windows "$mingw" wine; then
         -o build-windows/pair.o build-windows/dist/gqa.c
 fi
 zig=${ZIG:-zig}
-for machine in aarch64 x86_64; do
-    is_wanted macos "$zig" || continue
-    name=macos-$machine
+for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do
+    is_wanted "${target#*-}" "$zig" || continue
+    name=$target
     mkdir -p "build-$name"
-    # zig's linker cannot read GNU ar's table of long names: "error: InvalidCharacter"
+    # zig's linker for macOS cannot read GNU ar's table of long names: "error: InvalidCharacter"
     AR="$zig ar"
     # zig adds UBSan to what is not optimised
-    set -- "$zig" cc -target "$machine-macos" -fno-sanitize=undefined
+    set -- "$zig" cc -target "$target" -fno-sanitize=undefined
     targets=tests
     for example in examples/*.c; do # linked.c needs GNU's ld
         [ "$example" = examples/linked.c ] || targets="$targets build-$name/${example%.c}"
     done
-    built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 AR="$AR" \
-        CC="$*" $targets
-    library "$@"
+    case $target in # of FreeBSD's other machine the program: objcopy knows its own machine's files
+        "$(uname -m)-freebsd" | *-macos) ;;
+        *) targets=build-$name/run ;;
+    esac
+    built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 OMP=0 \
+        AR="$AR" CC="$*" $targets
+    [ "$targets" = "build-$name/run" ] || library "$@"
     echo "SKIPPED: $name: running what was built"
 done
 echo "$passed passed, $failed failed"
