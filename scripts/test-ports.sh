@@ -170,6 +170,10 @@ for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do
     built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 OMP=0 \
         AR="$AR" CC="$*" $targets
     [ "$targets" = "build-$name/run" ] || library "$@"
+    case $target in
+        *-macos) built "the dylib's names" python3 tests/macos_dylib.py \
+            "build-$name/shared/lib/libgqa.0.dylib" /usr/local/lib/libgqa.0.dylib model.h ;;
+    esac
     echo "SKIPPED: $name: running what was built"
 done
 echo "$passed passed, $failed failed"
