@@ -136,6 +136,8 @@ if is_wanted windows "$mingw" wine; then
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe
     built "the console's keys and signals" python3 tests/windows_console.py build-windows "$mingw"
+    built "files that another program holds" sh tests/windows_held.sh build-windows/run-emulated \
+        "$mingw"
     library "$mingw"
     shared=$PWD/build-windows/shared
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"

@@ -121,7 +121,7 @@ static void check_open_target(void) {
 #ifdef _WIN32
     CHECK(status == GQA_ERR_IO, "an open file: %d", status);
     CHECK_HAS(err.message, path);
-    CHECK_HAS(err.message, "cannot write: Permission denied");
+    CHECK_HAS(err.message, "cannot write: Permission denied; another program may have it open");
     CHECK(gqa_session_load(s, path, &err) == 0, "the old file: %s", err.message);
 #else
     CHECK(status == 0, "an open file: %s", err.message);
