@@ -118,6 +118,27 @@ windows_dlls_only() {
     ! echo "$dlls" | grep -ivxE '(kernel32|msvcrt|shell32|ucrtbase|api-ms-win-[a-z0-9-]+)\.dll'
 }
 
+# dll_example NAME: it prints with the installed DLL what it prints without one
+dll_example() {
+    set -- "$1" models/stories-gqa.gguf
+    case $1 in
+        story) set -- "$@" "$shared/saved" ;;
+        score) set -- "$@" "The dog ran." "Dog the ran." ;;
+        choices) set -- "$@" "The dog was" " happy" " sad" ;;
+    esac
+    for linked in bin/dll static; do
+        library=$shared/root/gqa/lib/libgqa.dll.a
+        [ $linked = bin/dll ] || library=build-windows/libgqa.a
+        "$mingw" -static -o "$shared/root/gqa/$linked-$1.exe" -I"$shared/root/gqa/include" \
+            "$shared/root/gqa/share/doc/gqa/examples/$1.c" "$library" -pthread || return 1
+        rm -f "$shared/saved"
+        example=$1
+        printf 'Hello\nThe cat\n' | (shift && wine "$shared/root/gqa/$linked-$example.exe" "$@") \
+            >"$shared/out-${linked#*/}" || return 1
+    done
+    [ -s "$shared/out-static" ] && cmp "$shared/out-dll" "$shared/out-static"
+}
+
 # Not built: test_alloc needs mmap and the linker's --wrap of the C library, test_interrupts fork,
 # test_threads CPUs to bind threads to (test_threads.sh runs, and says so).
 skip="alloc interrupts"
@@ -143,10 +164,10 @@ if is_wanted windows "$mingw" wine; then
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"
     built "make install" make -s BUILD="$shared" CC="$mingw" DESTDIR="$shared/root" PREFIX=/gqa \
         OPT=-O0 install
-    sed 's|"../model.h"|<gqa.h>|' examples/simple.c >"$shared/simple.c"
-    built "an example with the installed DLL" "$mingw" -o "$shared/root/gqa/bin/simple.exe" \
-        -I"$shared/root/gqa/include" "$shared/simple.c" -L"$shared/root/gqa/lib" -lgqa.dll
-    built "that example" wine "$shared/root/gqa/bin/simple.exe" models/stories-gqa.gguf
+    # the others need a path of Linux, tell times, or write beside the model
+    for example in simple story chat sessions game score choices best_of batch resume describe; do
+        built "examples/$example.c with the installed DLL" dll_example $example
+    done
     # clang-cl's front end; MinGW's headers want to be told of a compiler that they know
     built "the pair with clang -fms-compatibility" clang --target=x86_64-w64-windows-gnu \
         -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -c \
