@@ -41,7 +41,11 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
     run=build-neon/run-emulated
     printf '#!/bin/sh\nexec qemu-aarch64 -cpu max "%s" "$@"\n' "$PWD/build-neon/run" >$run
     chmod +x $run
-    run_test "NEON, the command line" sh tests/test_cli_usage.sh $run
+    export MADE=build-neon/tests/made.gguf # see make_model
+    rm -f $MADE
+    for t in usage convert template info generate; do
+        run_test "NEON, the command line: $t" sh tests/test_cli_$t.sh $run
+    done
 else
     echo "SKIPPED: NEON: no gcc-aarch64-linux-gnu or qemu-user"
 fi

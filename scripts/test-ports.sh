@@ -74,18 +74,20 @@ skip=
 # OpenMP, whose own allocations test_alloc would count in a static program.
 port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
 skip=$long
-port armhf arm-linux-gnueabihf-gcc qemu-arm tests/test_cli_usage.sh OMP=0 LDFLAGS=-static OPT=-O2
+# The scripts of the command line that take 2 to 50 s. Others take 80 to 200: info and generate run
+# on aarch64, by test-isas.sh.
+scripts="tests/test_cli_usage.sh tests/test_cli_convert.sh tests/test_cli_template.sh"
+port armhf arm-linux-gnueabihf-gcc qemu-arm "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
 # gcc 12 fails on one test at -O2 with an internal error
-port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 tests/test_cli_usage.sh OMP=0 LDFLAGS=-static \
-    OPT=-O1
+port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "$scripts" OMP=0 LDFLAGS=-static OPT=-O1
 # Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
 # only what armhf and aarch64 see.
 targets=build-riscv64/run skip=
 for t in kernels tokenizer session_file; do
     targets="$targets build-riscv64/tests/test_$t"
 done
-port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "tests/test_shipped.sh tests/test_cli_usage.sh" \
-    OMP=0 LDFLAGS=-static OPT=-O1
+port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "tests/test_shipped.sh $scripts" OMP=0 \
+    LDFLAGS=-static OPT=-O1
 targets=
 
 # built WHAT COMMAND...: counts a command that has to succeed

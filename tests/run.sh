@@ -7,6 +7,8 @@ BUILD=${BUILD:-build}
 SCRIPTS=${SCRIPTS-tests/test_*.sh tests/test_*.py}
 passed=0 failed=0 skipped=0 checks=0
 run=$BUILD/run log=$BUILD/tests/log
+export MADE="$BUILD/tests/made.gguf" # see make_model
+rm -f "$MADE"
 verbose=${VERBOSE:+-v}
 if [ -n "${EMULATOR:-}" ]; then
     run=$BUILD/run-emulated
