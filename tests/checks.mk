@@ -2,9 +2,10 @@
 # Included by the Makefile.
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-# Tests of scripts and of builds of their own run nothing that is sanitized; that of the real models
-# would take minutes.
-asan: export SKIP = library lint docs completions scripts get_model get_test_data web real
+# Tests of scripts and of builds of their own run nothing that is sanitized; real models would take
+# minutes; golden, paper and export_hf compute long by what other tests run as well.
+asan: export SKIP = library lint docs completions scripts get_model get_test_data web real golden \
+                    paper export_hf
 asan:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
