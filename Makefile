@@ -43,8 +43,8 @@ OPENMP  = -fopenmp
 THREADS = $(if $(filter 1,$(OMP)),$(OPENMP),$(if $(WINDOWS),,-pthread))
 ifneq ($(and $(MACOS),$(filter 1,$(OMP))),) # Homebrew's, for the system's clang
 LIBOMP := $(shell brew --prefix libomp)
-OPENMP  = -Xpreprocessor -fopenmp -I$(LIBOMP)/include -L$(LIBOMP)/lib
-LDLIBS += -lomp
+OPENMP  = -Xpreprocessor -fopenmp -I$(LIBOMP)/include
+LDLIBS += -L$(LIBOMP)/lib -lomp
 endif
 ifneq ($(WINDOWS),)
 LDFLAGS += -static

@@ -63,7 +63,8 @@ put = $(INSTALL) -d -m 755 "$$(dirname $(call to,$(3)))" && $(INSTALL) -m $(1) $
 SHAREDDIR = $(if $(WINDOWS),$(BINDIR),$(LIBDIR))
 install: $(BUILD)/run$(EXE) lib
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
-	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' docs/gqa.pc.in \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@THREADS@|$(THREADS)|' \
+	    -e 's|@LDLIBS@|$(LDLIBS)|' docs/gqa.pc.in \
 	    >$(BUILD)/lib/gqa.pc
 	$(call put,755,$(BUILD)/run$(EXE),$(BINDIR)/gqa-run$(EXE))
 	$(call put,644,model.h,$(INCLUDEDIR)/gqa.h)
@@ -94,7 +95,8 @@ uninstall:
 # hence SINGLE_FILE for the test too.
 WASM      = $(BUILD)/wasm
 WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
-EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH
+EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH \
+            -sTOTAL_STACK=5242880 # newer ones leave 64 KB
 WASM_TESTS = kernels attention foreign malformed tokenizer chat jinja generate
 WEB_CALLS = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
 web: need-emcc

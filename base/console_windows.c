@@ -108,6 +108,7 @@ static void begin_console(FILE *f, struct console *usual) {
     DWORD mode;
     if (!GetConsoleMode(handle_of(f), &mode)) return;
     *usual = (struct console){handle_of(f), mode};
+    if (f == stdout) setvbuf(f, NULL, _IOFBF, BUFSIZ); /* else it gets characters byte by byte */
     SetConsoleMode(handle_of(f), mode | ENABLE_VIRTUAL_TERMINAL_PROCESSING);
 }
 
@@ -170,6 +171,7 @@ int gqa_os_getchar(void) {
     DWORD n = 0;
     if (!gqa_os_is_terminal(stdin)) return getchar();
     if (at == end) {
+        fflush(stdout);
         if (!ReadConsoleW(handle_of(stdin), units, UNITS, &n, NULL) || n == 0 || *units == 26) {
             Sleep(n ? 0 : MOMENT);
             return EOF; /* Ctrl-C, Ctrl-Z */
@@ -291,8 +293,8 @@ int gqa_os_read_keys(char *keys, size_t size, int milliseconds) {
 }
 
 void gqa_os_write_terminal(const char *data, size_t size) {
-    fwrite(data, 1, size, stderr);
-    fflush(stderr);
+    DWORD written; /* all at once: stderr would write byte by byte */
+    WriteFile(handle_of(stderr), data, (DWORD)size, &written, NULL);
 }
 
 /* There is no job control, and Ctrl-Z is the end of input: Ctrl-E and Ctrl-D, which end an empty

@@ -59,6 +59,8 @@ int gqa_os_open(const char *path);
 int gqa_os_create(const char *path);
 FILE *gqa_os_stream(int fd, const char *mode); /* NULL: fd is still open */
 void gqa_os_close(int fd);
+/* Whether a write to f failed, with that errno, as nobody reads the pipe any more. */
+int gqa_os_reader_is_gone(FILE *f, int error);
 
 int gqa_os_sync(FILE *f);                      /* its bytes are on the disk: 0, or -1 */
 int gqa_os_replace(const char *from, const char *to);

@@ -117,6 +117,10 @@ int gqa_os_create(const char *path) {
 
 FILE *gqa_os_stream(int fd, const char *mode) { return fdopen(fd, mode); }
 void gqa_os_close(int fd) { close(fd); }
+int gqa_os_reader_is_gone(FILE *f, int error) {
+    (void)f;
+    return error == EPIPE;
+}
 int gqa_os_sync(FILE *f) { return fsync(fileno(f)); }
 int gqa_os_replace(const char *from, const char *to) { return rename(from, to); }
 int gqa_os_remove(const char *path) { return unlink(path); }

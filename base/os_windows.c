@@ -67,20 +67,20 @@ double gqa_os_free_memory(void) { return (double)memory_status().ullAvailPhys; }
 enum { MAX_WIDE = 4096 };
 
 /* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8. Windows takes a path whose
- * whole, from the drive on, has at most 259 characters (a new folder's 247), or a whole one of any
- * length after a mark that says so. */
+ * whole, from the drive or the server on, has at most 259 characters (a new folder's 247), or a
+ * longer one after a mark that says so: \\?\C:\..., \\?\UNC\SERVER\... */
 static const wchar_t *widen(const char *path, wchar_t *out) {
-    static const wchar_t mark[] = L"\\\\?\\";
-    enum { LONG = 248, MARK = array_length(mark) - 1 };
-    wchar_t given[MAX_WIDE];
+    enum { LONG = 248, MARK = 7 };
+    wchar_t given[MAX_WIDE], whole[MAX_WIDE];
     if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, given, MAX_WIDE)) {
-        errno = ENOENT;
+        errno = GetLastError() == ERROR_INSUFFICIENT_BUFFER ? ENAMETOOLONG : ENOENT;
         return NULL;
     }
-    DWORD n = GetFullPathNameW(given, MAX_WIDE - MARK, out + MARK, NULL);
-    if (n < LONG || n >= MAX_WIDE - MARK || out[MARK] == L'\\') return wcscpy(out, given);
-    memcpy(out, mark, MARK * sizeof *mark);
-    return out;
+    DWORD n = GetFullPathNameW(given, MAX_WIDE, whole, NULL);
+    int is_marked = !wcsncmp(whole, L"\\\\?\\", 4) || !wcsncmp(whole, L"\\\\.\\", 4);
+    if (n < LONG || n >= MAX_WIDE - MARK || is_marked) return wcscpy(out, given);
+    if (whole[0] == L'\\') return wcscat(wcscpy(out, L"\\\\?\\UNC"), whole + 1);
+    return wcscat(wcscpy(out, L"\\\\?\\"), whole);
 }
 
 static uint64_t pair(DWORD high, DWORD low) { return (uint64_t)high << 32 | low; }
@@ -166,6 +166,13 @@ int gqa_os_create(const char *path) {
 
 FILE *gqa_os_stream(int fd, const char *mode) { return _fdopen(fd, mode); }
 void gqa_os_close(int fd) { _close(fd); }
+
+/* The C library knows no error for ERROR_NO_DATA, and says EINVAL. */
+int gqa_os_reader_is_gone(FILE *f, int error) {
+    HANDLE h = (HANDLE)_get_osfhandle(_fileno(f));
+    return error == EPIPE || (error == EINVAL && GetFileType(h) == FILE_TYPE_PIPE);
+}
+
 int gqa_os_sync(FILE *f) { return _commit(_fileno(f)); }
 
 int gqa_os_replace(const char *from, const char *to) {
@@ -250,6 +257,7 @@ int gqa_os_cores(void) {
     DWORD size = sizeof all;
     DWORD_PTR allowed = 0, present;
     GetProcessAffinityMask(GetCurrentProcess(), &allowed, &present);
+    if (!allowed) allowed = ~(DWORD_PTR)0; /* the process has threads in several groups */
     int cores = 0, known = GetLogicalProcessorInformation(all, &size);
     for (size_t i = 0; known && i < size / sizeof all[0]; i++)
         cores += all[i].Relationship == RelationProcessorCore &&

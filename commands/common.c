@@ -83,8 +83,9 @@ int write_text(FILE *out, const char *text, size_t len) {
 
 int finish_stdout(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_SUCCESS;
-    if (errno == EPIPE) return EXIT_FAILURE; /* `| head` closed the pipe: not an error */
-    return fail("cannot write to standard output: %s", strerror(errno));
+    int error = errno;
+    if (gqa_os_reader_is_gone(stdout, error)) return EXIT_FAILURE; /* `| head`: not an error */
+    return fail("cannot write to standard output: %s", strerror(error));
 }
 
 /* ---- numbers -------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
 # says so. Some leave out the longest tests, and say so as well; what is built for macOS and FreeBSD
 # cannot run here. Last line: "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
-passed=0 failed=0 wanted="$*" skip=
+passed=0 failed=0 wanted="$*" skip= static=
 
 # build MAKE-VARIABLES...: the port $name: program and tests, or what $targets says
 build() {
@@ -84,7 +84,7 @@ port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "$scripts" OMP=0 LDFLAGS=-static
 # Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
 # only what armhf and aarch64 see.
 targets=build-riscv64/run skip=
-for t in kernels tokenizer session_file; do
+for t in kernels tokenizer session_file malformed; do
     targets="$targets build-riscv64/tests/test_$t"
 done
 port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "tests/test_shipped.sh $scripts" OMP=0 \
@@ -112,6 +112,9 @@ library() {
     python3 scripts/amalgamate.py "build-$name/dist"
     built "the single-file pair" "$@" -std=c11 -Wall -Wno-unused-function -Werror -O0 -c \
         -o "build-$name/gqa.o" "build-$name/dist/gqa.c"
+    sed 's|"../model.h"|"gqa.h"|' examples/simple.c >"build-$name/dist/simple.c"
+    built "a program of the pair" "$@" $static -o "build-$name/simple.exe" \
+        "build-$name/dist/simple.c" "build-$name/gqa.o" -lm -pthread
 }
 
 # windows_dlls_only PROGRAM: it loads no DLL that is not part of Windows; prints those that are not
@@ -162,7 +165,10 @@ if is_wanted windows "$mingw" wine; then
     built "the console's keys and signals" python3 tests/windows_console.py build-windows "$mingw"
     built "files that another program holds" sh tests/windows_held.sh build-windows/run-emulated \
         "$mingw"
+    static=-static
     library "$mingw"
+    static=
+    built "that program" wine build-windows/simple.exe models/stories-gqa.gguf
     shared=$PWD/build-windows/shared
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"
     built "make install" make -s BUILD="$shared" CC="$mingw" DESTDIR="$shared/root" PREFIX=/gqa \
@@ -178,13 +184,13 @@ if is_wanted windows "$mingw" wine; then
 fi
 zig=${ZIG:-zig}
 for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do
-    is_wanted "${target#*-}" "$zig" || continue
+    is_wanted "${target#*-}" "${zig%% *}" || continue
     name=$target
     mkdir -p "build-$name"
     # zig's linker for macOS cannot read GNU ar's table of long names: "error: InvalidCharacter"
     AR="$zig ar"
     # zig adds UBSan to what is not optimised
-    set -- "$zig" cc -target "$target" -fno-sanitize=undefined
+    set -- $zig cc -target "$target" -fno-sanitize=undefined
     targets=tests
     for example in examples/*.c; do # linked.c needs GNU's ld
         [ "$example" = examples/linked.c ] || targets="$targets build-$name/${example%.c}"

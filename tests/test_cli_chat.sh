@@ -2,6 +2,10 @@
 # test_cli_chat.sh RUN: conversations through a pipe, their commands, saved ones.
 run=$1
 . tests/checks.sh
+if ! have python3 "conversations: models with templates"; then
+    finish
+    exit
+fi
 make_model
 # with_template JINJA: $tmp/own.gguf, that model with a template.
 with_template() {

@@ -22,8 +22,10 @@ try_page() {
 }
 
 test_case "the page in docs/ is that of web/ and models/"
-python3 web/make_page.py /dev/null $model "$tmp/page.html"
-check "docs/gqa.html is old: make web, and copy it" same_page docs/gqa.html "$tmp/page.html"
+if have python3 "what is in the page"; then
+    python3 web/make_page.py /dev/null $model "$tmp/page.html"
+    check "docs/gqa.html is old: make web, and copy it" same_page docs/gqa.html "$tmp/page.html"
+fi
 check "docs/gqa.html has more than 6 MiB" test "$(wc -c <docs/gqa.html)" -le 6291456
 
 test_case "make web says what is missing"

@@ -225,6 +225,37 @@ static void check_generation(const char *run, const char *model) {
     check(code == 128 + SIGINT, "Ctrl-C: the exit code of run");
 }
 
+/* What the program writes to a console is on its screen: UTF-8 as characters. */
+static void check_screen(const char *run, const char *model) {
+    enum { CELLS = 1 << 16 };
+    static wchar_t cells[CELLS + 1];
+    static const wchar_t said[] = L"\u0414\u0430, \u4e2d\u00e9";
+    char line[1024];
+    DWORD n = 0;
+    HANDLE screen = CreateFileA("CONOUT$", GENERIC_READ | GENERIC_WRITE, 3, NULL, OPEN_EXISTING, 0,
+                                NULL);
+    PROCESS_INFORMATION child;
+    STARTUPINFOW how = {sizeof how, .dwFlags = STARTF_USESTDHANDLES};
+    SetHandleInformation(screen, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
+    how.hStdInput = console;
+    how.hStdOutput = screen;
+    how.hStdError = GetStdHandle(STD_ERROR_HANDLE);
+    wchar_t command[1024];
+    snprintf(line, sizeof line, "\"%s\" \"%s\" -n 1 -t 0 --quiet -i ", run, model);
+    MultiByteToWideChar(CP_UTF8, 0, line, -1, command, 1000);
+    wcscat(wcscat(wcscat(command, L"\""), said), L"\"");
+    if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, 0, NULL, NULL, &how, &child)) {
+        check(0, line);
+        return;
+    }
+    WaitForSingleObject(child.hProcess, INFINITE);
+    ReadConsoleOutputCharacterW(screen, cells, CELLS, (COORD){0, 0}, &n);
+    cells[n] = 0;
+    check(wcsstr(cells, L"\u0414\u0430, ") != NULL, "UTF-8 on the screen");
+    check(wcschr(cells, L'\u4e2d') != NULL && wcschr(cells, L'\u00e9') != NULL, "wide characters");
+    CloseHandle(screen);
+}
+
 enum { LOST_PAGE = 42, AT_ONCE = 43 };
 static void on_lost_page(const char *path) { gqa_os_exit_now(path ? 0 : LOST_PAGE); }
 
@@ -250,6 +281,7 @@ int main(int argc, char **argv) {
     check(check_child(argv[0], "now", "the console after a sudden end") == AT_ONCE, "an end");
     check_controls(argv[0]);
     if (argc == 3) check_generation(argv[1], argv[2]);
+    if (argc == 3) check_screen(argv[1], argv[2]);
     gqa_os_start(&argc, &argv);
     check(gqa_os_has_keys(), "stdin and stderr are a console");
     check(!page || GetConsoleOutputCP() == CP_UTF8, "the code page is UTF-8");

@@ -21,7 +21,12 @@ class GqaModel {
         this.module = file.module;
         this.handle = this.module._web_open(file.pointer, file.size, kvHeads, context);
         if (!this.handle) throw new Error("no memory for a model");
-        this.check(0);
+        try {
+            this.check(0);
+        } catch (error) {
+            this.close();
+            throw error;
+        }
         this.info = JSON.parse(this.string("web_describe"));
     }
     string(name) {

@@ -16,7 +16,8 @@ class Error(ctypes.Structure):  # gqa_error
 class GenerateOptions(ctypes.Structure):  # gqa_generate_options
     _fields_ = [("max_tokens", c_int), ("stop", c_void_p), ("n_stop", c_int),
                 ("tokenize_flags", c_uint), ("ignore_end", c_int), ("on_logits", c_void_p),
-                ("on_token", c_void_p), ("reserved", c_void_p * 4)]
+                ("on_token", c_void_p), ("draft", c_void_p), ("lookup", c_int),
+                ("reserved", c_void_p * 2)]
 
 
 # The text is not 0-terminated: a pointer and a length. A nonzero return stops generation.
