@@ -118,7 +118,7 @@ $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
 FAST  = sampler.c tokenizer.c base/hash.c \
         $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads),$(wildcard kernels/*.c)) \
-        $(patsubst %,vocab/%.c,bpe pretokenize vocab) \
+        $(patsubst %,vocab/%.c,bpe vocab) \
         $(patsubst %,train/%.c,forward backward attention loss dropout)
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))

@@ -1,6 +1,7 @@
 /* error.c: the one place where an error message is written. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base.h"
 
@@ -21,14 +22,23 @@ void gqa_escape(char *out, size_t capacity, const char *text) {
     if (capacity) out[used] = 0;
 }
 
+/* "PATH: " in out; of a long one the beginning and the end, so that the reason has room. Returns
+ * its length. */
+static size_t put_path(char *out, size_t capacity, const char *path) {
+    enum { LONGEST = 320, HEAD = 60 };
+    size_t len = strlen(path), head = len > LONGEST ? HEAD : len, tail = len;
+    if (len > LONGEST) tail = len - (LONGEST - HEAD);
+    while (head < len && head > 0 && (path[head] & 0xC0) == 0x80) head--; /* inside a character */
+    while (tail < len && (path[tail] & 0xC0) == 0x80) tail++;
+    int n = snprintf(out, capacity, "%.*s%s%s: ", (int)head, path, tail < len ? "..." : "",
+                     path + tail);
+    return n < 0 ? 0 : min_size((size_t)n, capacity - 1);
+}
+
 int gqa_vfail(const char *path, gqa_error *err, gqa_status code, const char *format, va_list args) {
     char text[sizeof err->message];
-    size_t used = 0;
     if (!err) return code;
-    if (path) {
-        int n = snprintf(text, sizeof text, "%s: ", path);
-        used = n < 0 ? 0 : min_size((size_t)n, sizeof text - 1);
-    }
+    size_t used = path ? put_path(text, sizeof text, path) : 0;
     vsnprintf(text + used, sizeof text - used, format, args);
     gqa_escape(err->message, sizeof err->message, text);
     err->code = code;

@@ -28,6 +28,7 @@ static int set_errno(void) {
     static const struct { DWORD of_system; int of_c; } errors[] = {
         {ERROR_FILE_NOT_FOUND, ENOENT}, {ERROR_PATH_NOT_FOUND, ENOENT},
         {ERROR_INVALID_NAME, ENOENT}, {ERROR_BAD_NETPATH, ENOENT},
+        {ERROR_BAD_NET_NAME, ENOENT}, {ERROR_FILENAME_EXCED_RANGE, ENAMETOOLONG},
         {ERROR_ACCESS_DENIED, EACCES}, /* this and two more: another program has it open */
         {ERROR_SHARING_VIOLATION, EACCES}, {ERROR_USER_MAPPED_FILE, EACCES},
         {ERROR_FILE_EXISTS, EEXIST}, {ERROR_ALREADY_EXISTS, EEXIST},
@@ -66,19 +67,23 @@ double gqa_os_free_memory(void) { return (double)memory_status().ullAvailPhys; }
 
 enum { MAX_WIDE = 4096 };
 
-/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8. Windows takes a path whose
+/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8; errno and the
+ * system's last error say which. Windows takes a path whose
  * whole, from the drive or the server on, has at most 259 characters (a new folder's 247), or a
  * longer one after a mark that says so: \\?\C:\..., \\?\UNC\SERVER\... */
 static const wchar_t *widen(const char *path, wchar_t *out) {
     enum { LONG = 248, MARK = 7 };
     wchar_t given[MAX_WIDE], whole[MAX_WIDE];
     if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, given, MAX_WIDE)) {
-        errno = GetLastError() == ERROR_INSUFFICIENT_BUFFER ? ENAMETOOLONG : ENOENT;
+        int is_long = GetLastError() == ERROR_INSUFFICIENT_BUFFER;
+        SetLastError(is_long ? ERROR_FILENAME_EXCED_RANGE : ERROR_INVALID_NAME);
+        set_errno();
         return NULL;
     }
     DWORD n = GetFullPathNameW(given, MAX_WIDE, whole, NULL);
+    if (n < LONG || n >= MAX_WIDE - MARK) return wcscpy(out, given);
     int is_marked = !wcsncmp(whole, L"\\\\?\\", 4) || !wcsncmp(whole, L"\\\\.\\", 4);
-    if (n < LONG || n >= MAX_WIDE - MARK || is_marked) return wcscpy(out, given);
+    if (is_marked) return wcscpy(out, given);
     if (whole[0] == L'\\') return wcscat(wcscpy(out, L"\\\\?\\UNC"), whole + 1);
     return wcscat(wcscpy(out, L"\\\\?\\"), whole);
 }
@@ -113,10 +118,7 @@ enum { SHARED = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE };
 
 static HANDLE open_handle(const char *path, DWORD access) {
     wchar_t wide[MAX_WIDE];
-    if (!widen(path, wide)) {
-        SetLastError(ERROR_INVALID_NAME);
-        return INVALID_HANDLE_VALUE;
-    }
+    if (!widen(path, wide)) return INVALID_HANDLE_VALUE;
     return CreateFileW(wide, access, SHARED, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
 }
 

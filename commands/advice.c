@@ -234,6 +234,7 @@ static void show_costs(const advice *a) {
 void advice_text(const advice *a) {
     bounds b;
     show_needs(a);
+    fflush(stdout); /* the machine is measured next */
     if (!find_bounds(a, &b)) show_bounds(a, &b);
     show_choices(a);
     show_costs(a);

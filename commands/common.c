@@ -14,10 +14,14 @@
 
 static void print_message(const char *prefix, const char *format, va_list args) {
     fflush(stdout); /* the text comes first: both may go to one terminal */
-    char text[2048], shown[4 * sizeof text];
+    char text[2048], line[4 * sizeof text + 32];
+    size_t len = (size_t)snprintf(line, sizeof line, "%s", prefix);
     vsnprintf(text, sizeof text, format, args);
-    gqa_escape(shown, sizeof shown, text); /* names of files can hold control characters */
-    fprintf(stderr, "%s%s\n", prefix, shown);
+    /* names of files can hold control characters */
+    gqa_escape(line + len, sizeof line - len - 1, text);
+    len = strlen(line);
+    line[len++] = '\n';
+    gqa_os_write_terminal(line, len); /* stderr has no buffer, and would cut characters */
 }
 
 static int mid_line;
@@ -68,15 +72,18 @@ size_t visible_character(char out[4], const char *text, size_t n) {
     return is_late ? 3 : 2;
 }
 
+/* To a terminal in parts of whole characters, as a buffer's end would cut them. */
 int write_text(FILE *out, const char *text, size_t len) {
-    char shown[4];
+    char shown[256];
     int n;
     if (!gqa_os_is_terminal(out)) return fwrite(text, 1, len, out) == len ? 0 : -1;
-    for (size_t i = 0; i < len; i += (size_t)n) {
-        n = utf8_length(text + i, len - i);
-        if (n <= 0) n = 1;
-        size_t size = visible_character(shown, text + i, (size_t)n);
-        if (fwrite(shown, 1, size, out) != size) return -1;
+    for (size_t i = 0, size = 0; i < len; size = 0) {
+        for (; i < len && size + 4 <= sizeof shown; i += (size_t)n) {
+            n = utf8_length(text + i, len - i);
+            if (n <= 0) n = 1;
+            size += visible_character(shown + size, text + i, (size_t)n);
+        }
+        if (fflush(out) || fwrite(shown, 1, size, out) != size) return -1;
     }
     return 0;
 }

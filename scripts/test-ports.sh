@@ -168,6 +168,7 @@ if is_wanted windows "$mingw" wine; then
     static=-static
     library "$mingw"
     static=
+    built "that program without DLLs of its own" windows_dlls_only build-windows/simple.exe
     built "that program" wine build-windows/simple.exe models/stories-gqa.gguf
     shared=$PWD/build-windows/shared
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"

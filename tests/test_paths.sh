@@ -61,4 +61,7 @@ expect 0 "" convert "$deep/model.gguf" "$deep/mqa.gguf" --kv-heads 1 --quiet
 expect 0 "" info "$deep/mqa.gguf"
 check "MQA" grep -q MQA "$tmp/out"
 
+test_case "a path that is too long"
+expect 1 ": File name too long" "$(printf '%5000s' a | tr ' ' a).gguf"
+
 finish

@@ -240,10 +240,12 @@ static void check_screen(const char *run, const char *model) {
     how.hStdInput = console;
     how.hStdOutput = screen;
     how.hStdError = GetStdHandle(STD_ERROR_HANDLE);
-    wchar_t command[1024];
-    snprintf(line, sizeof line, "\"%s\" \"%s\" -n 1 -t 0 --quiet -i ", run, model);
+    wchar_t command[2048];
+    snprintf(line, sizeof line, "\"%s\" \"%s\" -n 1 -t 0 --quiet -i \"", run, model);
     MultiByteToWideChar(CP_UTF8, 0, line, -1, command, 1000);
-    wcscat(wcscat(wcscat(command, L"\""), said), L"\"");
+    wcscat(command, said);
+    for (int i = 0; i < 600; i++) wcscat(command, L"\u0416"); /* no buffer's end cuts one */
+    wcscat(command, L"\"");
     if (!CreateProcessW(NULL, command, NULL, NULL, TRUE, 0, NULL, NULL, &how, &child)) {
         check(0, line);
         return;
@@ -252,6 +254,9 @@ static void check_screen(const char *run, const char *model) {
     ReadConsoleOutputCharacterW(screen, cells, CELLS, (COORD){0, 0}, &n);
     cells[n] = 0;
     check(wcsstr(cells, L"\u0414\u0430, ") != NULL, "UTF-8 on the screen");
+    int n_letters = 0;
+    for (DWORD i = 0; i < n; i++) n_letters += cells[i] == L'\u0416';
+    check(n_letters == 600 && !wcschr(cells, L'\uFFFD'), "a long text on the screen");
     check(wcschr(cells, L'\u4e2d') != NULL && wcschr(cells, L'\u00e9') != NULL, "wide characters");
     CloseHandle(screen);
 }

@@ -227,7 +227,7 @@ async function run() {
 
 async function main() {
     if (!hasSimd()) return fail("This browser has no WebAssembly SIMD, which the page needs: " +
-        "Chrome and Edge have it from 91, Firefox from 89, Safari from 16.4.");
+        "Chrome and Edge have it from 92, Firefox from 90, Safari from 16.4.");
     const text = atob($("model").textContent);
     const file = loadFile(await createGqa(), Uint8Array.from(text, (c) => c.charCodeAt(0)));
     const model = new GqaModel(file), { info } = model;
