@@ -291,10 +291,7 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
     const uint8_t *block = panel;
     tile_sums sum;
 #ifdef DECODE_Q8_0 /* simd_wasm.h */
-    if (type == GQA_TYPE_Q8_0 && nc == 1) {
-        DECODE_Q8_0(panel, x.q, x.d, cols, out);
-        return;
-    }
+    if (type == GQA_TYPE_Q8_0 && nc == 1 && DECODE_Q8_0(panel, x.q, x.d, cols, out)) return;
 #endif
     tile_clear(PANEL_VECTORS, nc, sum);
     for (int k0 = 0; k0 < cols; k0 += 256, block += is_k_quant(type) ? 64 : 0) {

@@ -149,12 +149,25 @@ static inline void q8_0_spread_wasm(const int8_t *x, vi even[4], vi odd[4]) {
 #undef SPREAD
 }
 
+/* Four scales divided by 256, unless they are infinite or NaN: vf_load_f16 has the rest of it. */
+static inline vf q8_0_scale_wasm(const uint16_t *p) {
+    return (vf)((vi)wasm_i32x4_load16x4(p) << 13 & (int32_t)0x8FFFE000) * 0x1p104f;
+}
+
+/* The larger of most and the magnitudes of eight scales, as integers. */
+static inline v128_t q8_0_most_wasm(v128_t most, const uint16_t *p) {
+    const v128_t magnitude = wasm_i16x8_splat(0x7FFF);
+    return wasm_i16x8_max(most, wasm_v128_and(wasm_v128_load(p), magnitude));
+}
+
 /* A panel (pack.c) times a column of x, as decode_ints in matmul_int8_impl.h. V8 starts all loads
  * of a basic block first, and spills them, unless a store lies between: sums are kept in memory,
- * and STORED() hides from LLVM that they could stay in registers. */
-static inline void q8_0_decode_wasm(const uint8_t *block, const int8_t *x, const float *d, int cols,
-                                    float *out) {
+ * and STORED() hides from LLVM that they could stay in registers. 0: out is of no use, as a scale
+ * is infinite or NaN. */
+static inline int q8_0_decode_wasm(const uint8_t *block, const int8_t *x, const float *d, int cols,
+                                   float *out) {
     vi acc[4], even[4], odd[4];
+    v128_t most = wasm_i16x8_splat(0);
 #define STORED() __asm__ volatile("" : : "r"(acc), "r"(out) : "memory")
     for (int i = 0; i < 16; i++) out[i] = 0;
     for (int k = 0; k < cols; k += 32, block += 8 * 64 + 32, x += 32, d++) {
@@ -167,13 +180,15 @@ static inline void q8_0_decode_wasm(const uint8_t *block, const int8_t *x, const
         }
         q8_0_spread_wasm(x + 16, even, odd);
         _Pragma("clang loop unroll(full)") for (int v = 0; v < 4; v++) {
-            vi sum = q8_0_dot_wasm(acc[v], block + 4 * 64 + 16 * v, even, odd) >> 8;
-            vf scaled = vf_mul(vf_from_vi(sum), vf_load_f16(scales + 4 * v));
+            vi sum = q8_0_dot_wasm(acc[v], block + 4 * 64 + 16 * v, even, odd);
+            vf scaled = vf_mul(vf_from_vi(sum), q8_0_scale_wasm(scales + 4 * v));
             vf_store(out + 4 * v, vf_fma(scaled, dx, vf_load(out + 4 * v)));
             STORED();
         }
+        most = q8_0_most_wasm(q8_0_most_wasm(most, scales), scales + 8);
     }
 #undef STORED
+    return !wasm_v128_any_true(wasm_i16x8_ge(most, wasm_i16x8_splat(0x7C00)));
 }
 #define DECODE_Q8_0 q8_0_decode_wasm
 

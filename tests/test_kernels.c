@@ -219,6 +219,43 @@ static void check_columns(const gqa_kernels *k, int type) {
     free_all();
 }
 
+/* A block's scale that is infinite, and one that is no number: of their rows alone the products are
+ * not finite. */
+static void check_special_scales(const gqa_kernels *k, int type) {
+    enum { ROWS = 33, COLS = 512, MOST = 23, INFINITE = 3, NOT_A_NUMBER = 20 };
+    static const int ns[] = {1, 2, 4, MOST};
+    const product p = {type, ROWS, COLS, MOST, RANDOM};
+    const int at = type == GQA_TYPE_Q2_K ? 80 : type == GQA_TYPE_Q3_K ? 108 :
+                   type == GQA_TYPE_Q6_K ? 208 : 0; /* of d in a block */
+    uint64_t seed = 5;
+    matrix a = make_matrix(type, ROWS, COLS, &seed);
+    float *usual = new_floats(MOST * ROWS), *y = new_floats(MOST * ROWS);
+    void *scratch = new_bytes(gqa_matmul_scratch(COLS));
+    uint8_t *raw = new_bytes(a.bytes);
+    const size_t row_bytes = a.bytes / ROWS, block = gqa_type_info_of(type)->bytes;
+    gqa_acts acts;
+    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, MOST, 1)), COLS, MOST, 1);
+    acts.x = make_input(&p, &seed);
+    acts.ldx = COLS;
+    k->quantize_acts(&acts, 0, MOST, 0, COLS);
+    k->matmul_unit(&a.m, &acts, MOST, usual, ROWS, 0, scratch);
+    memcpy(raw, a.m.raw, a.bytes);
+    memcpy(raw + INFINITE * row_bytes + block + at, "\x00\x7C", 2);
+    memcpy(raw + NOT_A_NUMBER * row_bytes + at, "\x01\xFC", 2);
+    a.m.raw = raw;
+    a.m.packed = NULL;
+    for (size_t i = 0; i < COUNT(ns); i++) {
+        k->matmul_unit(&a.m, &acts, ns[i], y, ROWS, 0, scratch);
+        for (int at_y = 0; at_y < ns[i] * ROWS; at_y++) {
+            int row = at_y % ROWS, is_special = row == INFINITE || row == NOT_A_NUMBER;
+            CHECK(is_special ? !isfinite(y[at_y]) : !memcmp(&y[at_y], &usual[at_y], sizeof *y),
+                  "%d columns, row %d: %g, expected %g", ns[i], row, (double)y[at_y],
+                  is_special ? HUGE_VAL : (double)usual[at_y]);
+        }
+    }
+    free_all();
+}
+
 /* Two planes: near the product with x itself, with the same bits whatever the columns beside. */
 static void check_planes(const gqa_kernels *k, int type) {
     enum { ROWS = 81, COLS = 512, MOST = 19 };
@@ -255,7 +292,10 @@ static void check_products(const gqa_kernels *k, int type) {
     /* more columns than are unpacked at a time */
     check_product(k, (product){type, 33, block == 1 ? 1030 : 2304, 19, RANDOM});
     check_columns(k, type);
-    if (gqa_type_wants_q8(type)) check_planes(k, type);
+    if (gqa_type_wants_q8(type)) {
+        check_planes(k, type);
+        check_special_scales(k, type);
+    }
     for (int in = ALTERNATING; in < N_INPUTS; in++) {
         check_product(k, (product){type, 33, cols[1], 1, (input)in});
         check_product(k, (product){type, 33, cols[1], 7, (input)in});
