@@ -84,8 +84,10 @@ static const wchar_t *widen(const char *path, wchar_t *out) {
     if (n < LONG || n >= MAX_WIDE - MARK) return wcscpy(out, given);
     int is_marked = !wcsncmp(whole, L"\\\\?\\", 4) || !wcsncmp(whole, L"\\\\.\\", 4);
     if (is_marked) return wcscpy(out, given);
-    if (whole[0] == L'\\') return wcscat(wcscpy(out, L"\\\\?\\UNC"), whole + 1);
-    return wcscat(wcscpy(out, L"\\\\?\\"), whole);
+    int is_of_server = whole[0] == L'\\';
+    wcscpy(out, is_of_server ? L"\\\\?\\UNC" : L"\\\\?\\");
+    wcscat(out, whole + is_of_server);
+    return out;
 }
 
 static uint64_t pair(DWORD high, DWORD low) { return (uint64_t)high << 32 | low; }

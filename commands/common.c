@@ -77,12 +77,14 @@ int write_text(FILE *out, const char *text, size_t len) {
     char shown[256];
     int n;
     if (!gqa_os_is_terminal(out)) return fwrite(text, 1, len, out) == len ? 0 : -1;
-    for (size_t i = 0, size = 0; i < len; size = 0) {
-        for (; i < len && size + 4 <= sizeof shown; i += (size_t)n) {
+    for (size_t i = 0; i < len;) {
+        size_t size = 0;
+        do {
             n = utf8_length(text + i, len - i);
             if (n <= 0) n = 1;
             size += visible_character(shown + size, text + i, (size_t)n);
-        }
+            i += (size_t)n;
+        } while (i < len && size + 4 <= sizeof shown);
         if (fflush(out) || fwrite(shown, 1, size, out) != size) return -1;
     }
     return 0;
