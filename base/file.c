@@ -81,14 +81,15 @@ int gqa_output_finish(gqa_output *o, gqa_error *err) {
     if (!o->failed && (fflush(o->file) || gqa_os_sync(o->file))) o->failed = errno;
     if (fclose(o->file) && !o->failed) o->failed = errno;
     o->file = NULL;
-    /* The folder was writable: EACCES is Windows', of a file that a program has open or mapped. */
-    int is_held = !o->failed && gqa_os_replace(o->temporary, o->path);
-    if (is_held) o->failed = errno;
+    const char *hint = "";
+    if (!o->failed && gqa_os_replace(o->temporary, o->path)) {
+        o->failed = errno;
+        /* the folder was writable: this is Windows', of a file that a program has open or mapped */
+        if (o->failed == EACCES) hint = "; another program may have it open";
+    }
     if (!o->failed) return 0;
     gqa_os_remove(o->temporary);
-    is_held = is_held && o->failed == EACCES;
-    return gqa_fail_path(o->path, err, GQA_ERR_IO, "cannot write: %s%s", strerror(o->failed),
-                         is_held ? "; another program may have it open" : "");
+    return gqa_fail_path(o->path, err, GQA_ERR_IO, "cannot write: %s%s", strerror(o->failed), hint);
 }
 
 void gqa_output_cancel(gqa_output *o) {

@@ -67,10 +67,10 @@ double gqa_os_free_memory(void) { return (double)memory_status().ullAvailPhys; }
 
 enum { MAX_WIDE = 4096 };
 
-/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8; errno and the
- * system's last error say which. Windows takes a path whose
- * whole, from the drive or the server on, has at most 259 characters (a new folder's 247), or a
- * longer one after a mark that says so: \\?\C:\..., \\?\UNC\SERVER\... */
+/* The path in UTF-16, in out [MAX_WIDE]. NULL: too long, or not UTF-8; errno and the system's last
+ * error say which. Windows takes a path whose whole, from the drive or the server on, has at most
+ * 259 characters (a new folder's 247), or a longer one after a mark that says so: \\?\C:\...,
+ * \\?\UNC\SERVER\... */
 static const wchar_t *widen(const char *path, wchar_t *out) {
     enum { LONG = 248, MARK = 7 };
     wchar_t given[MAX_WIDE], whole[MAX_WIDE];

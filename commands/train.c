@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "../base/base.h"
-#include "../formats/gguf.h"
 #include "training.h"
 
 static int learn_vocab(training *r, int n) {
@@ -37,42 +36,27 @@ static int find_vocab(training *r, const char *tokenizer, int n) {
 
 /* ---- teachers -------------------------------------------------------------------------------- */
 
-static const gguf_entry *find_tokens(const gqa_checkpoint *c) {
-    const gguf_entry *e = gguf_find(c, "tokenizer.ggml.tokens");
-    return e && e->type == GGUF_ARRAY && e->array_type == GGUF_STRING ? e : NULL;
-}
-
-/* Whether a teacher's tokens are those of the run, which are of another model. */
-static int check_tokens(const training *r, const char *path, const gqa_checkpoint *teacher) {
-    const gguf_entry *got = find_tokens(teacher), *expected = find_tokens(&r->source.checkpoint);
-    if (!got || !expected || got->count != expected->count)
-        return fail("%s: the teacher has %d tokens, the student %d", path,
-                    got ? (int)got->count : 0, gqa_vocab_count(r->vocab));
-    const uint8_t *p = got->array, *q = expected->array;
-    for (uint64_t i = 0; i < got->count; i++) {
-        gqa_bytes name = gguf_next_string(&p), other = gguf_next_string(&q);
-        if (name.size != other.size || memcmp(name.data, other.data, name.size))
-            return fail("%s: token %d is \"%.*s\", the student's is \"%.*s\"", path, (int)i,
-                        (int)min_size(name.size, 99), name.data, (int)min_size(other.size, 99),
-                        other.data);
-    }
-    return EXIT_SUCCESS;
-}
-
-/* Adds a teacher to r->trainer. */
-static int add_teacher(const training *r, const char *path) {
+/* Adds a teacher to r->trainer; own: the model whose vocabulary the run has. */
+static int add_teacher(const training *r, const gqa_model *own, const char *path) {
+    const gqa_model_options options = {.no_repack = 1};
     gqa_error err = {0};
     model_file f = {0};
-    int status = model_file_open(&f, path, &err), code = EXIT_SUCCESS;
-    if (!status) code = check_tokens(r, path, &f.checkpoint);
-    if (!status && !code) status = gqa_trainer_add_teacher(r->trainer, &f.checkpoint, &err);
+    int status = model_file_open(&f, path, &err);
+    if (!status) status = gqa_trainer_add_teacher(r->trainer, &f.checkpoint, &err);
     model_file_close(&f);
-    return status ? fail("%s", err.message) : code;
+    gqa_model *teacher = status ? NULL : gqa_model_open(path, &options, &err);
+    if (teacher) status = gqa_check_vocabulary(own, teacher, &err);
+    gqa_model_close(teacher);
+    return status || !teacher ? fail("%s", err.message) : EXIT_SUCCESS;
 }
 
-static int add_teachers(training *r, const opt_list *teachers) {
-    int code = EXIT_SUCCESS;
-    for (int i = 0; i < teachers->n && !code; i++) code = add_teacher(r, teachers->items[i]);
+static int add_teachers(const training *r, const char *tokenizer, const opt_list *teachers) {
+    const gqa_model_options options = {.no_repack = 1};
+    gqa_error err = {0};
+    gqa_model *own = teachers->n ? gqa_model_open(tokenizer, &options, &err) : NULL;
+    int code = teachers->n && !own ? fail("%s", err.message) : EXIT_SUCCESS;
+    for (int i = 0; i < teachers->n && !code; i++) code = add_teacher(r, own, teachers->items[i]);
+    gqa_model_close(own);
     return code;
 }
 
@@ -156,7 +140,7 @@ static int train(training *r, const choices *o, gqa_config *c) {
     if (code) return code;
     c->vocab_size = gqa_vocab_count(r->vocab);
     r->trainer = gqa_trainer_new(c, &r->s->opt, &err);
-    code = r->trainer ? add_teachers(r, &o->teachers) : fail("%s", err.message);
+    code = r->trainer ? add_teachers(r, o->tokenizer, &o->teachers) : fail("%s", err.message);
     return code ? code : training_run(r);
 }
 

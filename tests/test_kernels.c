@@ -168,17 +168,25 @@ static double product_error(const product *p, const float *w, const gqa_acts *a,
     return worst;
 }
 
+/* The input of a product, in int8 as well if a product with weights of that type takes it. */
+static gqa_acts make_acts(const gqa_kernels *k, const product *p, int type, int planes,
+                          uint64_t *seed) {
+    gqa_acts a;
+    void *storage = new_bytes(gqa_acts_bytes(p->cols, p->n, planes));
+    gqa_acts_init(&a, storage, p->cols, p->n, planes);
+    a.x = make_input(p, seed);
+    a.ldx = (size_t)p->cols;
+    if (gqa_type_wants_q8(type)) k->quantize_acts(&a, 0, p->n, 0, p->cols);
+    return a;
+}
+
 static void check_product(const gqa_kernels *k, product p) {
     uint64_t seed = 1;
     matrix a = make_matrix(p.type, p.rows, p.cols, &seed);
     const size_t size = (size_t)(p.n * p.rows), ldy = (size_t)p.rows;
     float *y = new_floats(size), *y_raw = new_floats(size);
     void *scratch = new_bytes(gqa_matmul_scratch(p.cols));
-    gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(p.cols, p.n, 1)), p.cols, p.n, 1);
-    acts.x = make_input(&p, &seed);
-    acts.ldx = (size_t)p.cols;
-    if (gqa_type_wants_q8(p.type)) k->quantize_acts(&acts, 0, p.n, 0, p.cols);
+    const gqa_acts acts = make_acts(k, &p, p.type, 1, &seed);
     for (int u = 0; u < gqa_matmul_units(&a.m); u++)
         k->matmul_unit(&a.m, &acts, p.n, y, ldy, u, scratch);
     a.m.packed = NULL;
@@ -202,11 +210,7 @@ static void check_columns(const gqa_kernels *k, int type) {
     matrix a = make_matrix(type, ROWS, COLS, &seed);
     float *all = new_floats((size_t)(most * ROWS)), *y = new_floats((size_t)(most * ROWS));
     void *scratch = new_bytes(gqa_matmul_scratch(COLS));
-    gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, most, 1)), COLS, most, 1);
-    acts.x = make_input(&p, &seed);
-    acts.ldx = COLS;
-    if (gqa_type_wants_q8(type)) k->quantize_acts(&acts, 0, most, 0, COLS);
+    const gqa_acts acts = make_acts(k, &p, type, 1, &seed);
     k->matmul_unit(&a.m, &acts, most, all, ROWS, 0, scratch);
     for (int n = 1; n < most; n++) {
         const size_t size = sizeof *y * (size_t)(n * ROWS);
@@ -233,11 +237,7 @@ static void check_special_scales(const gqa_kernels *k, int type) {
     void *scratch = new_bytes(gqa_matmul_scratch(COLS));
     uint8_t *raw = new_bytes(a.bytes);
     const size_t row_bytes = a.bytes / ROWS, block = gqa_type_info_of(type)->bytes;
-    gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, MOST, 1)), COLS, MOST, 1);
-    acts.x = make_input(&p, &seed);
-    acts.ldx = COLS;
-    k->quantize_acts(&acts, 0, MOST, 0, COLS);
+    const gqa_acts acts = make_acts(k, &p, type, 1, &seed);
     k->matmul_unit(&a.m, &acts, MOST, usual, ROWS, 0, scratch);
     memcpy(raw, a.m.raw, a.bytes);
     memcpy(raw + INFINITE * row_bytes + block + at, "\x00\x7C", 2);
@@ -264,11 +264,7 @@ static void check_planes(const gqa_kernels *k, int type) {
     matrix a = make_matrix(type, ROWS, COLS, &seed);
     float *all = new_floats((size_t)(MOST * ROWS)), *y = new_floats((size_t)(MOST * ROWS));
     void *scratch = new_bytes(gqa_planes_scratch(MOST, 2) + gqa_matmul_scratch(COLS));
-    gqa_acts acts;
-    gqa_acts_init(&acts, new_bytes(gqa_acts_bytes(COLS, MOST, 2)), COLS, MOST, 2);
-    acts.x = make_input(&p, &seed);
-    acts.ldx = COLS;
-    k->quantize_acts(&acts, 0, MOST, 0, COLS);
+    const gqa_acts acts = make_acts(k, &p, type, 2, &seed);
     for (int n = MOST; n > 0; n = n > 4 ? n / 2 : n - 1) {
         for (int u = 0; u < gqa_matmul_units(&a.m); u++)
             gqa_matmul_unit(k, &a.m, &acts, n, n == MOST ? all : y, ROWS, u, scratch);

@@ -51,6 +51,7 @@ slash=/
 cp tests/fuzz/seeds/model/llama2c-v1 "$folder/model.bin"
 echo "no tokenizer" >"$folder/tokenizer.bin"
 expect 1 "${slash}tokenizer.bin: " "$folder${slash}model.bin"
+
 test_case "a path of 300 characters"
 level=aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhh
 deep=$tmp/$level/$level/$level/$level

@@ -26,7 +26,7 @@ static double token_loss(const pass *p, float *z, float *q, int target) {
     size_t vocab = p->net->vocab_size;
     double above = q ? divergence(p, q, z) : 0, share = q ? 1 - (double)p->distill : 1;
     double at_target = (double)z[target], lse = (double)p->k->softmax(z, vocab, 1.0f);
-    double loss = share * (lse - at_target) + (double)p->distill * (above + lse);
+    double loss = lse - share * at_target + (double)p->distill * above;
     if (p->grad_scale == 0) return loss;
     for (size_t i = 0; q && i < vocab; i++) z[i] -= p->distill * q[i];
     for (size_t i = 0; i < vocab; i++) z[i] *= p->grad_scale;

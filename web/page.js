@@ -226,8 +226,8 @@ async function run() {
 // ---- the page -------------------------------------------------------------------------------
 
 async function main() {
-    if (!hasSimd()) return fail("This browser has no WebAssembly SIMD, which the page needs: " +
-        "Chrome and Edge have it from 92, Firefox from 90, Safari from 16.4.");
+    if (!hasSimd()) return fail("This browser has no WebAssembly SIMD, which the page needs. It " +
+        "runs in Chrome and Edge from 92, Firefox from 90, Safari from 16.4.");
     const text = atob($("model").textContent);
     const file = loadFile(await createGqa(), Uint8Array.from(text, (c) => c.charCodeAt(0)));
     const model = new GqaModel(file), { info } = model;
