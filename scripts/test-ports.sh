@@ -60,7 +60,7 @@ port() {
     failed=$((failed + ${last%% failed*}))
 }
 
-terminal="tests/test_cli_*.sh tests/test_terminal.py"
+terminal="tests/test_paths.sh tests/test_cli_*.sh tests/test_terminal.py"
 port clang clang "" "$terminal" OMP=0 WERROR=1
 if echo 'int main(void) { return 0; }' | clang -fopenmp -x c -o /dev/null - 2>/dev/null; then
     skip=$compute
@@ -71,14 +71,22 @@ fi
 skip=$compute
 port musl musl-gcc "" "$terminal" OMP=0
 skip="architectures trainer speculate"
+export ADDRESS_BITS=32
 # Static, because Debian has the cross compilers' libraries only in their own folders; without
-# OpenMP, whose own allocations test_alloc would count in a static program.
-port i386 i686-linux-gnu-gcc "" "$terminal" OMP=0 LDFLAGS=-static OPT=-O2
+# OpenMP, whose own allocations test_alloc would count in a static program. compare and perplexity
+# take minutes with plain C.
+scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_terminal.py"
+for command in chat convert fast generate info template train usage; do
+    scripts="$scripts tests/test_cli_$command.sh"
+done
+port i386 i686-linux-gnu-gcc "" "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
 skip=$long
 # The scripts of the command line that take 2 to 50 s. Others take 80 to 200: info and generate run
 # on aarch64, by test-isas.sh.
 scripts="tests/test_cli_usage.sh tests/test_cli_convert.sh tests/test_cli_template.sh"
+scripts="$scripts tests/test_paths.sh"
 port armhf arm-linux-gnueabihf-gcc qemu-arm "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
+unset ADDRESS_BITS
 # gcc 12 fails on one test at -O2 with an internal error
 port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "$scripts" OMP=0 LDFLAGS=-static OPT=-O1
 # Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
@@ -104,13 +112,13 @@ built() {
     failed=$((failed + 1))
 }
 # library COMPILER...: and the single-file pair; all warnings are errors. EXPORTED: an option of
-# macOS that zig's linker lacks; no other keeps names of one's own inside a library. Nothing of it
-# runs, but with Wine: it is not optimised.
+# macOS that zig's linker lacks; no other keeps names of one's own inside a library. What does not
+# run here is not optimised: $level.
 library() {
     built library make -s -j2 BUILD="build-$name/shared" WERROR=1 CC="$*" ${AR:+"AR=$AR"} \
-        OMP=0 OPT=-O0 EXPORTED= lib
+        OMP=0 OPT="$level -g" EXPORTED= lib
     python3 scripts/amalgamate.py "build-$name/dist"
-    built "the single-file pair" "$@" -std=c11 -Wall -Wno-unused-function -Werror -O0 -c \
+    built "the single-file pair" "$@" -std=c11 -Wall -Wno-unused-function -Werror $level -c \
         -o "build-$name/gqa.o" "build-$name/dist/gqa.c"
     sed 's|"../model.h"|"gqa.h"|' examples/simple.c >"build-$name/dist/simple.c"
     built "a program of the pair" "$@" $static -o "build-$name/simple.exe" \
@@ -159,21 +167,20 @@ if is_wanted windows "$mingw" wine; then
     scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh tests/test_golden.sh"
     scripts="$scripts tests/test_real.sh tests/test_threads.sh tests/test_training.sh"
     scripts="$scripts tests/test_paper.sh tests/test_completions.sh tests/test_export_hf.py"
-    port windows "$mingw" wine "$scripts" WERROR=1 OPT=-O1
+    port windows "$mingw" wine "$scripts" WERROR=1
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe
     built "the console's keys and signals" python3 tests/windows_console.py build-windows "$mingw"
     built "files that another program holds" sh tests/windows_held.sh build-windows/run-emulated \
         "$mingw"
-    static=-static
+    static=-static level=-O2
     library "$mingw"
-    static=
     built "that program without DLLs of its own" windows_dlls_only build-windows/simple.exe
     built "that program" wine build-windows/simple.exe models/stories-gqa.gguf
     shared=$PWD/build-windows/shared
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"
     built "make install" make -s BUILD="$shared" CC="$mingw" DESTDIR="$shared/root" PREFIX=/gqa \
-        OPT=-O0 install
+        OPT="$level -g" install
     # the others need a path of Linux, tell times, or write beside the model
     for example in simple story chat sessions game score choices best_of batch resume describe; do
         built "examples/$example.c with the installed DLL" dll_example $example
@@ -183,7 +190,7 @@ if is_wanted windows "$mingw" wine; then
         -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -c \
         -o build-windows/pair.o build-windows/dist/gqa.c
 fi
-zig=${ZIG:-zig}
+zig=${ZIG:-zig} static= level=-O0
 for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do
     is_wanted "${target#*-}" "${zig%% *}" || continue
     name=$target
@@ -200,7 +207,7 @@ for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do
         "$(uname -m)-freebsd" | *-macos) ;;
         *) targets=build-$name/run ;;
     esac
-    built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT=-O0 OMP=0 \
+    built "program, tests or examples" make -s -j2 BUILD="build-$name" WERROR=1 OPT="$level" OMP=0 \
         AR="$AR" CC="$*" $targets
     [ "$targets" = "build-$name/run" ] || library "$@"
     case $target in

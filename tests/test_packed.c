@@ -2,16 +2,11 @@
  * they are not; cancelling a load. */
 #include "test.h"
 
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../base/hash.h"
 #include "../weights/model_internal.h"
-
-#ifdef _WIN32
-#define mkdir(path, mode) mkdir(path)
-#endif
 
 static const char other_model[] = "models/stories-mha.gguf"; /* with most sizes the same */
 static char model_path[TEST_PATH], packed_path[TEST_PATH + 12];
@@ -111,7 +106,7 @@ static void test_damaged(void) {
         check_opens("truncated", 0);
     }
     unlink(packed_path);
-    CHECK(mkdir(packed_path, 0700) == 0, "%s not made", packed_path);
+    CHECK(test_mkdir(packed_path) == 0, "%s not made", packed_path);
     check_opens("a directory", 0);
     rmdir(packed_path);
 }

@@ -199,13 +199,12 @@ static void check_limits(void) {
 
 static long resident_bytes(void) { /* 0: not known here */
     long kib = 0;
-#ifndef _WIN32 /* Wine opens Linux's file, which then tells of Wine's server */
     char line[128];
+    if (ON_WINDOWS) return 0; /* Wine opens Linux's file, which then tells of Wine's server */
     FILE *f = fopen("/proc/self/status", "r");
     while (f && !kib && fgets(line, sizeof line, f))
         if (sscanf(line, "VmRSS: %ld", &kib) != 1) kib = 0;
     if (f) fclose(f);
-#endif
     return kib * 1024;
 }
 

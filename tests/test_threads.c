@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,7 +84,7 @@ static void put_file(const char *root, const char *name, const char *text) {
     snprintf(path, sizeof path, "%s/%s", root, name);
     for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
         *p = 0;
-        mkdir(path, 0700);
+        test_mkdir(path);
         *p = '/';
     }
     FILE *f = fopen(path, "w");
