@@ -97,7 +97,8 @@ WASM      = $(BUILD)/wasm
 WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
 EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH \
             -sTOTAL_STACK=5242880 # newer ones leave 64 KB
-WASM_TESTS = kernels attention foreign malformed tokenizer chat jinja generate
+WASM_TESTS = kernels attention forward batch session_file numeric splits foreign malformed \
+             tokenizer chat jinja generate
 WEB_CALLS = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js

@@ -235,6 +235,24 @@ typedef struct stretch {
     int from, to;
 } stretch;
 
+/* Types whose blocks are q8_0's, an f16 scale for 32 integers, in fewer bits. */
+static int is_narrow_q8_0(int type) {
+    return type == GQA_TYPE_Q4_0 || type == GQA_TYPE_Q5_0 || type == GQA_TYPE_IQ4_NL;
+}
+
+/* values[n] of blocks of such a type as q8_0: the same scales and integers, nothing is rounded. */
+static void widen(int from, const uint8_t *block, const float *values, size_t n, uint8_t *out) {
+    const size_t bytes = (size_t)gqa_type_bytes(from, 32);
+    for (size_t i = 0; i < n; i += 32, block += bytes, out += 34) {
+        uint16_t half;
+        memcpy(&half, block, 2);
+        memcpy(out, &half, 2);
+        float d = gqa_f16_to_f32(half);
+        for (int k = 0; k < 32; k++) /* exact */
+            out[2 + k] = (uint8_t)(int8_t)(d != 0 ? values[i + k] / d : 0);
+    }
+}
+
 /* Chunk i into its place in j->outputs. A type that stays is checked, but not converted. */
 static enum fault convert_chunk(const stretch *s, int i) {
     size_t first = (size_t)i * CHUNK, n = min_size(s->n - first, CHUNK);
@@ -244,6 +262,10 @@ static enum fault convert_chunk(const stretch *s, int i) {
     gqa_dequantize(s->from, data, values, n);
     if (!is_finite(values, n)) return NOT_FINITE;
     if (s->from == s->to) return FINE;
+    if (s->to == GQA_TYPE_Q8_0 && is_narrow_q8_0(s->from)) {
+        widen(s->from, data, values, n, out);
+        return FINE;
+    }
     gqa_quantize(s->to, values, out, n);
     gqa_dequantize(s->to, out, values, n);
     return is_finite(values, n) ? FINE : TOO_LARGE;

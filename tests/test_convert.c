@@ -425,6 +425,35 @@ static void test_types(void) {
     image_free(&m);
 }
 
+/* q8_0 of a type with the same blocks in fewer bits: the same numbers and logits, bit for bit. */
+static void test_widened(int type) {
+    const gqa_config g = {.architecture = "llama", .dim = DIM, .n_layers = LAYERS, .n_heads = 4,
+                          .n_kv_heads = 2, .head_dim = 24, .ffn_dim = FFN, .vocab_size = VOCAB,
+                          .context_length = 64};
+    image m = {0};
+    gqa_error err = {0};
+    CHECK(gqa_checkpoint_random(&m.c, &g, (gqa_type)type, 5, &err) == 0, "%s", err.message);
+    gqa_convert_options o = {.type = GQA_TYPE_Q8_0};
+    image narrow = convert(&m, &same_types), wide = convert(&m, &o);
+    for (int i = 0; i < wide.c.n_tensors; i++) {
+        static float want[DIM * DIM], got[DIM * DIM];
+        const gqa_tensor *before = &narrow.c.tensors[i], *after = &wide.c.tensors[i];
+        const size_t n = before->dims[0] * before->dims[1];
+        if (before->n_dims < 2) continue;
+        CHECK(before->type == type && after->type == GQA_TYPE_Q8_0, "%s", after->name);
+        if (!CHECK(n <= array_length(want), "%s: %zu values", after->name, n)) continue;
+        gqa_dequantize(before->type, before->data, want, n);
+        gqa_dequantize(after->type, after->data, got, n);
+        CHECK(!memcmp(got, want, n * sizeof *got), "%s: other values", after->name);
+    }
+    logits before = logits_of(&narrow), after = logits_of(&wide);
+    double d = distance(&after, &before);
+    CHECK(d == 0, "logits differ by %g", d);
+    image_free(&narrow);
+    image_free(&wide);
+    image_free(&m);
+}
+
 /* The type of each tensor of a model of so many layers as q4_k_m: q6_k for the embedding, which is
  * the classifier too, and for V and the FFN's output of the layers `wide` (ending with -1),
  * other_v for V of the others, q4_k for other matrices. */
@@ -556,6 +585,9 @@ int main(int argc, char **argv) {
     TEST("rotated copies of a head") test_rotated_copies();
     TEST("a rotation of K that RoPE forbids") test_forbidden_rotation();
     TEST("types") test_types();
+    TEST("q8_0 of q4_0") test_widened(GQA_TYPE_Q4_0);
+    TEST("q8_0 of q5_0") test_widened(GQA_TYPE_Q5_0);
+    TEST("q8_0 of iq4_nl") test_widened(GQA_TYPE_IQ4_NL);
     TEST("q4_k_m, tensor by tensor") test_mixtures();
     TEST("tensors that keep their type") test_kept_types();
     TEST("failures") test_failures();

@@ -28,14 +28,20 @@ const char *web_text(const web *w);
 double web_kv_bytes(const web *w, int positions);
 void web_close(web *w);
 
-/* The model with another number of KV heads, as a GGUF file in memory. */
-static size_t change_heads(web *w, const void *data, size_t size, int kv_heads) {
+/* The model as a GGUF file in memory, if it has to be another: with that number of KV heads; of
+ * q5_0 as q8_0, which are the same numbers in more bytes, at twice the speed: here it is not memory
+ * that limits. The size; 0: as it is. */
+static size_t convert_for_page(web *w, const void *data, size_t size, int kv_heads) {
     gqa_checkpoint c = {0};
     gqa_convert_options o = {.type = -1, .pool = GQA_POOL_ALIGNED, .n_threads = 1};
     size_t changed = 0;
     if (!gqa_checkpoint_read(&c, data, size, "memory", &w->err)) {
-        o.kv_heads = kv_heads < c.config.n_kv_heads ? kv_heads : c.config.n_heads;
-        gqa_convert(&c, &o, NULL, &w->image, &changed, &w->err);
+        const gqa_tensor *embedding = gqa_checkpoint_tensor(&c, "token_embd.weight");
+        if (embedding && embedding->type == GQA_TYPE_Q5_0) o.type = GQA_TYPE_Q8_0;
+        if (kv_heads)
+            o.kv_heads = kv_heads < c.config.n_kv_heads ? kv_heads : c.config.n_heads;
+        if (kv_heads || o.type >= 0)
+            gqa_convert(&c, &o, NULL, &w->image, &changed, &w->err);
     }
     gqa_checkpoint_free(&c);
     return changed;
@@ -48,9 +54,10 @@ web *web_open(const void *data, size_t size, int kv_heads, int context) {
     gqa_model_options mo = {.n_threads = 1};
     web *w = calloc(1, sizeof *w);
     if (!w) return NULL;
-    if (kv_heads) size = change_heads(w, data, size, kv_heads);
+    size_t changed = convert_for_page(w, data, size, kv_heads);
     if (!w->err.code)
-        w->model = gqa_model_from_memory(w->image ? w->image : data, size, &mo, &w->err);
+        w->model = gqa_model_from_memory(w->image ? w->image : data, w->image ? changed : size,
+                                         &mo, &w->err);
     if (w->model) w->session = gqa_session_new(w->model, &so, &w->err);
     return w;
 }
