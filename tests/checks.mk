@@ -3,10 +3,13 @@
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # Tests of scripts and of builds of their own run nothing that is sanitized; real models would take
-# minutes; golden, paper and export_hf compute long by what other tests run as well.
-asan: export SKIP = library lint docs completions scripts get_model get_test_data web real golden \
-                    paper export_hf
-asan:
+# minutes; golden, paper, export_hf, compare and perplexity compute long by what other tests run as
+# well: the last two are for `make asan-all`.
+LEFT_OUT = library lint docs completions scripts get_model get_test_data web real golden paper \
+           export_hf
+asan: export SKIP = $(LEFT_OUT) cli_compare cli_perplexity
+asan-all: export SKIP = $(LEFT_OUT)
+asan asan-all:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
 	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
@@ -61,4 +64,4 @@ build-fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ -lm -pthread
 print-fuzzers:
 	@echo $(FUZZERS)
-.PHONY: asan tsan tsan-run coverage soak latency lint fuzz print-fuzzers
+.PHONY: asan asan-all tsan tsan-run coverage soak latency lint fuzz print-fuzzers
