@@ -108,6 +108,7 @@
 #define finish_block ISA_NAME(finish_block)
 #define sum_of_acts ISA_NAME(sum_of_acts)
 #define fetch_ahead ISA_NAME(fetch_ahead)
+#define fetch_next ISA_NAME(fetch_next)
 #define multiply_packed ISA_NAME(multiply_packed)
 #define decode_ints ISA_NAME(decode_ints)
 #define unpacked ISA_NAME(unpacked)

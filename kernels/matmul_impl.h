@@ -45,7 +45,7 @@ TEMPLATE void multiply_column(int type, int mr, int nc, const uint8_t *w, const 
 /* As decode_ints; several partial sums a row hide the latency of the multiply-add. They are as many
  * for any nc: a column's sum does not depend on the columns beside it. */
 TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_acts *a, int cols,
-                            int first, float *out) {
+                            int first, fetch next, float *out) {
     enum { CHAINS = 4 };
     const int size = type == GQA_TYPE_F32 ? 4 : 2, column = GQA_PANEL * size;
     const int mr = nc == 1 ? DECODE_MR : 1, fit = VF_REGISTERS / (2 * CHAINS);
@@ -60,6 +60,7 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
             UNROLL for (int j = 0; j < CHAINS; j++) tile_clear(mr, step, sum[j]);
             for (; k + CHAINS <= cols; k += CHAINS) {
                 if (every_line && mr == DECODE_MR) fetch_ahead(w, CHAINS * column, 1);
+                if (nc == 4 && c0 + v0 == 0) fetch_next(&next, next.step * CHAINS / 32);
                 UNROLL for (int j = 0; j < CHAINS; j++, w += column)
                     multiply_column(type, mr, step, w, x + k + j, a->ldx, sum[j]);
             }
@@ -113,7 +114,8 @@ static void float_tile(const void *vectors, int kc, const acts_view *x, float *o
 typedef struct panel_kernels {
     /* decode_floats for 1, 2, 4 columns of x, up to DECODE_NR; decode_ints for 1, 2, 4 or for 1, 4,
      * 4: the buffers have columns past the last (gqa_acts_init) */
-    void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out);
+    void (*decode[3])(const uint8_t *panel, const gqa_acts *a, int cols, int first, fetch next,
+                      float *out);
     void (*unpack)(const uint8_t *panel, int k0, int k1, int every_line, void *dst);
     void (*tile)(const void *w, int kc, const acts_view *x, float *out, int accumulate);
     int mr, nr, kc;
@@ -135,8 +137,9 @@ typedef struct panel_kernels {
 #define NAME(name, what) ISA_NAME(name##_##what)
 
 #define DECODE_FUNCTION(name, type, nc, decode)                                                  \
-    static void name(const uint8_t *panel, const gqa_acts *a, int cols, int first, float *out) { \
-        decode(type, nc, panel, a, cols, first, out);                                            \
+    static void name(const uint8_t *panel, const gqa_acts *a, int cols, int first, fetch next,   \
+                     float *out) {                                                               \
+        decode(type, nc, panel, a, cols, first, next, out);                                      \
     }
 #define PANEL_FUNCTIONS(name, type, decode, unpack_columns)                                      \
     DECODE_FUNCTION(NAME(name, decode_1), type, 1, decode)                                       \
@@ -315,6 +318,23 @@ static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *cons
     }
 }
 
+/* A panel of w, which has `rows` rows, times columns 0..n-1 of x; y at the panel's first row. With
+ * several groups of columns, each asks for its share of the next panel. */
+static void decode_panel(const panel_kernels *kernels, const gqa_matrix *w, const uint8_t *panel,
+                         int rows, const gqa_acts *a, int n, float *y, size_t ldy) {
+    const int most = kernels->decode[2] ? DECODE_NR : 1, groups = ceil_div(n, most);
+    const size_t bytes = gqa_panel_bytes(w->type, w->cols), share = bytes / groups;
+    fetch next = {panel + bytes, 0};
+    if (groups > 1 && FETCH_EVERY_LINE(a->every_line)) next.step = (int)(share * 32 / w->cols);
+    for (int i = 0, nc; i < n; i += nc, next.at += share) {
+        float out[4 * GQA_PANEL];
+        nc = min_int(n - i, most);
+        if (nc == 3 && !gqa_type_wants_q8(w->type)) nc = 2;
+        kernels->decode[nc / 2 + (nc == 3)](panel, a, w->cols, i, next, out);
+        copy_columns(y + i * ldy, ldy, out, GQA_PANEL, rows, nc);
+    }
+}
+
 static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, float *y, size_t ldy,
                                int unit, void *scratch) {
     const panel_kernels *kernels = kernels_of(w->type);
@@ -330,24 +350,15 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     }
     int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
     /* Fewer are not worth the unpacking; tiles of floats add in another order than decoding. */
-    const int is_int = gqa_type_wants_q8(w->type);
-    const int decode_nr = kernels->decode[2] ? DECODE_NR : 1;
-    const int few = is_int && decode_nr == 1 ? 2 * kernels->nr : GQA_DECODE_ORDER;
+    const int is_single = gqa_type_wants_q8(w->type) && !kernels->decode[2];
+    const int few = is_single ? 2 * kernels->nr : GQA_DECODE_ORDER;
     if (n > few) {
         if (bf16) kernels = bf16;
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
         return;
     }
-    for (int p = 0; p < count; p++, row += GQA_PANEL) {
-        int in_y = min_int(w->rows - row, GQA_PANEL);
-        for (int i = 0, nc; i < n; i += nc) {
-            float out[4 * GQA_PANEL];
-            nc = min_int(n - i, decode_nr);
-            if (nc == 3 && !is_int) nc = 2;
-            kernels->decode[nc / 2 + (nc == 3)](panels[p], a, w->cols, i, out);
-            copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, in_y, nc);
-        }
-    }
+    for (int p = 0; p < count; p++, row += GQA_PANEL)
+        decode_panel(kernels, w, panels[p], min_int(w->rows - row, GQA_PANEL), a, n, y + row, ldy);
 }
 _Static_assert(UNIT_VECTORS * sizeof(unpacked) <= GQA_MATMUL_SCRATCH,
                "scratch holds a unit's bytes");
