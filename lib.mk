@@ -96,10 +96,11 @@ uninstall:
 WASM      = $(BUILD)/wasm
 WASM_MAKE = $(MAKE) BUILD=$(WASM) CC=emcc AR=emar THREADS= WARN=-Wall CFLAGS="-O2 -msimd128"
 EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GROWTH \
+            -sNODEJS_CATCH_EXIT=0 -sNODEJS_CATCH_REJECTION=0 \
             -sTOTAL_STACK=5242880 # newer ones leave 64 KB
 WASM_TESTS = kernels attention forward batch session_file numeric splits foreign malformed \
              tokenizer chat jinja generate
-WEB_CALLS = _malloc,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
+WEB_CALLS = _malloc,_free,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
 	@mkdir -p $(BUILD)/web

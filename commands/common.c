@@ -250,16 +250,17 @@ static void consider(guess *best, const char *typed, const char *word) {
 
 static int unknown_option(const opt *const *tables, const char *typed, const char *usage) {
     guess best = {.distance = NO_TYPO};
+    const int line = (int)strcspn(usage, "\n");
     if (!strcmp(typed, "-m") || !strcmp(typed, "--model"))
-        return usage_error("unknown option %s: the model comes first, without an option; usage: %s",
-                           typed, usage);
+        return usage_error("unknown option %s: the model comes first, without an option; usage: "
+                           "%.*s", typed, line, usage);
     for (const opt *const *table = tables; *table; table++)
         for (const opt *o = *table; o->name; o++) consider(&best, typed, o->name);
     for (int i = 0; i < N_ALIASES; i++)
         if (find_name(tables, aliases[i].name, strlen(aliases[i].name)))
             consider(&best, typed, aliases[i].word);
     consider(&best, typed, "--help");
-    if (!best.word) return usage_error("unknown option %s; usage: %s", typed, usage);
+    if (!best.word) return usage_error("unknown option %s; usage: %.*s", typed, line, usage);
     return usage_error("unknown option %s; did you mean %.*s?", typed, best.len, best.word);
 }
 

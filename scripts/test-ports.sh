@@ -24,7 +24,6 @@ build() {
 
 # What computes for long, without sizes or bytes of files that only one machine would get wrong.
 compute="architectures train trainer muon convert speculate"
-long="$compute alloc api_review"
 
 # is_wanted NAME COMMAND...: asked for, and the commands are there
 is_wanted() {
@@ -80,21 +79,25 @@ for command in chat convert fast generate info template train usage; do
     scripts="$scripts tests/test_cli_$command.sh"
 done
 port i386 i686-linux-gnu-gcc "" "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
-skip=$long
+# emulated TEST...: the port builds these programs alone; i386 and aarch64 run the others
+emulated() {
+    targets=build-$name/run
+    for t in "$@"; do targets="$targets build-$name/tests/test_$t"; done
+}
+skip=
 # The scripts of the command line that take 2 to 50 s. Others take 80 to 200: info and generate run
 # on aarch64, by test-isas.sh.
 scripts="tests/test_cli_usage.sh tests/test_cli_convert.sh tests/test_cli_template.sh"
 scripts="$scripts tests/test_paths.sh"
+name=armhf
+emulated kernels attention team session_file malformed
 port armhf arm-linux-gnueabihf-gcc qemu-arm "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
 unset ADDRESS_BITS
+targets= skip="$compute alloc api_review"
 # gcc 12 fails on one test at -O2 with an internal error
 port aarch64 aarch64-linux-gnu-gcc qemu-aarch64 "$scripts" OMP=0 LDFLAGS=-static OPT=-O1
-# Plain C on one more machine: what computes and reads bytes, and a story. Other tests would see
-# only what armhf and aarch64 see.
-targets=build-riscv64/run skip=
-for t in kernels tokenizer session_file malformed; do
-    targets="$targets build-riscv64/tests/test_$t"
-done
+skip= name=riscv64
+emulated kernels tokenizer session_file malformed
 port riscv64 riscv64-linux-gnu-gcc qemu-riscv64 "tests/test_shipped.sh $scripts" OMP=0 \
     LDFLAGS=-static OPT=-O1
 targets=

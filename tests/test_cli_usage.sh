@@ -78,7 +78,10 @@ expect 2 "did you mean --top-k?" "$m" --topk 4
 expect 2 "did you mean --no-echo?" "$m" --noecho
 expect 2 "did you mean --temp?" "$m" --tmp 4
 expect 2 "did you mean --json?" info "$m" -json
-expect 2 "unknown option -x; usage" "$m" -x
+for command in "" chat info tokenize perplexity convert template bench train compare uptrain; do
+    expect 2 "unknown option -x; usage: run $command" $command "$m" -x
+    check "run $command: one line of usage" not grep -q '\\x0a' "$tmp/err"
+done
 expect 1 "trian: cannot open" ./trian # a path is no command
 cp "$m" "$tmp/trian"
 (cd "$tmp" && "$path" trian -n 2 --quiet >"$tmp/out" 2>"$tmp/err")

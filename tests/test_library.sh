@@ -203,6 +203,11 @@ if command -v python3 >/dev/null; then
     check "story.py: cancelled" test $? -eq 0
     nine=", there was a little girl named Lily."
     check "story.py: no cancel" test "$(cat "$tmp/out")" = "$nine"
+    GQA_LIB="$so" python3 examples/python/story.py models/stories-gqa.gguf 2>"$tmp/err" |
+        head -c 5 >"$tmp/out"
+    check "story.py: a pipe that is closed" test "$(wc -c <"$tmp/err")" -eq 0
+    python_story "$tmp/m.gguf" "The dog" many
+    check "story.py: a number of pieces that is none" grep -q "^story.py MODEL" "$tmp/err"
     python_story README.md
     check "story.py: README.md is no model" not test $? -eq 0
     check "story.py: the message" grep -q "^README.md: " "$tmp/err"

@@ -64,9 +64,38 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     story $model "<i>" 999
     check "story.js: a text that fills the context" test $? -eq 0
     check "it ends with the context's 256 positions" test "$(wc -w <"$tmp/out")" -lt 256
+    GQA_JS=$js node examples/javascript/story.js $model 2>"$tmp/err" | head -c 5 >"$tmp/out"
+    check "story.js: a pipe that is closed" test "$(wc -c <"$tmp/err")" -eq 0
+    GQA_JS=$tmp/none.js node examples/javascript/story.js $model >"$tmp/out" 2>"$tmp/err"
+    check "story.js: no module" grep -q 'none.js: not there; "make web" builds it$' "$tmp/err"
     story README.md
     check "story.js: README.md is no model" not test $? -eq 0
     check "story.js: the message" grep -q "^memory: not a model" "$tmp/err"
+
+    test_case "model.js: prompts and texts of any size"
+    cat >"$tmp/sizes.js" <<'END'
+const [, , root, js, file] = process.argv;
+const { GqaModel, loadFile } = require(`${root}/web/model.js`);
+require(js)().then((module) => {
+    const model = new GqaModel(loadFile(module, require("fs").readFileSync(file)));
+    const start = (prompt) => { try { model.start(prompt, {}); return "ok"; }
+                                catch (error) { return error.message; } };
+    console.log(start("x".repeat(3e6)));
+    console.log(start("a\0b"), start(""), start("Once"));
+    const [whole, rest] = [model.next(100000, true), model.text()];
+    console.log(whole > 200, rest.length > 600, model.next(1, true));
+    start("Once");
+    const steps = [];
+    while (model.next(7, true)) steps.push(model.text());
+    console.log(steps.join("") === rest);
+});
+END
+    node "$tmp/sizes.js" "$PWD" "$(realpath "$js")" $model >"$tmp/out" 2>"$tmp/err"
+    check "sizes.js" test $? -eq 0
+    check "three million characters" grep -q "context" "$tmp/out"
+    check "a zero character, nothing, a word" grep -q "^ok ok ok$" "$tmp/out"
+    check "100,000 tokens: the context is full" grep -q "^true true 0$" "$tmp/out"
+    check "the same text in steps" grep -q "^true$" "$tmp/out"
 
     test_case "web-speed.js"
     web_speed() { GQA_ISA=scalar node scripts/web-speed.js "$run" "$@" >"$tmp/out" 2>"$tmp/err"; }

@@ -7,10 +7,10 @@
 //
 // To cancel is to leave the loop. A failed call throws an Error with the library's message.
 
-// The bytes of a GGUF file, copied once into the module's memory for any number of models.
+// Bytes copied into the module's memory: those of a GGUF file once, for any number of models.
 function loadFile(module, bytes) {
-    const pointer = module._malloc(bytes.length);
-    if (!pointer) throw new Error("no memory for the model's file");
+    const pointer = module._malloc(bytes.length || 1);
+    if (!pointer) throw new Error(`no memory for ${bytes.length} bytes`);
     module.HEAPU8.set(bytes, pointer);
     return { module, pointer, size: bytes.length };
 }
@@ -38,9 +38,10 @@ class GqaModel {
         return result;
     }
     start(prompt, { temperature = 0, seed = 1 }) {
-        const types = ["number", "string", "number", "number"];
-        const args = [this.handle, prompt, temperature, seed];
-        this.check(this.module.ccall("web_start", "number", types, args));
+        const { pointer, size } = loadFile(this.module, new TextEncoder().encode(prompt));
+        const result = this.module._web_start(this.handle, pointer, size, temperature, seed);
+        this.module._free(pointer);
+        this.check(result);
         this.decoder = new TextDecoder();
     }
     // Generates n tokens; how many, and 0 once the text has ended.

@@ -226,6 +226,7 @@ async function run() {
 // ---- the page -------------------------------------------------------------------------------
 
 async function main() {
+    $("facts").textContent = "Loading the model…";
     if (!hasSimd()) return fail("This browser has no WebAssembly SIMD, which the page needs. It " +
         "runs in Chrome and Edge from 92, Firefox from 90, Safari from 16.4.");
     const text = atob($("model").textContent);

@@ -15,14 +15,14 @@ typedef struct web {
     gqa_sampler *sampler;
     gqa_error err;
     int is_over;         /* the context is full, and the token that did not fit is in the text */
-    char text[4096];     /* of the last web_next */
-    size_t len;
+    char *text;          /* of the last web_next, or web_describe */
+    size_t len, capacity;
 } web;
 
 web *web_open(const void *data, size_t size, int kv_heads, int context);
 const char *web_error(const web *w);
 const char *web_describe(web *w);
-int web_start(web *w, const char *prompt, float temperature, int seed);
+int web_start(web *w, const char *prompt, int size, float temperature, int seed);
 int web_next(web *w, int n, int ignore_end);
 const char *web_text(const web *w);
 double web_kv_bytes(const web *w, int positions);
@@ -54,6 +54,9 @@ web *web_open(const void *data, size_t size, int kv_heads, int context) {
     gqa_model_options mo = {.n_threads = 1};
     web *w = calloc(1, sizeof *w);
     if (!w) return NULL;
+    w->capacity = 1024;
+    w->text = calloc(1, w->capacity);
+    if (!w->text) gqa_fail(&w->err, GQA_ERR_MEMORY, "no memory for text");
     size_t changed = convert_for_page(w, data, size, kv_heads);
     if (!w->err.code)
         w->model = gqa_model_from_memory(w->image ? w->image : data, w->image ? changed : size,
@@ -67,6 +70,7 @@ void web_close(web *w) {
     gqa_session_free(w->session);
     gqa_model_close(w->model);
     free(w->image);
+    free(w->text);
     free(w);
 }
 
@@ -80,7 +84,7 @@ double web_kv_bytes(const web *w, int positions) {
 const char *web_describe(web *w) {
     const gqa_config *c = gqa_model_config(w->model);
     const gqa_model_stats *s = gqa_model_get_stats(w->model);
-    snprintf(w->text, sizeof w->text,
+    snprintf(w->text, w->capacity,
              "{\"version\":\"%s\",\"isa\":\"%s\",\"params\":%.0f,\"layers\":%d,\"dim\":%d,"
              "\"heads\":%d,\"kvHeads\":%d,\"headDim\":%d,\"context\":%d}",
              gqa_version(), s->isa, (double)s->n_params, c->n_layers, c->dim, c->n_heads,
@@ -88,8 +92,8 @@ const char *web_describe(web *w) {
     return w->text;
 }
 
-/* Begins a text with the prompt, which is evaluated. 0, or negative: see web_error. */
-int web_start(web *w, const char *prompt, float temperature, int seed) {
+/* Begins a text with prompt[size], which is evaluated. 0, or negative: see web_error. */
+int web_start(web *w, const char *prompt, int size, float temperature, int seed) {
     gqa_sampler_options how = {.temperature = temperature, .seed = (uint64_t)seed};
     int32_t *tokens = NULL;
     w->err.code = GQA_OK;
@@ -97,7 +101,7 @@ int web_start(web *w, const char *prompt, float temperature, int seed) {
     gqa_sampler_free(w->sampler);
     w->sampler = gqa_sampler_new(&how, &w->err);
     if (!w->sampler || gqa_session_rewind(w->session, 0, &w->err)) return w->err.code;
-    int n = gqa_tokenize_new(w->model, prompt, strlen(prompt), GQA_TOKENIZE_BOS, &tokens, &w->err);
+    int n = gqa_tokenize_new(w->model, prompt, (size_t)size, GQA_TOKENIZE_BOS, &tokens, &w->err);
     if (n > 0) gqa_session_eval(w->session, tokens, n, &w->err);
     gqa_free(tokens);
     return w->err.code;
@@ -105,15 +109,21 @@ int web_start(web *w, const char *prompt, float temperature, int seed) {
 
 static int append_text(void *user, const char *text, size_t len) {
     web *w = user;
-    if (len >= sizeof w->text - w->len) return 1;
+    if (len >= w->capacity - w->len) {
+        size_t capacity = 2 * (w->len + len + 1);
+        char *larger = realloc(w->text, capacity);
+        if (!larger) return 1;
+        w->text = larger;
+        w->capacity = capacity;
+    }
     memcpy(w->text + w->len, text, len);
     w->len += len;
     w->text[w->len] = 0;
     return 0;
 }
 
-/* Generates n more tokens; their text is web_text. How many; 0: the text has ended; negative: see
- * web_error. */
+/* Generates n more tokens; their text is web_text. How many, fewer at the end of the text; 0: it has
+ * ended; negative: see web_error. */
 int web_next(web *w, int n, int ignore_end) {
     gqa_generate_options opt = {.max_tokens = n, .ignore_end = ignore_end};
     gqa_generate_result result = {0};
@@ -124,5 +134,6 @@ int web_next(web *w, int n, int ignore_end) {
     if (gqa_generate_tokens(w->session, w->sampler, NULL, 0, &opt, append_text, w, &result,
                             &w->err))
         return w->err.code;
-    return result.stop == GQA_STOP_LENGTH ? result.generated_tokens : 0;
+    w->is_over |= result.stop != GQA_STOP_LENGTH;
+    return result.generated_tokens;
 }

@@ -5,13 +5,15 @@
 const fs = require("fs");
 const path = require("path");
 const { GqaModel, loadFile } = require("../../web/model.js");
-const createGqa = require(path.resolve(
-    process.env.GQA_JS || path.join(__dirname, "../../build/wasm/gqa.js")));
+const script = process.env.GQA_JS || path.join(__dirname, "../../build/wasm/gqa.js");
 
 async function main([file, beginning = "Once upon a time", pieces = 0]) {
+    if (!fs.existsSync(script)) throw new Error(`${script}: not there; "make web" builds it`);
+    const createGqa = require(path.resolve(script));
     const model = new GqaModel(loadFile(await createGqa(), fs.readFileSync(file)));
     let cancelled = false;
     process.once("SIGINT", () => { cancelled = true; });
+    process.stdout.on("error", () => { cancelled = true; }); // nobody reads any more
     for (const piece of model.story(beginning, { temperature: 0 })) {
         process.stdout.write(piece);
         await new Promise(setImmediate); // lets signals in

@@ -44,27 +44,31 @@ def generate(lib, session, sampler, beginning, pieces, err):
     too; so does a signal, whose handler Python runs at the next piece of text."""
     def write(_user, text, size):
         nonlocal pieces
-        sys.stdout.buffer.write(text[:size])
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(text[:size])
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody reads any more
+            sys.stdout = open(os.devnull, "w")
+            return 1
         pieces -= 1
         if pieces == 0:
             lib.gqa_session_cancel(session)
         return 0
 
     signal.signal(signal.SIGINT, lambda *_: lib.gqa_session_cancel(session))
-    lib.gqa_generate(session, sampler, beginning.encode(), byref(GenerateOptions()),
+    lib.gqa_generate(session, sampler, os.fsencode(beginning), byref(GenerateOptions()),
                      OnText(write), None, None, byref(err))
 
 
 def main():
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or not "".join(sys.argv[3:]).isdigit() and len(sys.argv) > 3:
         sys.exit(__doc__)
     beginning = sys.argv[2] if len(sys.argv) > 2 else "Once upon a time"
     pieces = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     name = {"darwin": "libgqa.0.dylib", "win32": "libgqa.dll"}.get(sys.platform, "libgqa.so.0")
     lib = load(os.environ.get("GQA_LIB", name))
     err = Error()
-    model = lib.gqa_model_open(sys.argv[1].encode(), None, byref(err))
+    model = lib.gqa_model_open(os.fsencode(sys.argv[1]), None, byref(err))
     session = model and lib.gqa_session_new(model, None, byref(err))
     sampler = session and lib.gqa_sampler_new(None, byref(err))  # greedy
     if sampler:
