@@ -100,7 +100,7 @@ EMCC      = NODE_PATH=/usr/share/nodejs emcc -O2 -sSINGLE_FILE -sALLOW_MEMORY_GR
             -sTOTAL_STACK=5242880 # newer ones leave 64 KB
 WASM_TESTS = kernels attention forward batch session_file numeric splits foreign malformed \
              tokenizer chat jinja generate
-WEB_CALLS = _malloc,_free,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text,_web_kv_bytes
+WEB_CALLS = _malloc,_free,_web_open,_web_error,_web_describe,_web_start,_web_next,_web_text
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
 	@mkdir -p $(BUILD)/web
@@ -116,7 +116,7 @@ need-emcc:
 $(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
-	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_close \
+	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_kv_bytes,_web_close \
 	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
 $(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)

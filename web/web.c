@@ -122,8 +122,8 @@ static int append_text(void *user, const char *text, size_t len) {
     return 0;
 }
 
-/* Generates n more tokens; their text is web_text. How many, fewer at the end of the text; 0: it has
- * ended; negative: see web_error. */
+/* Generates n more tokens; their text is web_text. How many: fewer where the text ends, 0 after that;
+ * negative: see web_error. */
 int web_next(web *w, int n, int ignore_end) {
     gqa_generate_options opt = {.max_tokens = n, .ignore_end = ignore_end};
     gqa_generate_result result = {0};
