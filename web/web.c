@@ -122,7 +122,7 @@ static int append_text(void *user, const char *text, size_t len) {
     return 0;
 }
 
-/* Generates n more tokens; their text is web_text. How many: fewer where the text ends, 0 after that;
+/* Generates n more tokens; their text is web_text. How many: fewer where the text ends, then 0;
  * negative: see web_error. */
 int web_next(web *w, int n, int ignore_end) {
     gqa_generate_options opt = {.max_tokens = n, .ignore_end = ignore_end};
