@@ -119,7 +119,7 @@ $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 FAST  = sampler.c tokenizer.c base/hash.c \
         $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads),$(wildcard kernels/*.c)) \
         $(patsubst %,vocab/%.c,bpe vocab) \
-        $(patsubst %,train/%.c,forward backward attention loss dropout)
+        $(patsubst %,train/%.c,backward attention loss)
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags

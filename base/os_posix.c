@@ -333,12 +333,16 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
+/* Signals go to the caller's threads, but for those that a thread raises itself: blocked, they would
+ * end the program whatever handler it has. */
 int gqa_os_thread_start(gqa_os_thread *t, void (*main)(void *arg), void *arg) {
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP};
     sigset_t all, before;
     pthread_t thread;
     t->main = main;
     t->arg = arg;
     sigfillset(&all);
+    for (size_t i = 0; i < array_length(own); i++) sigdelset(&all, own[i]);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&thread, NULL, thread_main, t);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
