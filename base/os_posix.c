@@ -333,8 +333,8 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-/* Signals go to the caller's threads, but for those that a thread raises itself: blocked, they would
- * end the program whatever handler it has. */
+/* Signals go to the caller's threads, but for those that a thread raises itself: blocked, they
+ * would end the program whatever handler it has. */
 int gqa_os_thread_start(gqa_os_thread *t, void (*main)(void *arg), void *arg) {
     static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP};
     sigset_t all, before;

@@ -150,7 +150,10 @@ int gqa_os_exists(const char *path) {
 
 FILE *gqa_os_fopen(const char *path, const char *mode) {
     wchar_t wide[MAX_WIDE], wide_mode[4] = {mode[0], L'b', strchr(mode, '+') ? L'+' : 0};
-    return widen(path, wide) ? _wfopen(wide, wide_mode) : NULL;
+    FILE *f = widen(path, wide) ? _wfopen(wide, wide_mode) : NULL;
+    if (!f && errno == EACCES && GetFileAttributesW(wide) & FILE_ATTRIBUTE_DIRECTORY)
+        errno = EISDIR; /* as elsewhere */
+    return f;
 }
 
 int gqa_os_open(const char *path) {

@@ -161,7 +161,7 @@ dll_example() {
 skip="alloc interrupts"
 mingw=x86_64-w64-mingw32-gcc
 export WINEPREFIX="${WINEPREFIX:-$PWD/build-windows/wine}" WINEDEBUG=-all DISPLAY= EXE=
-if is_wanted windows "$mingw" wine; then
+if is_wanted windows "$mingw" wine clang; then
     mkdir -p build-windows
     EXE=.exe LC_ALL=C.UTF-8
     GQA_FOREIGN=$PWD/build-windows/foreign

@@ -95,6 +95,7 @@ test_case "files that cannot be a model"
 expect 1 "$tmp/none.gguf" "$tmp/none.gguf"
 expect 1 "directory" "$tmp"
 expect 1 "empty" "$tmp/empty"
+expect 1 "s a directory" tokenize "$m" -f "$tmp"
 expect 1 "corpus.txt" "$tmp/corpus.txt"
 
 test_case "an unreadable file"

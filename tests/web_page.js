@@ -34,7 +34,9 @@ async function haste(page) {
     await page.fill("#prompt", "\u{1F600}".repeat(150));
     await page.press("#prompt", "Enter");
     await says("^No story: context full");
-    await page.fill("#prompt", "<i>");
+    await page.fill("#prompt", "The cat");
+    await page.press("#prompt", "Enter");
+    await page.fill("#prompt", "<i>"); // another one, while that story comes
     await page.press("#prompt", "Enter");
     await says("^The story has ended");
     if (!(await page.textContent("#story")).startsWith("<i>")) fault("<i> became markup");
@@ -90,6 +92,9 @@ async function checkTree(page) {
         else if (!/MHA [\d.,]+ at [\d,]+ tokens, GQA .*, MQA /.test(chart.description))
             fault(`the chart "${title}" has the text "${chart.description}"`);
     }
+    for (const n of [8, 2, 1])
+        if (!named.some((x) => x.name === `8 query heads over ${n} K and V heads`))
+            fault(`no picture of ${n} K and V heads`);
     const live = shown.filter((n) => n.live);
     if (live.length !== 2 || live.some((n) => n.role !== "status"))
         fault(`live: ${live.map((n) => n.role).join(", ")}`);

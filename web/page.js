@@ -36,7 +36,7 @@ function hasSimd() {
 
 // ---- the story ------------------------------------------------------------------------------
 
-let telling = 0; // 1: a story comes; 2: it is to stop
+let telling = 0; // 1: a story comes; 2: it is to stop; 3: another one is to follow
 
 // A token per frame, so that it can be read; its speed counts the time of computing only.
 async function tell(model) {
@@ -67,7 +67,9 @@ async function tell(model) {
         $("story-status").textContent = `No story: ${error.message}.`;
     }
     $("tell").textContent = "Continue it";
+    const another = telling === 3;
     telling = 0;
+    if (another) await tell(model);
 }
 
 // ---- pictures -------------------------------------------------------------------------------
@@ -199,6 +201,7 @@ async function run() {
     $("run").textContent = "Stop";
     $("run-status").textContent = "Decoding…";
     $("progress").hidden = false;
+    $("numbers").hidden = true;
     for (const v of VARIANTS) {
         Object.assign(v, { speeds: [], sizes: [[0, 0]] });
         v.model.start("", {});
@@ -242,7 +245,9 @@ async function main() {
         `gqa.c ${info.version}, one thread, kernels: ${info.isa}.`;
     $("story-form").addEventListener("submit", (event) => {
         event.preventDefault();
-        if (telling) telling = 2;
+        const isOther = document.activeElement === $("prompt") && // not the button
+            $("prompt").value !== $("story").firstChild.textContent;
+        if (telling) telling = isOther ? 3 : 2;
         else tell(model);
     });
     $("run").addEventListener("click", () => {

@@ -28,6 +28,15 @@ const char *web_text(const web *w);
 double web_kv_bytes(const web *w, int positions);
 void web_close(web *w);
 
+static int is_all_q5_0(const gqa_checkpoint *c) {
+    int matrices = 0, others = 0;
+    for (int i = 0; i < c->n_tensors; i++) {
+        matrices += c->tensors[i].n_dims > 1;
+        others += c->tensors[i].n_dims > 1 && c->tensors[i].type != GQA_TYPE_Q5_0;
+    }
+    return matrices && !others;
+}
+
 /* The model as a GGUF file in memory, if it has to be another: with that number of KV heads; of
  * q5_0 as q8_0, which are the same numbers in more bytes, at twice the speed: here it is not memory
  * that limits. The size; 0: as it is. */
@@ -36,8 +45,7 @@ static size_t convert_for_page(web *w, const void *data, size_t size, int kv_hea
     gqa_convert_options o = {.type = -1, .pool = GQA_POOL_ALIGNED, .n_threads = 1};
     size_t changed = 0;
     if (!gqa_checkpoint_read(&c, data, size, "memory", &w->err)) {
-        const gqa_tensor *embedding = gqa_checkpoint_tensor(&c, "token_embd.weight");
-        if (embedding && embedding->type == GQA_TYPE_Q5_0) o.type = GQA_TYPE_Q8_0;
+        if (is_all_q5_0(&c)) o.type = GQA_TYPE_Q8_0;
         if (kv_heads)
             o.kv_heads = kv_heads < c.config.n_kv_heads ? kv_heads : c.config.n_heads;
         if (kv_heads || o.type >= 0)
@@ -112,7 +120,7 @@ static int append_text(void *user, const char *text, size_t len) {
     if (len >= w->capacity - w->len) {
         size_t capacity = 2 * (w->len + len + 1);
         char *larger = realloc(w->text, capacity);
-        if (!larger) return 1;
+        if (!larger) return gqa_fail(&w->err, GQA_ERR_MEMORY, "no memory for text");
         w->text = larger;
         w->capacity = capacity;
     }
@@ -129,11 +137,12 @@ int web_next(web *w, int n, int ignore_end) {
     gqa_generate_result result = {0};
     w->len = 0;
     w->text[0] = 0;
-    if (w->is_over) return 0;
+    if (w->is_over || n < 1) return 0;
     w->is_over = gqa_session_position(w->session) == gqa_session_context(w->session);
     if (gqa_generate_tokens(w->session, w->sampler, NULL, 0, &opt, append_text, w, &result,
                             &w->err))
         return w->err.code;
     w->is_over |= result.stop != GQA_STOP_LENGTH;
+    if (w->err.code) return w->err.code;
     return result.generated_tokens;
 }

@@ -13,7 +13,13 @@ async function main([file, beginning = "Once upon a time", pieces = 0]) {
     const model = new GqaModel(loadFile(await createGqa(), fs.readFileSync(file)));
     let cancelled = false;
     process.once("SIGINT", () => { cancelled = true; });
-    process.stdout.on("error", () => { cancelled = true; }); // nobody reads any more
+    process.stdout.on("error", (error) => {
+        if (!cancelled && error.code !== "EPIPE") { // else nobody reads any more
+            console.error(error.message);
+            process.exitCode = 1;
+        }
+        cancelled = true;
+    });
     for (const piece of model.story(beginning, { temperature: 0 })) {
         process.stdout.write(piece);
         await new Promise(setImmediate); // lets signals in
@@ -23,8 +29,10 @@ async function main([file, beginning = "Once upon a time", pieces = 0]) {
     console.log();
 }
 
-if (process.argv.length < 3) console.error("usage: story.js MODEL [BEGINNING [PIECES]]");
-else main(process.argv.slice(2)).catch((error) => {
+if (process.argv.length < 3 || !/^\d+$/.test(process.argv[4] || "0")) {
+    console.error("usage: story.js MODEL [BEGINNING [PIECES]]");
+    process.exitCode = 2;
+} else main(process.argv.slice(2)).catch((error) => {
     console.error(error.message);
     process.exitCode = 1;
 });

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """story.py MODEL [BEGINNING [PIECES]]: text from libgqa.so as it is generated, by ctypes; cancelled
-after so many pieces of text, or by Ctrl-C. GQA_LIB: the library's path ("make lib" builds
-build/lib/libgqa.so)."""
+after so many pieces of text, or by Ctrl-C. GQA_LIB: the library's path, on Windows a whole one
+("make lib" builds build/lib/libgqa.so)."""
 import ctypes
 import os
 import signal
@@ -47,8 +47,10 @@ def generate(lib, session, sampler, beginning, pieces, err):
         try:
             sys.stdout.buffer.write(text[:size])
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # nobody reads any more
+        except OSError as error:
             sys.stdout = open(os.devnull, "w")
+            if not isinstance(error, BrokenPipeError):  # else nobody reads any more
+                err.code, err.message = 1, str(error).encode()
             return 1
         pieces -= 1
         if pieces == 0:
@@ -61,12 +63,15 @@ def generate(lib, session, sampler, beginning, pieces, err):
 
 
 def main():
-    if len(sys.argv) < 2 or not "".join(sys.argv[3:]).isdigit() and len(sys.argv) > 3:
+    if not 2 <= len(sys.argv) <= 4 or not "".join(sys.argv[3:] or "0").isdecimal():
         sys.exit(__doc__)
     beginning = sys.argv[2] if len(sys.argv) > 2 else "Once upon a time"
     pieces = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     name = {"darwin": "libgqa.0.dylib", "win32": "libgqa.dll"}.get(sys.platform, "libgqa.so.0")
-    lib = load(os.environ.get("GQA_LIB", name))
+    try:
+        lib = load(os.environ.get("GQA_LIB", name))
+    except OSError as error:
+        sys.exit(str(error))
     err = Error()
     model = lib.gqa_model_open(os.fsencode(sys.argv[1]), None, byref(err))
     session = model and lib.gqa_session_new(model, None, byref(err))
