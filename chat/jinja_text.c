@@ -9,6 +9,7 @@
 /* ---- characters ------------------------------------------------------------------------------ */
 
 int jinja_next(jinja_text text, size_t *at, uint32_t *c) {
+    *c = 0xFFFD; /* where there is no character */
     if (*at >= text.len) return 0;
     int n = utf8_decode(text.bytes + *at, text.len - *at, c);
     *at += n > 0 ? (size_t)n : 1;
