@@ -9,8 +9,8 @@
 /* ---- characters ------------------------------------------------------------------------------ */
 
 int jinja_next(jinja_text text, size_t *at, uint32_t *c) {
-    *c = 0xFFFD; /* where there is no character */
     if (*at >= text.len) return 0;
+    *c = 0xFFFD; /* of bytes that are no character */
     int n = utf8_decode(text.bytes + *at, text.len - *at, c);
     *at += n > 0 ? (size_t)n : 1;
     return 1;
