@@ -112,7 +112,7 @@
 #define fetch_next ISA_NAME(fetch_next)
 #define multiply_packed ISA_NAME(multiply_packed)
 #define decode_ints ISA_NAME(decode_ints)
-#define decode_panel ISA_NAME(decode_panel)
+#define decode_panels ISA_NAME(decode_panels)
 #define unpacked ISA_NAME(unpacked)
 #define unpack_block ISA_NAME(unpack_block)
 #define unpack_ints ISA_NAME(unpack_ints)

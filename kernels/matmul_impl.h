@@ -318,20 +318,24 @@ static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *cons
     }
 }
 
-/* A panel of w, which has `rows` rows, times columns 0..n-1 of x; y at the panel's first row. With
+/* The unit's panels, `rows` rows of w, times columns 0..n-1 of x; y at the unit's first row. With
  * several groups of columns, each asks for its share of the next panel. */
-static void decode_panel(const panel_kernels *kernels, const gqa_matrix *w, const uint8_t *panel,
-                         int rows, const gqa_acts *a, int n, float *y, size_t ldy) {
+static void decode_panels(const panel_kernels *kernels, const gqa_matrix *w,
+                          const uint8_t *const *panels, size_t bytes, int rows, const gqa_acts *a,
+                          int n, float *y, size_t ldy) {
     const int most = kernels->decode[2] ? DECODE_NR : 1, groups = ceil_div(n, most);
-    const size_t bytes = gqa_panel_bytes(w->type, w->cols), share = bytes / groups;
-    fetch next = {panel + bytes, 0};
-    if (groups > 1 && FETCH_EVERY_LINE(a->every_line)) next.step = (int)(share * 32 / w->cols);
-    for (int i = 0, nc; i < n; i += nc, next.at += share) {
-        float out[4 * GQA_PANEL];
-        nc = min_int(n - i, most);
-        if (nc == 3 && !gqa_type_wants_q8(w->type)) nc = 2;
-        kernels->decode[nc / 2 + (nc == 3)](panel, a, w->cols, i, next, out);
-        copy_columns(y + i * ldy, ldy, out, GQA_PANEL, rows, nc);
+    const int fetches = groups > 1 && FETCH_EVERY_LINE(a->every_line);
+    const size_t share = fetches ? bytes / groups : 0;
+    for (int row = 0; row < rows; row += GQA_PANEL, panels++) {
+        fetch next = {*panels + bytes, (int)(share * 32 / w->cols)};
+        for (int i = 0, nc; i < n; i += nc, next.at += share) {
+            float out[4 * GQA_PANEL];
+            nc = min_int(n - i, most);
+            if (nc == 3 && !gqa_type_wants_q8(w->type)) nc = 2;
+            kernels->decode[nc / 2 + (nc == 3)](*panels, a, w->cols, i, next, out);
+            copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, min_int(rows - row, GQA_PANEL),
+                         nc);
+        }
     }
 }
 
@@ -357,8 +361,7 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
         multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
         return;
     }
-    for (int p = 0; p < count; p++, row += GQA_PANEL)
-        decode_panel(kernels, w, panels[p], min_int(w->rows - row, GQA_PANEL), a, n, y + row, ldy);
+    decode_panels(kernels, w, panels, bytes, rows, a, n, y + row, ldy);
 }
 _Static_assert(UNIT_VECTORS * sizeof(unpacked) <= GQA_MATMUL_SCRATCH,
                "scratch holds a unit's bytes");
