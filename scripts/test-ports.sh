@@ -166,6 +166,7 @@ if is_wanted windows "$mingw" wine clang; then
     EXE=.exe LC_ALL=C.UTF-8
     GQA_FOREIGN=$PWD/build-windows/foreign
     export LC_ALL GQA_FOREIGN
+    wineserver -p # until `wineserver -k`: a program that begins while it ends loses its connection
     python3 tests/golden/make_models.py "$GQA_FOREIGN"
     scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh tests/test_golden.sh"
     scripts="$scripts tests/test_real.sh tests/test_threads.sh tests/test_training.sh"
@@ -192,6 +193,7 @@ if is_wanted windows "$mingw" wine clang; then
     built "the pair with clang -fms-compatibility" clang --target=x86_64-w64-windows-gnu \
         -fms-compatibility -fms-extensions -D__GNUC__=4 -D__GNUC_MINOR__=2 -c \
         -o build-windows/pair.o build-windows/dist/gqa.c
+    wineserver -k
 fi
 zig=${ZIG:-zig} static= level=-O0
 for target in aarch64-macos x86_64-macos aarch64-freebsd x86_64-freebsd; do

@@ -6,6 +6,8 @@
 #                              stdout goes to $tmp/out, stderr to $tmp/err
 #     same FILE FILE WHAT      the files are equal
 #
+# `wait_for COMMAND...` waits for what another process does.
+#
 # A case fails without a name, with that of an earlier one, or when it checks and skips nothing.
 # $run is the program, $tmp a folder of the script's own, gone at its end. A failed check shows the
 # end of $tmp/err and $tmp/log. VERBOSE=1 prints each case. `finish` prints the last line, for
@@ -64,6 +66,15 @@ check() {
     if "$@" >"$tmp/log" 2>&1; then ok; else no "$checked"; fi
 }
 not() { ! "$@"; }
+# wait_for COMMAND...: until it succeeds, about a minute at most.
+wait_for() {
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || return 1
+        sleep 0.1
+    done
+}
 expect() {
     code=$1 text=$2
     shift 2

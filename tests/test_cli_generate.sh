@@ -216,9 +216,10 @@ test_case "a model file that is truncated while in use"
 if posix "files that change while they are mapped"; then
     for i in 1 2 3 4 5; do # any of the threads may be the one that meets the missing page
         cat models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
-        "$run" "$tmp/cut.gguf" --no-repack $endless -c 30000 -j 4 >/dev/null 2>"$tmp/err" &
+        : >"$tmp/out"
+        "$run" "$tmp/cut.gguf" --no-repack $endless -c 30000 -j 4 >"$tmp/out" 2>"$tmp/err" &
         pid=$!
-        sleep 0.5
+        check "there is text" wait_for test -s "$tmp/out"
         : >"$tmp/cut.gguf"
         wait $pid
         check "exit code" test $? -eq 1

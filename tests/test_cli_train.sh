@@ -25,10 +25,12 @@ same "$tmp/a" "$tmp/b" "the resumed run makes the same model"
 
 test_case "a terminated run saves its state and exits with 130"
 if posix "SIGTERM"; then
-    "$run" train "$tmp/k.gguf" -f "$tmp/corpus.txt" $small --steps 1000000 --quiet 2>"$tmp/err" &
-    sleep 2
-    kill -TERM $!
-    wait $!
+    "$run" train "$tmp/k.gguf" -f "$tmp/corpus.txt" $small --steps 1000000 --eval-every 1 \
+        --log "$tmp/k.csv" --quiet 2>"$tmp/err" &
+    pid=$!
+    check "a step" wait_for grep ^1, "$tmp/k.csv"
+    kill -TERM $pid
+    wait $pid
     check "exit code" test $? -eq 130
     check "the state" test -e "$tmp/k.gguf.state"
 fi
@@ -119,10 +121,7 @@ if posix "symbolic links"; then
     check "nothing is read or trained" test "$(wc -l <"$tmp/err")" -eq 1
     mkdir "$tmp/folder"
     {
-        n=0
-        until [ -e "$tmp/l.csv" ] || [ $((n += 1)) -gt 1000 ]; do # made when OUT was found writable
-            sleep 0.01
-        done
+        wait_for test -e "$tmp/l.csv" # made when OUT was found writable
         rmdir "$tmp/folder"
         cat "$tmp/corpus.txt"
     } | "$run" train "$tmp/l.gguf" $from_stdin --steps 3 --log "$tmp/l.csv" >"$tmp/out" 2>"$tmp/err"

@@ -104,10 +104,7 @@ server.serve_forever()
 END
 python3 "$tmp/server.py" "$tmp/site" "$tmp/port" &
 server=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-    [ -s "$tmp/port" ] && break
-    sleep 0.3
-done
+wait_for test -s "$tmp/port"
 GET_MODEL_BASE=http://127.0.0.1:$(cat "$tmp/port")
 GET_MODEL_TOKENIZER=$GET_MODEL_BASE/tokenizer.bin
 GET_MODEL_MIN=70000

@@ -15,14 +15,10 @@ train="train $out -f $tmp/corpus.txt --force --quiet $small"
 hold() {
     rm -f "$tmp/end"
     mkfifo "$tmp/end"
+    : >"$tmp/held" # not what the one before wrote
     wine "$tmp/held.exe" "$1" "$out" <"$tmp/end" >"$tmp/held" 2>/dev/null &
     exec 3>"$tmp/end"
-    tries=0
-    until grep -q held "$tmp/held" || [ $tries -ge 60 ]; do
-        sleep 0.5
-        tries=$((tries + 1))
-    done
-    check "the file is held" grep -q held "$tmp/held"
+    check "the file is held" wait_for grep held "$tmp/held"
 }
 release() {
     exec 3>&-
