@@ -148,11 +148,17 @@ static void end_threads(gqa_threads *t, int kept) {
 
 #ifdef _OPENMP
 /* Not where its threads would be other than those of a probe: bound, perhaps to CPUs that are not
- * there, with larger stacks, or short of the memory that malloc reserves in each. */
+ * there, with larger stacks, or short of the memory that malloc reserves in each. Nor in a static
+ * program: OpenMP's threads end by themselves, by an unwinding that aborts once glibc's exit() has
+ * taken the tables for it away. */
 static int openmp_can_be_probed(void) {
+#ifdef GQA_STATIC
+    return 0;
+#else
     if (getenv("OMP_STACKSIZE") || getenv("GOMP_STACKSIZE") || getenv("KMP_STACKSIZE")) return 0;
     if (gqa_os_memory_is_limited()) return 0;
     return omp_get_proc_bind() == omp_proc_bind_false;
+#endif
 }
 
 static void hold_seat(gqa_threads *t) {
