@@ -116,7 +116,7 @@ need-emcc:
 $(BUILD)/gqa.js: $(BUILD)/web/web.o $(BUILD)/libgqa.a
 	$(call say,LD)
 	$(Q)$(EMCC) -sMODULARIZE -sEXPORT_NAME=createGqa -sENVIRONMENT=web,node \
-	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_kv_bytes,_web_close \
+	    -sEXPORTED_FUNCTIONS=$(WEB_CALLS),_web_size,_web_kv_bytes,_web_close \
 	    -sEXPORTED_RUNTIME_METHODS=ccall -o $@ $^
 $(BUILD)/test_%.js: $(BUILD)/tests/test_%.o $(TEST_OBJ) $(BUILD)/libgqa.a
 	$(call say,LD)

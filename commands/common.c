@@ -248,9 +248,10 @@ static void consider(guess *best, const char *typed, const char *word) {
     if (distance < best->distance) *best = (guess){word, len, distance};
 }
 
+static int first_line(const char *text) { return (int)strcspn(text, "\n"); }
 static int unknown_option(const opt *const *tables, const char *typed, const char *usage) {
     guess best = {.distance = NO_TYPO};
-    const int line = (int)strcspn(usage, "\n");
+    const int line = first_line(usage);
     if (!strcmp(typed, "-m") || !strcmp(typed, "--model"))
         return usage_error("unknown option %s: the model comes first, without an option; usage: "
                            "%.*s", typed, line, usage);
@@ -324,7 +325,7 @@ int parse_options(int argc, char **argv, const opt *const *tables, const char **
         if (only_words || word[0] != '-' || !word[1]) {
             if (*n_positional == max_positional)
                 return usage_error("unexpected argument \"%s\" (at most %d); usage: %.*s", word,
-                                   max_positional, (int)strcspn(usage, "\n"), usage);
+                                   max_positional, first_line(usage), usage);
             positional[(*n_positional)++] = word;
             continue;
         }

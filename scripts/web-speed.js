@@ -8,7 +8,7 @@
 const { execFileSync } = require("child_process");
 const fs = require("fs");
 const path = require("path");
-const { GqaModel, loadFile } = require("../web/model.js");
+const { GqaModel, copyBytes } = require("../web/model.js");
 const TOKENS = 200;
 
 function native(run, model) {
@@ -28,7 +28,7 @@ function wasm(model, tokens) {
 
 async function inNode(js, file) {
     const createGqa = require(path.resolve(js));
-    const model = new GqaModel(loadFile(await createGqa(), fs.readFileSync(file)));
+    const model = new GqaModel(copyBytes(await createGqa(), fs.readFileSync(file)));
     return { measure: () => wasm(model, TOKENS), close: () => null };
 }
 
@@ -43,7 +43,7 @@ async function inChromium(file) {
     await page.evaluate(`(async () => {
         const text = atob(document.getElementById("model").textContent);
         const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
-        window.measured = new GqaModel(loadFile(await createGqa(), bytes));
+        window.measured = new GqaModel(copyBytes(await createGqa(), bytes));
         ${wasm}
         window.measure = () => wasm(window.measured, ${TOKENS});
     })()`);

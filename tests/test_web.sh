@@ -75,9 +75,9 @@ if have emcc "WebAssembly" && have node "WebAssembly"; then
     test_case "model.js: prompts and texts of any size"
     cat >"$tmp/sizes.js" <<'END'
 const [, , root, js, file] = process.argv;
-const { GqaModel, loadFile } = require(`${root}/web/model.js`);
+const { GqaModel, copyBytes } = require(`${root}/web/model.js`);
 require(js)().then((module) => {
-    const model = new GqaModel(loadFile(module, require("fs").readFileSync(file)));
+    const model = new GqaModel(copyBytes(module, require("fs").readFileSync(file)));
     const start = (prompt) => { try { model.start(prompt, {}); return "ok"; }
                                 catch (error) { return error.message; } };
     console.log(start("x".repeat(3e6)));

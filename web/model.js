@@ -1,14 +1,14 @@
 "use strict";
 // model.js: the functions of web.c as objects, for the page and for node.
 //
-//     const file = loadFile(await createGqa(), bytes);   // createGqa: from gqa.js
+//     const file = copyBytes(await createGqa(), bytes);  // createGqa: from gqa.js
 //     const model = new GqaModel(file);
 //     for (const piece of model.story("Once upon a time", {})) write(piece);
 //
 // To cancel is to leave the loop. A failed call throws an Error with the library's message.
 
 // Bytes copied into the module's memory: those of a GGUF file once, for any number of models.
-function loadFile(module, bytes) {
+function copyBytes(module, bytes) {
     const pointer = module._malloc(bytes.length || 1);
     if (!pointer) throw new Error(`no memory for ${bytes.length} bytes`);
     module.HEAPU8.set(bytes, pointer);
@@ -38,7 +38,7 @@ class GqaModel {
         return result;
     }
     start(prompt, { temperature = 0, seed = 1 }) {
-        const { pointer, size } = loadFile(this.module, new TextEncoder().encode(prompt));
+        const { pointer, size } = copyBytes(this.module, new TextEncoder().encode(prompt));
         const result = this.module._web_start(this.handle, pointer, size, temperature, seed);
         this.module._free(pointer);
         this.check(result);
@@ -50,8 +50,9 @@ class GqaModel {
     }
     // Of the last next(). A character may be split between two calls.
     text() {
-        const heap = this.module.HEAPU8, from = this.module._web_text(this.handle);
-        return this.decoder.decode(heap.subarray(from, heap.indexOf(0, from)), { stream: true });
+        const from = this.module._web_text(this.handle);
+        const bytes = this.module.HEAPU8.subarray(from, from + this.module._web_size(this.handle));
+        return this.decoder.decode(bytes, { stream: true });
     }
     // The text that follows the prompt, token by token.
     *story(prompt, options) {
@@ -67,4 +68,4 @@ class GqaModel {
     }
 }
 
-if (typeof module === "object") module.exports = { GqaModel, loadFile };
+if (typeof module === "object") module.exports = { GqaModel, copyBytes };

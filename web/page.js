@@ -233,7 +233,7 @@ async function main() {
     if (!hasSimd()) return fail("This browser has no WebAssembly SIMD, which the page needs. It " +
         "runs in Chrome and Edge from 92, Firefox from 90, Safari from 16.4.");
     const text = atob($("model").textContent);
-    const file = loadFile(await createGqa(), Uint8Array.from(text, (c) => c.charCodeAt(0)));
+    const file = copyBytes(await createGqa(), Uint8Array.from(text, (c) => c.charCodeAt(0)));
     const model = new GqaModel(file), { info } = model;
     for (const v of VARIANTS) {
         v.model = new GqaModel(file, { kvHeads: v.kvHeads, context: DEEPEST + 64 });

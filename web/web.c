@@ -25,6 +25,7 @@ const char *web_describe(web *w);
 int web_start(web *w, const char *prompt, int size, float temperature, int seed);
 int web_next(web *w, int n, int ignore_end);
 const char *web_text(const web *w);
+int web_size(const web *w);
 double web_kv_bytes(const web *w, int positions);
 void web_close(web *w);
 
@@ -84,6 +85,7 @@ void web_close(web *w) {
 
 const char *web_error(const web *w) { return w->err.code ? w->err.message : ""; }
 const char *web_text(const web *w) { return w->text; }
+int web_size(const web *w) { return (int)w->len; } /* of web_next's text, in bytes */
 double web_kv_bytes(const web *w, int positions) {
     return (double)gqa_model_kv_bytes(w->model, GQA_TYPE_F16, positions);
 }
