@@ -166,7 +166,8 @@ if is_wanted windows "$mingw" wine clang; then
     EXE=.exe LC_ALL=C.UTF-8
     GQA_FOREIGN=$PWD/build-windows/foreign
     export LC_ALL GQA_FOREIGN
-    wineserver -p # until `wineserver -k`: a program that begins while it ends loses its connection
+    # One server until `wineserver -k`: a program that begins while it ends loses its connection.
+    { wine wineboot -i && wineserver -w && wineserver -p; } >build-windows/wineserver.log 2>&1
     python3 tests/golden/make_models.py "$GQA_FOREIGN"
     scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh tests/test_golden.sh"
     scripts="$scripts tests/test_real.sh tests/test_threads.sh tests/test_training.sh"
