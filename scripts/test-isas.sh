@@ -35,9 +35,11 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
     run_test "NEON, kernels" qemu-aarch64 -cpu cortex-a53 $tests/test_kernels "neon: products*"
     run_test "NEON, attention" qemu-aarch64 -cpu cortex-a53 $tests/test_attention \
         "neon: attention, q*"
-    for t in forward foreign session team bf16; do
+    for t in foreign session team bf16; do
         run_test "NEON, $t" qemu-aarch64 -cpu max $tests/test_$t
     done
+    run_test "NEON, forward" qemu-aarch64 -cpu max $tests/test_forward "llama *" "longer*" \
+        "f16*" "q8_0*" "q4_0*" q4_k
     run=build-neon/run-emulated
     printf '#!/bin/sh\nexec qemu-aarch64 -cpu max "%s" "$@"\n' "$PWD/build-neon/run" >$run
     chmod +x $run

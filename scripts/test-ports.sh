@@ -4,8 +4,8 @@
 # libomp-dev, musl-tools, gcc-i686-linux-gnu, gcc-arm-linux-gnueabihf, gcc-aarch64-linux-gnu,
 # gcc-riscv64-linux-gnu, qemu-user, gcc-mingw-w64-x86-64, wine64, and zig (ZIG=COMMAND; 0.15 or
 # later, PyPI's ziglang), whose clang builds for macOS and FreeBSD; what is missing is skipped, and
-# says so. Some leave out the longest tests, and say so as well; what is built for macOS and FreeBSD
-# cannot run here. Last line: "N passed, N failed".
+# says so. Some leave out the longest tests, and say so as well; with ALL=1 Windows leaves out none.
+# What is built for macOS and FreeBSD cannot run here. Last line: "N passed, N failed".
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 wanted="$*" skip= static=
 
@@ -24,6 +24,12 @@ build() {
 
 # What computes for long, without sizes or bytes of files that only one machine would get wrong.
 compute="architectures train trainer muon convert speculate"
+
+# The command line; compare and perplexity compute for minutes.
+cli=
+for command in chat convert fast generate info template train usage; do
+    cli="$cli tests/test_cli_$command.sh"
+done
 
 # is_wanted NAME COMMAND...: asked for, and the commands are there
 is_wanted() {
@@ -68,17 +74,13 @@ else
     echo "SKIPPED: clang-openmp: no clang or no libomp"
 fi
 skip=$compute
-port musl musl-gcc "" "$terminal" OMP=0
+port musl musl-gcc "" "$terminal" OMP=0 OPT=-O1
 skip="architectures trainer speculate"
 export ADDRESS_BITS=32
 # Static, because Debian has the cross compilers' libraries only in their own folders; without
-# OpenMP, whose own allocations test_alloc would count in a static program. compare and perplexity
-# take minutes with plain C.
-scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_terminal.py"
-for command in chat convert fast generate info template train usage; do
-    scripts="$scripts tests/test_cli_$command.sh"
-done
-port i386 i686-linux-gnu-gcc "" "$scripts" OMP=0 LDFLAGS=-static OPT=-O2
+# OpenMP, whose own allocations test_alloc would count in a static program.
+scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_terminal.py$cli"
+port i386 i686-linux-gnu-gcc "" "$scripts" OMP=0 LDFLAGS=-static OPT=-O1
 # emulated TEST...: the port builds these programs alone; i386 and aarch64 run the others
 emulated() {
     targets=build-$name/run
@@ -169,9 +171,14 @@ if is_wanted windows "$mingw" wine clang; then
     # One server until `wineserver -k`: a program that begins while it ends loses its connection.
     { wine wineboot -i && wineserver -w && wineserver -p; } >build-windows/wineserver.log 2>&1
     python3 tests/golden/make_models.py "$GQA_FOREIGN"
-    scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_cli_*.sh tests/test_golden.sh"
-    scripts="$scripts tests/test_real.sh tests/test_threads.sh tests/test_training.sh"
-    scripts="$scripts tests/test_paper.sh tests/test_completions.sh tests/test_export_hf.py"
+    scripts="tests/test_paths.sh tests/test_shipped.sh tests/test_golden.sh tests/test_threads.sh"
+    if [ -n "${ALL:-}" ]; then # these take minutes
+        scripts="$scripts tests/test_cli_*.sh tests/test_real.sh tests/test_training.sh"
+        scripts="$scripts tests/test_paper.sh tests/test_completions.sh tests/test_export_hf.py"
+    else
+        skip="$skip trainer"
+        scripts="$scripts$cli"
+    fi
     port windows "$mingw" wine "$scripts" WERROR=1
     EXE=
     built "a program without DLLs of its own" windows_dlls_only build-windows/run.exe
