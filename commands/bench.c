@@ -405,9 +405,12 @@ static void show_csv(const bench *b) {
            "bytes_per_second,mac_per_second,share_of_limit,kv_bytes_per_second,isa,ratio\n");
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
         printf("%s,%d,%d,", r->name, r->depth, r->batch);
-        printf("%.6g,%.6g,%.6g,%.6g,", r->rate, r->spread, r->seconds, r->first_token);
-        printf("%.6g,%.6g,%.4g,%.6g,", r->bytes, r->ops, r->share, r->kv_bytes);
-        printf("%s,%.4g\n", b->sets[r->set].stats->isa, r->ratio);
+        const double numbers[] = {r->rate, r->spread, r->seconds, r->first_token,
+                                  r->bytes, r->ops, r->share, r->kv_bytes};
+        for (size_t i = 0; i < array_length(numbers); i++)
+            printf(isnan(numbers[i]) ? "," : "%.6g,", numbers[i]);
+        printf("%s,", b->sets[r->set].stats->isa);
+        printf(isnan(r->ratio) ? "\n" : "%.4g\n", r->ratio);
     }
 }
 

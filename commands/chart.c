@@ -48,6 +48,7 @@ void chart_text(FILE *out, const char *text) {
         n = length > 0 ? (size_t)length : 1;
         if (*text == '<') fputs("&lt;", out);
         else if (*text == '&') fputs("&amp;", out);
+        else if (*text == '\n' || *text == '\t') fputc(' ', out);
         else if (length <= 0 || (unsigned char)*text < 0x20) fputs("\xEF\xBF\xBD", out);
         else fwrite(text, 1, n, out);
     }

@@ -103,10 +103,14 @@ static void show_condition(FILE *out, const gqa_json_node *root, const char *key
 
 void baseline_show(const gqa_json *json, const comparison *c, FILE *out) {
     const gqa_json_node *root = json->nodes, *variants = member(root, "variants");
+    const gqa_config *g = c->variants->config;
     tally t = {.out = out};
     char path[1024];
     gqa_escape(path, sizeof path, c->baseline_path);
     fprintf(out, "\nAgainst %s, what changed by more than both spreads together:\n", path);
+    show_condition(out, root, "layers", g->n_layers);
+    show_condition(out, root, "dim", g->dim);
+    show_condition(out, root, "heads", g->n_heads);
     show_condition(out, root, "threads", c->limits.n_threads);
     show_condition(out, root, "prompt", c->prompt);
     show_condition(out, root, "tokens", c->tokens);

@@ -38,9 +38,10 @@ static double decode_bytes(const comparison *c, const variant *v, int cache, int
     return bytes_read(c, v, cache, depth, 1, decode_speed(v, cache, depth));
 }
 
-/* Sequences of that depth in c->memory. */
+/* Sequences of that depth in c->memory, beside the weights. v NULL: as cache_at, and as large. */
 static int sequences_that_fit(const comparison *c, const variant *v, int cache, int depth) {
-    return (int)fmin(c->memory / cache_at(c, v, cache, c->depths[depth] + c->tokens), 1e9);
+    double left = c->memory - (double)(v ? v : c->variants)->stats->weight_bytes;
+    return (int)fmin(fmax(left, 0) / cache_at(c, v, cache, c->depths[depth] + c->tokens), 1e9);
 }
 
 /* Whether the rows are files, else one model with several numbers of KV heads. */
@@ -158,7 +159,9 @@ static void show_memory(const comparison *c) {
         show_memory_row(c, "MLA", NULL, 0);
         printf("   by arithmetic: 4.5 head_dim a layer (DeepSeek-V2, table 1)\n");
     }
-    printf("\"fit\": sequences of that length in %s of memory\n", human_bytes(c->memory, bytes));
+    if (c->depths[c->n_depths - 1] > 0)
+        printf("\"fit\": sequences of that length in %s of memory, beside the weights\n",
+               human_bytes(c->memory, bytes));
 }
 
 const char different_vocabularies[] =
@@ -293,8 +296,10 @@ static void json_batches(json_writer *j, const comparison *c, const variant *v) 
 }
 
 static void json_variant(json_writer *j, const comparison *c, const variant *v) {
+    char kind[16];
     json_begin(j, NULL, '{');
     json_string(j, "name", v->name);
+    json_string(j, "attention", attention_name(v->config, kind));
     json_int(j, "kv_heads", v->kv_heads);
     json_double(j, "prefill", sample_median(&v->prefill));
     json_double(j, "prefill_spread", sample_spread(&v->prefill));

@@ -63,7 +63,9 @@ static void show_cache(const gqa_model *m) {
            c->context_length);
     gqa_config other = *c;
     other.latent_dim = other.tied_kv = 0;
-    for (int heads = c->n_heads; heads >= 1; heads /= 2) {
+    for (int heads = c->n_heads, next; heads >= 1; heads = next) {
+        next = heads / 2;
+        if (next < c->n_kv_heads && c->n_kv_heads < heads) next = c->n_kv_heads;
         if (c->n_heads % heads) continue;
         other.n_kv_heads = heads;
         int is_own = !shared_dim && 2 * kv_values(m, heads, 1) == (double)own;
@@ -200,6 +202,7 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_string(j, "type", s->type_name);
     json_begin(j, "kv_bytes_per_position", '{');
     for (int i = 0; i < N_KV_TYPES; i++) {
+        if (!has_kv_type(m, kv_types[i])) continue;
         uint64_t bytes = gqa_model_kv_bytes(m, kv_types[i], 1);
         json_int(j, gqa_type_name((int)kv_types[i]), (int64_t)bytes);
     }

@@ -62,10 +62,12 @@ static int add_teachers(const training *r, const char *tokenizer, const opt_list
 
 /* Their files must be the same in a run that is resumed, and may not be the one to write. */
 static int record_teachers(training *r, const opt_list *teachers) {
-    char name[16];
+    char name[24], count[12];
     int code = EXIT_SUCCESS;
     if (teachers->n > GQA_MAX_TEACHERS)
         return usage_error("%d teachers, expected at most %d", teachers->n, GQA_MAX_TEACHERS);
+    snprintf(count, sizeof count, "%d", teachers->n);
+    training_input(r, "number of teachers", count);
     for (int i = 0; i < teachers->n && !code; i++) {
         snprintf(name, sizeof name, "teacher %d", i + 1);
         code = refuse_same_file(teachers->items[i], r->out);
@@ -118,13 +120,16 @@ typedef struct choices {
 } choices;
 
 static int read_shape(const choices *o, gqa_config *c, int quiet) {
-    gqa_type unused;
+    gqa_type type = (gqa_type)-1; /* none */
     *c = (gqa_config){
         .dim = 128, .n_layers = 4, .n_heads = 8, .n_kv_heads = 2, .ffn_dim = 344,
         .context_length = 256, .tied_embeddings = !o->untied,
     };
     snprintf(c->name, sizeof c->name, "%s", o->name);
-    if (o->shape && parse_shape(o->shape, c, &unused)) return EXIT_USAGE;
+    if (o->shape && parse_shape(o->shape, c, &type)) return EXIT_USAGE;
+    if ((int)type >= 0)
+        return usage_error("--shape type=%s: the type of what is written is for --type",
+                           gqa_type_name((int)type));
     if (!c->head_dim) c->head_dim = c->dim / c->n_heads;
     if (o->attention && choose_attention(c, o->attention)) return EXIT_USAGE;
     return o->match && match_weights(c, o->match, quiet) ? EXIT_USAGE : EXIT_SUCCESS;
@@ -178,7 +183,8 @@ int command_train(int argc, char **argv) {
     if (code >= 0) return code;
     if (!out) return usage_error("train: give the file to write");
     if (s.opt.distill > 0 && !o.teachers.n) return usage_error("--distill: give a --teacher");
-    if (s.opt.distill == 0 && o.teachers.n) s.opt.distill = 0.5f;
+    training_settle(&s.opt, &(gqa_train_options){.distill = o.teachers.n ? 0.5f : 0});
+    if (s.opt.distill == 0) o.teachers.n = 0;
     if (!o.tokenizer && o.teachers.n) o.tokenizer = o.teachers.items[0];
     gqa_config c;
     if (read_shape(&o, &c, s.quiet)) return EXIT_USAGE;

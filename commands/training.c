@@ -2,6 +2,9 @@
 #include "training.h"
 
 #include <errno.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -30,16 +33,17 @@ void training_settings_init(training_settings *s) {
         {"--micro-batch N", OPT_INT, &o->micro_batch, 0, 1 << 16,
          "sequences in memory at once; divides the batch, whose gradients\n"
          "are added up (default: up to 4096 tokens, 2 GiB)"},
-        {"--rate R", OPT_FLOAT, &o->rate, 0, 1, "peak learning rate (default 0.002)"},
+        {"--rate R", OPT_FLOAT, &o->rate, 1e-12, 1, "peak learning rate (default 0.002)"},
         {"--rate-end R", OPT_FLOAT, &o->rate_end, 0, 1,
          "final rate, as a share of the peak (default 0.1)"},
         {"--muon", OPT_FLAG, &o->muon, 0, 0,
          "layers' matrices by Muon instead of AdamW: fewer steps to the\nsame loss"},
         {"--warmup N", OPT_INT, &o->warmup, 0, 1 << 30,
          "steps of linear warm-up (default: steps / 20, at most 200)"},
-        {"--decay D", OPT_FLOAT, &o->decay, -1, 10, "weight decay (default 0.1); negative: none"},
-        {"--clip C", OPT_FLOAT, &o->clip, 0, 1e6, "maximum norm of the gradient (default 1)"},
-        {"--dropout P", OPT_FLOAT, &o->dropout, -1, 0.9,
+        {"--decay D", OPT_FLOAT, &o->decay, 0, 10, "weight decay (default 0.1)"},
+        {"--clip C", OPT_FLOAT, &o->clip, 0, 1e6,
+         "maximum norm of the gradient (default 1); 0: any"},
+        {"--dropout P", OPT_FLOAT, &o->dropout, 0, 0.9,
          "share of embeddings and layer outputs dropped (default 0)"},
         {"-s SEED", OPT_INT64, &s->seed, 0, 9.3e18, "random seed (default 1)"},
         {"-j N", OPT_INT, &o->n_threads, 0, 1024, THREADS_HELP},
@@ -62,7 +66,25 @@ void training_settings_init(training_settings *s) {
         OPT_END,
     };
     *s = (training_settings){.type_name = "f16", .save_seconds = 60, .seed = 1};
+    *o = (gqa_train_options){.rate = NAN, .rate_end = NAN, .warmup = INT_MIN, .decay = NAN,
+                             .clip = NAN, .distill = NAN, .dropout = NAN};
     memcpy(s->options, options, sizeof options);
+}
+
+/* A number that was given; of 0, which stands for the default in gqa_train_options, what has the
+ * effect of 0. */
+static float given_or(float given, float zero, float otherwise) {
+    return isnan(given) ? otherwise : given == 0 ? zero : given;
+}
+
+void training_settle(gqa_train_options *o, const gqa_train_options *defaults) {
+    o->rate = given_or(o->rate, FLT_MIN, defaults->rate);
+    o->rate_end = given_or(o->rate_end, FLT_MIN, defaults->rate_end);
+    o->decay = given_or(o->decay, -1, defaults->decay);
+    o->clip = given_or(o->clip, FLT_MAX, defaults->clip);
+    o->dropout = given_or(o->dropout, -1, defaults->dropout);
+    o->distill = given_or(o->distill, 0, defaults->distill);
+    o->warmup = o->warmup == INT_MIN ? 0 : o->warmup == 0 ? -1 : o->warmup;
 }
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
@@ -174,9 +196,10 @@ int training_tokenize(training *r) {
     const gqa_dataset *d = &r->data;
     if (gqa_vocab_bos(r->vocab) < 0 || gqa_vocab_eos(r->vocab) < 0)
         return fail("the vocabulary has no tokens for the beginning and the end of a text");
-    int code = tokenize(r, &r->data, r->text, r->text_len);
-    if (!code && r->s->val) code = tokenize_validation(r);
+    int code = r->s->val ? tokenize_validation(r) : EXIT_SUCCESS;
+    if (!code) code = tokenize(r, &r->data, r->text, r->text_len);
     if (code) return code;
+    if (!d->n_bytes) return fail("the training text is empty");
     r->fingerprint = gqa_dataset_fingerprint(d);
     if (!r->s->quiet)
         fprintf(stderr, "%zu tokens in %d documents, %.3f bytes per token; vocabulary of %d\n",
@@ -187,10 +210,10 @@ int training_tokenize(training *r) {
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-/* Progress of this process; a resumed run had others. */
+/* Progress of the run, over all its processes. */
 typedef struct meter {
     double printed_at, saved_at; /* seconds_now() */
-    int steps;
+    int steps, earlier;          /* done; of them by earlier processes */
     double busy;                 /* seconds in steps */
     double loss;                 /* running mean */
     double peak;                 /* f32 operations per second that this machine reaches */
@@ -230,6 +253,7 @@ static int save_state(training *r, meter *m) {
     gqa_error err = {0};
     int done = gqa_trainer_steps_done(r->trainer);
     if (m->saved_step == done) return EXIT_SUCCESS;
+    *gqa_trainer_progress(r->trainer) = (gqa_train_progress){(float)m->loss, (float)m->busy};
     hold_signals();
     int status = gqa_trainer_save(r->trainer, r->vocab, r->fingerprint, r->inputs, r->state_path,
                                   &err);
@@ -329,7 +353,7 @@ static int train_steps(training *r, meter *m) {
         int code = train_step(r, m);
         if (code == EXIT_FAILURE) return code;
         done = gqa_trainer_steps_done(r->trainer);
-        int limit = s->stop_after && m->steps >= s->stop_after && done < steps;
+        int limit = s->stop_after && m->steps - m->earlier >= s->stop_after && done < steps;
         if (!code && done % eval_every == 0 && done < steps) code = evaluate(r, m, &v);
         int stop = atomic_load(&signalled) || limit;
         int due = seconds_now() - m->saved_at > s->save_seconds;
@@ -434,10 +458,16 @@ static int evaluate_last(training *r, meter *m, gqa_validation *v) {
 
 int training_run(training *r) {
     gqa_validation v = {0};
+    gqa_error err = {0};
     meter m = {.saved_step = -1};
+    if (gqa_trainer_check(r->trainer, &r->data, r->s->val ? &r->val : NULL, r->type, &err))
+        return fail("%s", err.message);
     int code = resume(r);
     if (code) return code;
-    if (r->resuming) m.saved_step = gqa_trainer_steps_done(r->trainer);
+    m.steps = m.earlier = gqa_trainer_steps_done(r->trainer);
+    m.loss = (double)gqa_trainer_progress(r->trainer)->loss;
+    m.busy = (double)gqa_trainer_progress(r->trainer)->seconds;
+    if (r->resuming) m.saved_step = m.steps;
     r->inputs[r->n_inputs++] = file_at_out(r);
     m.peak = 2 * machine_float_rate(r->s->opt.n_threads); /* a multiply-add is two operations */
     show_size(r, &m);

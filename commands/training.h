@@ -33,7 +33,7 @@ typedef struct training {
     gqa_vocab *learnt;         /* vocab, when it is the run's own */
     gqa_dataset data, val;
     uint64_t fingerprint;      /* of data: a saved run resumes with the same text only */
-    gqa_train_input inputs[4 + GQA_MAX_TEACHERS]; /* what else must be the same; the last one stays
+    gqa_train_input inputs[5 + GQA_MAX_TEACHERS]; /* what else must be the same; the last one stays
                                                    * empty */
     int n_inputs;
     gqa_trainer *trainer;
@@ -47,6 +47,9 @@ int training_open(training *r, training_settings *s, const char *out, const char
 /* Adds what a resumed run must have as well: a word, or a hash of a file. */
 void training_input(training *r, const char *name, const char *value);
 int training_input_file(training *r, const char *name, const char *path);
+/* Gives options that were not given their defaults, and those that were given as 0 what has the
+ * effect of 0; of defaults, 0 is the trainer's own. */
+void training_settle(gqa_train_options *o, const gqa_train_options *defaults);
 /* Turns the texts into tokens of r->vocab. */
 int training_tokenize(training *r);
 /* Resumes from OUT.state if there is one, trains r->trainer to its last step, writes OUT and

@@ -24,14 +24,13 @@ static int inherit(training_settings *s, const settings *u, const gqa_checkpoint
         return usage_error("%s does not record its training: give --steps", parent->path);
     gqa_train_options *o = &s->opt;
     o->steps = u->steps ? u->steps : (int)((double)u->fraction * p.steps + 0.5);
+    if (status > 0) p = (gqa_train_options){0};
+    p.distill = 0;
+    training_settle(o, &p);
     if (status > 0) return EXIT_SUCCESS;
     if (!o->batch) o->batch = p.batch;
     if (!o->length) o->length = p.length;
-    if (o->rate == 0) o->rate = p.rate;
-    if (o->rate_end == 0) o->rate_end = p.rate_end;
-    if (o->decay == 0) o->decay = p.decay;
-    if (o->clip == 0) o->clip = p.clip;
-    if (o->dropout == 0) o->dropout = p.dropout;
+    o->muon |= p.muon;
     o->beta1 = p.beta1;
     o->beta2 = p.beta2;
     return EXIT_SUCCESS;
@@ -123,8 +122,8 @@ int command_uptrain(int argc, char **argv) {
     int code = parse_options(argc, argv, TABLES(options, s.options), paths, 2, &n_paths,
                              "run uptrain PARENT OUT.gguf -f TEXT --kv-heads G [options]\n\n"
                              "Pools the KV heads of a model, then trains it for a share of its\n"
-                             "steps. --batch, --length, --rate, --rate-end, --decay, --clip and\n"
-                             "--dropout default to the parent's, if it records them.");
+                             "steps. --batch, --length, --rate, --rate-end, --decay, --clip,\n"
+                             "--dropout and --muon default to the parent's, if it records them.");
     if (code >= 0) return code;
     if (n_paths < 2 || !u.kv_heads)
         return usage_error("uptrain: give the parent, the file to write and --kv-heads");

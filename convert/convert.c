@@ -384,6 +384,10 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
     if (!status && o->kv_heads > 1 && c->config.latent_dim)
         return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "a %s model caches one row for all "
                              "heads: there are no KV heads to repeat", c->config.architecture);
+    if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && c->config.tied_kv)
+        return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "the KV heads of a %s model are "
+                             "keys and values at once and cannot be pooled or repeated",
+                             c->config.architecture);
     if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && !can_pool(c))
         status = gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
                                "KV heads of a %s model that differ from layer to layer, have norms "

@@ -25,7 +25,7 @@ QUICK = {
 }
 TINY = {
     "shape": "dim=32,layers=1,heads=8,kv_heads=2,head_dim=16,ffn=160,context=32",
-    "vocab": 300, "steps": 4, "batch": 2, "rate": 0.004, "seeds": [1, 2],
+    "vocab": 512, "steps": 4, "batch": 2, "rate": 0.004, "seeds": [1, 2],
     "depth": 64, "reps": 2,
 }
 

@@ -23,7 +23,7 @@ QUICK = {
 }
 TINY = {
     "shape": "dim=32,layers=1,heads=8,kv_heads=8,head_dim=8,ffn=32,context=32",
-    "vocab": 300, "steps": 20, "batch": 4, "rate": 0.004,
+    "vocab": 512, "steps": 20, "batch": 4, "rate": 0.004,
     "alphas": [0, 0.5], "seeds": [1, 2], "groups": [1], "distill": [0],
     "time": ["dim=64,layers=1,heads=32,head_dim=8,ffn=64,vocab=300,type=q8_0", 64],
 }
@@ -352,6 +352,11 @@ def read_arguments(description, script, runs, minutes, plans):
     args = parser.parse_args()
     if len(args.texts) < 2:
         parser.error("give at least one training text and the validation text")
+    if args.seeds is not None and args.seeds < 1:
+        parser.error(f"--seeds {args.seeds}: expected 1 or more")
+    for path in args.texts + [args.run]:
+        if not os.path.isfile(path):
+            parser.error(f"{path}: no such file")
     full, quick, tiny = plans
     plan = dict(tiny if args.tiny else quick if args.quick else full)
     args.out = args.out or runs + ("-tiny" if args.tiny else "-quick" if args.quick else "")

@@ -11,6 +11,11 @@ check "the model's row" grep -q "GQA-2 .*<- this model" "$tmp/out"
 expect 0 "" info "$m" --json
 check "--json" grep -q '"attention": "GQA-2"' "$tmp/out"
 expect 2 "no model given" info
+shape="--shape dim=36,layers=1,heads=9,kv_heads=3,head_dim=4,ffn=32,context=32"
+expect 0 "" train "$tmp/nine.gguf" -f "$tmp/corpus.txt" $shape --vocab 320 --steps 1 --quiet
+expect 0 "" info "$tmp/nine.gguf"
+check "9 heads over 3: MHA, its own, MQA" test "$(grep -cE "^  (MHA|GQA-3 .*<- this model|MQA)" \
+    "$tmp/out")" -eq 3
 
 test_case "info of layers that differ: two with a cache, of heads of 4 (a window of 2) and 8"
 expect 0 "" info tests/fuzz/seeds/model/gemma4-layers

@@ -73,6 +73,32 @@ expect 2 "--match ffn: expected params" train "$tmp/x.gguf" $train --match ffn
 expect 2 "an FFN of -325 would make up" train "$tmp/x.gguf" $texts --attention mla --match params \
     --shape dim=32,heads=4,head_dim=32,ffn=2
 
+test_case "a run that cannot end does not begin"
+echo "a b c" >"$tmp/short.txt"
+: >"$tmp/empty.txt"
+short="train $tmp/x.gguf --tokenizer $m $small --steps 3"
+expect 1 "the text has 7 tokens, a sequence needs 33" $short -f "$tmp/short.txt"
+expect 1 "the training text is empty" $short -f "$tmp/empty.txt"
+expect 1 "validation: the text has 0 tokens" train "$tmp/x.gguf" $train --val "$tmp/empty.txt"
+expect 1 "rows of 32 values cannot be stored as q4_k" train "$tmp/x.gguf" $train --type q4_k
+expect 2 "--shape type=q8_0: the type of what is written is for --type" train "$tmp/x.gguf" \
+    $texts --shape dim=32,type=q8_0
+check "no state" test ! -e "$tmp/x.gguf.state"
+
+test_case "0 is a number, not the default"
+expect 0 "" train "$tmp/default.gguf" $train --steps 30 --quiet
+for option in rate-end decay warmup clip; do
+    expect 0 "" train "$tmp/zero.gguf" $train --steps 30 --quiet --force --$option 0
+    check "--$option 0" not cmp -s "$tmp/zero.gguf" "$tmp/default.gguf"
+done
+expect 2 "--rate 0: expected" train "$tmp/x.gguf" $train --rate 0
+expect 0 "" train "$tmp/dropped.gguf" $train --steps 10 --dropout 0.5 --quiet
+for p in 0.5 0; do
+    expect 0 "" uptrain "$tmp/dropped.gguf" "$tmp/$p.gguf" $texts --kv-heads 1 --steps 5 \
+        --dropout $p
+done
+check "uptrain --dropout 0" not cmp -s "$tmp/0.5.gguf" "$tmp/0.gguf"
+
 test_case "dropout changes the model"
 expect 0 "" train "$tmp/d.gguf" $train --steps 30 --dropout 0.5 --quiet
 check "another model" not cmp -s "$tmp/d.gguf" "$m"
@@ -128,12 +154,15 @@ if posix "symbolic links"; then
     check "the end fails" grep -q "l.gguf: cannot write: No such" "$tmp/err"
     check "in the last step" test "$(wc -l <"$tmp/l.csv")" -gt 1
     mkdir "$tmp/folder"
-    expect 0 "resuming at step 3" train "$tmp/l.gguf" $from_stdin --steps 3 <"$tmp/corpus.txt"
+    expect 0 "resuming at step 3" train "$tmp/l.gguf" $from_stdin --steps 3 --json \
+        <"$tmp/corpus.txt"
+    check "its loss is of the steps before" grep -q '"loss": [1-9]' "$tmp/out"
     check "the model" test -e "$tmp/folder/model.gguf"
 fi
 
 test_case "standard input that is named twice has ended the second time"
-expect 0 "" train "$tmp/twice.gguf" $from_stdin --val - --steps 3 --quiet <"$tmp/corpus.txt"
+expect 1 "validation: the text has 0 tokens" train "$tmp/twice.gguf" $from_stdin --val - --steps 3 \
+    <"$tmp/corpus.txt"
 
 test_case "a resumed run has the same parent, pooling, shape and tokenizer"
 expect 0 "" train "$tmp/p.gguf" $train --steps 5 -s 2 --quiet
@@ -173,6 +202,10 @@ expect 1 "a different teacher 1" train "$tmp/s4.gguf" $taught --teacher "$tmp/p.
     --tokenizer "$m"
 expect 1 "gqa.train.distill" train "$tmp/s4.gguf" $taught --teacher "$m" --distill 0.4
 expect 0 "resuming at step 2" train "$tmp/s4.gguf" $taught --teacher "$m"
+expect 0 "stopped at step 2" train "$tmp/s5.gguf" $taught --teacher "$m" --teacher "$tmp/p.gguf" \
+    --stop-after 2
+expect 1 "a different number of teachers: expected 2, got 1" train "$tmp/s5.gguf" $taught \
+    --teacher "$m"
 
 test_case "micro-batches give the same losses, up to rounding"
 expect 0 "1 x 4 sequences of 32 tokens" train "$tmp/b.gguf" $train --steps 30 --force --json

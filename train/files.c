@@ -100,8 +100,7 @@ static void put_record(gguf_writer *w, const gqa_train_record *record) {
     }
 }
 
-/* Whether every matrix has rows of whole blocks of that type; *largest: of a tensor, in values. */
-static int check_type(const network *net, gqa_type type, size_t *largest, gqa_error *err) {
+int train_check_type(const network *net, gqa_type type, size_t *largest, gqa_error *err) {
     int block = gqa_type_info_of(type)->block;
     *largest = 0;
     for (int i = 0; i < net->n_weights; i++) {
@@ -118,7 +117,7 @@ static int check_type(const network *net, gqa_type type, size_t *largest, gqa_er
 int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type,
                        const gqa_train_record *record, const char *path, gqa_error *err) {
     size_t largest;
-    int e = check_type(&t->net, type, &largest, err);
+    int e = train_check_type(&t->net, type, &largest, err);
     if (e) return e;
     uint8_t *buf = malloc(largest * sizeof(float));
     if (!buf)
@@ -147,6 +146,8 @@ int gqa_trainer_save(const gqa_trainer *t, const gqa_vocab *vocab, uint64_t text
     if (!w) return GQA_ERR_IO;
     gguf_put_int(w, "gqa.train.state_version", GGUF_I32, STATE_VERSION);
     gguf_put_int(w, "gqa.train.text", GGUF_I64, (int64_t)text);
+    gguf_put_float(w, "gqa.train.loss", (double)t->progress.loss);
+    gguf_put_float(w, "gqa.train.seconds", (double)t->progress.seconds);
     for (; inputs && inputs->name[0]; inputs++)
         gguf_put_string(w, input_key(inputs, key), inputs->value, strlen(inputs->value));
     declare_weights(w, &t->net, GQA_TYPE_F32);
@@ -238,6 +239,7 @@ static int is_moment(const gqa_trainer *t, const gqa_tensor *moment) {
 int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_train_input *inputs,
                        const gqa_checkpoint *c, gqa_error *err) {
     gqa_train_options saved;
+    gqa_train_progress went = {0}; /* older files do not say */
     const gqa_tensor *m = gqa_checkpoint_tensor(c, "optimizer.m");
     const gqa_tensor *v = gqa_checkpoint_tensor(c, "optimizer.v");
     int step = 0, status = gqa_train_options_read(c, &saved, err);
@@ -250,10 +252,13 @@ int gqa_trainer_resume(gqa_trainer *t, uint64_t text, const gqa_train_input *inp
     if (!status && (!is_moment(t, m) || !is_moment(t, v)))
         return gqa_fail_path(c->path, err, GQA_ERR_FORMAT, "not as many moments as weights");
     if (!status) status = check_text(c, text, err);
+    if (!status) status = min_int(gguf_get_float(c, "gqa.train.loss", &went.loss, err), 0);
+    if (!status) status = min_int(gguf_get_float(c, "gqa.train.seconds", &went.seconds, err), 0);
     if (!status) status = train_net_load(&t->net, c, err);
     if (status) return status;
     memcpy(t->m, m->data, (size_t)m->size);
     memcpy(t->v, v->data, (size_t)v->size);
     t->step = step;
+    t->progress = went;
     return 0;
 }

@@ -58,7 +58,7 @@ typedef struct gqa_train_options {
     int length;           /* tokens per sequence; 0: 512, or the model's context if smaller */
     float rate;           /* peak learning rate; 0: 0.002 */
     float rate_end;       /* final rate as a share of the peak, along a cosine; 0: 0.1 */
-    int warmup;           /* steps of linear warm-up; 0: steps / 20, at most 200 */
+    int warmup;           /* steps of linear warm-up; negative: none; 0: steps / 20, at most 200 */
     int muon;             /* the layers' matrices by Muon (Jordan et al. 2024), else AdamW */
     float beta1, beta2;   /* AdamW's; 0: 0.9, 0.99 */
     float decay;          /* decoupled weight decay of matrices; negative: none; 0: 0.1 */
@@ -86,6 +86,16 @@ void gqa_trainer_free(gqa_trainer *t);
 const gqa_config *gqa_trainer_config(const gqa_trainer *t);
 const gqa_train_options *gqa_trainer_options(const gqa_trainer *t); /* with defaults filled in */
 int gqa_trainer_steps_done(const gqa_trainer *t);
+/* How the steps went: the caller's to keep; a saved run has them with its state. */
+typedef struct gqa_train_progress {
+    float loss;           /* mean of the last steps */
+    float seconds;        /* spent in steps */
+} gqa_train_progress;
+gqa_train_progress *gqa_trainer_progress(gqa_trainer *t);
+/* Whether steps, a validation and an export can begin: n_tokens of d and, unless it is NULL, of val
+ * are enough for a sequence, and every matrix has rows that can be stored as that type. */
+int gqa_trainer_check(const gqa_trainer *t, const gqa_dataset *d, const gqa_dataset *val,
+                      gqa_type type, gqa_error *err);
 uint64_t gqa_trainer_params(const gqa_trainer *t);
 /* Floating-point operations of one step: 6 per matrix weight and token, and causal attention. */
 double gqa_trainer_step_flops(const gqa_trainer *t);
@@ -140,7 +150,7 @@ int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type ty
                        const gqa_train_record *record, const char *path, gqa_error *err);
 /* What else a run depends on: a name ("parent"), and a word or a hash. */
 typedef struct gqa_train_input {
-    char name[16], value[32];
+    char name[24], value[32];
 } gqa_train_input;
 /* The same in f32 with the optimiser's state, for gqa_trainer_resume. text: gqa_dataset_fingerprint
  * of the training text. inputs: NULL, or what must be the same as well; an empty name ends it. */

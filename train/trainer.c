@@ -65,8 +65,7 @@ static int complete_settings(gqa_train_options *o, gqa_error *err) {
     }
     if (o->dropout < 0) o->dropout = 0;
     if (!o->warmup) o->warmup = min_int(o->steps / 20, 200);
-    if (o->warmup < 0)
-        return bad(err, "warmup %d is out of range", o->warmup);
+    if (o->warmup < 0) o->warmup = 0;
     return 0;
 }
 
@@ -297,13 +296,26 @@ static int sum_gradients(gqa_trainer *t, const gqa_dataset *d, double *loss, gqa
     return 0;
 }
 
+static int check_length(const gqa_trainer *t, const char *what, const gqa_dataset *d,
+                        gqa_error *err) {
+    if (d->n_tokens >= input_row(t)) return 0;
+    return bad(err, "%sthe text has %zu tokens, a sequence needs %zu", what, d->n_tokens,
+               input_row(t));
+}
+
+int gqa_trainer_check(const gqa_trainer *t, const gqa_dataset *d, const gqa_dataset *val,
+                      gqa_type type, gqa_error *err) {
+    size_t largest;
+    int e = check_length(t, "", d, err);
+    if (!e && val) e = check_length(t, "validation: ", val, err);
+    return e ? e : train_check_type(&t->net, type, &largest, err);
+}
+
 int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *result,
                      gqa_error *err) {
     double loss, tokens = (double)t->opt.batch * t->opt.length;
-    if (d->n_tokens < input_row(t))
-        return bad(err, "the text has %zu tokens, a sequence needs %zu", d->n_tokens,
-                   input_row(t));
-    int e = sum_gradients(t, d, &loss, err);
+    int e = check_length(t, "", d, err);
+    if (!e) e = sum_gradients(t, d, &loss, err);
     if (e) return e;
     update u = {t, 0};
     gqa_team_run(t->team, t->n_threads, run_update, &u);
@@ -336,10 +348,7 @@ int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows,
     size_t length = t->net.length, micro_batch = t->opt.micro_batch;
     size_t windows = d->n_tokens ? (d->n_tokens - 1) / length : 0;
     if (max_windows > 0) windows = min_size(windows, max_windows);
-    if (!windows)
-        return gqa_fail(err, GQA_ERR_ARGUMENT,
-                        "validation: the text has %zu tokens, a sequence needs %zu", d->n_tokens,
-                        length + 1);
+    if (!windows) return check_length(t, "validation: ", d, err);
     double sum = 0;
     for (size_t from = 0; from < windows; from += micro_batch) {
         pass p;
@@ -363,6 +372,7 @@ int gqa_trainer_validate(gqa_trainer *t, const gqa_dataset *d, int max_windows,
 const gqa_config *gqa_trainer_config(const gqa_trainer *t) { return &t->net.config; }
 const gqa_train_options *gqa_trainer_options(const gqa_trainer *t) { return &t->opt; }
 int gqa_trainer_steps_done(const gqa_trainer *t) { return t->step; }
+gqa_train_progress *gqa_trainer_progress(gqa_trainer *t) { return &t->progress; }
 uint64_t gqa_trainer_params(const gqa_trainer *t) { return t->net.n_params; }
 
 double gqa_trainer_step_flops(const gqa_trainer *t) {
