@@ -116,10 +116,9 @@ $(INTERRUPTS): $(INTERRUPTS).o $(BUILD)/commands/common.o $(BUILD)/libgqa.a
 ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
-FAST  = sampler.c tokenizer.c base/hash.c \
-        $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads),$(wildcard kernels/*.c)) \
-        $(patsubst %,vocab/%.c,bpe vocab) \
-        $(patsubst %,train/%.c,backward attention loss)
+FAST  = sampler.c tokenizer.c base/hash.c vocab/bpe.c \
+        $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads tensor), \
+          $(wildcard kernels/*.c))
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags

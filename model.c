@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "formats/formats.h"
+#include "kernels/threads.h"
 #include "weights/model_internal.h"
 
 const char *gqa_version(void) { return GQA_VERSION; }
@@ -80,6 +81,7 @@ static int build_model(gqa_model *m, const char *model_path, const gqa_model_opt
 
 static gqa_model *model_new(const gqa_model_options *opt, gqa_error *err) {
     if (gqa_check_reserved(opt->reserved, sizeof opt->reserved, "model options", err)) return NULL;
+    if (gqa_check_threads(opt->n_threads, err)) return NULL;
     gqa_model *m = calloc(1, sizeof *m);
     if (!m) gqa_fail(err, GQA_ERR_MEMORY, "no memory for a model");
     return m;
@@ -94,7 +96,8 @@ static gqa_model *model_or_null(gqa_model *m, int status) {
 
 gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_error *err) {
     if (!opt) opt = &default_model_options;
-    gqa_model *m = model_new(opt, err);
+    if (!path) gqa_fail(err, GQA_ERR_ARGUMENT, "model: the path is NULL");
+    gqa_model *m = path ? model_new(opt, err) : NULL;
     if (!m) return NULL;
     int status = gqa_map_open(&m->map, path, err);
     if (!status) status = read_checkpoint(m, m->map.data, m->map.size, path, opt, err);
@@ -105,7 +108,8 @@ gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_er
 gqa_model *gqa_model_from_memory(const void *data, size_t size, const gqa_model_options *opt,
                                  gqa_error *err) {
     if (!opt) opt = &default_model_options;
-    gqa_model *m = model_new(opt, err);
+    if (!data) gqa_fail(err, GQA_ERR_ARGUMENT, "model: the data is NULL");
+    gqa_model *m = data ? model_new(opt, err) : NULL;
     if (!m) return NULL;
     int status = read_checkpoint(m, data, size, "memory", opt, err);
     if (!status) status = build_model(m, NULL, opt, err);

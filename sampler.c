@@ -113,12 +113,15 @@ static float clamp_finite(float x) {
     return x > FLT_MAX ? FLT_MAX : x;
 }
 
+/* Neither minus infinity nor NaN. */
+static int is_possible(float logit) { return logit > -HUGE_VALF; }
+
 /* The penalty is always taken from the caller's logit: a token seen twice is penalised once. */
 static void prepare_logits(gqa_sampler *s, const float *logits, int n) {
     for (int i = 0; i < n; i++) s->logits[i] = clamp_finite(logits[i]);
     for (int i = 0; i < s->n_recent; i++) {
         int32_t id = s->recent[i];
-        if (id < 0 || id >= n) continue;
+        if (id < 0 || id >= n || !is_possible(logits[id])) continue;
         float x = clamp_finite(logits[id]);
         x = x > 0 ? x / s->opt.repeat_penalty : x * s->opt.repeat_penalty;
         s->logits[id] = clamp_finite(x);
@@ -131,9 +134,6 @@ int32_t gqa_arg_max(const float *x, int n) {
         if (x[i] > x[best]) best = i;
     return best;
 }
-
-/* Neither minus infinity nor NaN. */
-static int is_possible(float logit) { return logit > -HUGE_VALF; }
 
 static double difference(float x, double max) {  /* infinity minus itself is 0 here */
     return (double)x == max ? 0 : (double)x - max;

@@ -229,10 +229,14 @@ static int check_header(const gqa_session *s, const session_header *h,
     int has_f16 = kv->k_type == GQA_TYPE_F16 || kv->v_type == GQA_TYPE_F16;
     uint32_t allowed = IS_LONG | (h->position > 0 ? HAS_LOGITS : 0) |
                        (has_f16 ? HAS_SCALES : 0);
-    if (h->ring != ring_of(s) || (h->flags & ~allowed) ||
-        h->tiles != fewest_tiles(s, (int)h->position) || h->ahead > (uint32_t)max_ahead)
+    if (h->ring != ring_of(s))
         return gqa_fail(err, GQA_ERR_FORMAT,
-                        "%s: damaged header, or another window or batch size", path);
+                        "%s: layers with a window have caches of %u positions, this session's %u "
+                        "(0: of the context): expected the same context and batch size",
+                        path, h->ring, ring_of(s));
+    if ((h->flags & ~allowed) || h->tiles != fewest_tiles(s, (int)h->position) ||
+        h->ahead > (uint32_t)max_ahead)
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: damaged header", path);
     if (stream->size != saved_size(s, h))
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: expected %llu bytes, got %llu", path,
                         (unsigned long long)saved_size(s, h), (unsigned long long)stream->size);

@@ -187,7 +187,7 @@ void gqa_speculation_end(gqa_speculation *p, gqa_generate_result *result) {
     p->session->n_ahead = 0;
     result->proposed_tokens = p->total_proposals;
     result->accepted_tokens = p->total_accepted;
-    if (p->total_seconds > 0)
+    if (p->total_seconds > 0 && p->total_proposals > 0)
         result->speculation_gain = p->total_tokens * p->seconds[0] / p->total_seconds;
     free(p->logits);
     free(p);

@@ -126,9 +126,9 @@ int gqa_tokenize(const gqa_model *m, const char *text, size_t len, unsigned flag
 
 int gqa_tokenize_marked(const gqa_model *m, const char *text, const unsigned char *is_content,
                         size_t len, unsigned flags, int32_t **out, gqa_error *err) {
-    if (!m || !text || !out)
+    if (out) *out = NULL;
+    if (!m || (!text && len > 0) || !out)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "tokenize: model, text or out is NULL");
-    *out = NULL;
     int cap = len < INT32_MAX / 8 ? (int)len + 3 : 0; /* gqa_tokenize refuses a longer text */
     for (int tries = 0; tries < 2; tries++) {
         int32_t *tokens = malloc(sizeof *tokens * (size_t)(cap + 1));

@@ -211,8 +211,8 @@ static int find_first(const chat_setting *setting, const gqa_json *json,
 int gqa_chat_format(const gqa_model *m, const gqa_message *messages, int n,
                     const gqa_chat_options *opt, int32_t **tokens, gqa_error *err) {
     if (!opt) opt = &default_chat_options;
+    if (tokens) *tokens = NULL;
     if (!m || !tokens) return gqa_fail(err, GQA_ERR_ARGUMENT, "chat: model or tokens is NULL");
-    *tokens = NULL;
     int status = check_chat_options(opt, n, err);
     if (!status) status = check_messages(m, messages, n, opt, err);
     if (status) return status;

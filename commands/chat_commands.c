@@ -44,11 +44,30 @@ static int ends_with(const conversation *c, const char *role) {
     return c->n > (c->n_held ? 2 : 0) && !strcmp(c->turns[c->n - 1].role, role);
 }
 
+/* The session goes back to what it has in common with the turns that are left. */
+static void rewind_to_turns(conversation *c) {
+    gqa_session *s = c->run.session;
+    const int32_t *held = gqa_session_tokens(s);
+    int32_t *tokens = NULL;
+    int n = c->n_held, same = 0, position = gqa_session_position(s);
+    if (c->n > (c->n_held ? 2 : 0)) {
+        c->format.no_generation_prompt = 1;
+        n = format_turns(c, 0, &tokens);
+        c->format.no_generation_prompt = 0;
+    } else {
+        same = min_int(n, position);
+    }
+    while (tokens && same < min_int(n, position) && tokens[same] == held[same]) same++;
+    if (n >= 0) gqa_session_rewind(s, same, NULL);
+    gqa_free(tokens);
+}
+
 static int undo(conversation *c, const char *unused) {
     int before = c->n;
     (void)unused;
     if (ends_with(c, "assistant")) drop_turns(c, c->n - 1, 1);
     if (ends_with(c, "user")) drop_turns(c, c->n - 1, 1);
+    if (c->n < before) rewind_to_turns(c);
     fprintf(stderr, c->n < before ? "(the last message is taken back)\n"
                                   : "run: /undo: there is no message\n");
     return 0;
@@ -212,12 +231,14 @@ static int add_messages(conversation *c, const char *path, const char *text, siz
     gqa_error err = {0};
     int status = gqa_json_parse(&json, text, len, &err);
     if (status) fail("%s: %s", path, err.message);
+    else if (json.nodes->kind != GQA_JSON_ARRAY)
+        status = fail("%s: expected an array of messages, got something else", path);
     const gqa_json_node *at = json.nodes + 1, *end = json.nodes + json.n_nodes;
     for (; !status && at < end; at += at->size) {
         const gqa_json_node *role = member(at, "role"), *content = member(at, "content");
         int known = 0;
         while (role && known < 3 && strcmp(role->text, roles[known])) known++;
-        if (json.nodes->kind == GQA_JSON_ARRAY && role && content && known < 3)
+        if (role && content && known < 3)
             status = add_turn(c, roles[known], content->text, content->len);
         else
             status = fail("%s: expected an array of messages of system, user and assistant", path);

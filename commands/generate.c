@@ -147,7 +147,7 @@ static void show_json(const text_run *run, const char *path, const char *prompt,
     json_int(&j, "position", gqa_session_position(run->session));
     json_int(&j, "threads", gqa_session_threads(run->session));
     json_string(&j, "isa", gqa_model_get_stats(run->model)->isa);
-    json_int(&j, "fast_prefill", gqa_model_get_stats(run->model)->fast_prefill);
+    json_bool(&j, "fast_prefill", gqa_model_get_stats(run->model)->fast_prefill);
     json_bool(&j, "exact", run->settings->exact);
     json_close(&j);
 }
@@ -266,9 +266,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
 /* Returns -1 to go on, else an exit code. */
 static int check(settings *o, const char *words[2], int n_words) {
     int is_stdin = n_words == 2 && !strcmp(words[1], "-");
-    for (int i = 0; i < o->text.stop.n; i++)
-        if (!*o->text.stop.items[i]) return usage_error("--stop: the text is empty");
-    if (check_choices(&o->text.choices)) return EXIT_USAGE;
+    if (check_choices(&o->text.choices, &o->text.stop)) return EXIT_USAGE;
     if (n_words == 0) return usage_error("no model given; usage: run MODEL [options]");
     if (!!o->prompt + !!o->file + (n_words == 2) > 1)
         return usage_error("give the prompt once: as a second word, -i TEXT or -f FILE");

@@ -118,9 +118,11 @@ static void warn_session_memory(const text_run *run) {
         session += (double)gqa_session_bytes(run->draft);
     }
     if (available < 0 || weights + session <= available) return;
-    warning("weights (%s) and KV cache (%s when full) exceed the free memory (%s): take less "
-            "context (-c N) or a smaller cache type (--kv q8_0)",
-            human_bytes(weights, t1), human_bytes(session, t2), human_bytes(available, t3));
+    char with[64] = "";
+    if (weights > 0) snprintf(with, sizeof with, "weights (%s) and ", human_bytes(weights, t1));
+    warning("%s of memory are free, less than is needed for %sthe session (%s when full): take "
+            "less context (-c N) or a smaller cache type (--kv q8_0)",
+            human_bytes(available, t3), with, human_bytes(session, t2));
 }
 
 static void warn_context(const text_run *run) {
@@ -219,9 +221,11 @@ void text_close(text_run *run) {
 }
 
 void show_speculation(const text_run *run, const gqa_generate_result *r) {
-    if (run->settings->lookup || run->draft)
-        fprintf(stderr, "speculation: %d of %d proposed tokens accepted, %.2f times as fast\n",
-                r->accepted_tokens, r->proposed_tokens, r->speculation_gain);
+    if (!run->settings->lookup && !run->draft) return;
+    fprintf(stderr, "speculation: %d of %d proposed tokens accepted", r->accepted_tokens,
+            r->proposed_tokens);
+    if (r->speculation_gain > 0) fprintf(stderr, ", %.2f times as fast", r->speculation_gain);
+    fputc('\n', stderr);
 }
 
 /* ---- prompts -------------------------------------------------------------------------------- */

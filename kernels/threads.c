@@ -32,6 +32,11 @@ int gqa_threads_default(void) {
     return max_int(n, 1);
 }
 
+int gqa_check_threads(int n, gqa_error *err) {
+    if (n >= 0 && n <= 1024) return 0;
+    return gqa_fail(err, GQA_ERR_ARGUMENT, "n_threads %d: expected 0 to 1024", n);
+}
+
 /* ---- helpers -------------------------------------------------------------------------------- */
 
 typedef struct thread_helper {

@@ -8,6 +8,8 @@
 /* Physical cores that the process may use by its affinity mask, its CPU quota and, in a build with
  * OpenMP, OMP_NUM_THREADS and OMP_THREAD_LIMIT; at least 1. */
 int gqa_threads_default(void);
+/* Whether n is a number of threads that may be asked for. 0, or GQA_ERR_ARGUMENT. */
+int gqa_check_threads(int n, gqa_error *err);
 
 typedef struct gqa_threads gqa_threads;
 

@@ -89,8 +89,7 @@ int gqa_check_session_options(const gqa_model *m, const gqa_session_options *opt
     if (m->config.n_kv_heads > GQA_MAX_UNITS / GQA_DECODE_ROWS / (opt->context / GQA_KV_SPLIT + 2))
         return gqa_fail(err, GQA_ERR_ARGUMENT, "context %d is too large for %d KV heads",
                         opt->context, m->config.n_kv_heads);
-    if (opt->n_threads < 0 || opt->n_threads > 1024)
-        return gqa_fail(err, GQA_ERR_ARGUMENT, "n_threads %d: expected 0 to 1024", opt->n_threads);
+    if (gqa_check_threads(opt->n_threads, err)) return GQA_ERR_ARGUMENT;
     if (opt->batch < 0 || opt->batch > 4096)
         return gqa_fail(err, GQA_ERR_ARGUMENT, "batch %d: expected 0 to 4096", opt->batch);
     return gqa_check_reserved(opt->reserved, sizeof opt->reserved, "session options", err);

@@ -230,6 +230,27 @@ static void check_workspace_refused(const gqa_model *m) {
 
 /* ---- NULL ------------------------------------------------------------------------------------ */
 
+/* What a failed call leaves: no model, no tokens that could be freed twice. */
+static void check_failed(const gqa_model *m) {
+    gqa_error err = {0};
+    int32_t t = 1, *ids;
+    gqa_model_options negative = {.n_threads = -1}, many = {.n_threads = 1 << 20};
+    gqa_model *models[] = {
+        gqa_model_open(NULL, NULL, &err), gqa_model_from_memory(NULL, 5, NULL, &err),
+        gqa_model_open("x", &negative, &err), gqa_model_open("x", &many, &err),
+    };
+    for (size_t i = 0; i < 4; i++) CHECK(!models[i], "model %zu", i);
+    CHECK(err.code == GQA_ERR_ARGUMENT, "%s", err.message);
+    ids = &t;
+    gqa_tokenize_new(m, NULL, 1, 0, &ids, &err);
+    CHECK(!ids, "tokens that are not there");
+    ids = &t;
+    gqa_chat_format(NULL, NULL, 0, NULL, &ids, &err);
+    CHECK(!ids, "a chat's tokens that are not there");
+    gqa_tokenize_new(m, NULL, 0, 0, &ids, &err); /* no text at all is one */
+    CHECK(strstr(err.message, "the model has no vocabulary"), "%s", err.message);
+}
+
 static void check_null(const gqa_model *m) {
     gqa_error err = {0};
     int32_t t[2] = {1, 2};
@@ -480,6 +501,7 @@ int main(int argc, char **argv) {
     TEST("workspace, shared") check_workspace_shared(m);
     TEST("workspace, refused") check_workspace_refused(m);
     TEST("NULL is refused") check_null(m);
+    TEST("a failed call leaves no model and no tokens") check_failed(m);
     TEST("sessions are batched by 64") check_batching();
     TEST("64 sessions, one scratch") check_scratch();
     TEST("threads of the program") check_run_parallel();

@@ -316,6 +316,20 @@ static void check_sampler(void) {
             gqa_sampler_free(s);
         }
     }
+    TEST("a penalty below 1 does not allow what is banned") {
+        static const float banned[2] = {-INFINITY, NAN}, one[2] = {0, -INFINITY};
+        for (int i = 0; i < 2; i++) {
+            gqa_sampler_options o = {.temperature = (float)i, .repeat_penalty = 0.5f, .seed = 1};
+            gqa_sampler *s = gqa_sampler_new(&o, NULL);
+            gqa_sampler_accept(s, 0);
+            gqa_sampler_accept(s, 1);
+            int32_t got = gqa_sampler_next(s, banned, 2);
+            CHECK(got == GQA_ERR_NUMERIC, "temperature %d: %d", i, got);
+            got = gqa_sampler_next(s, one, 2);
+            CHECK(got == 0, "temperature %d: %d, expected 0", i, got);
+            gqa_sampler_free(s);
+        }
+    }
     TEST("the sum of infinity is infinity") {
         double sum = gqa_log_sum_exp((float[]){1, INFINITY, NAN}, 3);
         CHECK(sum == HUGE_VAL, "%g", sum);

@@ -255,6 +255,23 @@ if posix "SIGXFSZ"; then
     check "no file" test "$(ls "$tmp" | grep -c limited)" -eq 0
 fi
 
+test_case "what is taken back after a session without its messages is not saved"
+chatml="$run chat $m -n 4 -t 0 -c 200 --template chatml"
+printf '%s\n' "Hello" "/save $tmp/h" | $chatml >"$tmp/out" 2>"$tmp/err"
+rm "$tmp/h.json"
+printf '%s\n' "/load $tmp/h" "/context" "My secret is 42" "/undo" "/context" "/save $tmp/h" \
+    "/clear" "/load $tmp/h" "/context" "/template" "The dog" "And" "/undo" "/template" |
+    $chatml >"$tmp/out" 2>"$tmp/err"
+positions=$(sed -n 's/^\([0-9]*\) of 200 positions, 0 messages$/\1/p' "$tmp/err" | uniq)
+check "as many positions three times: $positions" test "${positions:-0}" -gt 9
+check "no secret" not grep -q "secret" "$tmp/err"
+check "an earlier message stays" test "$(grep -c "The dog" "$tmp/err")" -eq 1
+check "it was answered" test "$(wc -l <"$tmp/out")" -eq 3
+echo 3 >"$tmp/h.json"
+echo "/load $tmp/h" | $chatml >"$tmp/out" 2>"$tmp/err"
+says "h.json: expected an array of messages, got something else"
+says "(the conversation is as it was)"
+
 test_case "a message that does not fit"
 echo "Hello there my friend, how do you do this fine day?" |
     "$run" chat "$m" -c 16 >"$tmp/out" 2>"$tmp/err"
@@ -271,6 +288,7 @@ says "200 positions, 3 messages"
 
 test_case "no template, nothing to say, wrong usage"
 expect 0 "no chat template" chat "$m" -i Hello -n 3
+expect 2 "--stop: the text is empty" chat "$m" -i Hello --stop ""
 expect 0 "no chat template" chat "$m" Hello -n 3 --choice Yes
 check "an answer" test "$(wc -l <"$tmp/out")" -eq 1
 expect 2 "give the first message once" chat "$m" Hello -i Hello
