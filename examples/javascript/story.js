@@ -4,13 +4,13 @@
 // $GQA_JS is another file in its place.
 const fs = require("fs");
 const path = require("path");
-const { GqaModel, loadFile } = require("../../web/model.js");
+const { GqaModel, copyBytes } = require("../../web/model.js");
 const script = process.env.GQA_JS || path.join(__dirname, "../../build/wasm/gqa.js");
 
 async function main([file, beginning = "Once upon a time", pieces = 0]) {
     if (!fs.existsSync(script)) throw new Error(`${script}: not there; "make web" builds it`);
     const createGqa = require(path.resolve(script));
-    const model = new GqaModel(loadFile(await createGqa(), fs.readFileSync(file)));
+    const model = new GqaModel(copyBytes(await createGqa(), fs.readFileSync(file)));
     let cancelled = false;
     process.once("SIGINT", () => { cancelled = true; });
     process.stdout.on("error", (error) => {
