@@ -137,13 +137,15 @@ int parse_int_list(const char *text, int min, int max, int *out, int cap) {
 }
 
 int parse_memory(const char *text, double *bytes) {
+    static const char units[] = "kmgtKMGT";
     char *end;
     *bytes = strtod(text, &end);
-    double unit = *end == 'G' ? 1 << 30 : *end == 'M' ? 1 << 20 : 1;
-    end += unit > 1;
-    *bytes *= unit;
-    if (*bytes >= 1 && *bytes < 1e18 && end != text && !*end) return 0;
-    return usage_error("--memory %s: expected a size such as 8G", text);
+    const char *unit = end != text && *end ? strchr(units, *end) : NULL;
+    if (unit) *bytes = ldexp(*bytes, 10 * ((int)(unit - units) % 4 + 1));
+    end += unit != NULL;
+    int is_whole = !*end || !strcmp(end, "B") || (unit && !strcmp(end, "iB"));
+    if (*bytes >= 1 && *bytes < 1e18 && end != text && is_whole) return 0;
+    return usage_error("--memory %s: expected a size such as 8G or 512M", text);
 }
 
 /* ---- options -------------------------------------------------------------------------------- */

@@ -313,6 +313,8 @@ static int measure_and_show(comparison *c) {
 }
 
 static int compare(comparison *c) {
+    if (c->svg_path && c->html_path && !strcmp(c->svg_path, c->html_path))
+        return usage_error("--svg and --html both write %s: give two names", c->svg_path);
     int code = refuse_other_text(c->svg_path, "<svg");
     if (!code) code = refuse_other_text(c->html_path, "<!doctype html>");
     if (!code && c->baseline_path) code = baseline_read(&c->baseline, c->baseline_path);

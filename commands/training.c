@@ -166,8 +166,9 @@ int training_open(training *r, training_settings *s, const char *out, const char
         return usage_error("the path %.60s... is too long", out);
     int code = refuse_same_file(s->val, out);
     for (int i = 0; i < s->texts.n && !code; i++) code = refuse_same_file(s->texts.items[i], out);
-    if (!code && s->log && !strcmp(s->log, out))
-        code = usage_error("--log %s is the model to write: give another name", out);
+    if (!code && s->log && (!strcmp(s->log, out) || !strcmp(s->log, r->state_path)))
+        code = usage_error("--log %s is the model to write or its state: give another name",
+                           s->log);
     if (code) return code;
     record_command(r->command, sizeof r->command, name, argc, argv);
     r->type = (gqa_type)type;

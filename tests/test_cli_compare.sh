@@ -366,6 +366,7 @@ for option in --svg --html; do
     expect 1 "no/x: cannot write: No such" compare "$m" --depths 0 -n 2 $option "$tmp/no/x"
     check "nothing is measured" test ! -s "$tmp/out"
 done
+expect 2 "--svg and --html both write" compare "$m" --svg "$tmp/x.svg" --html "$tmp/x.svg"
 for round in 1 2; do
     expect 0 "" compare "$m" --kv-heads 2 --depths 0 -n 2 --reps 1 --svg "$tmp/own.svg"
 done

@@ -33,6 +33,14 @@ check "a ring's positions beyond its window" grep -q "^have a batch of positions
 expect 0 "" info tests/fuzz/seeds/model/gemma3-pattern-array --json
 check "--json" grep -q '"rope_theta_local": 10000' "$tmp/out"
 
+test_case "sizes of memory"
+for size in 8g 8GB 8GiB 0.01T 8388608K 8589934592 8589934592B; do
+    expect 0 "" info "$m" --memory $size
+done
+for size in 8X 8iB G 8G8 "" 0 -1G nan; do
+    expect 2 "expected a size such as 8G or 512M" info "$m" --memory "$size"
+done
+
 test_case "info --verify"
 cp "$m" "$tmp/v.gguf"
 chmod u+w "$tmp/v.gguf"
