@@ -67,7 +67,7 @@ static int record_teachers(training *r, const opt_list *teachers) {
     if (teachers->n > GQA_MAX_TEACHERS)
         return usage_error("%d teachers, expected at most %d", teachers->n, GQA_MAX_TEACHERS);
     snprintf(count, sizeof count, "%d", teachers->n);
-    training_input(r, "number of teachers", count);
+    if (teachers->n) training_input(r, "number of teachers", count); /* none: --distill is 0 */
     for (int i = 0; i < teachers->n && !code; i++) {
         snprintf(name, sizeof name, "teacher %d", i + 1);
         code = refuse_same_file(teachers->items[i], r->out);
