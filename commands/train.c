@@ -138,7 +138,9 @@ static int read_shape(const choices *o, gqa_config *c, int quiet) {
 static int train(training *r, const choices *o, gqa_config *c) {
     gqa_error err = {0};
     const int vocab = c->vocab_size ? c->vocab_size : o->vocab;
+    c->vocab_size = vocab; /* about as many, until they are learnt */
     int code = record_teachers(r, &o->teachers);
+    if (!code && gqa_trainer_can_train(c, &r->s->opt, &err)) code = fail("%s", err.message);
     if (!code) code = record_tokenizer(r, o->tokenizer, vocab);
     if (!code) code = find_vocab(r, o->tokenizer, vocab);
     if (!code) code = training_tokenize(r);

@@ -84,6 +84,8 @@ expect 1 "rows of 32 values cannot be stored as q4_k" train "$tmp/x.gguf" $train
 expect 2 "--shape type=q8_0: the type of what is written is for --type" train "$tmp/x.gguf" \
     $texts --shape dim=32,type=q8_0
 check "no state" test ! -e "$tmp/x.gguf.state"
+expect 1 "heads" train "$tmp/x.gguf" $texts --shape dim=32,heads=3
+check "no vocabulary is learnt for a shape that cannot be" not grep -q "learning" "$tmp/err"
 for log in x.gguf x.gguf.state; do
     expect 2 "is the model to write or its state" train "$tmp/x.gguf" $train --log "$tmp/$log"
 done

@@ -78,6 +78,8 @@ typedef struct gqa_trainer gqa_trainer;
  * and RoPE scaling are refused. Options left 0 get their defaults: see gqa_trainer_options. */
 gqa_trainer *gqa_trainer_new(const gqa_config *config, const gqa_train_options *opt,
                              gqa_error *err);
+/* Whether gqa_trainer_new would take them; but for the memory. */
+int gqa_trainer_can_train(const gqa_config *config, const gqa_train_options *opt, gqa_error *err);
 /* The same with the weights of a llama checkpoint (any type, converted to f32). */
 gqa_trainer *gqa_trainer_from(const gqa_checkpoint *c, const gqa_train_options *opt,
                               gqa_error *err);

@@ -140,6 +140,13 @@ static int trainer_init(gqa_trainer *t, const gqa_config *config, gqa_error *err
     return e ? e : alloc_buffers(t, err);
 }
 
+int gqa_trainer_can_train(const gqa_config *config, const gqa_train_options *opt, gqa_error *err) {
+    gqa_config c = *config;
+    gqa_train_options o = *opt;
+    int e = complete_config(&c, err);
+    return e ? e : complete_options(&o, &c, err);
+}
+
 static gqa_trainer *trainer_alloc(const gqa_config *config, const gqa_train_options *opt,
                                   gqa_error *err) {
     if (!opt) {
