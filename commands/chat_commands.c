@@ -50,7 +50,7 @@ static void rewind_to_turns(conversation *c) {
     const int32_t *held = gqa_session_tokens(s);
     int32_t *tokens = NULL;
     int n = c->n_held, same = 0, position = gqa_session_position(s);
-    if (c->n > (c->n_held ? 2 : 0)) {
+    if (ends_with(c, "assistant")) { /* not all templates write less */
         c->format.no_generation_prompt = 1;
         n = format_turns(c, 0, &tokens);
         c->format.no_generation_prompt = 0;
