@@ -3,6 +3,7 @@ collects what they report, and writes docs/gqa-paper.md. Python 3, standard libr
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -354,9 +355,11 @@ def read_arguments(description, script, runs, minutes, plans):
         parser.error("give at least one training text and the validation text")
     if args.seeds is not None and args.seeds < 1:
         parser.error(f"--seeds {args.seeds}: expected 1 or more")
-    for path in args.texts + [args.run]:
+    for path in args.texts:
         if not os.path.isfile(path):
             parser.error(f"{path}: no such file")
+    if not shutil.which(args.run):
+        parser.error(f"--run {args.run}: no such program")
     full, quick, tiny = plans
     plan = dict(tiny if args.tiny else quick if args.quick else full)
     args.out = args.out or runs + ("-tiny" if args.tiny else "-quick" if args.quick else "")

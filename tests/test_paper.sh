@@ -82,4 +82,11 @@ check "so does one that is interrupted" not pareto --tiny
 check "it says so too" grep "the same command goes on" "$tmp/paper"
 check "in one line" not grep "Traceback" "$tmp/paper"
 
+test_case "wrong arguments of the experiments"
+for wrong in "--seeds 0 README.md" "--run $tmp/none README.md" "$tmp/none.txt"; do
+    sh scripts/attention-pareto.sh --tiny --docs "$tmp" $wrong README.md >"$tmp/paper" 2>&1
+    check "$wrong: exit code" test $? -eq 2
+    check "$wrong: in one line" not grep "Traceback" "$tmp/paper"
+done
+
 finish
