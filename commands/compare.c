@@ -75,6 +75,18 @@ static int time_batch(const comparison *c, const variant *v, int n, double *seco
     return status;
 }
 
+/* The sessions of all rows are there at once. */
+static void warn_memory(const comparison *c) {
+    double needed = 0, available = gqa_os_free_memory();
+    char taken[32], left[32];
+    for (const variant *v = c->variants; v < c->variants + c->n_variants; v++)
+        for (int k = 0; k < c->n_caches; k++)
+            needed += cache_at(c, v, k, deepest(c) + c->tokens);
+    if (available >= 0 && needed > available)
+        warning("%s of memory are free, less than the caches of all rows take (%s): compare fewer, "
+                "or at smaller depths", human_bytes(available, left), human_bytes(needed, taken));
+}
+
 /* How far the rounds are. */
 typedef struct progress {
     int show, keep, done, all;
@@ -132,6 +144,7 @@ static int open_sessions(const comparison *c, session_table sessions) {
     gqa_error err = {0};
     int context = deepest(c) + c->tokens;
     if (context < c->prompt) context = c->prompt;
+    if (!c->quiet) warn_memory(c);
     for (int i = 0; i < c->n_variants; i++)
         for (int k = 0; k < c->n_caches; k++) {
             const char *kv = c->caches[k].name;
