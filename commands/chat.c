@@ -406,7 +406,7 @@ int command_chat(int argc, char **argv) {
     if (words[1] && o.first)
         return usage_error("give the first message once: as a second word or -i TEXT");
     if (words[1]) o.first = words[1];
-    if (check_choices(&o.text.choices, &o.text.stop) || check_date(o.date)) return EXIT_USAGE;
+    if (text_check(&o.text) || check_date(o.date)) return EXIT_USAGE;
     if (o.think && o.no_think) return usage_error("--think and --no-think exclude each other");
     return chat(words[0], &o);
 }

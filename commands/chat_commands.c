@@ -47,17 +47,16 @@ static int ends_with(const conversation *c, const char *role) {
 /* The session goes back to what it has in common with the turns that are left. */
 static void rewind_to_turns(conversation *c) {
     gqa_session *s = c->run.session;
-    const int32_t *held = gqa_session_tokens(s);
+    const int32_t *now = gqa_session_tokens(s), *wanted = c->held;
     int32_t *tokens = NULL;
     int n = c->n_held, same = 0, position = gqa_session_position(s);
     if (ends_with(c, "assistant")) { /* not all templates write less */
         c->format.no_generation_prompt = 1;
         n = format_turns(c, 0, &tokens);
         c->format.no_generation_prompt = 0;
-    } else {
-        same = min_int(n, position);
+        wanted = tokens;
     }
-    while (tokens && same < min_int(n, position) && tokens[same] == held[same]) same++;
+    while (same < n && same < position && wanted[same] == now[same]) same++;
     if (n >= 0) gqa_session_rewind(s, same, NULL);
     gqa_free(tokens);
 }

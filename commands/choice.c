@@ -4,9 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-int check_choices(const opt_list *texts, const opt_list *stops) {
-    for (int i = 0; i < stops->n; i++)
-        if (!*stops->items[i]) return usage_error("--stop: the text is empty");
+int check_choices(const opt_list *texts) {
     for (int i = 0; i < texts->n; i++) {
         size_t len = strlen(texts->items[i]);
         if (len == 0 || len > MAX_CHOICE)

@@ -13,9 +13,8 @@ typedef struct choice_state {
 } choice_state;
 
 #define CHOICE_CUT "the choice does not fit the context; -c N gives more"
-/* 0, or EXIT_USAGE after printing an error: a text of --choice is empty or too long, one of --stop
- * empty. */
-int check_choices(const opt_list *texts, const opt_list *stops);
+/* 0, or EXIT_USAGE after printing an error: a text is empty or too long. */
+int check_choices(const opt_list *texts);
 
 /* For gqa_on_token: the answer goes on by a token. */
 void add_to_choice(choice_state *s, int32_t token);

@@ -251,6 +251,7 @@ static void consider(guess *best, const char *typed, const char *word) {
 }
 
 static int first_line(const char *text) { return (int)strcspn(text, "\n"); }
+
 static int unknown_option(const opt *const *tables, const char *typed, const char *usage) {
     guess best = {.distance = NO_TYPO};
     const int line = first_line(usage);

@@ -266,7 +266,7 @@ static int generate(text_run *run, const settings *o, const char *path, const ch
 /* Returns -1 to go on, else an exit code. */
 static int check(settings *o, const char *words[2], int n_words) {
     int is_stdin = n_words == 2 && !strcmp(words[1], "-");
-    if (check_choices(&o->text.choices, &o->text.stop)) return EXIT_USAGE;
+    if (text_check(&o->text)) return EXIT_USAGE;
     if (n_words == 0) return usage_error("no model given; usage: run MODEL [options]");
     if (!!o->prompt + !!o->file + (n_words == 2) > 1)
         return usage_error("give the prompt once: as a second word, -i TEXT or -f FILE");

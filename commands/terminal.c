@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "choice.h"
+
 /* ---- options -------------------------------------------------------------------------------- */
 
 void text_settings_init(text_settings *s) {
@@ -47,6 +49,12 @@ void text_settings_init(text_settings *s) {
     o->top_p = 0.9f;
     o->repeat_last = 64;
     memcpy(s->options, options, sizeof options);
+}
+
+int text_check(const text_settings *s) {
+    for (int i = 0; i < s->stop.n; i++)
+        if (!*s->stop.items[i]) return usage_error("--stop: the text is empty");
+    return check_choices(&s->choices);
 }
 
 /* ---- Ctrl-C --------------------------------------------------------------------------------- */

@@ -14,6 +14,8 @@ typedef struct text_settings {
     opt options[N_TEXT_OPTIONS + 1]; /* that set all but max_tokens and temperature */
 } text_settings;
 void text_settings_init(text_settings *s); /* sets the defaults and fills the options */
+/* 0, or EXIT_USAGE after printing an error: a text of --stop or --choice that none can be. */
+int text_check(const text_settings *s);
 
 /* A model with a session and a sampler. */
 typedef struct text_run {

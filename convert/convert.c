@@ -351,7 +351,7 @@ static int put_tensors(job *j, gqa_error *err) {
 
 /* Whether the K and V heads of every layer are alike, and rows of matrices of their own. */
 static int can_pool(const gqa_checkpoint *c) {
-    int is_alike = !c->config.tied_kv && c->config.qk_norm != GQA_QK_NORM_ROWS &&
+    int is_alike = c->config.qk_norm != GQA_QK_NORM_ROWS &&
                    !gqa_checkpoint_tensor(c, "blk.0.attn_qkv.weight");
     for (int l = 0; l < c->config.n_layers; l++) {
         gqa_layer_config layer = gqa_checkpoint_layer(c, l);
@@ -384,11 +384,12 @@ static int check_convert_options(const gqa_checkpoint *c, const gqa_convert_opti
     if (!status && o->kv_heads > 1 && c->config.latent_dim)
         return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "a %s model caches one row for all "
                              "heads: there are no KV heads to repeat", c->config.architecture);
-    if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && c->config.tied_kv)
+    const int pools = !status && o->kv_heads && o->kv_heads != c->config.n_kv_heads;
+    if (pools && c->config.tied_kv)
         return gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED, "the KV heads of a %s model are "
                              "keys and values at once and cannot be pooled or repeated",
                              c->config.architecture);
-    if (!status && o->kv_heads && o->kv_heads != c->config.n_kv_heads && !can_pool(c))
+    if (pools && !can_pool(c))
         status = gqa_fail_path(c->path, err, GQA_ERR_UNSUPPORTED,
                                "KV heads of a %s model that differ from layer to layer, have norms "
                                "over all of them or are fused with Q cannot be pooled or repeated",

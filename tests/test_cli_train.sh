@@ -51,6 +51,8 @@ for kind in mha:96 gqa:2:117 mqa:128 gta:125 mla:61; do
         --attention $name --json
     weights=$(sed -n 's/.*"parameters": \([0-9]*\).*/\1/p' "$tmp/out")
     check "$name: $weights weights" test "$weights" -ge 90240 -a "$weights" -le 90624
+    [ $name != gta ] || expect 1 "are keys and values at once and cannot be pooled" \
+        convert "$tmp/kind.gguf" "$tmp/x.gguf" --kv-heads 1
 done
 expect 0 "" info "$tmp/kind.gguf"
 check "MLA" grep -q "4 query heads of 16 + 8, values of 16, share a row of 64 + 8" "$tmp/out"
