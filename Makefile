@@ -70,7 +70,7 @@ RUN_SRC  = run.c $(wildcard commands/*.c)
 ABSENT   = $(if $(WINDOWS),interrupts) $(if $(WINDOWS)$(MACOS),alloc) \
            $(if $(WINDOWS)$(MACOS)$(FREEBSD),threads)
 TEST_SRC = $(filter-out $(ABSENT:%=tests/test_%.c),$(wildcard tests/test_*.c))
-TEST_LIB = tests/reference.c tests/unpack.c
+TEST_LIB = tests/reference.c tests/reference_types.c tests/unpack.c
 LIB_OBJ  = $(LIB_SRC:%.c=$(BUILD)/%.o)
 RUN_OBJ  = $(RUN_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ = $(TEST_LIB:%.c=$(BUILD)/%.o)

@@ -54,11 +54,6 @@ static void make_rotations(const pass_state *p, int table, int row) {
     }
 }
 
-static void scale_row(float *x, size_t n, float scale) {
-    if (scale == 1) return;
-    for (size_t i = 0; i < n; i++) x[i] *= scale;
-}
-
 /* x = the embedding of each token (gemma, granite: scaled), and the rotations of its position. */
 static void embed(pass_state *p, gqa_worker *me) {
     const gqa_matrix *table = &p->model->embedding;
@@ -69,30 +64,6 @@ static void embed(pass_state *p, gqa_worker *me) {
         scale_row(x, p->dim, p->config->embedding_scale);
         make_rotations(p, session_of(p, i)->is_long ? GQA_ROPE_LONG : GQA_ROPE_MODEL, i);
         if (p->model->rope[GQA_ROPE_LOCAL].freq) make_rotations(p, GQA_ROPE_LOCAL, i);
-    }
-}
-
-/* x += branch, for a row: the output of attention or FFN, after its own norm (gemma2, olmo2) and
- * scale (granite). */
-static void add_branch(const pass_state *p, float *x, float *branch, const float *post_norm) {
-    const gqa_config *c = p->config;
-    if (post_norm) p->kernels->rmsnorm(branch, branch, post_norm, c->dim, c->norm_eps);
-    scale_row(branch, p->dim, c->residual_scale);
-    p->kernels->add(x, branch, c->dim);
-}
-
-/* Add & Norm (Vaswani et al. 2017): x += h (unless `first`), then h = rmsnorm(x) (norm NULL, as in
- * olmo2: h = x), also in the forms that products of `next` want. */
-static void add_and_norm(pass_state *p, gqa_worker *me, int first, const float *post_norm,
-                         const float *norm, const product *next, int count) {
-    int dim = p->config->dim, forms = forms_for(p, p->n, next, count);
-    for_units(i, me, p->n) {
-        size_t row = i * p->dim;
-        float *x = p->scratch->x + row, *h = p->scratch->h + row;
-        if (!first) add_branch(p, x, h, post_norm);
-        if (norm) p->kernels->rmsnorm(h, x, norm, dim, p->config->norm_eps);
-        else memcpy(h, x, sizeof(float) * p->dim);
-        make_forms(p, forms, &p->scratch->h_acts, i, i + 1, 0, dim);
     }
 }
 
@@ -215,8 +186,8 @@ static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row,
 
 static void rope_and_cache(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads;
-    int units = p->n > p->pass->n_split ? 1 : heads; /* of a row; a prefill has rows enough */
-    for_units(u, me, p->n * units)
+    int units = p->pass->n > p->pass->n_split ? 1 : heads; /* of a row; a prefill has rows enough */
+    for_units(u, me, p->pass->n * units)
         for (int h = u % units; h < heads; h += units)
             rope_and_cache_group(p, layer, u / units, h);
 }
@@ -232,16 +203,17 @@ static int groups_are_blocks(const pass_state *p, const gqa_layer *layer) {
 static void finish_group(pass_state *p, const gqa_layer *layer, int row, int end, int kv_head) {
     int width = layer->group * layer->config.head_dim, first = kv_head * width;
     const product out = {&layer->wo, NULL, 0};
-    int forms = groups_are_blocks(p, layer) ? forms_for(p, p->n, &out, 1) : 0;
-    make_forms(p, forms, &p->scratch->attn_acts, row, end, first, first + width);
+    int forms = groups_are_blocks(p, layer) ? forms_for(p, &out, 1) : 0;
+    make_forms(p, forms, &p->scratch->attn_acts, kept_row(p, row), kept_row(p, end - 1) + 1, first,
+               first + width);
 }
 
 /* Where attention writes the output of a row's group: in the input of wo, or in that of latent
  * attention's expansion. */
 static float *attention_output(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    float *out = p->config->latent_dim ? p->scratch->latent : p->scratch->attn;
     size_t offset = first_query_head(layer, kv_head) * layer->value_dim;
-    if (p->config->latent_dim) return p->scratch->latent + row * p->out_dim + offset;
-    return p->scratch->attn + row * p->out_dim + offset;
+    return row_of(out, p->out_dim, kept_row(p, row)) + offset;
 }
 
 /* Undoes the scale of values in an f16 cache, for a group's output of one row. */
@@ -258,7 +230,7 @@ static void unscale_group(const pass_state *p, const gqa_layer *layer, int row, 
 /* What is left to do before Wo: deepseek2's expansion; the form of attn, where it is not yet. */
 static void finish_attention(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                              const product *out) {
-    int forms = forms_for(p, p->n, out, 1);
+    int forms = forms_for(p, out, 1);
     if (p->config->latent_dim) {
         gqa_latent_expand(p, me, layer);
         return;
@@ -283,10 +255,16 @@ static void attend_tile(pass_state *p, gqa_worker *me, const gqa_layer *layer, i
     finish_group(p, layer, row, row + rows, kv_head);
 }
 
+/* The first row of a part that is needed. */
+static int first_kept(const pass_state *p, const gqa_part *part) {
+    return p->n == p->pass->n ? 0 : part->n - part->n_out;
+}
+
 /* Units of attend_prefill() for a part: none for one that is attended by splits. */
 static int prefill_units(const pass_state *p, const gqa_layer *layer, const gqa_part *part) {
     if (part->first < p->pass->n_split) return 0;
-    return ceil_div(part->n, GQA_PREFILL_TILE) * layer->config.n_kv_heads;
+    int rows = part->n - first_kept(p, part);
+    return ceil_div(rows, GQA_PREFILL_TILE) * layer->config.n_kv_heads;
 }
 
 /* Prefill: a unit is a KV head and a tile of a part's query positions, its last (longest) tiles
@@ -299,7 +277,7 @@ static void attend_prefill(pass_state *p, gqa_worker *me, const gqa_layer *layer
     for (const gqa_part *part = parts; part < end; part++) {
         int units = prefill_units(p, layer, part);
         for (; u >= 0 && u < first + units; u = gqa_unit_next(me)) {
-            int at = (units - 1 - (u - first)) / heads * GQA_PREFILL_TILE;
+            int at = (units - 1 - (u - first)) / heads * GQA_PREFILL_TILE + first_kept(p, part);
             int rows = min_int(part->n - at, GQA_PREFILL_TILE);
             attend_tile(p, me, layer, part->first + at, rows, (u - first) % heads);
         }
@@ -326,6 +304,7 @@ static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, 
                          int kv_head, int split) {
     int l = layer->config.kv_layer;
     int end = position_of(p, row) + 1, begin = first_seen(layer, end - 1);
+    if (kept_row(p, row) < 0) return;
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
     const gqa_session *s = session_of(p, row);
     p->kernels->attend_decode(&s->kv[l], kv_head,
@@ -336,6 +315,7 @@ static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, 
 }
 
 static void combine_splits(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    if (kept_row(p, row) < 0) return;
     float *out = attention_output(p, layer, row, kv_head);
     p->kernels->combine_splits(partial_of(p, layer, row, kv_head, 0), splits_of(p, layer, row),
                                layer->group, (int)layer->value_dim, out, layer->value_dim);
@@ -365,7 +345,7 @@ static void attend_by_splits(pass_state *p, gqa_worker *me, const gqa_layer *lay
 }
 
 static void attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
-    if (p->n > p->pass->n_split) attend_prefill(p, me, layer);
+    if (p->pass->n > p->pass->n_split) attend_prefill(p, me, layer);
     if (p->pass->n_split) attend_by_splits(p, me, layer);
 }
 
@@ -373,28 +353,28 @@ static void attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
  * results do not depend on the threads. */
 static int is_one_phase(const pass_state *p, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads;
-    if (p->pass->n_parts != p->n) return 0;
+    if (p->pass->n_parts != p->pass->n) return 0;
     if (p->config->tied_kv && heads > 1) return 0; /* the first head caches for all */
-    return split_units(p, layer) <= p->n * heads;
+    return split_units(p, layer) <= p->pass->n * heads;
 }
 
 /* Then one unit takes a row's KV head through RoPE, cache and attention. */
 static void rope_cache_attend(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     int heads = layer->config.n_kv_heads;
-    for_units(u, me, p->n * heads) {
+    for_units(u, me, p->pass->n * heads) {
         rope_and_cache_group(p, layer, u / heads, u % heads);
         attend_split(p, me, layer, u / heads, u % heads, 0);
         combine_splits(p, layer, u / heads, u % heads);
     }
 }
 
-/* ---- feed-forward, embeddings of layers, classifier ------------------------------------------ */
+/* ---- feed-forward, classifier ---------------------------------------------------------------- */
 
 /* gate = silu(gate) * up (gemma: gelu), also in the form that the next product wants. */
 static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
                           const product *next) {
     int ffn_dim = layer->config.ffn_dim, units_per_row = ceil_div(ffn_dim, COLUMNS);
-    int forms = forms_for(p, p->n, next, 1);
+    int forms = forms_for(p, next, 1);
     for_units(u, me, p->n * units_per_row) {
         int row = u / units_per_row, first = u % units_per_row * COLUMNS;
         int end = min_int(first + COLUMNS, ffn_dim);
@@ -406,75 +386,12 @@ static void activate_gate(pass_state *p, gqa_worker *me, const gqa_layer *layer,
     }
 }
 
-/* gemma4: what the token gives each layer: s->per_layer = (sqrt(n) E_layers[token] +
- * rmsnorm(W x / sqrt(dim))) / sqrt(2) for each layer's n values, x being the token's embedding. */
-static void embed_for_layers(pass_state *p, gqa_worker *me) {
-    const gqa_model *m = p->model;
-    const gqa_matrix *table = &m->per_layer_embedding;
-    const int n = p->config->per_layer_dim;
-    const size_t width = table->cols;
-    const product project = {&m->per_layer_model, p->scratch->per_layer, width};
-    const float dim_scale = 1 / sqrtf((float)p->dim), embedding_scale = sqrtf((float)n);
-    if (!n) return;
-    add_and_norm(p, me, 1, NULL, NULL, &project, 1);
-    matmul(p, me, &p->scratch->h_acts, p->n, &project, 1);
-    for_units(i, me, p->n) {
-        size_t row_bytes = gqa_type_bytes(table->type, width);
-        float *e = row_of(p->scratch->per_layer, width, i), *row = thread_scratch(p, me);
-        gqa_dequantize(table->type, table->raw + token_of(p, i) * row_bytes, row, width);
-        scale_row(e, width, dim_scale);
-        scale_row(row, width, embedding_scale);
-        for (int l = 0; l < p->config->n_layers; l++) {
-            float *slice = row_of(e, n, l);
-            p->kernels->rmsnorm(slice, slice, m->per_layer_model_norm, n, p->config->norm_eps);
-        }
-        p->kernels->add(e, row, table->cols);
-        scale_row(e, width, sqrtf(0.5f));
-    }
-}
-
-/* gate = gelu(gate) * e[l], of embed_for_layers(). */
-static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *next) {
-    int n = p->config->per_layer_dim, forms = forms_for(p, p->n, next, 1);
-    for_units(i, me, p->n) {
-        float *gate = row_of(p->scratch->gate, p->ffn_dim, i);
-        size_t at = ((size_t)i * p->config->n_layers + l) * n;
-        p->kernels->geglu(gate, gate, p->scratch->per_layer + at, n);
-        make_forms(p, forms, &p->scratch->gate_acts, i, i + 1, 0, n);
-    }
-}
-
-/* gemma4: x += h; x += rmsnorm(Wproj (gelu(Wgate x) * e[l])); x *= the layer's scale. Where there
- * is a scale, h is added here, because the scale is of the sum, and is 0 afterwards. Returns the
- * norm to apply to h before it is added to x, or NULL. */
-static const float *add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
-    gqa_scratch *s = p->scratch;
-    const float *post_norm = layer->ffn_post_norm;
-    const product gate = {&layer->per_layer_gate, s->gate, p->ffn_dim};
-    const product project = {&layer->per_layer_proj, s->h, p->dim};
-    if (p->config->per_layer_dim) {
-        add_and_norm(p, me, 0, post_norm, NULL, &gate, 1);
-        matmul(p, me, &s->h_acts, p->n, &gate, 1);
-        gate_for_layer(p, me, l, &project);
-        matmul(p, me, &s->gate_acts, p->n, &project, 1);
-        post_norm = layer->per_layer_norm;
-    }
-    if (!layer->output_scale) return post_norm;
-    for_units(i, me, p->n) {
-        float *x = row_of(s->x, p->dim, i), *h = row_of(s->h, p->dim, i);
-        add_branch(p, x, h, post_norm);
-        scale_row(x, p->dim, *layer->output_scale);
-        memset(h, 0, sizeof(float) * p->dim);
-    }
-    return NULL;
-}
-
 /* Logits divided by their scale (granite) and capped (gemma2). */
 static void scale_logits(pass_state *p, gqa_worker *me) {
     int vocab_size = p->config->vocab_size, units_per_row = ceil_div(vocab_size, COLUMNS);
     float scale = 1 / p->config->logit_scale, cap = p->config->logit_softcap;
     if (scale == 1 && cap == 0) return;
-    for_units(u, me, p->pass->n_out * units_per_row) {
+    for_units(u, me, p->n * units_per_row) {
         int first = u % units_per_row * COLUMNS, end = min_int(first + COLUMNS, vocab_size);
         float *x = row_of(p->pass->logits, p->model->vocab_size, u / units_per_row);
         for (int i = first; i < end; i++) {
@@ -484,23 +401,29 @@ static void scale_logits(pass_state *p, gqa_worker *me) {
     }
 }
 
-/* logits = W rmsnorm(x + h) of the rows asked for. The norms go to the first rows of h, which
- * other rows' additions may still read: hence a phase each. */
+/* logits = W rmsnorm(x + h). */
 static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
-    int n_out = p->pass->n_out, dim = p->config->dim;
-    const int *rows = p->scratch->out_rows;
-    float *x = p->scratch->x, *h = p->scratch->h;
     const product logits = {&p->model->classifier, p->pass->logits, p->model->vocab_size};
-    if (n_out == 0) return;
-    for_units(i, me, n_out)
-        add_branch(p, row_of(x, p->dim, rows[i]), row_of(h, p->dim, rows[i]), post_norm);
-    for_units(i, me, n_out) {
-        p->kernels->rmsnorm(row_of(h, p->dim, i), row_of(x, p->dim, rows[i]),
-                            p->model->output_norm, dim, p->config->norm_eps);
-        make_forms(p, forms_for(p, n_out, &logits, 1), &p->scratch->h_acts, i, i + 1, 0, dim);
-    }
-    matmul(p, me, &p->scratch->h_acts, n_out, &logits, 1);
+    gqa_add_and_norm(p, me, 0, post_norm, p->model->output_norm, &logits, 1);
+    gqa_matmul(p, me, &p->scratch->h_acts, &logits, 1);
     scale_logits(p, me);
+}
+
+/* Once the last keys and values are made, only the rows with logits are needed: x moves to the
+ * first n rows (gemma4: its embeddings for layers too), one row after the other, by one thread. */
+static void keep_rows(pass_state *p, gqa_worker *me) {
+    gqa_scratch *s = p->scratch;
+    size_t per_layer = (size_t)p->config->n_layers * p->config->per_layer_dim;
+    p->n = p->pass->n_out;
+    if (p->n == p->pass->n) return;
+    for_units(u, me, 1)
+        for (int row = u; row < p->pass->n; row++) {
+            int to = kept_row(p, row);
+            if (to < 0) continue;
+            memmove(row_of(s->x, p->dim, to), row_of(s->x, p->dim, row), sizeof(float) * p->dim);
+            memmove(row_of(s->per_layer, per_layer, to), row_of(s->per_layer, per_layer, row),
+                    sizeof(float) * per_layer);
+        }
 }
 
 /* Notes the first layer after which a row of x + h is not finite. */
@@ -514,11 +437,11 @@ static void check_layer(const pass_state *p, int l) {
 /* ---- the transformer ------------------------------------------------------------------------- */
 
 static void forward(gqa_worker *me, void *arg) {
-    pass_state *p = arg;
+    pass_state mine = *(const pass_state *)arg, *p = &mine;
     gqa_scratch *s = p->scratch;
     const float *post_norm = NULL;                               /* of h, before it is added */
     embed(p, me);                                                /* x = E[token] */
-    embed_for_layers(p, me);                                     /* gemma4: and one a layer */
+    gqa_embed_for_layers(p, me);                                 /* gemma4: and one a layer */
     for (int l = 0; l < p->config->n_layers; l++) {
         const gqa_layer *layer = &p->model->layers[l];
         int n_qkv = !owns_kv(p, layer) ? 1 : layer->wv.rows ? 3 : 2; /* gemma4: V may be K */
@@ -528,27 +451,29 @@ static void forward(gqa_worker *me, void *arg) {
         const product to_ffn[] = {{&layer->w_gate, s->gate, p->ffn_dim},
                                   {&layer->w_up, s->up, p->ffn_dim}};
         /* x += h;  h = rmsnorm(x) */
-        add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
+        gqa_add_and_norm(p, me, l == 0, post_norm, layer->attn_norm, qkv, n_qkv);
         if (cancelled(p)) return;
         if (p->config->latent_dim) gqa_latent_project(p, me, layer); /* deepseek2: q, row */
-        else matmul(p, me, &s->h_acts, p->n, qkv, n_qkv);        /* q, k, v = Wq h, Wk h, Wv h */
+        else gqa_matmul(p, me, &s->h_acts, qkv, n_qkv);          /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
+        if (l == p->config->n_layers - 1) keep_rows(p, me);      /* what follows: of these alone */
         if (is_one_phase(p, layer)) {
             rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
         } else {
             rope_and_cache(p, me, layer);                        /* rotate q, k;  cache k, v */
             attend(p, me, layer);                                /* attn = softmax(q K^T scale) V */
         }
+        if (p->n == 0) return;                                   /* only keys and values wanted */
         finish_attention(p, me, layer, &out);                    /* deepseek2: attn = Wv_b attn */
-        matmul(p, me, &s->attn_acts, p->n, &out, 1);             /* h = Wo attn */
+        gqa_matmul(p, me, &s->attn_acts, &out, 1);               /* h = Wo attn */
 
         /* x += h;  h = rmsnorm(x) */
-        add_and_norm(p, me, 0, layer->attn_post_norm, layer->ffn_norm, to_ffn, 2);
+        gqa_add_and_norm(p, me, 0, layer->attn_post_norm, layer->ffn_norm, to_ffn, 2);
         if (cancelled(p)) return;
-        matmul(p, me, &s->h_acts, p->n, to_ffn, 2);              /* gate, up = Wgate h, Wup h */
+        gqa_matmul(p, me, &s->h_acts, to_ffn, 2);                /* gate, up = Wgate h, Wup h */
         activate_gate(p, me, layer, &down);                      /* gate = silu(gate) * up */
-        matmul(p, me, &s->gate_acts, p->n, &down, 1);            /* h = Wdown gate */
-        post_norm = add_for_layer(p, me, layer, l);              /* gemma4: its embedding, scale */
+        gqa_matmul(p, me, &s->gate_acts, &down, 1);              /* h = Wdown gate */
+        post_norm = gqa_add_for_layer(p, me, layer, l);          /* gemma4: its embedding, scale */
         if (p->bad_layer) check_layer(p, l);
     }
     classify(p, me, post_norm);                                  /* logits = W rmsnorm(x + h) */
@@ -570,7 +495,7 @@ static void index_rows(const gqa_pass *pass, gqa_scratch *s) {
             int row = part->first + j;
             s->part_of[row] = i;
             s->positions[row] = part->session->position + j;
-            if (j >= part->n - part->n_out) s->out_rows[n_out++] = row;
+            s->out_of[row] = j >= part->n - part->n_out ? n_out++ : -1;
         }
     }
 }
@@ -585,6 +510,7 @@ int gqa_forward(gqa_pass *pass) {
         .kernels = w->model->kernels,
         .scratch = &w->scratch,
         .n = pass->n,
+        .exact = w->exact,
         .bad_layer = pass->bad_layer,
         .dim = c->dim,
         .q_dim = (size_t)c->n_heads * c->head_dim,

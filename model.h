@@ -342,8 +342,8 @@ typedef struct gqa_session_options {
     const char *kv;
     int n_threads;    /* 0: one per physical core that the process may use */
     int batch;        /* prompt tokens evaluated together; 0: 512 */
-    int exact;        /* nonzero: activations in 16 bits beside quantised weights, not 8: logits
-                       * of f32 activations to about 1e-3, long prompts at half the speed */
+    int exact;        /* nonzero: activations in 16 bits beside all quantised weights, not some:
+                       * logits of f32 activations to about 1e-3, long prompts at half the speed */
     gqa_workspace *workspace;      /* threads and scratch memory to use; NULL: its own */
     gqa_run_parallel run_parallel; /* computes; NULL: OpenMP, or pthreads without it */
     void *run_user;                /* for run_parallel */

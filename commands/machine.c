@@ -146,9 +146,9 @@ static void product_lay_out(product *p, int type, int n) {
     p->y = product_part(p, floats);
     p->raw = product_part(p, floats);
     p->packed = product_part(p, panel * (ROWS / GQA_PANEL));
-    p->acts_memory = product_part(p, gqa_acts_bytes(COLS, n, 1));
+    p->acts_memory = product_part(p, gqa_acts_bytes(COLS, n));
     p->scratch = product_part(p, gqa_matmul_scratch(COLS));
-    p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel};
+    p->matrix = (gqa_matrix){type, ROWS, COLS, p->raw, p->packed, panel, 0};
 }
 
 static int product_alloc(product *p, int type, int n) {
@@ -168,11 +168,11 @@ static void product_fill(product *p, const gqa_kernels *k, int n) {
     for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)
         gqa_pack_panel(&p->matrix, i, panel);
     gqa_acts *a = &p->acts;
-    gqa_acts_init(a, p->acts_memory, COLS, n, 1);
+    gqa_acts_init(a, p->acts_memory, COLS, n);
     a->x = p->x;
     a->ldx = COLS;
     if (!gqa_type_wants_q8(p->matrix.type)) return;
-    k->quantize_acts(a, 0, n, 0, COLS);
+    k->quantize_acts(a, 0, n, 0, COLS, 0);
     for (int i = 0; i < n; i++)
         for (int c = 0; c < COLS; c++)
             p->x[i * COLS + c] = (float)a->q[i * a->kpad + c] * a->d[i * (a->kpad / 32) + c / 32];

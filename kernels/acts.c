@@ -1,4 +1,4 @@
-/* acts.c: the int8 form of activations: its memory, two planes of it. */
+/* acts.c: the int8 form of activations: its memory, products of two planes of it. */
 #include <string.h>
 
 #include "../base/base.h"
@@ -6,17 +6,16 @@
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-uint64_t gqa_acts_bytes(int k, int max_n, int planes) {
-    const uint64_t n = (uint64_t)round_up(k, 256) * (uint64_t)round_up(max_n * planes, 4);
+uint64_t gqa_acts_bytes(int k, int max_n) {
+    const uint64_t n = (uint64_t)round_up(k, 256) * (uint64_t)round_up(max_n, 4);
     return n + n / 32 * (2 * sizeof(float) + sizeof(int32_t)) + n / 16 * sizeof(int32_t);
 }
 
-void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n, int planes) {
+void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
     a->k = k;
-    a->planes = planes;
     a->every_line = gqa_cpu_has(GQA_CPU_EVERY_LINE);
     a->kpad = round_up(k, 256);
-    const size_t used = a->kpad * max_n * planes, n = a->kpad * round_up(max_n * planes, 4);
+    const size_t used = a->kpad * max_n, n = a->kpad * round_up(max_n, 4);
     const size_t unused = n - used;
     a->q = memory;
     a->d = (float *)(a->q + n);
@@ -42,21 +41,19 @@ const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[3
 
 enum { ROWS = GQA_UNIT_PANELS * GQA_PANEL };
 
-size_t gqa_planes_scratch(int max_n, int planes) {
-    return planes == 1 ? 0 : sizeof(float) * ROWS * (size_t)max_n * (size_t)planes;
-}
+size_t gqa_planes_scratch(int max_n) { return sizeof(float) * 2 * ROWS * (size_t)max_n; }
 
 void gqa_matmul_unit(const gqa_kernels *kernels, const gqa_matrix *w, const gqa_acts *a, int n,
-                     float *y, size_t ldy, int unit, void *scratch) {
-    if (a->planes == 1 || !gqa_type_wants_q8(w->type)) {
+                     int planes, float *y, size_t ldy, int unit, void *scratch) {
+    if (planes == 1) {
         kernels->matmul_unit(w, a, n, y, ldy, unit, scratch);
         return;
     }
     const int first = unit * ROWS;
     const gqa_matrix rows = gqa_matrix_rows(w, first, min_int(w->rows - first, ROWS));
-    float *sums = scratch, *after = sums + (size_t)(2 * n) * ROWS;
-    kernels->matmul_unit(&rows, a, 2 * n, sums, ROWS, 0, after);
+    float *sums = scratch, *rests = sums + (size_t)n * ROWS;
+    kernels->matmul_unit(&rows, a, 2 * n, sums, ROWS, 0, rests + (size_t)n * ROWS);
     y += first;
-    for (int i = 0; i < n; i++, y += ldy, sums += 2 * ROWS)
-        for (int r = 0; r < rows.rows; r++) y[r] = sums[r] + sums[ROWS + r];
+    for (int i = 0; i < n; i++, y += ldy, sums += ROWS, rests += ROWS)
+        for (int r = 0; r < rows.rows; r++) y[r] = sums[r] + rests[r];
 }

@@ -29,6 +29,7 @@ typedef struct gqa_matrix {
     const uint8_t *raw;
     const uint8_t *packed;
     size_t panel_bytes;
+    int exact; /* multiplied with activations in two planes, if its type wants int8 ones */
 } gqa_matrix;
 
 static inline int gqa_matrix_panels(const gqa_matrix *w) {
@@ -62,11 +63,10 @@ int gqa_cpu_has(int feature);
 /* n columns x [n, k] with stride ldx, and their int8 form, which quantize_acts makes for the weight
  * types that want it (gqa_type_wants_q8). Blocks of 32: q = round(x / d), d = max|x| / 127.
  * gqa_acts_init carves the buffers from one allocation; those of the int8 form have room for a
- * multiple of 4 columns, since decoding multiplies 4 where 2 or 3 are left, and drops the rest. */
+ * multiple of 4 columns, since decoding multiplies 4 where 2 or 3 are left, and drops the rest. n
+ * columns in two planes, 16 bits, are 2 n: what column i rounds away is column n + i. */
 typedef struct gqa_acts {
     int k;
-    int planes;                    /* 1; or 2: column i's int8 form is column 2 i of the n below,
-                                    * what it rounds away is 2 i + 1 */
     int every_line;                /* gqa_cpu_has(GQA_CPU_EVERY_LINE) */
     size_t kpad;                   /* k rounded up to 256 */
     const float *x;
@@ -78,9 +78,9 @@ typedef struct gqa_acts {
     uint16_t *bf16;                /* [n, kpad] x rounded to bf16, which round_acts makes; NULL:
                                     * products of float weights are in f32 always */
 } gqa_acts;
-uint64_t gqa_acts_bytes(int k, int max_n, int planes);
+uint64_t gqa_acts_bytes(int k, int max_n);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
-void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n, int planes);
+void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
 int gqa_type_wants_q8(int type);
 
 /* rest: the block x [32] less d q; returned. */
@@ -141,8 +141,8 @@ typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
 
     /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or
-     * the end). */
-    void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1);
+     * the end). rest > 0: and column i + rest with what rounding column i leaves. */
+    void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1, int rest);
 
     /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i * ldy + r] for its rows r and all n
      * columns. scratch: the thread's own gqa_matmul_scratch bytes, 64-byte aligned. An element of
@@ -227,11 +227,11 @@ enum { GQA_MATMUL_SCRATCH = 192 << 10 };            /* bytes of it that hold unp
 
 /* Bytes a thread. */
 size_t gqa_matmul_scratch(int max_k);
-/* kernels->matmul_unit for activations of one or two planes. scratch: what gqa_planes_scratch adds
- * for at most max_n columns, then gqa_matmul_scratch. */
+/* kernels->matmul_unit for n activations in one plane or two. scratch: what gqa_planes_scratch adds
+ * for two planes of at most max_n, then gqa_matmul_scratch. */
 void gqa_matmul_unit(const gqa_kernels *kernels, const gqa_matrix *w, const gqa_acts *a, int n,
-                     float *y, size_t ldy, int unit, void *scratch);
-size_t gqa_planes_scratch(int max_n, int planes);
+                     int planes, float *y, size_t ldy, int unit, void *scratch);
+size_t gqa_planes_scratch(int max_n);
 size_t gqa_sgemm_scratch(void);
 size_t gqa_attention_scratch(int group, int head_dim); /* attend_decode and attend_prefill */
 

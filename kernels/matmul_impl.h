@@ -127,7 +127,7 @@ typedef struct panel_kernels {
     X(q4_k, GQA_TYPE_Q4_K, decode_2) X(q5_0, GQA_TYPE_Q5_0, decode_4)                            \
     X(q4_1, GQA_TYPE_Q4_1, decode_4) X(q5_1, GQA_TYPE_Q5_1, decode_4)                            \
     X(q2_k, GQA_TYPE_Q2_K, decode_4) X(q3_k, GQA_TYPE_Q3_K, decode_4)                            \
-    X(q5_k, GQA_TYPE_Q5_K, decode_4) X(q6_k, GQA_TYPE_Q6_K, decode_4)                            \
+    X(q5_k, GQA_TYPE_Q5_K, decode_4) X(q6_k, GQA_TYPE_Q6_K, decode_2)                            \
     X(iq4_nl, GQA_TYPE_IQ4_NL, decode_4) X(iq4_xs, GQA_TYPE_IQ4_XS, decode_4)
 #ifdef GQA_INT8_ONLY
 #define FLOAT_TYPES(X)
@@ -162,12 +162,13 @@ FLOAT_TYPES(FLOAT_FUNCTIONS)
 DECODE_FUNCTION(NAME(q8_0, decode_2), GQA_TYPE_Q8_0, 2, decode_ints)
 DECODE_FUNCTION(NAME(q4_0, decode_2), GQA_TYPE_Q4_0, 2, decode_ints)
 DECODE_FUNCTION(NAME(q4_k, decode_2), GQA_TYPE_Q4_K, 2, decode_ints)
+DECODE_FUNCTION(NAME(q6_k, decode_2), GQA_TYPE_Q6_K, 2, decode_ints)
 
 /* Types that few files have are decoded one column at a time; the most common ones also two: one
  * column in two planes, or two of a guess. */
 #define INT_DECODE_NR(type)                                                                      \
     ((type) == GQA_TYPE_Q4_1 || (type) == GQA_TYPE_Q5_1 || (type) == GQA_TYPE_Q2_K ||            \
-     (type) == GQA_TYPE_IQ4_NL ? 1 : DECODE_NR)
+     (type) == GQA_TYPE_Q3_K || (type) == GQA_TYPE_IQ4_NL ? 1 : DECODE_NR)
 #define PANEL_CASE(name, type, columns, decode_2, ...)                                           \
     case type: {                                                                                 \
         static const panel_kernels kernels = {                                                   \

@@ -41,17 +41,15 @@ static void quantize_block(gqa_acts *a, size_t b, const float *x) {
     a->bias32[b] = (int32_t)(sums[0] + sums[1]) * -128;
 }
 
-static void kernel_quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1) {
+static void kernel_quantize_acts(gqa_acts *a, int i0, int i1, int k0, int k1, int rest) {
     for (int i = i0; i < i1; i++)
         for (int k = k0; k < k1; k += 32) {
             float padded[32] = {0};
             const float *x = a->x + i * a->ldx + k;
             if (a->k - k < 32) x = memcpy(padded, x, sizeof(float) * (a->k - k));
-            for (int p = 0; p < a->planes; p++) {
-                const size_t b = ((i * a->planes + p) * a->kpad + k) / 32;
-                quantize_block(a, b, x);
-                if (p + 1 < a->planes) x = gqa_residual(x, a->q + 32 * b, a->d[b], padded);
-            }
+            const size_t b = (i * a->kpad + k) / 32, b_rest = b + rest * a->kpad / 32;
+            quantize_block(a, b, x);
+            if (rest) quantize_block(a, b_rest, gqa_residual(x, a->q + 32 * b, a->d[b], padded));
         }
 }
 

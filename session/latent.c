@@ -28,13 +28,13 @@ static gqa_acts head_acts(const gqa_acts *a, size_t k0) {
 static void multiply_heads(pass_state *p, gqa_worker *me, const gqa_matrix *w, int rows,
                            const gqa_acts *a, float *y, size_t y_step, size_t ldy) {
     gqa_matrix first = gqa_matrix_rows(w, 0, rows);
-    int units = gqa_matmul_units(&first);
+    int units = gqa_matmul_units(&first), planes = planes_of(p, w);
     for_units(u, me, p->config->n_heads * units) {
         int h = u / units;
         gqa_matrix of_head = gqa_matrix_rows(w, h * rows, rows);
         gqa_acts of_a = head_acts(a, (size_t)h * w->cols);
         if (cancelled(p)) continue;
-        gqa_matmul_unit(p->kernels, &of_head, &of_a, p->n, y + h * y_step, ldy, u % units,
+        gqa_matmul_unit(p->kernels, &of_head, &of_a, p->n, planes, y + h * y_step, ldy, u % units,
                         thread_scratch(p, me));
     }
 }
@@ -60,15 +60,15 @@ void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     const product q_b = {&layer->wq_b, s->q_heads, q_dim}, k_b = {&layer->wk_b, NULL, 0};
     const product first[] = {row, {&layer->wq, c->q_rank ? s->q_low : s->q_heads,
                                    c->q_rank ? (size_t)c->q_rank : q_dim}};
-    const int low_forms = forms_for(p, p->n, &q_b, 1), k_forms = forms_for(p, p->n, &k_b, 1);
-    matmul(p, me, &s->h_acts, p->n, first, 2);
+    const int low_forms = forms_for(p, &q_b, 1), k_forms = forms_for(p, &k_b, 1);
+    gqa_matmul(p, me, &s->h_acts, first, 2);
     if (c->q_rank) {
         for_units(i, me, p->n) {
             float *low = row_of(s->q_low, c->q_rank, i);
             p->kernels->rmsnorm(low, low, layer->q_rank_norm, c->q_rank, c->norm_eps);
             make_forms(p, low_forms, &s->q_low_acts, i, i + 1, 0, c->q_rank);
         }
-        matmul(p, me, &s->q_low_acts, p->n, &q_b, 1);
+        gqa_matmul(p, me, &s->q_low_acts, &q_b, 1);
     }
     for_units(i, me, p->n) {
         float *latent = row_of(s->k, layer->kv_dim, i);
@@ -84,13 +84,13 @@ void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer) {
     const gqa_config *c = p->config;
     gqa_scratch *s = p->scratch;
     const product v_b = {&layer->wv_b, NULL, 0}, out = {&layer->wo, NULL, 0};
-    int forms = forms_for(p, p->n, &v_b, 1);
+    int forms = forms_for(p, &v_b, 1);
     if (forms)
         for_units(i, me, p->n)
             make_forms(p, forms, &s->latent_acts, i, i + 1, 0, c->n_heads * c->latent_dim);
     multiply_heads(p, me, &layer->wv_b, c->value_dim, &s->latent_acts, s->attn,
                    c->value_dim, layer->wo.cols);
-    forms = forms_for(p, p->n, &out, 1);
+    forms = forms_for(p, &out, 1);
     if (forms)
         for_units(i, me, p->n)
             make_forms(p, forms, &s->attn_acts, i, i + 1, 0, layer->wo.cols);

@@ -27,7 +27,7 @@ typedef struct gqa_scratch {
     float *per_layer;        /* [rows, n_layers, per_layer_dim] gemma4's further embeddings */
     float *cos_sin;          /* [rows, rope_dim], twice where local layers rotate otherwise */
     int *part_of, *positions; /* [rows] the part and the position of each row of a pass */
-    int *out_rows;           /* [rows] its rows that have logits */
+    int *out_of;             /* [rows] which of the rows with logits a row is; -1: none */
     float *partials;         /* [GQA_DECODE_ROWS, KV heads, max_splits] partial attention */
     int max_splits;
     float *logits;           /* [GQA_DECODE_ROWS, vocab_size] */
@@ -40,7 +40,7 @@ typedef struct gqa_scratch {
 struct gqa_workspace {
     const gqa_model *model;
     gqa_team *team;
-    int n_threads, planes;   /* planes: of activations in int8 */
+    int n_threads, exact;    /* exact: as in gqa_session_options */
     int context, batch;      /* the largest of a session that uses it */
     void *memory;            /* storage of scratch */
     size_t memory_bytes;

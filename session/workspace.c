@@ -19,8 +19,8 @@ void *gqa_arena_take(gqa_arena *a, uint64_t count, uint64_t size) {
 static float *take_activations(const gqa_workspace *w, gqa_arena *a, gqa_acts *acts, int k) {
     const int rows = w->scratch.rows;
     float *x = gqa_arena_take(a, (uint64_t)rows, (uint64_t)k * sizeof(float));
-    void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, rows, w->planes));
-    if (memory) gqa_acts_init(acts, memory, k, rows, w->planes);
+    void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, 2 * rows)); /* in two planes */
+    if (memory) gqa_acts_init(acts, memory, k, 2 * rows);
     if (w->model->stats.fast_prefill)
         acts->bf16 = gqa_arena_take(a, (uint64_t)rows, round_up(k, 256) * sizeof(uint16_t));
     acts->x = x;
@@ -66,14 +66,14 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
                                 (uint64_t)max_int(c->rope_dim, c->rope_dim_local) * sizeof(float));
     s->part_of = gqa_arena_take(a, rows, sizeof(int));
     s->positions = gqa_arena_take(a, rows, sizeof(int));
-    s->out_rows = gqa_arena_take(a, rows, sizeof(int));
+    s->out_of = gqa_arena_take(a, rows, sizeof(int));
     s->max_splits = w->context / GQA_KV_SPLIT + 2;
     s->partials = gqa_arena_take(a, decode_rows * (uint64_t)s->max_splits, /* of all groups */
                                  gqa_partial_floats(c->n_heads, c->head_dim) * sizeof(float));
     s->logits = gqa_arena_take(a, decode_rows, (uint64_t)c->vocab_size * sizeof(float));
     int widest = max_int(max_int(q_dim, c->q_nope_dim), max_int(c->dim, gate_dim));
     size_t matmul = gqa_matmul_scratch(max_int(max_int(widest, c->q_rank), attn_dim));
-    matmul = max_size(matmul + gqa_planes_scratch(s->rows, w->planes), per_layer);
+    matmul = max_size(matmul + gqa_planes_scratch(s->rows), per_layer);
     s->thread_bytes = round_up(max_size(matmul, gqa_attention_scratch(group, c->head_dim)), 4096);
     s->thread = gqa_arena_take(a, (uint64_t)w->n_threads, s->thread_bytes);
 }
@@ -112,7 +112,7 @@ gqa_workspace *gqa_workspace_new(const gqa_model *m, const gqa_session_options *
     w->model = m;
     w->n_threads = opt->n_threads ? opt->n_threads : gqa_threads_default();
     w->context = opt->context ? opt->context : min_int(m->config.context_length, 4096);
-    w->planes = opt->exact ? 2 : 1;
+    w->exact = opt->exact;
     w->batch = min_int(opt->batch ? opt->batch : 512, w->context);
     w->scratch.rows = max_int(w->batch, GQA_DECODE_ROWS);
     gqa_arena sizes = {0};

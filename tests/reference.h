@@ -8,11 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A weight matrix [rows, cols] by rows. int8: the runtime multiplies it with activations rounded
- * to int8 in blocks of 32, and so does the reference. */
+/* A weight matrix [rows, cols] by rows. planes: the runtime multiplies it with activations rounded
+ * to int8 in blocks of 32 (1), or with those and what they leave, rounded again (2), and so does
+ * the reference; 0: with activations as they are. */
 typedef struct ref_matrix {
     const float *w;
-    int rows, cols, int8;
+    int rows, cols, planes;
 } ref_matrix;
 
 typedef struct ref_layer {

@@ -37,14 +37,14 @@ static product new_product(int type, int rows, int cols, int n) {
     p.x = take(&p, n_x * sizeof(float));
     p.y = take(&p, sizeof(float) * (size_t)(n * rows));
     p.scratch = take(&p, gqa_matmul_scratch(cols));
-    gqa_acts_init(&p.acts, take(&p, gqa_acts_bytes(cols, n, 1)), cols, n, 1);
+    gqa_acts_init(&p.acts, take(&p, gqa_acts_bytes(cols, n)), cols, n);
     p.acts.x = p.x;
     p.acts.ldx = (size_t)cols;
     p.acts.bf16 = take(&p, sizeof(uint16_t) * p.acts.kpad * (size_t)n);
     gqa_random_values(type, 1, &seed, p.values, raw, n_w);
     gqa_dequantize(type, raw, p.values, n_w);
     for (size_t i = 0; i < n_x; i++) p.x[i] = test_random(&seed);
-    p.w = (gqa_matrix){type, rows, cols, raw, NULL, panel};
+    p.w = (gqa_matrix){type, rows, cols, raw, NULL, panel, 0};
     uint8_t *packed = take(&p, panel * (size_t)gqa_matrix_panels(&p.w));
     for (int i = 0; i < gqa_matrix_panels(&p.w); i++)
         gqa_pack_panel(&p.w, i, packed + (size_t)i * panel);

@@ -172,11 +172,11 @@ static double product_error(const product *p, const float *w, const gqa_acts *a,
 static gqa_acts make_acts(const gqa_kernels *k, const product *p, int type, int planes,
                           uint64_t *seed) {
     gqa_acts a;
-    void *storage = new_bytes(gqa_acts_bytes(p->cols, p->n, planes));
-    gqa_acts_init(&a, storage, p->cols, p->n, planes);
+    void *storage = new_bytes(gqa_acts_bytes(p->cols, planes * p->n));
+    gqa_acts_init(&a, storage, p->cols, planes * p->n);
     a.x = make_input(p, seed);
     a.ldx = (size_t)p->cols;
-    if (gqa_type_wants_q8(type)) k->quantize_acts(&a, 0, p->n, 0, p->cols);
+    if (gqa_type_wants_q8(type)) k->quantize_acts(&a, 0, p->n, 0, p->cols, 0);
     return a;
 }
 
@@ -263,11 +263,12 @@ static void check_planes(const gqa_kernels *k, int type) {
     uint64_t seed = 3;
     matrix a = make_matrix(type, ROWS, COLS, &seed);
     float *all = new_floats((size_t)(MOST * ROWS)), *y = new_floats((size_t)(MOST * ROWS));
-    void *scratch = new_bytes(gqa_planes_scratch(MOST, 2) + gqa_matmul_scratch(COLS));
-    const gqa_acts acts = make_acts(k, &p, type, 2, &seed);
+    void *scratch = new_bytes(gqa_planes_scratch(MOST) + gqa_matmul_scratch(COLS));
+    gqa_acts acts = make_acts(k, &p, type, 2, &seed);
     for (int n = MOST; n > 0; n = n > 4 ? n / 2 : n - 1) {
+        k->quantize_acts(&acts, 0, n, 0, COLS, n);
         for (int u = 0; u < gqa_matmul_units(&a.m); u++)
-            gqa_matmul_unit(k, &a.m, &acts, n, n == MOST ? all : y, ROWS, u, scratch);
+            gqa_matmul_unit(k, &a.m, &acts, n, 2, n == MOST ? all : y, ROWS, u, scratch);
         CHECK(n == MOST || !memcmp(y, all, sizeof *y * (size_t)(n * ROWS)), "%d columns", n);
     }
     double error = product_error(&p, a.values, &acts, all); /* p is of floats: x as it is */

@@ -217,7 +217,7 @@ static void test_hash(void) {
 
 /* Scratch for activations is counted in 64 bits, also where a size has 32. */
 static void test_large_acts(void) {
-    uint64_t bytes = gqa_acts_bytes(1 << 20, 8192, 1);
+    uint64_t bytes = gqa_acts_bytes(1 << 20, 8192);
     CHECK(bytes > (uint64_t)8192 << 20, "%llu bytes", (unsigned long long)bytes);
 }
 

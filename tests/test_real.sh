@@ -133,4 +133,14 @@ same "$tmp/want" "$tmp/shown" "run chat"
 test_case "SmolLM2 135M: perplexity"
 perplexities tinyshakespeare 46.41610
 perplexities tinystories_val 7.98824
+
+test_case "SmolLM2 135M: what 8-bit activations cost"
+if [ -f "${GQA_DATA:-}/corpus/tinyshakespeare.txt" ]; then
+    expect 0 "" perplexity "$model" -f "$GQA_DATA/corpus/tinyshakespeare.txt" -c 512 --chunks 1 \
+        --kv f32 --kl .,kv=f32,exact --json
+    kl=$(sed -n 's/.*"mean": \([0-9.]*\).*/\1/p' "$tmp/out") # 0.0030 with all products in 8 bits
+    check "KL $kl, expected at most 0.0010" awk "BEGIN { exit !(${kl:-1} <= 0.0010) }"
+else
+    skip "KL of tinyshakespeare: not in GQA_DATA"
+fi
 finish

@@ -14,7 +14,7 @@ typedef struct spec {
     const char *arch;
     int dim, layers, heads, kv_heads, head_dim, ffn, vocab;
     int type;                /* of matrices; 0 is f32 */
-    int exact;               /* activations in two planes; the reference does not round them */
+    int exact;               /* activations in two planes */
     int mixed_type;          /* of V and down matrices, as Q4_K_M files have them; 0: type */
     int untied;              /* a classifier of its own */
     int window;              /* 0: none */
@@ -160,8 +160,10 @@ typedef struct twin {
     uint64_t seed;
 } twin;
 
-static int is_int8(int type) {
-    return type != GQA_TYPE_F32 && type != GQA_TYPE_F16 && type != GQA_TYPE_BF16;
+/* Of activations beside weights of a type. */
+static int planes_of(const twin *t, int type) {
+    if (type == GQA_TYPE_F32 || type == GQA_TYPE_F16 || type == GQA_TYPE_BF16) return 0;
+    return t->s.exact ? 2 : 1;
 }
 
 /* n values, mostly within +- range, of a type that is only read: random bytes with scales. */
@@ -213,7 +215,7 @@ static const float *vector(twin *t, const char *name, int n, float middle) {
 static ref_matrix typed_matrix(twin *t, const char *name, int type, int rows, int cols) {
     uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows};
     const float *w = tensor(t, name, type, 2, dims, 0, 2.2f / sqrtf((float)cols));
-    return (ref_matrix){w, rows, cols, is_int8(type) && !t->s.exact};
+    return (ref_matrix){w, rows, cols, planes_of(t, type)};
 }
 
 static ref_matrix matrix(twin *t, const char *name, int rows, int cols) {
@@ -242,7 +244,7 @@ static void matrices(twin *t, const char *fused, const char *const *names, const
 static ref_matrix head_matrices(twin *t, const char *name, int rows, int cols) {
     uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)t->s.heads};
     const float *w = tensor(t, name, t->s.type, 3, dims, 0, 2.2f / sqrtf((float)cols));
-    return (ref_matrix){w, rows, cols, is_int8(t->s.type) && !t->s.exact};
+    return (ref_matrix){w, rows, cols, planes_of(t, t->s.type)};
 }
 
 static void latent_tensors(twin *t, int l, ref_layer *y) {
@@ -340,6 +342,22 @@ static void layer_facts(const spec *s, int l, ref_layer *y) {
     if (is_arch(s, "olmo2")) y->local_theta = (double)s->theta;
 }
 
+/* Multiplied with activations in two planes always: keys, values, the last FFN, the classifier. */
+static void set_exact(ref_matrix *m) {
+    if (m->planes) m->planes = 2;
+}
+static void exact_matrices(twin *t) {
+    ref_layer *last = &t->layers[t->s.layers - 1];
+    for (int l = 0; l < t->s.layers; l++) {
+        set_exact(&t->layers[l].wk);
+        set_exact(&t->layers[l].wv);
+    }
+    set_exact(&last->w_gate);
+    set_exact(&last->w_up);
+    set_exact(&last->w_down);
+    set_exact(&t->ref.classifier);
+}
+
 static void all_tensors(twin *t) {
     const spec *s = &t->s;
     ref_matrix embedding = matrix(t, "token_embd.weight", s->vocab, s->dim);
@@ -359,6 +377,7 @@ static void all_tensors(twin *t) {
     t->ref.output_norm = vector(t, "output_norm.weight", s->dim, 1);
     t->ref.classifier = embedding;
     if (s->untied) t->ref.classifier = matrix(t, "output.weight", s->vocab, s->dim);
+    exact_matrices(t);
     if (s->long_factors) {
         const float *few = vector(t, "rope_factors_short.weight", s->rope_dim / 2, 2);
         const float *many = vector(t, "rope_factors_long.weight", s->rope_dim / 2, 4);

@@ -237,7 +237,7 @@ static void bind_slot(gqa_model *m, const slot *s, size_t *used) {
     if (!t) return;
     if (s->matrix) {
         size_t skip = s->first_row * (size_t)gqa_type_bytes(t->type, t->dims[0]);
-        *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data + skip, NULL, 0};
+        *s->matrix = (gqa_matrix){t->type, s->rows, s->cols, t->data + skip, NULL, 0, 0};
         return;
     }
     size_t n = s->cols;
@@ -261,6 +261,17 @@ static void set_dims(gqa_layer *layer, gqa_layer_config config, const gqa_config
     layer->group = n_heads / config.n_kv_heads;
 }
 
+/* Which matrices are multiplied with activations in 16 bits, not 8, always: where rounding costs
+ * most for what a second plane takes (docs/quality.md, "Activations"). Keys and values, whose
+ * matrices are small where query heads share them; and the last FFN and the classifier, which a
+ * prompt needs for its last token alone. */
+static void mark_exact(gqa_model *m) {
+    for (int l = 0; l < m->config.n_layers; l++) m->layers[l].wk.exact = m->layers[l].wv.exact = 1;
+    gqa_layer *last = &m->layers[m->config.n_layers - 1];
+    last->w_gate.exact = last->w_up.exact = last->w_down.exact = 1;
+    m->classifier.exact = 1;
+}
+
 /* Binds all slots, which gqa_check_tensors has checked. Called twice: to count the vectors' floats,
  * then to copy them. */
 static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
@@ -276,6 +287,7 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
     }
     if (m->config.tied_embeddings) m->classifier = m->embedding;
+    mark_exact(m);
     m->vocab_size = m->config.vocab_size;
 }
 
