@@ -302,9 +302,9 @@ static float *partial_of(const pass_state *p, const gqa_layer *layer, int row, i
 
 static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, int row,
                          int kv_head, int split) {
+    if (kept_row(p, row) < 0) return;
     int l = layer->config.kv_layer;
     int end = position_of(p, row) + 1, begin = first_seen(layer, end - 1);
-    if (kept_row(p, row) < 0) return;
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
     const gqa_session *s = session_of(p, row);
     p->kernels->attend_decode(&s->kv[l], kv_head,
@@ -409,21 +409,24 @@ static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     scale_logits(p, me);
 }
 
-/* Once the last keys and values are made, only the rows with logits are needed: x moves to the
- * first n rows (gemma4: its embeddings for layers too), one row after the other, by one thread. */
-static void keep_rows(pass_state *p, gqa_worker *me) {
+/* Moves x (gemma4: the embeddings for layers too) of the kept rows to the first n. */
+static void move_rows(const pass_state *p) {
     gqa_scratch *s = p->scratch;
     size_t per_layer = (size_t)p->config->n_layers * p->config->per_layer_dim;
+    for (int row = 0; row < p->pass->n; row++) {
+        int to = kept_row(p, row);
+        if (to < 0) continue;
+        memmove(row_of(s->x, p->dim, to), row_of(s->x, p->dim, row), sizeof(float) * p->dim);
+        memmove(row_of(s->per_layer, per_layer, to), row_of(s->per_layer, per_layer, row),
+                sizeof(float) * per_layer);
+    }
+}
+
+/* Once the last keys and values are made, only the rows with logits are needed. */
+static void keep_rows(pass_state *p, gqa_worker *me) {
     p->n = p->pass->n_out;
     if (p->n == p->pass->n) return;
-    for_units(u, me, 1)
-        for (int row = u; row < p->pass->n; row++) {
-            int to = kept_row(p, row);
-            if (to < 0) continue;
-            memmove(row_of(s->x, p->dim, to), row_of(s->x, p->dim, row), sizeof(float) * p->dim);
-            memmove(row_of(s->per_layer, per_layer, to), row_of(s->per_layer, per_layer, row),
-                    sizeof(float) * per_layer);
-        }
+    for_units(u, me, 1) move_rows(p);
 }
 
 /* Notes the first layer after which a row of x + h is not finite. */

@@ -210,10 +210,9 @@ typedef struct gqa_model_options {
 
 typedef struct gqa_model gqa_model;
 
-/* Opens a GGUF (v2, v3) or llama2.c (.bin v0, v1, v2) checkpoint. The file is mapped and must
- * not change while the model is open. Every size and offset in it is checked before use: the
- * file need not be trusted. A GGUF without weights (vocabulary only) opens too; a session over
- * it is refused. */
+/* Opens a GGUF (v2, v3) or llama2.c (.bin v0, v1, v2) checkpoint. The file is mapped and must not
+ * change while the model is open. Every size and offset in it is checked before use: the file need
+ * not be trusted. A GGUF without weights (vocabulary only) opens too; a session is refused. */
 gqa_model *gqa_model_open(const char *path, const gqa_model_options *opt, gqa_error *err);
 
 /* The same from memory: data[size] must stay valid and unchanged until gqa_model_close; 64-byte
@@ -244,7 +243,7 @@ typedef struct gqa_model_stats {
     uint64_t n_params;       /* weights, every tensor counted once */
     uint64_t weight_bytes;   /* their size as stored in the file */
     uint64_t decode_bytes;   /* bytes of weights read for one token (embedding row excluded) */
-    uint64_t matmul_params;  /* multiply-adds per token in matrix products */
+    uint64_t matmul_params;  /* multiply-adds of matrix products for a token with logits */
     uint64_t packed_bytes;   /* of the repacked copy; 0 with no_repack, or mapped from a file */
     int has_weights;         /* 0: vocabulary only */
     int n_tensors;
@@ -252,6 +251,7 @@ typedef struct gqa_model_stats {
     const char *type_name;   /* of most weights: "q8_0", or a mixture such as "q4_k + q6_k" */
     const char *isa;         /* the instruction set in use */
     int fast_prefill;        /* nonzero: asked for, and in use */
+    uint64_t prompt_params;  /* as matmul_params, without logits: the last layer ends with K, V */
 } gqa_model_stats;
 /* Owned by the model; a later version may add fields at the end. */
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);

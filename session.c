@@ -318,6 +318,9 @@ static int check_sessions(gqa_session *const *sessions, int n, const int32_t *to
         if (sessions[i]->model != sessions[0]->model)
             return gqa_fail(err, GQA_ERR_ARGUMENT,
                             "session %d belongs to another model than session 0", i);
+        if (sessions[i]->workspace->exact != sessions[0]->workspace->exact)
+            return gqa_fail(err, GQA_ERR_ARGUMENT,
+                            "sessions %d and 0: only one of them is exact", i);
         for (int j = 0; j < i; j++)
             if (sessions[j] == sessions[i])
                 return gqa_fail(err, GQA_ERR_ARGUMENT, "sessions %d and %d are the same", j, i);

@@ -112,6 +112,13 @@ static double product_rate(const bench *b, const row *r, const machine_limits *l
     return is_long && b->sets[r->set].stats->fast_prefill ? limits->bf16_ops : limits->float_ops;
 }
 
+/* Multiply-adds of a test's matrix products; a second plane of activations is not counted. */
+static double products_of(const bench *b, const row *r) {
+    double of_token = (double)b->stats->matmul_params;
+    if (r->kind != PROMPT) return of_token * r->n * r->batch;
+    return of_token + (double)b->stats->prompt_params * (r->n - 1);
+}
+
 /* Whatever takes longer at these limits, arithmetic or reading. */
 static double least_seconds(const bench *b, const row *r, const machine_limits *limits,
                             double products, double attention, double bytes) {
@@ -236,7 +243,7 @@ static int run_row(bench *b, row *r, int run, gqa_error *err) {
 static void finish_row(bench *b, row *r) {
     int reps = b->o->reps, has_cost = r->kind <= DECODE;
     double times[MAX_REPS], shares[MAX_REPS];
-    double products = (double)b->stats->matmul_params * r->n * r->batch;
+    double products = products_of(b, r);
     double attention = attention_ops(b, r->depth, r->n) * r->batch;
     double bytes = (double)b->stats->decode_bytes * (r->kind == PROMPT ? 1 : r->n);
     bytes += cache_bytes(b, r, r->depth);

@@ -35,8 +35,8 @@ typedef struct opt {
 #define THREADS_HELP "threads (default: one per physical core)"
 #define KV_HELP "KV cache type: f32, f16, bf16, q8_0, q4_0, or KEYS/VALUES (default f16)"
 #define EXACT_HELP \
-    "activations in 16 bits, not 8, beside quantised weights: long\n" \
-    "prompts take twice the time"
+    "activations in 16 bits beside all quantised weights, not some:\n" \
+    "long prompts take twice the time"
 #define FAST_HELP \
     "multiply float weights as bf16 in long prompts, where the CPU is\nfaster so: less exact"
 #define REPACK_HELP "run from the mapped file: less memory, slower"

@@ -78,6 +78,7 @@ typedef struct gqa_acts {
     uint16_t *bf16;                /* [n, kpad] x rounded to bf16, which round_acts makes; NULL:
                                     * products of float weights are in f32 always */
 } gqa_acts;
+/* max_n counts columns, two for an activation in two planes. */
 uint64_t gqa_acts_bytes(int k, int max_n);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
@@ -141,7 +142,7 @@ typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
 
     /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or
-     * the end). rest > 0: and column i + rest with what rounding column i leaves. */
+     * the end). rest >= i1, or 0: and column i + rest with what rounding column i leaves. */
     void (*quantize_acts)(gqa_acts *a, int i0, int i1, int k0, int k1, int rest);
 
     /* One unit (64 rows) of y [n, rows] = x w^T: writes y[i * ldy + r] for its rows r and all n

@@ -302,8 +302,12 @@ TEMPLATE void decode_ints(int type, int nc, const uint8_t *panel, const gqa_acts
     const acts_view x = view_acts(a, first, 0);
     const uint8_t *block = panel;
     tile_sums sum;
-#ifdef DECODE_Q8_0 /* simd_wasm.h */
-    if (type == GQA_TYPE_Q8_0 && nc == 1 && DECODE_Q8_0(panel, x.q, x.d, cols, out)) return;
+#ifdef DECODE_Q8_0 /* simd_wasm.h; two planes by themselves */
+    int done = 0;
+    while (type == GQA_TYPE_Q8_0 && nc <= 2 && done < nc &&
+           DECODE_Q8_0(panel, x.q + done * x.ldq, x.d + done * x.ldd, cols, out + done * GQA_PANEL))
+        done++;
+    if (done == nc) return;
 #endif
     tile_clear(PANEL_VECTORS, nc, sum);
     for (int k0 = 0; k0 < cols; k0 += 256, block += is_k_quant(type) ? 64 : 0) {

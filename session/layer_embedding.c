@@ -5,7 +5,7 @@
 
 #include "pass.h"
 
-/* gemma4: what the token gives each layer: s->per_layer = (sqrt(n) E_layers[token] +
+/* s->per_layer = (sqrt(n) E_layers[token] +
  * rmsnorm(W x / sqrt(dim))) / sqrt(2) for each layer's n values, x being the token's embedding. */
 void gqa_embed_for_layers(pass_state *p, gqa_worker *me) {
     const gqa_model *m = p->model;
@@ -43,9 +43,6 @@ static void gate_for_layer(pass_state *p, gqa_worker *me, int l, const product *
     }
 }
 
-/* gemma4: x += h; x += rmsnorm(Wproj (gelu(Wgate x) * e[l])); x *= the layer's scale. Where there
- * is a scale, h is added here, because the scale is of the sum, and is 0 afterwards. Returns the
- * norm to apply to h before it is added to x, or NULL. */
 const float *gqa_add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l) {
     gqa_scratch *s = p->scratch;
     const float *post_norm = layer->ffn_post_norm;

@@ -12,8 +12,8 @@ typedef struct pass_state {
     const gqa_config *config;
     const gqa_kernels *kernels;
     gqa_scratch *scratch;
-    int n;                   /* rows: tokens of this pass; after the last keys and values those
-                              * that have logits, at the indices out_of */
+    int n;                   /* rows in hand: all of the pass; from keep_rows() on those with
+                              * logits, row r at out_of[r] */
     int exact;               /* all matrices are as if gqa_matrix.exact */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
     size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */
@@ -72,7 +72,7 @@ static inline int planes_of(const pass_state *p, const gqa_matrix *w) {
     return gqa_type_wants_q8(w->type) && (w->exact || p->exact) ? 2 : 1;
 }
 
-/* The forms of n activations that products read beside f32. */
+/* The forms of the rows in hand that products read beside f32. */
 enum { AS_INT8 = 1, AS_BF16 = 2, AS_TWO_PLANES = 4 };
 static inline int forms_for(const pass_state *p, const product *list, int count) {
     int is_bf16 = p->model->stats.fast_prefill && p->n > GQA_DECODE_ORDER, forms = 0;
@@ -106,9 +106,10 @@ void gqa_add_and_norm(pass_state *p, gqa_worker *me, int first, const float *pos
 void gqa_latent_project(pass_state *p, gqa_worker *me, const gqa_layer *layer);
 void gqa_latent_expand(pass_state *p, gqa_worker *me, const gqa_layer *layer);
 
-/* layer_embedding.c, for gemma4: what the token gives each layer, per_layer [n, n_layers, n], n =
- * per_layer_dim; and the end of a layer, with that in it. Returns the norm to apply to h before it
- * is added to x, or NULL. */
+/* layer_embedding.c, for gemma4: what the token gives each layer, per_layer [n, n_layers,
+ * per_layer_dim]; and the end of a layer, with that in it. Where the layer has a scale, h is added
+ * to x there, because the scale is of the sum, and is 0 afterwards. Returns the norm to apply to h
+ * before it is added to x, or NULL. */
 void gqa_embed_for_layers(pass_state *p, gqa_worker *me);
 const float *gqa_add_for_layer(pass_state *p, gqa_worker *me, const gqa_layer *layer, int l);
 

@@ -15,12 +15,13 @@ void *gqa_arena_take(gqa_arena *a, uint64_t count, uint64_t size) {
     return p;
 }
 
-/* x [rows, k] and its forms as input of products. */
-static float *take_activations(const gqa_workspace *w, gqa_arena *a, gqa_acts *acts, int k) {
-    const int rows = w->scratch.rows;
+/* x [rows, k] and its forms as input of products; has_exact: of some that always are. */
+static float *take_activations(const gqa_workspace *w, gqa_arena *a, gqa_acts *acts, int k,
+                               int has_exact) {
+    const int rows = w->scratch.rows, columns = has_exact || w->exact ? 2 * rows : rows;
     float *x = gqa_arena_take(a, (uint64_t)rows, (uint64_t)k * sizeof(float));
-    void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, 2 * rows)); /* in two planes */
-    if (memory) gqa_acts_init(acts, memory, k, 2 * rows);
+    void *memory = gqa_arena_take(a, 1, gqa_acts_bytes(k, columns));
+    if (memory) gqa_acts_init(acts, memory, k, columns);
     if (w->model->stats.fast_prefill)
         acts->bf16 = gqa_arena_take(a, (uint64_t)rows, round_up(k, 256) * sizeof(uint16_t));
     acts->x = x;
@@ -35,10 +36,10 @@ static void lay_out_latent(gqa_workspace *w, gqa_arena *a) {
     uint64_t rows = (uint64_t)s->rows;
     uint64_t q_dim = (uint64_t)c->n_heads * (uint64_t)(c->q_nope_dim + c->rope_dim);
     if (!c->latent_dim) return;
-    if (c->q_rank) s->q_low = take_activations(w, a, &s->q_low_acts, c->q_rank);
+    if (c->q_rank) s->q_low = take_activations(w, a, &s->q_low_acts, c->q_rank, 0);
     s->q_heads = gqa_arena_take(a, rows, q_dim * sizeof(float));
-    s->q_nope = take_activations(w, a, &s->q_nope_acts, c->n_heads * c->q_nope_dim);
-    s->latent = take_activations(w, a, &s->latent_acts, c->n_heads * c->latent_dim);
+    s->q_nope = take_activations(w, a, &s->q_nope_acts, c->n_heads * c->q_nope_dim, 0);
+    s->latent = take_activations(w, a, &s->latent_acts, c->n_heads * c->latent_dim, 0);
 }
 
 /* All buffers: called once to add up, once to hand out. */
@@ -50,16 +51,16 @@ static void lay_out(gqa_workspace *w, gqa_arena *a) {
     uint64_t rows = (uint64_t)s->rows, decode_rows = GQA_DECODE_ROWS;
     uint64_t kv_bytes = (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim * sizeof(float);
     s->x = gqa_arena_take(a, rows, (uint64_t)c->dim * sizeof(float));
-    s->h = take_activations(w, a, &s->h_acts, c->dim);
+    s->h = take_activations(w, a, &s->h_acts, c->dim, 1);
     s->q = gqa_arena_take(a, rows, (uint64_t)q_dim * sizeof(float));
     s->k = gqa_arena_take(a, rows, kv_bytes);
     s->v = gqa_arena_take(a, rows, kv_bytes);
     int attn_dim = c->latent_dim ? c->n_heads * c->value_dim : q_dim;
-    s->attn = take_activations(w, a, &s->attn_acts, attn_dim);
+    s->attn = take_activations(w, a, &s->attn_acts, attn_dim, 0);
     lay_out_latent(w, a);
     int gate_dim = max_int(c->ffn_dim, c->per_layer_dim);
     uint64_t per_layer = (uint64_t)c->n_layers * (uint64_t)c->per_layer_dim * sizeof(float);
-    s->gate = take_activations(w, a, &s->gate_acts, gate_dim);
+    s->gate = take_activations(w, a, &s->gate_acts, gate_dim, 1);
     s->up = gqa_arena_take(a, rows, (uint64_t)gate_dim * sizeof(float));
     s->per_layer = gqa_arena_take(a, rows, per_layer);
     s->cos_sin = gqa_arena_take(a, rows * (uint64_t)rope_tables,

@@ -221,6 +221,12 @@ static void check_workspace_refused(const gqa_model *m) {
         CHECK(!gqa_session_new(cases[i].m, &cases[i].opt, &err), "case %zu", i);
         CHECK_HAS(err.message, cases[i].message);
     }
+    gqa_session *both[] = {session_of(m, (gqa_session_options){.workspace = w}),
+                           session_of(m, (gqa_session_options){.context = 64, .exact = 1})};
+    CHECK(gqa_sessions_eval(both, (int32_t[]){1, 2}, 2, &err) == GQA_ERR_ARGUMENT, "both");
+    CHECK_HAS(err.message, "sessions 1 and 0: only one of them is exact");
+    gqa_session_free(both[0]);
+    gqa_session_free(both[1]);
     CHECK(!gqa_workspace_new(m, &(gqa_session_options){.workspace = w}, &err), "of a workspace");
     CHECK(!gqa_workspace_new(m, &(gqa_session_options){.context = -1}, &err), "context -1");
     gqa_workspace_free(w);

@@ -407,6 +407,24 @@ static void check_tied(void) {
                        STEPS(no_shared_key));
 }
 
+/* Two planes everywhere. */
+static void check_exact(void) {
+    check_architecture("gemma4 of q8_0, exact",
+                       SPEC(.arch = "gemma4", GEMMA4, .shared = 2, .per_layer = 32, .dim = 64,
+                            .ffn = 64, .layers = 4, .tokens = 33, .type = GQA_TYPE_Q8_0,
+                            .exact = 1, .tolerance = 2e-3),
+                       STEPS(nothing_for_layers, no_norm_v));
+    check_architecture("deepseek2 of q8_0, exact",
+                       SPEC(.arch = "deepseek2", .layers = 2, .dim = 64, .ffn = 64, .head_dim = 64,
+                            .rope_dim = 32, .latent = 96, .value = 32, .q_rank = 32,
+                            .type = GQA_TYPE_Q8_0, .tokens = 40, .exact = 1, .tolerance = 1e-3),
+                       STEPS(no_latent_norm));
+    check_architecture("gta of q8_0, exact",
+                       SPEC(.arch = "gta", .dim = 64, .ffn = 64, .head_dim = 32, .rope_dim = 16,
+                            .type = GQA_TYPE_Q8_0, .tokens = 40, .exact = 1, .tolerance = 1e-3),
+                       STEPS(no_shared_key));
+}
+
 static void check_gta_refused(spec s, const char *message) {
     gqa_error err = {0};
     complete(&s);
@@ -554,6 +572,7 @@ int main(int argc, char **argv) {
     check_architecture("exaone4: RoPE in all layers where none has the window",
                        SPEC(.arch = "exaone4", .window = 30, .pattern = 1, .pattern_key = 2),
                        STEPS(other_half));
+    check_exact();
     TEST("gta: saved, loaded, copied") {
         check_gta_session("f16");
         check_gta_session("q8_0");

@@ -4,7 +4,7 @@
  * against several; repacked weights against those of the file. */
 #include "twin_run.h"
 
-#include "../weights/model_internal.h"
+#include "../session/session_internal.h"
 
 /* A model of that spec, against the reference. */
 static void check_spec(spec s) {
@@ -104,7 +104,7 @@ static void check_rope(void) {
 
 /* Activations are rounded to int8 in runtime and reference alike; a value on the edge may round
  * differently and the layers pass that on, hence the wide bound on the worst logit;
- * test_kernels.c is strict. With two planes the reference does not round, and the bound is near
+ * test_kernels.c is strict. Two planes everywhere leave nothing to pass on, and the bound is near
  * that of f32. */
 static void check_quantised(void) {
     static const int types[] = {
@@ -213,6 +213,31 @@ static void check_order_of_gta(void) {
     gqa_model_close(m);
 }
 
+/* Which matrices of a model read activations in two planes, and that a thread has room for the
+ * sums of those. */
+static void check_exact(spec s) {
+    complete(&s);
+    twin *t = make_twin(&s);
+    gqa_model *m = gqa_model_from_memory(t->image, t->size, NULL, NULL);
+    gqa_session *session = gqa_session_new(m, NULL, NULL);
+    const gqa_scratch *scratch = &session->workspace->scratch;
+    gqa_matrix *w;
+    CHECK(m->layers[0].wk.exact && m->classifier.exact, "keys, the classifier");
+    for (int i = 0; (w = gqa_model_matrix(m, i)) != NULL; i++) {
+        int l = i / GQA_LAYER_MATRICES, is_last = l == s.layers - 1;
+        const gqa_layer *layer = &m->layers[l < s.layers ? l : 0];
+        int expected = w == &layer->wk || w == &layer->wv || w == &m->classifier;
+        if (w == &layer->w_gate || w == &layer->w_up || w == &layer->w_down) expected = is_last;
+        CHECK(w->exact == expected, "matrix %d of layer %d: %d", i % GQA_LAYER_MATRICES, l,
+              w->exact);
+    }
+    CHECK(scratch->thread_bytes >= gqa_planes_scratch(scratch->rows) + gqa_matmul_scratch(s.dim),
+          "%zu bytes a thread", scratch->thread_bytes);
+    gqa_session_free(session);
+    gqa_model_close(m);
+    free_twin(t);
+}
+
 int main(int argc, char **argv) {
     test_start(argc, argv);
     check_grid();
@@ -220,6 +245,13 @@ int main(int argc, char **argv) {
     check_rope();
     check_quantised();
     check_caches();
+    TEST("exact products") {
+        check_exact(SPEC(.heads = 4, .kv_heads = 4, .layers = 3));
+        check_exact(SPEC(.arch = "qwen3", .untied = 1, .layers = 1));
+        check_exact(SPEC(.arch = "phi3", .layers = 2));
+        check_exact(SPEC(.arch = "deepseek2", .layers = 2, .head_dim = 24, .rope_dim = 8,
+                         .latent = 32, .value = 16));
+    }
     TEST("the order of grouped-tied attention") check_order_of_gta();
     return test_end();
 }

@@ -63,17 +63,20 @@ static const float *values(const gqa_checkpoint *c, const char *name, int rows, 
     return floats[n_floats++] = out;
 }
 
-/* planes: of activations; two (or none) for the exact products: keys, values, the last FFN. */
+/* Of the exact products: keys, values, the last FFN, the classifier. */
+static int two_planes(int planes) { return planes ? 2 : 0; }
+
+/* planes: of activations, but for the exact products. */
 static void fill_layer(const gqa_checkpoint *c, int l, int planes, ref_layer *layer) {
     const gqa_config *g = &c->config;
-    int of_ffn = l == g->n_layers - 1 ? 2 * planes : planes;
+    int of_ffn = l == g->n_layers - 1 ? two_planes(planes) : planes;
     int dim = g->dim, ffn = g->ffn_dim;
     int q_dim = g->n_heads * g->head_dim, kv_dim = g->n_kv_heads * g->head_dim;
     char name[64];
     const struct { const char *name; ref_matrix *matrix; int rows, cols, planes; } matrices[] = {
         {"attn_q", &layer->wq, q_dim, dim, planes},
-        {"attn_k", &layer->wk, kv_dim, dim, 2 * planes},
-        {"attn_v", &layer->wv, kv_dim, dim, 2 * planes},
+        {"attn_k", &layer->wk, kv_dim, dim, two_planes(planes)},
+        {"attn_v", &layer->wv, kv_dim, dim, two_planes(planes)},
         {"attn_output", &layer->wo, dim, q_dim, planes},
         {"ffn_gate", &layer->w_gate, ffn, dim, of_ffn},
         {"ffn_up", &layer->w_up, ffn, dim, of_ffn},
@@ -109,7 +112,7 @@ static double *compute_logits(const gqa_checkpoint *c, int planes) {
     for (int l = 0; l < g->n_layers; l++) fill_layer(c, l, planes, &layers[l]);
     m.embedding = values(c, "token_embd.weight", g->vocab_size, g->dim);
     m.output_norm = values(c, "output_norm.weight", 1, g->dim);
-    m.classifier = (ref_matrix){m.embedding, g->vocab_size, g->dim, 2 * planes};
+    m.classifier = (ref_matrix){m.embedding, g->vocab_size, g->dim, two_planes(planes)};
     size_t vocab = (size_t)g->vocab_size, n = (size_t)golden.n;
     double *all = malloc(sizeof *all * n * vocab);
     ref_forward(&m, golden.tokens, golden.n, all);

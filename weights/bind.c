@@ -317,6 +317,14 @@ static void name_types(gqa_model *m) {
     m->stats.type_name = m->type_name;
 }
 
+/* Whether it is multiplied for the rows with logits only (keep_rows in forward.c). */
+static int is_of_logits(const gqa_model *m, const gqa_matrix *w) {
+    const gqa_layer *last = &m->layers[m->config.n_layers - 1];
+    return w == &m->classifier || w == &last->wo || w == &last->w_gate || w == &last->w_up ||
+           w == &last->w_down || w == &last->per_layer_gate || w == &last->per_layer_proj ||
+           w == &last->wv_b;
+}
+
 static void count_weights(gqa_model *m) {
     gqa_model_stats *s = &m->stats;
     for (int i = 0; i < m->file.n_tensors; i++) {
@@ -328,6 +336,7 @@ static void count_weights(gqa_model *m) {
     for (int i = 0; (w = gqa_model_matrix(m, i)) != NULL; i++) {
         uint64_t rows = (uint64_t)w->rows, cols = (uint64_t)w->cols;
         s->matmul_params += rows * cols;
+        if (!is_of_logits(m, w)) s->prompt_params += rows * cols;
         s->decode_bytes += gqa_type_bytes(w->type, cols) * rows;
     }
     s->n_tensors = m->file.n_tensors;
