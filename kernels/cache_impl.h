@@ -84,8 +84,8 @@ static inline vf round_q4(const float *x, float inverse) {
     return vf_min(vf_max(q, vf_set1(-8)), vf_set1(7));
 }
 
-/* A block of q4_0 as in a file, by the best of 14 scales: the value of largest magnitude becomes
- * -5.5, -5.8, ... -9.4, all values the integers q, and sum(x q) / sum(q q) is the scale that fits
+/* A block of q4_0 as in a file, by the best of nine scales: the value of largest magnitude becomes
+ * -6.7, -7, ... -9.1, all values the integers q, and sum(x q) / sum(q q) is the scale that fits
  * them, with the squared error sum(x x) - sum(x q)^2 / sum(q q). */
 static void quantize_q4(const float *x, uint8_t *block) {
     const vf zero = vf_set1(0);
@@ -96,8 +96,8 @@ static void quantize_q4(const float *x, uint8_t *block) {
     }
     float top = vf_hmax(high), bottom = vf_hmax(low), largest = top > bottom ? top : -bottom;
     float scale = 0, inverse = 0, best = 0;
-    for (int step = 0; largest != 0 && step < 14; step++) {
-        float by = -(5.5f + 0.3f * step) / largest;
+    for (int step = 0; largest != 0 && step < 9; step++) {
+        float by = -(6.7f + 0.3f * step) / largest;
         vf xq = zero, qq = zero;
         UNROLL for (int i = 0; i < 32; i += VF_LANES) {
             vf q = round_q4(x + i, by);

@@ -36,16 +36,16 @@ static void round_to_int8(double *x, int n, int half_scale) {
     for (int i = 0; i < n; i++) x[i] = d == 0 ? 0 : round(x[i] / d) * stored;
 }
 
-/* 32 values to 4 bits times a scale and back, as a q4_0 cache is: the largest becomes -5.5 to -9.4,
+/* 32 values to 4 bits times a scale and back, as a q4_0 cache is: the largest becomes -6.7 to -9.1,
  * whatever has the least squared error. */
 static void round_to_int4(double *x) {
     double top = 0, best = HUGE_VAL, q[32], rounded[32] = {0};
     for (int i = 0; i < 32; i++)
         if (fabs(x[i]) > fabs(top)) top = x[i];
-    for (int step = 0; top != 0 && step < 14; step++) {
+    for (int step = 0; top != 0 && step < 9; step++) {
         double xq = 0, qq = 0, error = 0;
         for (int i = 0; i < 32; i++) {
-            q[i] = fmax(-8, fmin(7, nearbyint(x[i] / top * -(5.5 + 0.3 * step))));
+            q[i] = fmax(-8, fmin(7, nearbyint(x[i] / top * -(6.7 + 0.3 * step))));
             xq += x[i] * q[i];
             qq += q[i] * q[i];
         }
