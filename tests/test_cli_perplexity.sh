@@ -129,6 +129,9 @@ shipped=models/stories-gqa.gguf
 expect 1 "$shipped: a vocabulary of" perplexity "$m" $options --kl $shipped
 check "names both" grep -qF "$m" "$tmp/err"
 expect 2 'unknown word "exactly"' perplexity "$m" $options --kl .,kv=f16,exactly
+expect 2 'expected a model' perplexity "$m" $options --kl ""
+expect 2 'expected a model' perplexity "$m" $options --kl ,kv=f16
+expect 2 'kv= twice' perplexity "$m" $options --kl .,kv=f16,kv=q4_0
 expect 2 'unknown word "exact=1"' perplexity "$m" $options --kl .,exact=1,kv=f16
 expect 1 'cache type "q9"' perplexity "$m" $options --kl .,kv=q9
 expect 1 "$tmp/none: cannot open" perplexity "$m" $options --kl "$tmp/none"

@@ -134,12 +134,22 @@ test_case "SmolLM2 135M: perplexity"
 perplexities tinyshakespeare 46.41610
 perplexities tinystories_val 7.98824
 
-test_case "SmolLM2 135M: what 8-bit activations cost"
+# kl FILE MOST OPTIONS...: of the first 512 tokens, as docs/quality.md has it.
+kl() {
+    file=$1 most=$2
+    shift 2
+    expect 0 "" perplexity "$file" -f "$GQA_DATA/corpus/tinyshakespeare.txt" -c 512 --chunks 1 \
+        "$@" --json
+    kl=$(sed -n 's/.*"mean": \([0-9.e-]*\).*/\1/p' "$tmp/out")
+    check "$*: KL $kl, expected at most $most" awk "BEGIN { exit !(${kl:-1} <= $most) }"
+}
+test_case "SmolLM2 135M: what 8-bit activations and narrow caches cost"
 if [ -f "${GQA_DATA:-}/corpus/tinyshakespeare.txt" ]; then
-    expect 0 "" perplexity "$model" -f "$GQA_DATA/corpus/tinyshakespeare.txt" -c 512 --chunks 1 \
-        --kv f32 --kl .,kv=f32,exact --json
-    kl=$(sed -n 's/.*"mean": \([0-9.]*\).*/\1/p' "$tmp/out") # 0.0030 with all products in 8 bits
-    check "KL $kl, expected at most 0.0010" awk "BEGIN { exit !(${kl:-1} <= 0.0010) }"
+    kl "$model" 0.0010 --kv f32 --kl .,kv=f32,exact # 0.0030 with all products in 8 bits
+    kl "$model" 0.00001 --kv f32 --kl "$tmp/f32.gguf" --exact
+    kl "$tmp/f32.gguf" 0.00025 --kv q8_0 --kl .
+    kl "$tmp/f32.gguf" 0.006 --kv q8_0/q4_0 --kl .
+    kl "$tmp/f32.gguf" 0.045 --kv q4_0 --kl . # 0.037 to 0.041 by instruction set
 else
     skip "KL of tinyshakespeare: not in GQA_DATA"
 fi
