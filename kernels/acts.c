@@ -39,6 +39,12 @@ const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[3
     return rest;
 }
 
+/* Those with decode_2 in matmul_impl.h. */
+int gqa_type_has_pairs(int type) {
+    return type == GQA_TYPE_Q8_0 || type == GQA_TYPE_Q4_0 || type == GQA_TYPE_Q4_K ||
+           type == GQA_TYPE_Q6_K;
+}
+
 enum { ROWS = GQA_UNIT_PANELS * GQA_PANEL };
 
 size_t gqa_planes_scratch(int max_n) { return sizeof(float) * 2 * ROWS * (size_t)max_n; }

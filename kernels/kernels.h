@@ -83,6 +83,8 @@ uint64_t gqa_acts_bytes(int k, int max_n);
 /* memory: 64-byte aligned, gqa_acts_bytes long. */
 void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n);
 int gqa_type_wants_q8(int type);
+/* Whether decoding two columns costs hardly more than one: the types that most files have. */
+int gqa_type_has_pairs(int type);
 
 /* rest: the block x [32] less d q; returned. */
 const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[32]);

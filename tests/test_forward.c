@@ -222,13 +222,14 @@ static void check_exact(spec s) {
     gqa_session *session = gqa_session_new(m, NULL, NULL);
     const gqa_scratch *scratch = &session->workspace->scratch;
     gqa_matrix *w;
-    CHECK(m->layers[0].wk.exact && m->classifier.exact, "keys, the classifier");
+    int has_pairs = s.type == GQA_TYPE_Q8_0;
+    CHECK(m->layers[0].wk.exact == has_pairs && m->classifier.exact == has_pairs, "keys, output");
     for (int i = 0; (w = gqa_model_matrix(m, i)) != NULL; i++) {
         int l = i / GQA_LAYER_MATRICES, is_last = l == s.layers - 1;
         const gqa_layer *layer = &m->layers[l < s.layers ? l : 0];
         int expected = w == &layer->wk || w == &layer->wv || w == &m->classifier;
         if (w == &layer->w_gate || w == &layer->w_up || w == &layer->w_down) expected = is_last;
-        CHECK(w->exact == expected, "matrix %d of layer %d: %d", i % GQA_LAYER_MATRICES, l,
+        CHECK(w->exact == (expected && has_pairs && w->rows > 0), "matrix %d of layer %d: %d", i % GQA_LAYER_MATRICES, l,
               w->exact);
     }
     CHECK(scratch->thread_bytes >= gqa_planes_scratch(scratch->rows) + gqa_matmul_scratch(s.dim),
@@ -246,11 +247,14 @@ int main(int argc, char **argv) {
     check_quantised();
     check_caches();
     TEST("exact products") {
-        check_exact(SPEC(.heads = 4, .kv_heads = 4, .layers = 3));
-        check_exact(SPEC(.arch = "qwen3", .untied = 1, .layers = 1));
-        check_exact(SPEC(.arch = "phi3", .layers = 2));
-        check_exact(SPEC(.arch = "deepseek2", .layers = 2, .head_dim = 24, .rope_dim = 8,
-                         .latent = 32, .value = 16));
+#define QUANTISED .dim = 64, .ffn = 64, .head_dim = 64, .type = GQA_TYPE_Q8_0
+        check_exact(SPEC(QUANTISED, .heads = 4, .kv_heads = 4, .layers = 3));
+        check_exact(SPEC(QUANTISED, .arch = "qwen3", .untied = 1, .layers = 1));
+        check_exact(SPEC(QUANTISED, .arch = "phi3", .layers = 2));
+        check_exact(SPEC(QUANTISED, .arch = "deepseek2", .layers = 2, .rope_dim = 32,
+                         .latent = 96, .value = 32));
+        check_exact(SPEC(.dim = 64, .ffn = 64, .head_dim = 64, .type = GQA_TYPE_Q4_1));
+#undef QUANTISED
     }
     TEST("the order of grouped-tied attention") check_order_of_gta();
     return test_end();

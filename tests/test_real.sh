@@ -145,7 +145,8 @@ kl() {
 }
 test_case "SmolLM2 135M: what 8-bit activations and narrow caches cost"
 if [ -f "${GQA_DATA:-}/corpus/tinyshakespeare.txt" ]; then
-    kl "$model" 0.0010 --kv f32 --kl .,kv=f32,exact # 0.0030 with all products in 8 bits
+    expect 0 "" convert "$model" "$tmp/q8.gguf" --type q8_0 --quiet
+    kl "$tmp/q8.gguf" 0.0010 --kv f32 --kl .,kv=f32,exact # 0.0030 with all products in 8 bits
     kl "$model" 0.00001 --kv f32 --kl "$tmp/f32.gguf" --exact
     kl "$tmp/f32.gguf" 0.00025 --kv q8_0 --kl .
     kl "$tmp/f32.gguf" 0.006 --kv q8_0/q4_0 --kl .

@@ -342,20 +342,25 @@ static void layer_facts(const spec *s, int l, ref_layer *y) {
     if (is_arch(s, "olmo2")) y->local_theta = (double)s->theta;
 }
 
-/* Multiplied with activations in two planes always: keys, values, the last FFN, the classifier. */
-static void set_exact(ref_matrix *m) {
-    if (m->planes) m->planes = 2;
+/* Multiplied with activations in two planes always: keys, values, the last FFN, the classifier, of
+ * four types. */
+static void set_exact(ref_matrix *m, int type) {
+    static const int types[] = {GQA_TYPE_Q8_0, GQA_TYPE_Q4_0, GQA_TYPE_Q4_K, GQA_TYPE_Q6_K};
+    for (int i = 0; i < 4; i++)
+        if (type == types[i]) m->planes = 2;
 }
 static void exact_matrices(twin *t) {
     ref_layer *last = &t->layers[t->s.layers - 1];
+    const int type = t->s.type;
+    const int other = traits_of(t->s.arch)->fused ? type : t->s.mixed_type;
     for (int l = 0; l < t->s.layers; l++) {
-        set_exact(&t->layers[l].wk);
-        set_exact(&t->layers[l].wv);
+        set_exact(&t->layers[l].wk, type);
+        set_exact(&t->layers[l].wv, other);
     }
-    set_exact(&last->w_gate);
-    set_exact(&last->w_up);
-    set_exact(&last->w_down);
-    set_exact(&t->ref.classifier);
+    set_exact(&last->w_gate, type);
+    set_exact(&last->w_up, type);
+    set_exact(&last->w_down, t->s.mixed_type);
+    set_exact(&t->ref.classifier, type);
 }
 
 static void all_tensors(twin *t) {

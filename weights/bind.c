@@ -264,12 +264,18 @@ static void set_dims(gqa_layer *layer, gqa_layer_config config, const gqa_config
 /* Which matrices are multiplied with activations in 16 bits, not 8, always: where rounding costs
  * most for what a second plane takes (docs/quality.md, "Activations"). Keys and values, whose
  * matrices are small where query heads share them; and the last FFN and the classifier, which a
- * prompt needs for its last token alone. */
+ * prompt needs for its last token alone; of types that decode two columns as fast as one. */
 static void mark_exact(gqa_model *m) {
-    for (int l = 0; l < m->config.n_layers; l++) m->layers[l].wk.exact = m->layers[l].wv.exact = 1;
-    gqa_layer *last = &m->layers[m->config.n_layers - 1];
-    last->w_gate.exact = last->w_up.exact = last->w_down.exact = 1;
-    m->classifier.exact = 1;
+    const int n_layers = m->config.n_layers;
+    gqa_layer *last = &m->layers[n_layers - 1];
+    gqa_matrix *of_last[] = {&last->w_gate, &last->w_up, &last->w_down, &m->classifier};
+    for (int l = 0; l < n_layers; l++) {
+        gqa_layer *layer = &m->layers[l];
+        layer->wk.exact = gqa_type_has_pairs(layer->wk.type);
+        layer->wv.exact = gqa_type_has_pairs(layer->wv.type);
+    }
+    for (size_t i = 0; i < array_length(of_last); i++)
+        of_last[i]->exact = gqa_type_has_pairs(of_last[i]->type);
 }
 
 /* Binds all slots, which gqa_check_tensors has checked. Called twice: to count the vectors' floats,
