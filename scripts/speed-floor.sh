@@ -4,7 +4,7 @@
 # make test.
 usage() {
     cat <<'END_OF_USAGE'
-usage: scripts/speed-floor.sh [FLOOR] [options]             FLOOR: share of the limit (0.5)
+usage: scripts/speed-floor.sh [FLOOR] [options]             FLOOR: share of the limit (0.4)
   --run PATH    the program (./run)          -r N   repetitions, of which the median counts (5)
   --test 'TYPE DEPTH SHAPE'                  instead of the built-in list (may be repeated)
 END_OF_USAGE
@@ -13,7 +13,7 @@ fail() {
     echo "speed-floor: $1" >&2
     exit 2
 }
-floor=0.5 run=./run reps=5 tests= newline='
+floor=0.4 run=./run reps=5 tests= newline='
 '
 while [ $# -gt 0 ]; do
     case $1 in

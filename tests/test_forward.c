@@ -229,8 +229,8 @@ static void check_exact(spec s) {
         const gqa_layer *layer = &m->layers[l < s.layers ? l : 0];
         int expected = w == &layer->wk || w == &layer->wv || w == &m->classifier;
         if (w == &layer->w_gate || w == &layer->w_up || w == &layer->w_down) expected = is_last;
-        CHECK(w->exact == (expected && has_pairs && w->rows > 0), "matrix %d of layer %d: %d", i % GQA_LAYER_MATRICES, l,
-              w->exact);
+        CHECK(w->exact == (expected && has_pairs && w->rows > 0), "matrix %d of layer %d: %d",
+              i % GQA_LAYER_MATRICES, l, w->exact);
     }
     CHECK(scratch->thread_bytes >= gqa_planes_scratch(scratch->rows) + gqa_matmul_scratch(s.dim),
           "%zu bytes a thread", scratch->thread_bytes);
