@@ -131,14 +131,14 @@ typedef struct logits {
     float values[LENGTH * VOCAB];
 } logits;
 
-static logits logits_of(const image *m) {
+static logits logits_of(const image *m, int exact) {
     static logits out;
     gqa_error err = {0};
     int32_t tokens[LENGTH];
     for (int i = 0; i < LENGTH; i++) tokens[i] = (i * 31 + i * i) % VOCAB;
     gqa_model *model = gqa_model_from_memory(m->data, m->size, NULL, &err);
-    gqa_session_options exact = {.kv = "f32", .n_threads = 1};
-    gqa_session *s = model ? gqa_session_new(model, &exact, &err) : NULL;
+    gqa_session_options o = {.kv = "f32", .n_threads = 1, .exact = exact};
+    gqa_session *s = model ? gqa_session_new(model, &o, &err) : NULL;
     CHECK(s && gqa_session_eval_all(s, tokens, LENGTH, out.values, &err) == 0, "%s", err.message);
     gqa_session_free(s);
     gqa_model_close(model);
@@ -166,9 +166,9 @@ static image convert(const image *m, const gqa_convert_options *o) {
 
 /* The distance between the logits of m and those of m converted, which has so many KV heads. */
 static double change(const image *m, const gqa_convert_options *o, int kv_heads) {
-    logits before = logits_of(m);
+    logits before = logits_of(m, 0);
     image result = convert(m, o);
-    logits after = logits_of(&result);
+    logits after = logits_of(&result, 0);
     int got = result.c.config.n_kv_heads;
     CHECK(got == kv_heads, "%d KV heads, expected %d", got, kv_heads);
     CHECK(gguf_find(&result.c, "general.description") != NULL, "metadata is lost");
@@ -373,9 +373,9 @@ static void rotate_heads(copies *c, double *rk, double *rv) {
 static void test_rotated_copies(void) {
     copies c;
     copies_init(&c);
-    logits before = logits_of(&c.m);
+    logits before = logits_of(&c.m, 0);
     rotate_heads(&c, c.planes[0], c.rotations[0]);
-    logits after = logits_of(&c.m);
+    logits after = logits_of(&c.m, 0);
     double d = distance(&after, &before);
     CHECK(d < 1e-4, "allowed rotations change logits by %g", d);
     gqa_convert_options o = pooled(GQA_POOL_ALIGNED, 1);
@@ -391,9 +391,9 @@ static void test_rotated_copies(void) {
 static void test_forbidden_rotation(void) {
     copies c;
     copies_init(&c);
-    logits before = logits_of(&c.m);
+    logits before = logits_of(&c.m, 0);
     rotate_heads(&c, c.rotations[0], NULL);
-    logits after = logits_of(&c.m);
+    logits after = logits_of(&c.m, 0);
     double d = distance(&after, &before);
     CHECK(d > 1e-2, "a general rotation of K changes logits by %g only", d);
     image_free(&c.m);
@@ -425,7 +425,8 @@ static void test_types(void) {
     image_free(&m);
 }
 
-/* q8_0 of a type with the same blocks in fewer bits: the same numbers and logits, bit for bit. */
+/* q8_0 of a type with the same blocks in fewer bits: the same numbers and, with activations in as
+ * many bits, logits, bit for bit. */
 static void test_widened(int type) {
     const gqa_config g = {.architecture = "llama", .dim = DIM, .n_layers = LAYERS, .n_heads = 4,
                           .n_kv_heads = 2, .head_dim = 24, .ffn_dim = FFN, .vocab_size = VOCAB,
@@ -446,7 +447,7 @@ static void test_widened(int type) {
         gqa_dequantize(after->type, after->data, got, n);
         CHECK(!memcmp(got, want, n * sizeof *got), "%s: other values", after->name);
     }
-    logits before = logits_of(&narrow), after = logits_of(&wide);
+    logits before = logits_of(&narrow, 1), after = logits_of(&wide, 1);
     double d = distance(&after, &before);
     CHECK(d == 0, "logits differ by %g", d);
     image_free(&narrow);

@@ -32,9 +32,9 @@ shares 0.61 0.92
 floor 0 "0.61  pp256 q8_0, depth 0, dim=64"
 floor 0 "0.92  tg16"
 floor 1 "0.61  pp256 q8_0, depth 0, dim=64: below the floor of 0.7" 0.7
-shares 0.61 4.9e-1
-floor 1 "0.49  tg16 q8_0, depth 0, dim=64: below the floor of 0.5"
-floor 0 "" 0.4
+shares 0.61 3.9e-1
+floor 1 "0.39  tg16 q8_0, depth 0, dim=64: below the floor of 0.4"
+floor 0 "" 0.3
 floor 2 'expected a floor between 0 and 1, got "2"' 2
 shares 0.61 null
 floor 0 "tg16 q8_0, depth 0, dim=64: in the caches"
