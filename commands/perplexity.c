@@ -66,13 +66,15 @@ static int parse_reference(settings *o) {
     int n_types = 0;
     for (char *word = strchr(o->kl_words, ','); word; word = strchr(word, ',')) {
         *word++ = 0;
-        if (!strncmp(word, "kv=", 3) && n_types++)
-            return usage_error("--kl %s: kv= twice", o->kl);
-        if (!strncmp(word, "kv=", 3)) o->reference_kv = word + 3;
-        else if (!strcmp(word, "exact") || !strncmp(word, "exact,", 6)) o->reference_exact = 1;
-        else
+        if (!strncmp(word, "kv=", 3)) {
+            if (n_types++) return usage_error("--kl %s: kv= twice", o->kl);
+            o->reference_kv = word + 3;
+        } else if (!strcmp(word, "exact") || !strncmp(word, "exact,", 6)) {
+            o->reference_exact = 1;
+        } else {
             return usage_error("--kl %s: unknown word \"%.*s\", expected kv=TYPE or exact", o->kl,
                                (int)strcspn(word, ","), word);
+        }
     }
     if (!*o->kl_words) return usage_error("--kl \"%s\": expected a model's file, or .", o->kl);
     o->reference = strcmp(o->kl_words, ".") ? o->kl_words : o->path;

@@ -34,15 +34,15 @@ void gqa_acts_init(gqa_acts *a, void *memory, int k, int max_n) {
 
 /* x as the sum of two int8 forms: 16 bits, for the price of two columns. */
 
-const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[32]) {
-    for (int i = 0; i < 32; i++) rest[i] = x[i] - d * (float)q[i];
-    return rest;
-}
-
 /* Those with decode_2 in matmul_impl.h. */
 int gqa_type_has_pairs(int type) {
     return type == GQA_TYPE_Q8_0 || type == GQA_TYPE_Q4_0 || type == GQA_TYPE_Q4_K ||
            type == GQA_TYPE_Q6_K;
+}
+
+const float *gqa_residual(const float *x, const int8_t *q, float d, float rest[32]) {
+    for (int i = 0; i < 32; i++) rest[i] = x[i] - d * (float)q[i];
+    return rest;
 }
 
 enum { ROWS = GQA_UNIT_PANELS * GQA_PANEL };

@@ -101,6 +101,15 @@ static void check_architecture(const char *name, spec s, const change *changes) 
 
 #define YARN .scaling = GQA_ROPE_YARN, .orig_context = 32
 
+/* Matrices in q8_0: with activations in 8 bits, and in two planes (check_exact). */
+#define GEMMA4_Q8 .arch = "gemma4", GEMMA4, .shared = 2, .per_layer = 32, .dim = 64, .ffn = 64, \
+                  .layers = 4, .tokens = 33, .type = GQA_TYPE_Q8_0
+#define LATENT_Q8 .arch = "deepseek2", .layers = 2, .dim = 64, .ffn = 64, .head_dim = 64, \
+                  .rope_dim = 32, .latent = 96, .value = 32, .q_rank = 32, .tokens = 40, \
+                  .type = GQA_TYPE_Q8_0
+#define GTA_Q8 .arch = "gta", .dim = 64, .ffn = 64, .head_dim = 32, .rope_dim = 16, .tokens = 40, \
+               .type = GQA_TYPE_Q8_0
+
 /* Their tolerances are wider: scores are not divided by sqrt(head_dim). */
 #define GEMMA4 .window = 23, .pattern = 2, .pattern_key = 2, .local_head_dim = 8, \
                .local_rope_dim = 6, .theta_local = 300, .theta = 1e6f
@@ -145,9 +154,7 @@ static void check_gemmas(void) {
                             .tolerance = 3e-4),
                        STEPS(another_v, no_norm_v, no_logit_cap));
     check_architecture("gemma4 of q8_0",
-                       SPEC(.arch = "gemma4", GEMMA4, .shared = 2, .per_layer = 32, .dim = 64,
-                            .ffn = 64, .layers = 4, .tokens = 33, .type = GQA_TYPE_Q8_0,
-                            .tolerance = 8e-2),
+                       SPEC(GEMMA4_Q8, .tolerance = 8e-2),
                        STEPS(nothing_for_layers));
     check_architecture("gemma3: without a window", SPEC(.arch = "gemma3", .logit_softcap = 3),
                        STEPS(no_logit_cap, no_qk_norm));
@@ -372,9 +379,7 @@ static void check_latent(void) {
                             .kv = "q8_0", .cache = REF_Q8_0, .tolerance = 1e-2),
                        STEPS(no_latent_norm));
     check_architecture("deepseek2: matrices in q8_0",
-                       SPEC(.arch = "deepseek2", .layers = 2, .dim = 64, .ffn = 64, .head_dim = 64,
-                            .rope_dim = 32, .latent = 96, .value = 32, .q_rank = 32,
-                            .type = GQA_TYPE_Q8_0, .tokens = 40, .tolerance = 8e-2),
+                       SPEC(LATENT_Q8, .tolerance = 8e-2),
                        STEPS(no_latent_norm));
 }
 
@@ -402,26 +407,20 @@ static void check_tied(void) {
                        SPEC(WIDE_GTA, .kv = "q4_0", .cache = REF_Q4_0, .tolerance = 2e-3),
                        STEPS(other_half));
     check_architecture("gta: matrices in q8_0",
-                       SPEC(.arch = "gta", .dim = 64, .ffn = 64, .head_dim = 32, .rope_dim = 16,
-                            .type = GQA_TYPE_Q8_0, .tokens = 40, .tolerance = 8e-2),
+                       SPEC(GTA_Q8, .tolerance = 8e-2),
                        STEPS(no_shared_key));
 }
 
 /* Two planes everywhere. */
 static void check_exact(void) {
     check_architecture("gemma4 of q8_0, exact",
-                       SPEC(.arch = "gemma4", GEMMA4, .shared = 2, .per_layer = 32, .dim = 64,
-                            .ffn = 64, .layers = 4, .tokens = 33, .type = GQA_TYPE_Q8_0,
-                            .exact = 1, .tolerance = 2e-3),
+                       SPEC(GEMMA4_Q8, .exact = 1, .tolerance = 2e-3),
                        STEPS(nothing_for_layers, no_norm_v));
     check_architecture("deepseek2 of q8_0, exact",
-                       SPEC(.arch = "deepseek2", .layers = 2, .dim = 64, .ffn = 64, .head_dim = 64,
-                            .rope_dim = 32, .latent = 96, .value = 32, .q_rank = 32,
-                            .type = GQA_TYPE_Q8_0, .tokens = 40, .exact = 1, .tolerance = 1e-3),
+                       SPEC(LATENT_Q8, .exact = 1, .tolerance = 1e-3),
                        STEPS(no_latent_norm));
     check_architecture("gta of q8_0, exact",
-                       SPEC(.arch = "gta", .dim = 64, .ffn = 64, .head_dim = 32, .rope_dim = 16,
-                            .type = GQA_TYPE_Q8_0, .tokens = 40, .exact = 1, .tolerance = 1e-3),
+                       SPEC(GTA_Q8, .exact = 1, .tolerance = 1e-3),
                        STEPS(no_shared_key));
 }
 
