@@ -264,10 +264,12 @@ check "JSON" grep -q '"exact": true' "$tmp/out"
 test_case "--lookup and --draft change nothing but the time"
 twin=models/stories-mha.gguf shipped=models/stories-gqa.gguf
 for sampling in "-t 0" "-t 0.8 -s 4" "-t 1 -s 5 --repeat-penalty 1.2" "-t 0 --stop day"; do
-    "$run" $shipped "One day, one day" -n 90 $sampling --quiet >"$tmp/a" 2>"$tmp/err"
+    expect 0 "" $shipped "One day, one day" -n 90 $sampling --quiet
+    mv "$tmp/out" "$tmp/a"
     for way in "--lookup" "--draft $twin" "--lookup --draft $shipped --kv q8_0"; do
         if [ "$way" != "${way%q8_0}" ]; then
-            "$run" $shipped "One day, one day" -n 90 $sampling --kv q8_0 --quiet >"$tmp/a"
+            expect 0 "" $shipped "One day, one day" -n 90 $sampling --kv q8_0 --quiet
+            mv "$tmp/out" "$tmp/a"
         fi
         expect 0 "proposed tokens accepted" $shipped "One day, one day" -n 90 $sampling $way
         same "$tmp/out" "$tmp/a" "$sampling $way: another text"
