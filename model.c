@@ -151,7 +151,9 @@ const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) {
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);
     if (!t) return 0;
-    uint64_t rows = (uint64_t)c->n_kv_heads * (uint64_t)c->head_dim;
+    /* a head in whole blocks */
+    uint64_t dim = (uint64_t)ceil_div(c->head_dim, t->block) * (uint64_t)t->block;
+    uint64_t rows = (uint64_t)c->n_kv_heads * dim;
     uint64_t values = c->latent_dim ? rows : c->tied_kv ? rows + (uint64_t)c->rope_dim : 2 * rows;
     return (uint64_t)c->n_layers * values * (uint64_t)t->bytes / (uint64_t)t->block;
 }

@@ -256,10 +256,10 @@ typedef struct gqa_model_stats {
 /* Owned by the model; a later version may add fields at the end. */
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);
 
-/* Bytes of KV cache per position, if all layers keep it: 2 * n_layers * n_kv_heads * head_dim *
- * (bytes per element); n_layers * head_dim * (bytes) with latent attention, n_layers *
- * (n_kv_heads * head_dim + rope_dim) * (bytes) with tied_kv. Half of it is keys: with two types,
- * the mean of their numbers. */
+/* Bytes of KV cache per position, if all layers keep it: 2 * n_layers * n_kv_heads * head_dim (in
+ * q8_0 and q4_0 up to the next multiple of 32) * (bytes per element); n_layers * head_dim * (bytes)
+ * with latent attention, n_layers * (n_kv_heads * head_dim + rope_dim) * (bytes) with tied_kv. Half
+ * of it is keys: with two types, the mean of their numbers. */
 uint64_t gqa_kv_bytes_per_position(const gqa_config *config, gqa_type kv_type);
 /* Bytes of KV cache that a query at the end of n positions attends to: a layer with a window caches
  * at most the window, and each layer has its own number of KV heads. 0 without weights. */

@@ -121,11 +121,9 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
 
 int has_kv_type(const gqa_model *m, gqa_type kv) {
     const gqa_config *c = gqa_model_config(m);
-    const int shared = c->latent_dim || c->tied_kv ? c->rope_dim : 0; /* has blocks of its own */
-    int fits = !shared || gqa_kv_k_tile_bytes((int)kv, shared) > 0;
-    for (int l = 0; l < c->n_layers; l++)
-        fits &= gqa_kv_k_tile_bytes((int)kv, gqa_model_layer(m, l)->head_dim) > 0;
-    return fits;
+    const int block = gqa_type_info_of((int)kv)->block;
+    if (!c->latent_dim && !c->tied_kv) return 1;
+    return c->rope_dim % block == 0 && c->head_dim % block == 0; /* whole blocks each */
 }
 
 /* Sum over layers, or those with a cache, of the positions seen times the numbers of a head's K and

@@ -198,7 +198,7 @@ static const tile_kernels *tile_kernels_of(int type) {
 
 /* Query rows on their way through the tiles of one KV head. Row i sees positions t0[i]..t1[i]-1. */
 typedef struct rows_state {
-    size_t n, d, vd;
+    size_t n, d, vd;  /* as stored: with zeros at the end */
     int *t0, *t1;
     float *q;         /* [n][d], scaled; then zeros up to a multiple of 8 */
     float softcap;    /* 0: none */
@@ -212,10 +212,10 @@ typedef struct rows_state {
     int v_type;
     const uint16_t *stored; /* scales of V as they are in the tile */
     int seen0, seen1;       /* positions of it whose scales are in v_scales */
-    float *v_scales;        /* [d / 32][32] times 32767, relative to the largest, or 0 */
-    float *v_tops;          /* [d / 32] the largest over 32767 */
-    int16_t *p16;           /* [8][d / 32][32] */
-    float *factors;         /* [8][d / 32] */
+    float *v_scales;        /* [vd / 32][32] times 32767, relative to the largest, or 0 */
+    float *v_tops;          /* [vd / 32] the largest over 32767 */
+    int16_t *p16;           /* [8][vd / 32][32] */
+    float *factors;         /* [8][vd / 32] */
 } rows_state;
 
 /* p = cap tanh(p / cap) / ln 2, by tanh(x) = 1 - 2 / (1 + exp(2 x)) (gemma2). */
@@ -310,7 +310,7 @@ static void quantize_queries(rows_state *s) {
  * some are written later, or belong to another text. */
 static void relative_scales(rows_state *s, int t0, int t1) {
     if (s->seen0 == t0 && s->seen1 == t1) return;
-    for (size_t b = 0; b < s->d / 32; b++) {
+    for (size_t b = 0; b < s->vd / 32; b++) {
         float *scales = s->v_scales + b * GQA_KV_TILE;
         for (int t = 0; t < GQA_KV_TILE; t += VF_LANES)
             vf_store(scales + t, vf_load_f16(s->stored + b * GQA_KV_TILE + t));
@@ -328,7 +328,7 @@ static void relative_scales(rows_state *s, int t0, int t1) {
 
 /* Probabilities p [32] of a row, the r-th of its pass, times V's scales; top is the largest. */
 static void quantize_probabilities(rows_state *s, size_t row, size_t r, float top, int first) {
-    const size_t d = s->d;
+    const size_t d = s->vd;
     const float *p = s->p + r * GQA_KV_TILE, *scales = s->v_scales, *tops = s->v_tops;
     int16_t *p16 = s->p16 + r * d, *end = p16 + d;
     float *factors = s->factors + r * (d / 32);
@@ -375,16 +375,16 @@ static void multiply_v(rows_state *s, const uint8_t *v, size_t row, size_t rows,
     for (size_t r = 0; r < used; r++) quantize_probabilities(s, row + r, r, top[r], first);
     switch (rows) {
     case 1:
-        int_values(1, is_q4, v, s->p16, s->factors, seen, s->d, o);
+        int_values(1, is_q4, v, s->p16, s->factors, seen, s->vd, o);
         break;
     case 2:
-        int_values(2, is_q4, v, s->p16, s->factors, seen, s->d, o);
+        int_values(2, is_q4, v, s->p16, s->factors, seen, s->vd, o);
         break;
     case 4:
-        int_values(4, is_q4, v, s->p16, s->factors, seen, s->d, o);
+        int_values(4, is_q4, v, s->p16, s->factors, seen, s->vd, o);
         break;
     default:
-        int_values(8, is_q4, v, s->p16, s->factors, seen, s->d, o);
+        int_values(8, is_q4, v, s->p16, s->factors, seen, s->vd, o);
     }
 }
 
@@ -427,7 +427,7 @@ static const uint8_t *int_k(const rows_state *s, const gqa_kv *kv, const uint8_t
 
 /* V's tile, in q4_0 as bytes: first those of all lower nibbles. */
 static const uint8_t *int_v(rows_state *s, const gqa_kv *kv, const uint8_t *tile) {
-    const size_t bytes = GQA_KV_TILE * codes_of(kv->v_type) * (s->d / 32);
+    const size_t bytes = GQA_KV_TILE * codes_of(kv->v_type) * (s->vd / 32);
     if (!is_rotated(kv->v_type)) return tile;
     fetch_tile(tile + kv->v_tile_bytes, kv->v_tile_bytes);
     s->v_type = kv->v_type;
@@ -460,13 +460,13 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         }
         rows_through_tile(s, k_type, v_type, k, v, begin, end, first);
     }
-    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * kv->value_dim, rotated_dim(kv));
+    if (is_rotated(kv->v_type)) hadamard(s->o, s->n * s->vd, rotated_dim(kv));
 }
 
 static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {
-    size_t rows = round_up(n, 16), d = kv->head_dim, vd = round_up(kv->value_dim, 16);
-    size_t d16 = round_up(d, 16);
-    rows_state s = {.n = n, .d = d, .vd = vd};
+    size_t rows = round_up(n, 16), d = stored_dim(kv->k_type, kv->head_dim);
+    size_t d16 = round_up(d, 16), vd = round_up(stored_dim(kv->v_type, kv->value_dim), 16);
+    rows_state s = {.n = n, .d = d, .vd = vd, .softcap = kv->softcap};
     s.p = scratch;
     s.k = s.p + GQA_ATTEND_ROWS * GQA_KV_TILE;
     s.v = s.k + d16 * GQA_KV_TILE;
@@ -489,13 +489,15 @@ static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {
     return s;
 }
 
-static void set_row(rows_state *s, size_t row, const float *q, float scale, int t0, int t1) {
+/* q [n]; n may be less than d. */
+static void set_row(rows_state *s, size_t row, const float *q, size_t n, float scale, int t0,
+                    int t1) {
     if (!(s->softcap > 0)) scale *= LOG2_E; /* else cap_scores() does it */
     float *to = s->q + row * s->d;
     size_t i = 0;
-    for (; i + VF_LANES <= s->d; i += VF_LANES)
+    for (; i + VF_LANES <= n; i += VF_LANES)
         vf_store(to + i, vf_mul(vf_load(q + i), vf_set1(scale)));
-    for (; i < s->d; i++) to[i] = q[i] * scale;
+    for (; i < s->d; i++) to[i] = i < n ? q[i] * scale : 0;
     s->t0[row] = t0;
     s->t1[row] = t1;
 }
@@ -507,8 +509,7 @@ static void kernel_attend_decode(const gqa_kv *kv, int kv_head, const float *q, 
     const size_t d = kv->head_dim, value_dim = kv->value_dim;
     float *m = partial, *l = m + group, *o = l + group;
     rows_state s = rows_in(scratch, group, kv);
-    s.softcap = kv->softcap;
-    for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, scale, t0, t1);
+    for (int g = 0; g < group; g++) set_row(&s, g, q + g * d, d, scale, t0, t1);
     rows_through_tiles(&s, kv, kv_head, t0 / GQA_KV_TILE, ceil_div(t1, GQA_KV_TILE));
     for (int g = 0; g < group; g++) {
         m[g] = s.m[g];
@@ -555,11 +556,10 @@ static void kernel_attend_prefill(const gqa_kv *kv, int kv_head, const float *q,
                                   size_t ldo, void *scratch) {
     const size_t d = kv->head_dim;
     rows_state s = rows_in(scratch, group * n_q, kv);
-    s.softcap = kv->softcap;
     for (int i = 0; i < n_q; i++) {
         int t1 = p0 + i + 1, t0 = window > 0 && t1 > window ? t1 - window : 0;
         for (int g = 0; g < group; g++)
-            set_row(&s, i * group + g, q + i * ldq + g * d, scale, t0, t1);
+            set_row(&s, i * group + g, q + i * ldq + g * d, d, scale, t0, t1);
     }
     rows_through_tiles(&s, kv, kv_head, s.t0[0] / GQA_KV_TILE, ceil_div(p0 + n_q, GQA_KV_TILE));
     for (int i = 0; i < n_q; i++)

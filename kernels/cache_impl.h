@@ -13,7 +13,8 @@
  *            q8_0: i8 [16 pairs][head_dim][2 positions], then f16 scale [head_dim / 32][32]
  *            q4_0: u8 [16 pairs][head_dim / 2][2], then the scales; nibbles as in K
  *
- * In q8_0 and q4_0 the vectors are rotated (below): the largest of 32 values sets their scale.
+ * In q8_0 and q4_0 vectors are rotated (below): the largest of 32 values sets their scale. Where a
+ * head has no multiple of 32 numbers zeros follow; head_dim stands for both.
  *
  * With shared_dim (deepseek2, gta) a position has a row t for each head and a row r for all heads:
  * V = t, K = [the first head_dim - shared_dim numbers of t | r]. Both are stored like K: t
@@ -29,6 +30,9 @@ static inline uint8_t *v_tile(const gqa_kv *kv, int kv_head, int tile) {
 /* ---- rotation ------------------------------------------------------------------------------- */
 
 static inline int is_rotated(int type) { return type == GQA_TYPE_Q8_0 || type == GQA_TYPE_Q4_0; }
+static inline size_t stored_dim(int type, size_t d) {
+    return is_rotated(type) ? round_up(d, 32) : d;
+}
 
 typedef float vf4 __attribute__((vector_size(16)));
 static inline vf4 vf4_load(const float *p) {
@@ -72,8 +76,11 @@ static void hadamard(float *x, size_t count, size_t dim) {
             }
 }
 
-/* head_dim; with shared_dim, a number whose powers of two divide t's and r's widths. */
-static inline size_t rotated_dim(const gqa_kv *kv) { return kv->value_dim | kv->shared_dim; }
+/* What is stored of a head; with shared_dim, a number whose powers of two divide t's and r's
+ * widths. */
+static inline size_t rotated_dim(const gqa_kv *kv) {
+    return round_up(kv->value_dim, 32) | kv->shared_dim;
+}
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -121,10 +128,12 @@ static void quantize_q4(const float *x, uint8_t *block) {
 /* A head rotated and in blocks, as in a file. */
 static void quantize_head(int type, const float *x, size_t d, size_t dim, uint8_t *blocks) {
     float rotated[GQA_MAX_HEAD_DIM];
+    const size_t stored = round_up(d, 32);
     memcpy(rotated, x, sizeof(float) * d);
-    hadamard(rotated, d, dim);
-    if (type != GQA_TYPE_Q4_0) gqa_quantize(type, rotated, blocks, d);
-    else for (size_t b = 0; b < d / 32; b++) quantize_q4(rotated + 32 * b, blocks + 18 * b);
+    memset(rotated + d, 0, sizeof(float) * (stored - d));
+    hadamard(rotated, stored, dim);
+    if (type != GQA_TYPE_Q4_0) gqa_quantize(type, rotated, blocks, stored);
+    else for (size_t b = 0; b < stored / 32; b++) quantize_q4(rotated + 32 * b, blocks + 18 * b);
 }
 
 static void narrow_head(int type, const float *x, size_t d, uint16_t *out) {
@@ -149,17 +158,18 @@ static void append_k(int type, uint8_t *tile, size_t lane, const float *k, size_
         for (size_t i = 0; i < d; i++) ((uint16_t *)tile)[i * GQA_KV_TILE + lane] = halves[i];
     } else {
         quantize_head(type, k, d, dim, blocks);
-        for (size_t b = 0; b < d / 32; b++, block += 2 + codes, tile += 64 + codes * GQA_KV_TILE) {
+        for (size_t i0 = 0; i0 < d; i0 += 32, block += 2 + codes) {
             memcpy(tile + 2 * lane, block, 2);
             for (size_t i = 0; i < codes; i++)
                 tile[64 + i / 2 * 2 * GQA_KV_TILE + 2 * lane + i % 2] = block[2 + i];
+            tile += 64 + codes * GQA_KV_TILE;
         }
     }
 }
 
-static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_t d) {
+static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_t d, size_t dim) {
     uint8_t blocks[GQA_MAX_HEAD_DIM / 32 * 34], *block = blocks;
-    const size_t vd = round_up(d, 16), codes = codes_of(type), n = d / 32;
+    const size_t vd = round_up(d, 16), codes = codes_of(type), n = round_up(d, 32) / 32;
     if (type == GQA_TYPE_F32) {
         memcpy((float *)tile + lane * vd, v, sizeof(float) * d);
     } else if (!is_rotated(type)) {
@@ -167,7 +177,7 @@ static void append_v(int type, uint8_t *tile, size_t lane, const float *v, size_
     } else {
         uint8_t *scales = tile + GQA_KV_TILE * n * codes + 2 * lane;
         uint8_t *to = tile + lane / 2 * 2 * n * codes + lane % 2;
-        quantize_head(type, v, d, d, blocks);
+        quantize_head(type, v, d, dim, blocks);
         for (size_t b = 0; b < n; b++, block += 2 + codes, to += 2 * codes) {
             memcpy(scales + 2 * GQA_KV_TILE * b, block, 2);
             for (size_t i = 0; i < codes; i++) to[2 * i] = block[2 + i];
@@ -181,7 +191,7 @@ static void kernel_kv_append(gqa_kv *kv, int kv_head, int position, const float 
     const size_t dim = rotated_dim(kv);
     append_k(kv->k_type, k_tile(kv, kv_head, tile), lane, k, kv->value_dim, dim);
     if (!kv->shared_dim)
-        append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim);
+        append_v(kv->v_type, v_tile(kv, kv_head, tile), lane, v, kv->head_dim, dim);
     else if (kv_head == 0)
         append_k(kv->k_type, v_tile(kv, 0, tile), lane, v, kv->shared_dim, dim);
 }

@@ -145,6 +145,7 @@
 #define k_tile ISA_NAME(k_tile)
 #define v_tile ISA_NAME(v_tile)
 #define is_rotated ISA_NAME(is_rotated)
+#define stored_dim ISA_NAME(stored_dim)
 #define rotated_dim ISA_NAME(rotated_dim)
 #define vf4 ISA_NAME(vf4)
 #define vf4_load ISA_NAME(vf4_load)

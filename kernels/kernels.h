@@ -118,7 +118,7 @@ typedef struct gqa_kv {
 static inline size_t gqa_kv_tile_index(const gqa_kv *kv, int kv_head, int tile) {
     return (size_t)kv_head * (size_t)kv->n_tiles + (size_t)(tile % kv->n_tiles);
 }
-/* 64-byte multiples; 0: type or head_dim cannot be cached. */
+/* 64-byte multiples; 0: the type cannot be cached. */
 size_t gqa_kv_k_tile_bytes(int type, int head_dim);
 size_t gqa_kv_v_tile_bytes(int type, int head_dim);
 /* The types of keys and values by a name such as "q8_0" or "q8_0/q4_0" (NULL: "f16"). 0, or -1. */

@@ -50,7 +50,8 @@ lint: $(BUILD)/run
 	$(CC) $(STD) -O1 -Wall -Wextra -Wconversion -Wsign-conversion -Werror -fsyntax-only $(PARSERS)
 	cppcheck --quiet -j 2 --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
 	    $(SUPPRESS:%=--suppress=%) $(LINTED)
-	printf '%s\n' $(LINTED) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- $(STD)' sh
+	printf '%s\n' $(LINTED) | xargs -P 2 -n 8 \
+	    sh -c 'clang-tidy --quiet $(TIDY) "$$@" -- $(STD)' sh
 
 # make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
 FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \

@@ -73,17 +73,26 @@ static void hadamard(double *x, int count) {
     free(from);
 }
 
-/* A head of n values to the cache's type and back; in blocks, it is rotated for that. */
+/* A head of n values to the cache's type and back; in blocks, whose last one ends with zeros, it is
+ * rotated for that. */
 static void round_cached(ref_cache type, double *x, int n) {
-    int is_rotated = type == REF_Q8_0 || type == REF_Q4_0;
-    if (is_rotated) hadamard(x, n);
+    int size = (n + 31) / 32 * 32;
+    if (type == REF_Q8_0 || type == REF_Q4_0) {
+        double *head = doubles((size_t)size);
+        memset(head, 0, sizeof *head * (size_t)size);
+        memcpy(head, x, sizeof *x * (size_t)n);
+        hadamard(head, size);
+        for (int i = 0; i < size; i += 32)
+            if (type == REF_Q8_0) round_to_int8(head + i, 32, 1);
+            else round_to_int4(head + i);
+        hadamard(head, size);
+        memcpy(x, head, sizeof *x * (size_t)n);
+        free(head);
+    }
     for (int i = 0; i < n; i++) {
         if (type == REF_F16) x[i] = round_f16(x[i]);
         if (type == REF_BF16) x[i] = round_bf16(x[i]);
-        if (type == REF_Q8_0 && i % 32 == 0) round_to_int8(x + i, 32, 1);
-        if (type == REF_Q4_0 && i % 32 == 0) round_to_int4(x + i);
     }
-    if (is_rotated) hadamard(x, n);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */

@@ -19,7 +19,8 @@ check "9 heads over 3: MHA, its own, MQA" test "$(grep -cE "^  (MHA|GQA-3 .*<- t
 
 test_case "info of layers that differ: two with a cache, of heads of 4 (a window of 2) and 8"
 expect 0 "" info tests/fuzz/seeds/model/gemma4-layers
-check "its own cache" grep -q "^  f32 96 bytes  f16 48 bytes  bf16 48 bytes $" "$tmp/out"
+own="f32 96 bytes  f16 48 bytes  bf16 48 bytes  q8_0 136 bytes  q4_0 72 bytes"
+check "its own cache, in q8_0 and q4_0 heads of 32" grep -q "^  $own $" "$tmp/out"
 check "MHA" grep -q "^  MHA  *96 bytes  *16.1 KiB$" "$tmp/out"
 check "MQA" grep -q "^  MQA  *48 bytes  *8.03 KiB   <- this model$" "$tmp/out"
 check "MLA" grep -q "^  MLA  *108 bytes  *18.1 KiB  " "$tmp/out"

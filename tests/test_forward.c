@@ -170,6 +170,13 @@ static void check_caches(void) {
                                                .vocab = 70, .kv = "q8_0/q4_0", .cache = REF_Q8_0,
                                                .v_cache = REF_Q4_0, .tokens = 70,
                                                .tolerance = 1e-2));
+    check("f16/q8_0 cache, heads of 48",
+          SPEC(.dim = 96, .layers = 1, .head_dim = 48, .ffn = 48, .vocab = 70, .kv = "f16/q8_0",
+               .cache = REF_F16, .v_cache = REF_Q8_0, .tokens = 70, .tolerance = 2e-3));
+    check("q4_0/q8_0 cache, heads of 8, a window",
+          SPEC(.dim = 64, .layers = 1, .heads = 8, .kv_heads = 2, .head_dim = 8, .ffn = 48,
+               .vocab = 70, .kv = "q4_0/q8_0", .cache = REF_Q4_0, .v_cache = REF_Q8_0,
+               .window = 13, .tokens = 300, .tolerance = 1e-3));
     check("f16/q8_0 cache", SPEC(.dim = 64, .layers = 1, .head_dim = 64, .ffn = 48, .vocab = 70,
                                  .kv = "f16/q8_0", .cache = REF_F16, .v_cache = REF_Q8_0,
                                  .tokens = 70, .tolerance = 2e-3));
