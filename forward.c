@@ -24,9 +24,10 @@ static size_t first_query_head(const gqa_layer *layer, int kv_head) {
     return (size_t)kv_head * layer->group;
 }
 
-/* Where the heads of a row's group begin in q and attn [n, q_dim]. */
-static size_t group_offset(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
-    return row * p->q_dim + first_query_head(layer, kv_head) * layer->head_dim;
+/* The queries of a row's group in q [n, q_dim]. */
+static float *queries_of(const pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    float *q = row_of(p->scratch->q, p->q_dim, kept_row(p, row));
+    return q + first_query_head(layer, kv_head) * layer->head_dim;
 }
 
 /* The first position that a query at `position` attends to. */
@@ -168,16 +169,21 @@ static void cache_kv(pass_state *p, const gqa_layer *layer, int row, int kv_head
     p->kernels->kv_append(kv, kv_head, position, k, v);
 }
 
-/* Rotates the queries of a row's group; its key too, and caches K and V, unless the layer shares
- * those of another one (gemma4). */
-static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+static void rope_queries(pass_state *p, const gqa_layer *layer, int row, int kv_head,
+                         const float *cos_sin) {
     size_t d = layer->head_dim, offset = first_query_head(layer, kv_head) * d;
-    const float *cos_sin = layer->config.rope ? cos_sin_of(p, rope_table_of(layer), row) : NULL;
-    float *q = p->scratch->q + group_offset(p, layer, row, kv_head);
+    float *q = queries_of(p, layer, row, kv_head);
     for (int g = 0; g < layer->group; g++, q += d, offset += d) {
         rope_head(p, layer, q, offset_or_null(layer->bq, offset), layer->q_norm, cos_sin);
         scale_row(q, d, query_scale(p->config, position_of(p, row)));
     }
+}
+
+/* Rotates the queries of a row's group, if they are needed; its key too, and caches K and V, unless
+ * the layer shares those of another one (gemma4). */
+static void rope_and_cache_group(pass_state *p, const gqa_layer *layer, int row, int kv_head) {
+    const float *cos_sin = layer->config.rope ? cos_sin_of(p, rope_table_of(layer), row) : NULL;
+    if (kept_row(p, row) >= 0) rope_queries(p, layer, row, kv_head, cos_sin);
     if (session_of(p, row)->kv[layer->config.kv_layer].shared_dim)
         cache_shared(p, layer, row, kv_head, cos_sin);
     else if (owns_kv(p, layer))
@@ -245,12 +251,11 @@ static void attend_tile(pass_state *p, gqa_worker *me, const gqa_layer *layer, i
     gqa_session *s = session_of(p, row);
     int l = layer->config.kv_layer;
     float scale = p->config->attention_scale / s->range[l].k_scale;
-    size_t offset = group_offset(p, layer, row, kv_head);
     if (cancelled(p)) return;
-    p->kernels->attend_prefill(&s->kv[l], kv_head, p->scratch->q + offset, p->q_dim, layer->group,
-                               scale, position_of(p, row), rows, layer->config.window,
-                               attention_output(p, layer, row, kv_head), p->out_dim,
-                               thread_scratch(p, me));
+    p->kernels->attend_prefill(&s->kv[l], kv_head, queries_of(p, layer, row, kv_head), p->q_dim,
+                               layer->group, scale, position_of(p, row), rows,
+                               layer->config.window, attention_output(p, layer, row, kv_head),
+                               p->out_dim, thread_scratch(p, me));
     for (int i = 0; i < rows; i++) unscale_group(p, layer, row + i, kv_head);
     finish_group(p, layer, row, row + rows, kv_head);
 }
@@ -307,8 +312,7 @@ static void attend_split(pass_state *p, gqa_worker *me, const gqa_layer *layer, 
     int end = position_of(p, row) + 1, begin = first_seen(layer, end - 1);
     int t0 = (begin / GQA_KV_SPLIT + split) * GQA_KV_SPLIT;
     const gqa_session *s = session_of(p, row);
-    p->kernels->attend_decode(&s->kv[l], kv_head,
-                              p->scratch->q + group_offset(p, layer, row, kv_head), layer->group,
+    p->kernels->attend_decode(&s->kv[l], kv_head, queries_of(p, layer, row, kv_head), layer->group,
                               p->config->attention_scale / s->range[l].k_scale,
                               max_int(t0, begin), min_int(t0 + GQA_KV_SPLIT, end),
                               partial_of(p, layer, row, kv_head, split), thread_scratch(p, me));
@@ -409,7 +413,7 @@ static void classify(pass_state *p, gqa_worker *me, const float *post_norm) {
     scale_logits(p, me);
 }
 
-/* Moves x (gemma4: the embeddings for layers too) of the kept rows to the first n. */
+/* Moves x and q (gemma4: the embeddings for layers too) of the kept rows to the first n. */
 static void move_rows(const pass_state *p) {
     gqa_scratch *s = p->scratch;
     size_t per_layer = (size_t)p->config->n_layers * p->config->per_layer_dim;
@@ -417,12 +421,14 @@ static void move_rows(const pass_state *p) {
         int to = kept_row(p, row);
         if (to < 0) continue;
         memmove(row_of(s->x, p->dim, to), row_of(s->x, p->dim, row), sizeof(float) * p->dim);
+        memmove(row_of(s->q, p->q_dim, to), row_of(s->q, p->q_dim, row), sizeof(float) * p->q_dim);
         memmove(row_of(s->per_layer, per_layer, to), row_of(s->per_layer, per_layer, row),
                 sizeof(float) * per_layer);
     }
 }
 
-/* Once the last keys and values are made, only the rows with logits are needed. */
+/* Once the last keys and values are made, only the rows with logits are needed: usually from the
+ * last layer on, in gemma4 from the last that does not share an earlier one's. */
 static void keep_rows(pass_state *p, gqa_worker *me) {
     p->n = p->pass->n_out;
     if (p->n == p->pass->n) return;
@@ -459,7 +465,7 @@ static void forward(gqa_worker *me, void *arg) {
         if (p->config->latent_dim) gqa_latent_project(p, me, layer); /* deepseek2: q, row */
         else gqa_matmul(p, me, &s->h_acts, qkv, n_qkv);          /* q, k, v = Wq h, Wk h, Wv h */
         norm_rows(p, me, layer);                                 /* olmo2: rmsnorm(q), rmsnorm(k) */
-        if (l == p->config->n_layers - 1) keep_rows(p, me);      /* what follows: of these alone */
+        if (l == p->model->last_kv_layer) keep_rows(p, me);      /* what follows: of these alone */
         if (is_one_phase(p, layer)) {
             rope_cache_attend(p, me, layer);                     /* decoding: both in one phase */
         } else {

@@ -251,7 +251,7 @@ typedef struct gqa_model_stats {
     const char *type_name;   /* of most weights: "q8_0", or a mixture such as "q4_k + q6_k" */
     const char *isa;         /* the instruction set in use */
     int fast_prefill;        /* nonzero: asked for, and in use */
-    uint64_t prompt_params;  /* as matmul_params, without logits: the last layer ends with K, V */
+    uint64_t prompt_params;  /* as matmul_params, up to the last layer's K and V: no logits */
 } gqa_model_stats;
 /* Owned by the model; a later version may add fields at the end. */
 const gqa_model_stats *gqa_model_get_stats(const gqa_model *model);

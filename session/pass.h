@@ -13,7 +13,7 @@ typedef struct pass_state {
     const gqa_kernels *kernels;
     gqa_scratch *scratch;
     int n;                   /* rows in hand: all of the pass; from keep_rows() on those with
-                              * logits, row r at out_of[r] */
+                              * logits, row r at kept_row(r) */
     int exact;               /* all matrices are as if gqa_matrix.exact */
     int *bad_layer;          /* NULL unless the layers are checked (then there is one thread) */
     size_t dim, q_dim, ffn_dim, rope_dim; /* the last three: of the widest layer */

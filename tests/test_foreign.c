@@ -219,6 +219,29 @@ static void check_old_deepseek2(void) {
     check_patched(name, "blk.1.attn_kv_b.weigh", 0, 'X', "blk.1.attn_k_b.weight is missing");
 }
 
+/* Sessions of gemma4.gguf in one pass, whose last layers are computed for a row each, beside the
+ * same tokens one by one. */
+static void check_gemma4_together(gqa_model *m) {
+    enum { SESSIONS = 3 };
+    int counts[SESSIONS] = {40, 1, 3}, n_vocab = gqa_model_config(m)->vocab_size, first = 0;
+    int32_t tokens[40 + 1 + 3];
+    gqa_session *s[SESSIONS], *alone = gqa_session_new(m, NULL, NULL);
+    for (int i = 0; i < 44; i++) tokens[i] = i * 7 % n_vocab;
+    for (int i = 0; i < SESSIONS; i++) s[i] = gqa_session_new(m, NULL, NULL);
+    CHECK(!gqa_sessions_eval_many(s, SESSIONS, tokens, counts, NULL), "44 tokens");
+    for (int i = 0; i < SESSIONS; first += counts[i++]) {
+        gqa_session_rewind(alone, 0, NULL);
+        for (int j = 0; j < counts[i]; j++) gqa_session_eval(alone, tokens + first + j, 1, NULL);
+        const float *want = gqa_session_logits(alone), *got = gqa_session_logits(s[i]);
+        double error = 0;
+        for (int v = 0; v < n_vocab; v++)
+            error = test_worse(error, fabs((double)got[v] - (double)want[v]));
+        CHECK(error < 1e-3, "session %d: %g", i, error);
+        gqa_session_free(s[i]);
+    }
+    gqa_session_free(alone);
+}
+
 /* What gemma4.gguf's layers hold, and damage to the keys and tensors of gemma4 alone. */
 static void check_gemma4(void) {
     static const char gemma4[] = "gemma4.gguf";
@@ -233,8 +256,14 @@ static void check_gemma4(void) {
               "heads of two sizes");
         uint64_t products = gqa_model_get_stats(m)->matmul_params;
         CHECK(products == 39744, "%d weights: each once, layer 1's K also for V", (int)products);
+        products -= gqa_model_get_stats(m)->prompt_params;
+        /* layer 3 without Wq, Wk, Wv; 4; 5; the classifier: of attention, of FFN and embeddings */
+        const int attention = 24 * (64 + 2 * 32 + 2 * 64), others = 3 * (3 * 24 * 40 + 2 * 24 * 12);
+        CHECK(products == (uint64_t)(attention + others + 24 * 32),
+              "%d weights for the rows with logits alone", (int)products);
         uint64_t bytes = gqa_model_kv_bytes(m, GQA_TYPE_F16, 5);
         CHECK(bytes == 5 * 2 * 2 * 2 * (8 + 16 + 8 + 16), "%d bytes of cache", (int)bytes);
+        check_gemma4_together(m);
     }
     gqa_model_close(m);
     check_patched(gemma4, "gemma4.attention.shared_kv_layers", 4, 6, "is 6, expected 0 to 5");

@@ -289,6 +289,7 @@ static void bind_slots(gqa_model *m, gqa_rope_factors *rope, size_t *used) {
         gqa_layer *layer = &m->layers[l];
         set_dims(layer, gqa_checkpoint_layer(&m->file, l), &m->config);
         m->max_group = max_int(m->max_group, layer->group);
+        if (layer->config.kv_layer == l) m->last_kv_layer = l;
         layer_slots(&m->file, layer, l, of_layer);
         for (int i = 0; i < LAYER_SLOTS; i++) bind_slot(m, &of_layer[i], used);
     }
@@ -323,12 +324,14 @@ static void name_types(gqa_model *m) {
     m->stats.type_name = m->type_name;
 }
 
-/* Whether it is multiplied for the rows with logits only (keep_rows in forward.c). */
-static int is_of_logits(const gqa_model *m, const gqa_matrix *w) {
-    const gqa_layer *last = &m->layers[m->config.n_layers - 1];
-    return w == &m->classifier || w == &last->wo || w == &last->w_gate || w == &last->w_up ||
-           w == &last->w_down || w == &last->per_layer_gate || w == &last->per_layer_proj ||
-           w == &last->wv_b;
+/* Whether matrix i is multiplied for the rows with logits only (keep_rows in forward.c). */
+static int is_of_logits(gqa_model *m, int i) {
+    const gqa_layer *last = &m->layers[m->last_kv_layer];
+    const gqa_matrix *w = gqa_model_matrix(m, i);
+    int l = i / GQA_LAYER_MATRICES;
+    if (l != m->last_kv_layer) return w != &m->per_layer_model && l > m->last_kv_layer;
+    return w != &last->wq && w != &last->wk && w != &last->wv && w != &last->wq_b &&
+           w != &last->wk_b;
 }
 
 static void count_weights(gqa_model *m) {
@@ -342,7 +345,7 @@ static void count_weights(gqa_model *m) {
     for (int i = 0; (w = gqa_model_matrix(m, i)) != NULL; i++) {
         uint64_t rows = (uint64_t)w->rows, cols = (uint64_t)w->cols;
         s->matmul_params += rows * cols;
-        if (!is_of_logits(m, w)) s->prompt_params += rows * cols;
+        if (!is_of_logits(m, i)) s->prompt_params += rows * cols;
         s->decode_bytes += gqa_type_bytes(w->type, cols) * rows;
     }
     s->n_tensors = m->file.n_tensors;

@@ -60,6 +60,7 @@ struct gqa_model {
     gqa_config config;
     const gqa_kernels *kernels;
     size_t vocab_size;               /* as in config; 0 without weights */
+    int last_kv_layer;               /* that makes keys and values; those after it share them */
     int has_weights;
     gqa_layer *layers;               /* [n_layers] */
     gqa_matrix embedding;            /* [vocab_size, dim]; rows are read raw */
