@@ -35,6 +35,10 @@ static int check_stops(const char *const *stop, int n_stop, gqa_error *err) {
     return 0;
 }
 
+static int adds_space(const gqa_model *m) {
+    return m->vocab && gqa_vocab_adds_space_prefix(m->vocab);
+}
+
 gqa_text *gqa_text_new(const gqa_model *m, int at_start, const char *const *stop, int n_stop,
                        gqa_error *err) {
     if (!m) {
@@ -45,7 +49,7 @@ gqa_text *gqa_text_new(const gqa_model *m, int at_start, const char *const *stop
     gqa_text *t = calloc(1, sizeof *t);
     if (!t) goto no_memory;
     t->model = m;
-    t->drop_space = at_start && m->vocab && gqa_vocab_adds_space_prefix(m->vocab);
+    t->drop_space = at_start && adds_space(m);
     t->capacity = 1024;
     t->buf = malloc(t->capacity);
     t->stop = calloc(n_stop + 1u, sizeof *t->stop);
@@ -129,7 +133,10 @@ static int append_token(gqa_text *t, int32_t token, gqa_error *err) {
     char *end = t->buf + t->len;
     int cap = (int)min_size(t->capacity - t->len, INT32_MAX);
     int written = gqa_token_bytes(t->model, token, end, cap);
-    if (written <= 0) return 0; /* a control token, or a row of the classifier that is no token */
+    if (written <= 0) { /* a control token, or a row of the classifier that is no token */
+        if (token == gqa_token_bos(t->model)) t->drop_space = adds_space(t->model);
+        return 0;
+    }
     size_t n = written;
     if (t->capacity - t->len < n) {
         size_t capacity = (t->len + n) * 2;

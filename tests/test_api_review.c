@@ -430,6 +430,11 @@ static void check_text(void) {
         CHECK(!strcmp(JOIN(m, 1, NULL, 1, 3, 4)->text, "Hello"), "\"%s\"",
               JOIN(m, 1, NULL, 1, 3, 4)->text);
     }
+    TEST("BOS begins another text, wherever the call began") {
+        CHECK(gqa_token_bos(m) == 1 && gqa_token_eos(m) == 2, "BOS and EOS");
+        CHECK(!strcmp(JOIN(m, 0, NULL, 3, 1, 3, 4)->text, " HeHello"), "after BOS");
+        CHECK(!strcmp(JOIN(m, 0, NULL, 3, 2, 3, 4)->text, " He Hello"), "after EOS");
+    }
     TEST("a sampler's failure is not a token") {
         gqa_text *text = gqa_text_new(m, 1, NULL, 0, NULL);
         const char *out = NULL;
