@@ -317,8 +317,8 @@ const char *gqa_model_warning(const gqa_model *model);           /* about the vo
  * (gqa_generate uses it). One thread at a time. */
 typedef struct gqa_text gqa_text;
 
-/* at_start: nonzero if the first token begins a text (it follows BOS; after a BOS that is pushed, one
- * does): the space that encoding put there is dropped. stop [n_stop]: copied; none empty. */
+/* at_start: nonzero if the first token begins a text (it follows BOS), as any after a BOS does: the
+ * space that encoding put there is dropped. stop [n_stop]: copied; none may be empty. */
 gqa_text *gqa_text_new(const gqa_model *model, int at_start, const char *const *stop, int n_stop,
                        gqa_error *err);
 void gqa_text_free(gqa_text *text);

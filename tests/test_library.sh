@@ -75,13 +75,13 @@ root="$tmp/a root/opt/gqa" libs="$tmp/a root/opt/gqa/lib/64"
 for f in include/gqa.h lib/64/libgqa.a "lib/64/$so_name" lib/64/pkgconfig/gqa.pc \
     share/man/man1/gqa-run.1 share/bash-completion/completions/gqa-run \
     share/zsh/site-functions/_gqa-run share/doc/gqa/LICENSE share/doc/gqa/examples/simple.c \
-    share/gqa/stories-gqa.gguf; do
+    share/gqa/stories.gguf; do
     [ -s "$root/$f" ] && mode 644 "$f" || no "installed: no $f"
 done
 mode 755 bin/gqa-run
 mode 755 share/doc/gqa/examples
 check "$so_link is no link" test "$(readlink "$libs/$so_link")" = "$so_name"
-check "the demo model" "$root/bin/gqa-run" "$root/share/gqa/stories-gqa.gguf" -n 5
+check "the demo model" "$root/bin/gqa-run" "$root/share/gqa/stories.gguf" -n 5
 version=$("$run" --version | sed 's/.* //')
 check "the version in gqa.pc" grep -q "^Version: $version\$" "$libs/pkgconfig/gqa.pc"
 if command -v pkg-config >/dev/null; then
