@@ -398,7 +398,7 @@ int gqa_session_sync(gqa_session *session, const int32_t *tokens, int n, gqa_err
 
 /* Makes `to` hold the first n positions of `from`, without computing them; what `to` held is
  * forgotten. The logits are copied too when n is the position of `from`. Both must have the same
- * model and KV cache type; contexts may differ. Refused when n positions do not fit, or a sliding
+ * model, KV cache type and `exact`; contexts may differ. Refused when n positions do not fit, or a
  * window has overwritten some that would be needed. Other threads may read `from` meanwhile. */
 int gqa_session_copy(gqa_session *to, const gqa_session *from, int n, gqa_error *err);
 
@@ -428,7 +428,7 @@ void gqa_session_cancel(gqa_session *session);
 
 /* Writes tokens, KV cache and logits to a file (atomically: a temporary file, then rename), or
  * to new memory for gqa_free(); and reads them back. A saved session is checked like a model file,
- * and refused if it is damaged or made for another model or cache type. A file that cannot be read
+ * refused if it is damaged or of another model, cache type or `exact`. A file that cannot be read
  * or whose header is refused leaves the session as it was; after damage further on the session is
  * empty (position 0). */
 int gqa_session_save(const gqa_session *session, const char *path, gqa_error *err);

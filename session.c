@@ -370,6 +370,8 @@ static int check_copy(const gqa_session *to, const gqa_session *from, int n, gqa
                         "copy: contexts of %d and %d positions, of which one has more than %d: "
                         "RoPE differs", from->context, to->context,
                         to->model->config.rope_orig_context);
+    if (!to->workspace->exact != !from->workspace->exact)
+        return gqa_fail(err, GQA_ERR_ARGUMENT, "copy: only one of the sessions is exact");
     const gqa_kv *dst = &to->kv[0], *src = &from->kv[0];
     if (dst->k_type != src->k_type || dst->v_type != src->v_type) {
         char got[24], expected[24];

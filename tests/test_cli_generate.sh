@@ -260,6 +260,19 @@ expect 0 "" models/stories-gqa.gguf $story --quiet
 check "which is another one without" test "$(cat "$tmp/out")" != "$(cat "$tmp/want")"
 expect 0 "" models/stories-gqa.gguf $story --exact --json
 check "JSON" grep -q '"exact": true' "$tmp/out"
+expect 0 "proposed tokens accepted" models/stories-gqa.gguf $story --exact --lookup
+same "$tmp/out" "$tmp/want" "exact, with --lookup: another story"
+expect 0 "" models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
+expect 1 "saved by a session that is exact, unlike this one" \
+    models/stories-gqa.gguf $story --prompt-cache "$tmp/exact.cache"
+expect 0 "" models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
+same "$tmp/out" "$tmp/want" "exact, from a prompt cache: another story"
+for file in "$tmp/f32.gguf" "models/stories-gqa.gguf --exact"; do
+    echo "Hello" | "$run" chat $file -t 0 -n 40 --kv f32 --template plain --quiet >"$tmp/out"
+    cat "$tmp/out" >>"$tmp/answers"
+done
+check "exact: the same answer in a conversation" test "$(sort -u "$tmp/answers" | wc -l)" -eq \
+    "$(wc -l <"$tmp/out")"
 
 test_case "--lookup and --draft change nothing but the time"
 twin=models/stories-mha.gguf shipped=models/stories-gqa.gguf

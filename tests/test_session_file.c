@@ -109,6 +109,38 @@ static void check_saved(const char *kv, int window) {
     gqa_model_close(stranger);
 }
 
+/* Exact sessions in portions and one by one, saved and copied; not mixed with others. */
+static void check_exact(void) {
+    gqa_error err = {0};
+    gqa_model *m = new_model((model_shape){.seed = 19, .type = GQA_TYPE_Q8_0});
+    const char *path = saved_path();
+    int32_t t[N];
+    random_tokens(t, N, 20);
+    gqa_session *a = SESSION(m, .exact = 1, .kv = "f32", .context = CONTEXT);
+    gqa_session *b = SESSION(m, .exact = 1, .kv = "f32"), *plain = SESSION(m, .kv = "f32");
+    for (int i = 0; i < N; i += N / 2) eval_ok(a, t + i, N / 2);
+    for (int i = 0; i < N; i++) eval_ok(b, t + i, 1);
+    CHECK(close_logits(a, b), "in portions");
+    eval_ok(plain, t, N);
+    CHECK(!same_logits(a, plain), "exact is something else");
+    CHECK(gqa_session_save(a, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_load(b, path, &err) == 0 && same_logits(a, b), "%s", err.message);
+    CHECK(gqa_session_load(plain, path, &err) == GQA_ERR_FORMAT, "into one that is not exact");
+    CHECK_HAS(err.message, "saved by a session that is exact, unlike this one");
+    CHECK(gqa_session_position(plain) == N, "it is as it was");
+    CHECK(gqa_session_copy(b, a, N / 2, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_copy(plain, a, N / 2, &err) == GQA_ERR_ARGUMENT, "copied");
+    CHECK_HAS(err.message, "copy: only one of the sessions is exact");
+    CHECK(gqa_session_save(plain, path, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_load(a, path, &err) == GQA_ERR_FORMAT, "the other way round");
+    CHECK_HAS(err.message, "saved by a session that is not exact, unlike this one");
+    unlink(path);
+    gqa_session_free(a);
+    gqa_session_free(b);
+    gqa_session_free(plain);
+    gqa_model_close(m);
+}
+
 /* Windows does not replace a file that a program has open, and the message must say so. */
 static void check_open_target(void) {
     gqa_model *m = new_model((model_shape){.seed = 18});
@@ -453,6 +485,7 @@ int main(int argc, char **argv) {
     TEST("saved and loaded, q8_0 cache") check_saved("q8_0", 0);
     TEST("saved and loaded, q8_0/q4_0 cache") check_saved("q8_0/q4_0", 0);
     TEST("saved and loaded, sliding window") check_saved("f32", 48);
+    TEST("exact: in portions, saved, copied; refused by others") check_exact();
     TEST("a file that is open is replaced, or the message says why not") check_open_target();
     TEST("a session of another model") check_identity();
     TEST("a rewound ring is saved as it is") check_ring();
