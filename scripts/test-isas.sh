@@ -45,8 +45,8 @@ elif command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/de
     chmod +x $run
     export MADE=build-neon/tests/made.gguf # see make_model
     rm -f $MADE
-    for t in info generate; do
-        run_test "NEON, the command line: $t" sh tests/test_cli_$t.sh $run
+    for t in cli_info shipped; do
+        run_test "NEON, the command line: $t" sh tests/test_$t.sh $run
     done
 else
     echo "SKIPPED: NEON: no gcc-aarch64-linux-gnu or qemu-user"

@@ -94,8 +94,8 @@ emulated() {
     for t in "$@"; do targets="$targets build-$name/tests/test_$t"; done
 }
 skip=
-# Scripts of the command line that take 2 to 20 s. Others take 60 to 200: info and generate run on
-# aarch64, by test-isas.sh.
+# Scripts of the command line that take 2 to 20 s. Others take 60 to 200: info runs on aarch64, by
+# test-isas.sh.
 scripts="tests/test_cli_convert.sh tests/test_cli_template.sh tests/test_paths.sh"
 name=armhf
 emulated kernels attention team session_file malformed
