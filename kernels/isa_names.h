@@ -137,9 +137,11 @@
 #define kernel_matmul_unit ISA_NAME(kernel_matmul_unit)
 /* sgemm_impl.h */
 #define pack_micro_panel ISA_NAME(pack_micro_panel)
-#define pack_micro_panels ISA_NAME(pack_micro_panels)
+#define pack_b ISA_NAME(pack_b)
 #define sgemm_tile ISA_NAME(sgemm_tile)
 #define sgemm_block ISA_NAME(sgemm_block)
+#define a_panel ISA_NAME(a_panel)
+#define find_panels ISA_NAME(find_panels)
 #define kernel_sgemm ISA_NAME(kernel_sgemm)
 /* cache_impl.h */
 #define k_tile ISA_NAME(k_tile)

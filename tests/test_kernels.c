@@ -300,6 +300,70 @@ static void check_products(const gqa_kernels *k, int type) {
     }
 }
 
+/* A float matrix of any strides. */
+typedef struct strided {
+    float *values;
+    size_t row, col;
+} strided;
+
+static strided random_strided(int rows, int cols, int transposed, uint64_t *seed) {
+    const size_t ld = (size_t)(transposed ? rows : cols) + 3;
+    float *values = random_floats(ld * (size_t)(transposed ? cols : rows), 1, seed);
+    return (strided){values, transposed ? 1 : ld, transposed ? ld : 1};
+}
+
+/* sgemm of [m, k] and [k, n] against sums in double precision, and in two parts along m and n with
+ * the same bits. C has a column more than n, which nothing touches. */
+static void check_sgemm(const gqa_kernels *kernels, int m, int n, int k, int transposed) {
+    uint64_t seed = 11;
+    const strided A = random_strided(m, k, transposed & 1, &seed);
+    const strided B = random_strided(k, n, transposed >> 1, &seed);
+    const size_t ldc = (size_t)n + 1, size = (size_t)m * ldc;
+    float *before = random_floats(size, 1, &seed), *C = new_floats(size), *parts = new_floats(size);
+    void *scratch = new_bytes(gqa_sgemm_scratch());
+    double error = 0;
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        memcpy(C, before, size * sizeof *C);
+        memcpy(parts, before, size * sizeof *C);
+        kernels->sgemm(m, n, k, A.values, A.row, A.col, B.values, B.row, B.col, C, ldc, accumulate,
+                       scratch);
+        for (int part = 0; part < 4; part++) {
+            const int i = part / 2 * (m / 3), j = part % 2 * (n / 3);
+            const int rows = part / 2 ? m - i : m / 3, cols = part % 2 ? n - j : n / 3;
+            kernels->sgemm(rows, cols, k, A.values + (size_t)i * A.row, A.row, A.col,
+                           B.values + (size_t)j * B.col, B.row, B.col,
+                           parts + (size_t)i * ldc + (size_t)j, ldc, accumulate, scratch);
+        }
+        CHECK(!memcmp(C, parts, size * sizeof *C), "[%d, %d, %d], %d: in parts", m, n, k,
+              transposed);
+        for (size_t i = 0; i < (size_t)m; i++) {
+            const size_t end = i * ldc + (size_t)n;
+            CHECK(C[end] == before[end], "row %zu: past its end", i);
+            for (size_t j = 0; j < (size_t)n; j++) {
+                double sum = accumulate ? (double)before[i * ldc + j] : 0;
+                for (size_t p = 0; p < (size_t)k; p++)
+                    sum += (double)A.values[i * A.row + p * A.col] *
+                           (double)B.values[p * B.row + j * B.col];
+                error = fmax(error, fabs((double)C[i * ldc + j] - sum));
+            }
+        }
+    }
+    CHECK(error < 1e-6 * (k + 10), "[%d, %d, %d], %d: error %g", m, n, k, transposed, error);
+    free_all();
+}
+
+/* Sizes about those of blocks and of micro-panels (6 or 12 rows, 2 vectors of columns). */
+static void check_sgemms(const gqa_kernels *kernels) {
+    for (int transposed = 0; transposed < 4; transposed++) {
+        check_sgemm(kernels, 1, 1, 1, transposed);
+        check_sgemm(kernels, 5, 35, 7, transposed);
+        check_sgemm(kernels, 23, 64, 0, transposed);
+        check_sgemm(kernels, 64, 33, 66, transposed);
+        check_sgemm(kernels, GQA_SGEMM_MC + 1, 47, GQA_SGEMM_KC + 5, transposed);
+        check_sgemm(kernels, 13, GQA_SGEMM_NC + 17, 10, transposed);
+    }
+}
+
 /* ---- small operations ----------------------------------------------------------------------- */
 
 static void check_rmsnorm(const gqa_kernels *k) {
@@ -377,6 +441,7 @@ static void check_cpu(void) {
 static void test_set(const gqa_kernels *k) {
     for (size_t t = 0; t < COUNT(types); t++)
         if (case_of(k->name, "products, %s", gqa_type_name(types[t]))) check_products(k, types[t]);
+    if (case_of(k->name, "%s", "products of floats, any strides")) check_sgemms(k);
     if (case_of(k->name, "%s", "rmsnorm")) check_rmsnorm(k);
     if (case_of(k->name, "%s", "swiglu")) check_swiglu(k);
     if (case_of(k->name, "rope, %s", "adjacent pairs"))

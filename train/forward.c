@@ -16,12 +16,14 @@ static product_cut cut_into(const gemm *g, int rows, int cols) {
     return (product_cut){rows, cols, across, ceil_div(g->m, rows) * across};
 }
 
-/* Whole blocks of sgemm, and smaller units when C is small, so that every thread gets some. No sum
- * depends on the cut (sgemm_impl.h). */
-static product_cut cut_product(const gemm *g) {
+/* Whole blocks of sgemm, and smaller units when C is small, so that every thread gets some; each of
+ * them packs its columns of B. No sum depends on the cut (sgemm_impl.h). */
+static product_cut cut_product(const gemm *g, int n_threads) {
+    const int wanted = 2 * n_threads;
     product_cut cut = cut_into(g, 2 * GQA_SGEMM_MC, GQA_SGEMM_NC);
-    if (cut.units < 8) cut = cut_into(g, GQA_SGEMM_MC / 2, cut.cols);
-    if (cut.units < 4) cut = cut_into(g, cut.rows, 128);
+    if (cut.units < wanted) cut = cut_into(g, GQA_SGEMM_MC, cut.cols);
+    if (cut.units < wanted) cut = cut_into(g, GQA_SGEMM_MC / 2, cut.cols);
+    if (cut.units < wanted) cut = cut_into(g, cut.rows, 128);
     return cut;
 }
 
@@ -37,15 +39,15 @@ static gemm unit_product(gemm g, product_cut cut, int unit) {
 
 void train_products(gqa_worker *me, const pass *p, const gemm *products, int n) {
     int total = 0;
-    for (int i = 0; i < n; i++) total += cut_product(&products[i]).units;
+    for (int i = 0; i < n; i++) total += cut_product(&products[i], me->n).units;
     for_units(u, me, total) {
         if (pass_stopped(p)) continue;
         const gemm *g = products;
-        product_cut cut = cut_product(g);
+        product_cut cut = cut_product(g, me->n);
         int unit = u;
         while (unit >= cut.units) {
             unit -= cut.units;
-            cut = cut_product(++g);
+            cut = cut_product(++g, me->n);
         }
         train_product(p, me->id, unit_product(*g, cut, unit));
     }
