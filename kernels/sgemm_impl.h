@@ -62,7 +62,7 @@ static void sgemm_tile(const a_panel *A, const float *b, size_t k, float *C, siz
     const float *a[SGEMM_MR / 3]; /* three rows each: x86 adds once or twice a register */
     UNROLL for (int i = 0; i < SGEMM_MR; i++) acc[i][0] = acc[i][1] = vf_set1(0.0f);
     UNROLL for (int i = 0; i < SGEMM_MR / 3; i++) a[i] = A->a + 3 * i * A->row;
-    for (size_t p = 0; p < k; p++, b += SGEMM_NR) {
+    UNROLL_TWICE for (size_t p = 0; p < k; p++, b += SGEMM_NR) {
         vf b0 = vf_load(b), b1 = vf_load(b + VF_LANES);
         UNROLL for (int i = 0; i < SGEMM_MR; i++) {
             vf x = vf_set1(a[i / 3][i % 3 * A->row]);

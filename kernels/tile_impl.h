@@ -3,7 +3,8 @@
  * A function marked TEMPLATE is a C template: its leading int type, int nc arguments are constants
  * where it is called, and every branch on them vanishes (zstd's FORCE_INLINE_TEMPLATE). It must be
  * inlined for that. UNROLL stands before a loop with constant bounds that becomes straight code, so
- * that the arrays it indexes stay in registers. */
+ * that the arrays it indexes stay in registers; UNROLL_TWICE before a long loop of few operations,
+ * whose counting costs. */
 #define TEMPLATE static inline __attribute__((always_inline))
 #ifdef GQA_SMALL_CODE /* plain C: six times smaller, and rarely what anyone waits for */
 #define UNROLL
@@ -11,6 +12,13 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 12")
+#endif
+#if defined(GQA_SMALL_CODE) || VF_LANES >= 16
+#define UNROLL_TWICE /* vectors of 16: the loop is long as it is */
+#elif defined(__clang__)
+#define UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
+#else
+#define UNROLL_TWICE _Pragma("GCC unroll 2")
 #endif
 
 /* A tile of sums in registers: nv vectors times n columns. In memory, vector v of column c is at

@@ -100,25 +100,25 @@ static void put_record(gguf_writer *w, const gqa_train_record *record) {
     }
 }
 
-int train_check_type(const network *net, gqa_type type, size_t *largest, gqa_error *err) {
+int train_check_type(const network *net, gqa_type type, gqa_error *err) {
     int block = gqa_type_info_of(type)->block;
-    *largest = 0;
     for (int i = 0; i < net->n_weights; i++) {
         const weight *x = &net->weights[i];
         if (x->rows > 1 && x->cols % block)
             return gqa_fail(err, GQA_ERR_ARGUMENT,
                             "%s: rows of %d values cannot be stored as %s, whose blocks have %d",
                             x->name, x->cols, gqa_type_name(type), block);
-        *largest = max_size(*largest, x->count);
     }
     return 0;
 }
 
 int gqa_trainer_export(const gqa_trainer *t, const gqa_vocab *vocab, gqa_type type,
                        const gqa_train_record *record, const char *path, gqa_error *err) {
-    size_t largest;
-    int e = train_check_type(&t->net, type, &largest, err);
+    size_t largest = 0;
+    int e = train_check_type(&t->net, type, err);
     if (e) return e;
+    for (int i = 0; i < t->net.n_weights; i++)
+        largest = max_size(largest, t->net.weights[i].count);
     uint8_t *buf = malloc(largest * sizeof(float));
     if (!buf)
         return gqa_fail_path(path, err, GQA_ERR_MEMORY, "no memory for a tensor of %zu values",

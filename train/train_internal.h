@@ -239,9 +239,8 @@ struct gqa_trainer {
     gqa_train_progress progress;
 };
 
-/* files.c: whether every matrix has rows of whole blocks of that type; *largest: of a tensor, in
- * values */
-int train_check_type(const network *net, gqa_type type, size_t *largest, gqa_error *err);
+/* files.c: whether every matrix has rows of whole blocks of that type. */
+int train_check_type(const network *net, gqa_type type, gqa_error *err);
 /* optim.c */
 double train_rate(const gqa_train_options *o, int step);
 int train_sum_units(const network *net);                /* partial sums of the gradient's norm */

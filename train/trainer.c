@@ -312,10 +312,9 @@ static int check_length(const gqa_trainer *t, const char *what, const gqa_datase
 
 int gqa_trainer_check(const gqa_trainer *t, const gqa_dataset *d, const gqa_dataset *val,
                       gqa_type type, gqa_error *err) {
-    size_t largest;
     int e = check_length(t, "", d, err);
     if (!e && val) e = check_length(t, "validation: ", val, err);
-    return e ? e : train_check_type(&t->net, type, &largest, err);
+    return e ? e : train_check_type(&t->net, type, err);
 }
 
 int gqa_trainer_step(gqa_trainer *t, const gqa_dataset *d, gqa_step_result *result,
