@@ -143,7 +143,7 @@ tests: $(BUILD)/run$(EXE) $(TESTS)
 test: tests
 	$(Q)BUILD=$(BUILD) sh tests/run.sh
 demo: run
-	./run models/stories.gguf -i "Once upon a time" -n 250 -t 0.8
+	./run models/stories-gqa.gguf -i "Once upon a time" -n 250 -t 0.8
 clean:
 	rm -rf build build-* run run.exe
 

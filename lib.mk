@@ -76,7 +76,7 @@ install: $(BUILD)/run$(EXE) lib
 	$(call put,644,docs/gqa-run.1,$(MANDIR)/man1/gqa-run.1)
 	$(call put,644,completions/run.bash,$(DATADIR)/$(BASH_FILE))
 	$(call put,644,completions/_run,$(DATADIR)/$(ZSH_FILE))
-	$(call put,644,models/stories.gguf,$(DATADIR)/gqa/stories.gguf)
+	$(call put,644,models/stories-gqa.gguf,$(DATADIR)/gqa/stories.gguf)
 	$(call put,644,LICENSE,$(DOCDIR)/LICENSE)
 	for e in examples/*.c; do \
 	    sed 's|"../model.h"|<gqa.h>|' $$e >$(BUILD)/lib/example.c && \
@@ -104,7 +104,7 @@ WEB_CALLS = _malloc,_free,_web_open,_web_error,_web_describe,_web_start,_web_nex
 web: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM)/gqa.js
 	@mkdir -p $(BUILD)/web
-	$(Q)python3 web/make_page.py $(WASM)/gqa.js models/stories.gguf $(BUILD)/web/gqa.html
+	$(Q)python3 web/make_page.py $(WASM)/gqa.js models/stories-gqa.gguf $(BUILD)/web/gqa.html
 	@echo "$(BUILD)/web/gqa.html"
 wasm-test: need-emcc
 	$(Q)$(WASM_MAKE) $(WASM_TESTS:%=$(WASM)/test_%.js)

@@ -2,7 +2,7 @@
 # demo.sh: what gqa.c does, in about a minute, with the model that ships.
 cd "$(dirname "$0")/.." || exit 1
 make -s run || exit 1
-model=models/stories.gguf
+model=models/stories-gqa.gguf
 shape=dim=512,layers=4,heads=16,ffn=1024,vocab=2048,type=q8_0
 if [ -t 1 ]; then bold='\033[1m' plain='\033[0m'; else bold='' plain=''; fi
 show() {

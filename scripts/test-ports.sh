@@ -145,7 +145,7 @@ windows_dlls_only() {
 
 # dll_example NAME: it prints with the installed DLL what it prints without one
 dll_example() {
-    set -- "$1" models/stories-gqa.gguf
+    set -- "$1" tests/models/stories-gqa.gguf
     case $1 in
         story) set -- "$@" "$shared/saved" ;;
         score) set -- "$@" "The dog ran." "Dog the ran." ;;
@@ -194,7 +194,7 @@ if is_wanted windows "$mingw" wine clang; then
     static=-static level=-O2
     library "$mingw"
     built "that program without DLLs of its own" windows_dlls_only build-windows/simple.exe
-    built "that program" wine build-windows/simple.exe models/stories-gqa.gguf
+    built "that program" wine build-windows/simple.exe tests/models/stories-gqa.gguf
     shared=$PWD/build-windows/shared
     built "a DLL without DLLs of its own" windows_dlls_only "$shared/lib/libgqa.dll"
     built "make install" make -s BUILD="$shared" CC="$mingw" DESTDIR="$shared/root" PREFIX=/gqa \

@@ -18,8 +18,8 @@ TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team threads batch train trainer
 FORWARD ?= "llama *" "longer*" "sliding*" "f16*" "q8_0*" "q4_0*" q4_k
 tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS) \
           $(BUILD)/tests/test_forward
-	$(BUILD)/examples/sessions models/stories-gqa.gguf
-	$(BUILD)/examples/cancel models/stories-gqa.gguf 200
+	$(BUILD)/examples/sessions tests/models/stories-gqa.gguf
+	$(BUILD)/examples/cancel tests/models/stories-gqa.gguf 200
 	for test in $(TSAN_TESTS); do $$test || exit 1; done
 	$(BUILD)/tests/test_forward $(FORWARD)
 coverage:

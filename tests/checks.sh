@@ -124,7 +124,7 @@ takes() {
 # The instruction sets that this machine and this build of $run have.
 instruction_sets() {
     for isa in scalar avx2 avxvnni avx512 neon; do
-        GQA_ISA=$isa "$run" info models/stories-gqa.gguf >/dev/null 2>&1 && echo "$isa"
+        GQA_ISA=$isa "$run" info tests/models/stories-gqa.gguf >/dev/null 2>&1 && echo "$isa"
     done
 }
 # make_corpus: $tmp/corpus.txt, with enough repetition to learn something from in 30 steps.

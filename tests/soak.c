@@ -112,8 +112,8 @@ int main(int argc, char **argv) {
     long wanted = argc > 1 ? atol(argv[1]) : 1000000, seconds = argc > 2 ? atol(argv[2]) : 900;
     long done = 0, step = 0, checks = 0, pages = 0;
     gqa_error err = {0};
-    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
-    if (!m) fail("models/stories-gqa.gguf", &err);
+    gqa_model *m = gqa_model_open("tests/models/stories-gqa.gguf", NULL, &err);
+    if (!m) fail("tests/models/stories-gqa.gguf", &err);
     static sequence sequences[SESSIONS];
     char path[256];
     const char *folder = getenv("TMPDIR");

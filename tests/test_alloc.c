@@ -98,7 +98,7 @@ int __wrap_munmap(void *p, size_t n) {
     return __real_munmap(p, n);
 }
 
-static const char shipped[] = "models/stories-gqa.gguf";
+static const char twin[] = "tests/models/stories-gqa.gguf";
 static char out_path[TEST_PATH], copy_path[TEST_PATH];
 static char packed_path[TEST_PATH + 12]; /* beside the copy */
 
@@ -131,7 +131,7 @@ static int output_text(void *user, const char *text, size_t len) {
 
 /* Each returns 0 or the status of what failed. */
 static int use_model(gqa_error *err) {
-    gqa_model *m = gqa_model_open(shipped, NULL, err);
+    gqa_model *m = gqa_model_open(twin, NULL, err);
     gqa_session_options so = {.context = 48, .n_threads = 2};
     gqa_sampler_options sampling = {.temperature = 0.8f, .top_k = 20, .top_p = 0.9f,
                                     .repeat_penalty = 1.1f};
@@ -362,7 +362,7 @@ static void test_token_loop(void) {
     gqa_generate_options go = {.max_tokens = 200, .ignore_end = 1};
     gqa_sampler_options sampling = {.temperature = 0.9f, .top_k = 40, .top_p = 0.9f, .min_p = 0.01f,
                                     .repeat_penalty = 1.1f, .seed = 3};
-    gqa_model *m = gqa_model_open(shipped, NULL, &err);
+    gqa_model *m = gqa_model_open(twin, NULL, &err);
     gqa_session *s = m ? gqa_session_new(m, &so, &err) : NULL;
     gqa_sampler *sampler = gqa_sampler_new(&sampling, &err);
     gqa_generate_result r = {0};
@@ -392,7 +392,7 @@ static void damage_header(uint8_t *file, int round, uint64_t *seed) {
 /* Whatever a header says, opening allocates at most twice the file's size. */
 static void test_header_bound(void) {
     static uint8_t good[1 << 22], bad[1 << 22];
-    FILE *f = fopen(shipped, "rb");
+    FILE *f = fopen(twin, "rb");
     size_t size = f ? fread(good, 1, sizeof good, f) : 0, most = 0;
     if (f) fclose(f);
     uint64_t seed = 5;
@@ -412,9 +412,9 @@ static void test_header_bound(void) {
     CHECK(most <= 2 * size, "%zu bytes allocated for a file of %zu", most, size);
 }
 
-static int copy_shipped(void) {
+static int copy_twin(void) {
     static uint8_t data[1 << 22];
-    FILE *in = fopen(shipped, "rb"), *out = fopen(copy_path, "wb");
+    FILE *in = fopen(twin, "rb"), *out = fopen(copy_path, "wb");
     size_t n = in ? fread(data, 1, sizeof data, in) : 0;
     int ok = CHECK(n && out && fwrite(data, 1, n, out) == n, "%s not written", copy_path);
     if (in) fclose(in);
@@ -422,13 +422,13 @@ static int copy_shipped(void) {
     return ok;
 }
 
-static void test_shipped_model(void) {
+static void test_twin_model(void) {
     TEST("the token loop does not allocate") test_token_loop();
     TEST("a header cannot ask for more than the file") test_header_bound();
     TEST("a model in use") sweep(use_model, 0);
     TEST("convert") sweep(use_convert, 0);
     TEST("packed weights") {
-        if (copy_shipped()) sweep(use_packed, 1); /* PATH.packed not mapped: repacked in memory */
+        if (copy_twin()) sweep(use_packed, 1); /* PATH.packed not mapped: repacked in memory */
         unlink(packed_path);
         unlink(copy_path);
     }
@@ -439,8 +439,8 @@ int main(int argc, char **argv) {
     test_path(out_path, "alloc");
     test_path(copy_path, "alloc.gguf");
     snprintf(packed_path, sizeof packed_path, "%s.packed", copy_path);
-    if (access(shipped, R_OK)) test_skip("allocation failures", "no models/stories-gqa.gguf here");
-    else test_shipped_model();
+    if (access(twin, R_OK)) test_skip("allocation failures", "no model in tests/models");
+    else test_twin_model();
     llama2c_model = test_data("models/stories260K.bin");
     llama2c_tokenizer = llama2c_model ? test_data("models/tok512.bin") : NULL;
     if (llama2c_tokenizer)

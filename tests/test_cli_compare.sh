@@ -397,7 +397,7 @@ at = {row[:3]: t["tokens_per_second"] * t["seconds"] for row, t in zip(rows, fou
 assert abs(at["pp9+tg", sets[0], 2] - 9) < 1e-3 and abs(at["tg+pp9", sets[0], 2] - 6) < 1e-3, at
 END
 echo "One day, one day, one day" >"$tmp/day"
-own=models/stories-gqa.gguf
+own=tests/models/stories-gqa.gguf
 expect 0 "" bench $own -p 9 -n 4 --batch 1,2 --mix 4 --lookup -f "$tmp/day" --isa all -r 2 --json
 have python3 "--json" && check "the rows" python3 "$tmp/rows.py" "$tmp/out" $(instruction_sets)
 expect 0 "" bench "$m" -p 8 -n 0 -r 1 --isa scalar --csv

@@ -97,10 +97,11 @@ done
 expect 2 "expected f32" convert "$m" "$tmp/typed.gguf" --type q2_k
 
 test_case "the file does not depend on the number of threads"
+stories=tests/models/stories-mha.gguf
 for how in "--type q8_0" "--type q5_1" "--type q4_k_m" "--type f16" "--kv-heads 1 --type q4_0"; do
     for threads in -j1 "-j 2" --threads=3; do
         # shellcheck disable=SC2086 # words
-        expect 0 "" convert models/stories-mha.gguf "$tmp/out.gguf" --force --quiet $how $threads
+        expect 0 "" convert $stories "$tmp/out.gguf" --force --quiet $how $threads
         [ -e "$tmp/one.gguf" ] || cp "$tmp/out.gguf" "$tmp/one.gguf"
         same "$tmp/out.gguf" "$tmp/one.gguf" "$how $threads"
     done
@@ -136,7 +137,7 @@ poison '\000\044\164\111' # 1e6
 expect 1 "too large for the new type" convert "$tmp/bad.gguf" "$tmp/good.gguf" --type f16
 expect 0 "" convert "$tmp/bad.gguf" "$tmp/fits.gguf" --type bf16 --quiet
 check "nothing is left" test "$(ls "$tmp" | grep -c 'good')" -eq 0
-expect 0 "" convert models/stories-mha.gguf "$tmp/bad.gguf" --type f32 --quiet --force
+expect 0 "" convert $stories "$tmp/bad.gguf" --type f32 --quiet --force
 overwrite '\000\000\300\177' 1000  # one matrix of 73,728 values has both, far apart
 overwrite '\000\044\164\111' 70000
 for threads in 1 2 3; do

@@ -3,10 +3,10 @@
 # effect. GQA_FAST_PREFILL takes it wherever the CPU can, faster or not.
 run=$1
 . tests/checks.sh
-shipped=models/stories-gqa.gguf
+small=tests/models/stories-gqa.gguf
 no_effect="note: --fast-prefill has no effect"
 for type in f16 f32; do
-    "$run" convert $shipped "$tmp/$type.gguf" --type $type >/dev/null 2>&1
+    "$run" convert $small "$tmp/$type.gguf" --type $type >/dev/null 2>&1
 done
 cat >"$tmp/story.txt" <<'END'
 Once upon a time there was a small dog who lived near a river. One day the dog saw a big red ball in
@@ -20,11 +20,11 @@ shape=dim=64,layers=1,heads=2,kv_heads=1,ffn=64,vocab=50
 bench="bench --shape $shape,type=f16 -p 20 -n 0 -r 1 -j 1"
 
 test_case "where it has no effect: a note, and the results without it"
-expect 0 "" $shipped "$prompt" -t 0 -n 20 --quiet
+expect 0 "" $small "$prompt" -t 0 -n 20 --quiet
 mv "$tmp/out" "$tmp/plain"
-expect 0 "$no_effect" $shipped "$prompt" -t 0 -n 20 --fast-prefill
+expect 0 "$no_effect" $small "$prompt" -t 0 -n 20 --fast-prefill
 same "$tmp/out" "$tmp/plain" "q8_0: another text"
-expect 0 "" $shipped "$prompt" -t 0 -n 20 --fast-prefill --quiet
+expect 0 "" $small "$prompt" -t 0 -n 20 --fast-prefill --quiet
 check "--quiet: no note" test ! -s "$tmp/err"
 export GQA_ISA=scalar GQA_FAST_PREFILL=1
 expect 0 "$no_effect" perplexity "$tmp/f16.gguf" $story --kl . --fast-prefill

@@ -215,7 +215,7 @@ fi
 test_case "a model file that is truncated while in use"
 if posix "files that change while they are mapped"; then
     for i in 1 2 3 4 5; do # any of the threads may be the one that meets the missing page
-        cat models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
+        cat tests/models/stories-gqa.gguf >"$tmp/cut.gguf"  # not cp: the file may be read-only
         : >"$tmp/out"
         "$run" "$tmp/cut.gguf" --no-repack $endless -c 30000 -j 4 >"$tmp/out" 2>"$tmp/err" &
         pid=$!
@@ -251,23 +251,23 @@ expect 0 "" "$m" "" --no-echo -c "$n" --choice "xyzzy"
 
 test_case "--exact: the story of the same weights in f32"
 story="-i Sue -t 0 -n 200 --kv f32"
-expect 0 "" convert models/stories-gqa.gguf "$tmp/f32.gguf" --type f32 --quiet
+expect 0 "" convert tests/models/stories-gqa.gguf "$tmp/f32.gguf" --type f32 --quiet
 expect 0 "" "$tmp/f32.gguf" $story --quiet
 mv "$tmp/out" "$tmp/want"
-expect 0 ", exact, " models/stories-gqa.gguf $story --exact
+expect 0 ", exact, " tests/models/stories-gqa.gguf $story --exact
 same "$tmp/out" "$tmp/want" "exact: another story"
-expect 0 "" models/stories-gqa.gguf $story --quiet
+expect 0 "" tests/models/stories-gqa.gguf $story --quiet
 check "which is another one without" test "$(cat "$tmp/out")" != "$(cat "$tmp/want")"
-expect 0 "" models/stories-gqa.gguf $story --exact --json
+expect 0 "" tests/models/stories-gqa.gguf $story --exact --json
 check "JSON" grep -q '"exact": true' "$tmp/out"
-expect 0 "proposed tokens accepted" models/stories-gqa.gguf $story --exact --lookup
+expect 0 "proposed tokens accepted" tests/models/stories-gqa.gguf $story --exact --lookup
 same "$tmp/out" "$tmp/want" "exact, with --lookup: another story"
-expect 0 "" models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
+expect 0 "" tests/models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
 expect 1 "saved by a session that is exact, unlike this one" \
-    models/stories-gqa.gguf $story --prompt-cache "$tmp/exact.cache"
-expect 0 "" models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
+    tests/models/stories-gqa.gguf $story --prompt-cache "$tmp/exact.cache"
+expect 0 "" tests/models/stories-gqa.gguf $story --exact --prompt-cache "$tmp/exact.cache" --quiet
 same "$tmp/out" "$tmp/want" "exact, from a prompt cache: another story"
-for file in "$tmp/f32.gguf" "models/stories-gqa.gguf --exact"; do
+for file in "$tmp/f32.gguf" "tests/models/stories-gqa.gguf --exact"; do
     echo "Hello" | "$run" chat $file -t 0 -n 40 --kv f32 --template plain --quiet >"$tmp/out"
     cat "$tmp/out" >>"$tmp/answers"
 done
@@ -275,30 +275,30 @@ check "exact: the same answer in a conversation" test "$(sort -u "$tmp/answers" 
     "$(wc -l <"$tmp/out")"
 
 test_case "--lookup and --draft change nothing but the time"
-twin=models/stories-mha.gguf shipped=models/stories-gqa.gguf
+twin=tests/models/stories-mha.gguf small=tests/models/stories-gqa.gguf
 for sampling in "-t 0" "-t 0.8 -s 4" "-t 1 -s 5 --repeat-penalty 1.2" "-t 0 --stop day"; do
-    expect 0 "" $shipped "One day, one day" -n 90 $sampling --quiet
+    expect 0 "" $small "One day, one day" -n 90 $sampling --quiet
     mv "$tmp/out" "$tmp/a"
-    for way in "--lookup" "--draft $twin" "--lookup --draft $shipped --kv q8_0"; do
+    for way in "--lookup" "--draft $twin" "--lookup --draft $small --kv q8_0"; do
         if [ "$way" != "${way%q8_0}" ]; then
-            expect 0 "" $shipped "One day, one day" -n 90 $sampling --kv q8_0 --quiet
+            expect 0 "" $small "One day, one day" -n 90 $sampling --kv q8_0 --quiet
             mv "$tmp/out" "$tmp/a"
         fi
-        expect 0 "proposed tokens accepted" $shipped "One day, one day" -n 90 $sampling $way
+        expect 0 "proposed tokens accepted" $small "One day, one day" -n 90 $sampling $way
         same "$tmp/out" "$tmp/a" "$sampling $way: another text"
     done
 done
-expect 0 "" $shipped "One day" -n 20 --lookup --json
+expect 0 "" $small "One day" -n 20 --lookup --json
 check "JSON" grep -q '"proposed_tokens": .*"accepted_tokens": .*"speculation_gain": ' "$tmp/out"
-echo "Hello" | "$run" chat $shipped -t 0 -n 40 --quiet >"$tmp/a" 2>"$tmp/err"
-echo "Hello" | "$run" chat $shipped -t 0 -n 40 --quiet --lookup --draft $twin >"$tmp/b"
+echo "Hello" | "$run" chat $small -t 0 -n 40 --quiet >"$tmp/a" 2>"$tmp/err"
+echo "Hello" | "$run" chat $small -t 0 -n 40 --quiet --lookup --draft $twin >"$tmp/b"
 same "$tmp/a" "$tmp/b" "chat: another text"
-printf '%s\n' "Hello" "/stats" | "$run" chat $shipped -n 9 --lookup >"$tmp/out" 2>"$tmp/err"
+printf '%s\n' "Hello" "/stats" | "$run" chat $small -n 9 --lookup >"$tmp/out" 2>"$tmp/err"
 none="0 of 0 proposed tokens accepted" some="[0-9]+ of [1-9][0-9]* proposed tokens accepted"
 check "/stats" grep -qE "^speculation: ($none|$some, [0-9.]+ times as fast)\$" "$tmp/err"
-expect 1 "--draft: $shipped: a vocabulary of" "$m" --draft $shipped
+expect 1 "--draft: $small: a vocabulary of" "$m" --draft $small
 expect 1 "absent.gguf" "$m" --draft "$tmp/absent.gguf"
-LC_ALL=C sed 's/<|im_end|>/<|im_END|>/; s/Once/OncE/' $shipped >"$tmp/other.gguf"
-expect 1 "other.gguf: token " $shipped --draft "$tmp/other.gguf"
+LC_ALL=C sed 's/<|im_end|>/<|im_END|>/; s/Once/OncE/' $small >"$tmp/other.gguf"
+expect 1 "other.gguf: token " $small --draft "$tmp/other.gguf"
 check "both names of the token" grep -q 'is ".*", expected ".*" as in ' "$tmp/err"
 finish

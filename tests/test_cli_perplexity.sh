@@ -87,7 +87,7 @@ check "to its own f32 cache" near "$(member kl_to_f32 4)" "$to_f32"
 # By llama.cpp's logits of both models (f32 weights, f32 cache), and Python.
 test_case "--kl: as llama.cpp's logits have it"
 for name in gqa mha; do
-    expect 0 "" convert models/stories-$name.gguf "$tmp/$name.gguf" --type f32
+    expect 0 "" convert tests/models/stories-$name.gguf "$tmp/$name.gguf" --type f32
 done
 tr '\n' ' ' >"$tmp/story.txt" <<'END'
 Once upon a time there was a small dog who lived near a river. One day the dog saw a big red ball in
@@ -125,8 +125,8 @@ sed 's/dog/fox/g; s/cat/owl/g' "$tmp/corpus.txt" >"$tmp/foxes.txt"
 expect 0 "" train "$tmp/foxes.gguf" -f "$tmp/foxes.txt" $small --steps 1 --quiet
 expect 1 "$tmp/foxes.gguf: token" perplexity "$m" $options --kl "$tmp/foxes.gguf"
 check "names both" grep -qF "$m" "$tmp/err"
-shipped=models/stories-gqa.gguf
-expect 1 "$shipped: a vocabulary of" perplexity "$m" $options --kl $shipped
+small=tests/models/stories-gqa.gguf
+expect 1 "$small: a vocabulary of" perplexity "$m" $options --kl $small
 check "names both" grep -qF "$m" "$tmp/err"
 expect 2 'unknown word "exactly"' perplexity "$m" $options --kl .,kv=f16,exactly
 expect 2 'expected a model' perplexity "$m" $options --kl ""
@@ -167,7 +167,7 @@ done
 test_case "published figures"
 data=${GQA_DATA:-/nonexistent}/corpus/tinystories_val.txt
 if [ -f "$data" ]; then
-    m=models/stories-gqa.gguf
+    m=tests/models/stories-gqa.gguf
     expect 0 "" perplexity $m -f "$data" --chunks 100
     check "as letters $(ppl)" near "$(ppl)" 12.716
     expect 0 "" perplexity $m -f "$data" --chunks 100 --documents

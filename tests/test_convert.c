@@ -506,8 +506,8 @@ static void test_mixtures(void) {
 /* A tensor whose type stays is copied: its bytes are the same, whatever wrote them. */
 static void test_kept_types(void) {
     image m = {0}, r[2];
-    FILE *f = fopen("models/stories-mha.gguf", "rb");
-    CHECK(f && fseek(f, 0, SEEK_END) == 0, "models/stories-mha.gguf cannot be opened");
+    FILE *f = fopen("tests/models/stories-mha.gguf", "rb");
+    CHECK(f && fseek(f, 0, SEEK_END) == 0, "tests/models/stories-mha.gguf cannot be opened");
     m.size = (size_t)ftell(f);
     m.data = malloc(m.size);
     rewind(f);

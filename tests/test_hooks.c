@@ -1,5 +1,5 @@
 /* test_hooks.c: generating from token ids, the hooks on logits and tokens, and the joining of
- * tokens into text, with the model that ships. */
+ * tokens into text, with a model of tests/models. */
 #include "test.h"
 
 #include "../model.h"
@@ -53,7 +53,7 @@ static record new_record(const gqa_session *s) {
 
 static const char prompt[] = "Once upon a time";
 
-/* A session and a sampler over the shipped model. */
+/* A session and a sampler over that model. */
 typedef struct bench {
     const gqa_model *m;
     gqa_session *s;
@@ -292,7 +292,7 @@ static void check_names(const gqa_model *m) {
 int main(int argc, char **argv) {
     test_start(argc, argv);
     gqa_error err = {0};
-    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
+    gqa_model *m = gqa_model_open("tests/models/stories-gqa.gguf", NULL, &err);
     if (!CHECK(m, "%s", err.message)) return test_end();
     TEST("tokens like text, and continued")
         for (int first = 15; first < 20; first++) check_tokens_like_text(m, first);

@@ -199,11 +199,11 @@ if command -v python3 >/dev/null; then
     python_story "$tmp/m.gguf" "The dog"
     check "story.py" test $? -eq 0
     same "$tmp/out" "$tmp/whole" "story.py: another text"
-    python_story models/stories-gqa.gguf "Once upon a time" 9
+    python_story tests/models/stories-gqa.gguf "Once upon a time" 9
     check "story.py: cancelled" test $? -eq 0
     nine=", there was a little girl named Lily."
     check "story.py: no cancel" test "$(cat "$tmp/out")" = "$nine"
-    GQA_LIB="$so" python3 examples/python/story.py models/stories-gqa.gguf 2>"$tmp/err" |
+    GQA_LIB="$so" python3 examples/python/story.py tests/models/stories-gqa.gguf 2>"$tmp/err" |
         head -c 5 >"$tmp/out"
     check "story.py: a pipe that is closed" test "$(wc -c <"$tmp/err")" -eq 0
     python_story "$tmp/m.gguf" "The dog" many

@@ -1,4 +1,4 @@
-/* test_logits.c: the logits of the model that ships against tests/golden/stories-gqa-logits.txt,
+/* test_logits.c: the logits of a model in q8_0 against tests/golden/stories-gqa-logits.txt,
  * which a program of another language made in double precision (tests/golden/make_logits.py), and
  * against the reference (reference.c) on all ids: every instruction set, one thread and two, token
  * by token and at once, repacked and not. */
@@ -8,7 +8,7 @@
 #include "reference.h"
 
 enum { MAX_TOKENS = 64, MAX_GOLDEN = 32, MAX_LAYERS = 6 };
-static const char shipped[] = "models/stories-gqa.gguf";
+static const char twin[] = "tests/models/stories-gqa.gguf";
 static const char golden_path[] = "tests/golden/stories-gqa-logits.txt";
 static const char *const isas[] = { /* NULL: chosen */
     "scalar", "avx2", "avxvnni", "avx512", "neon", NULL,
@@ -129,10 +129,10 @@ static double *reference(int planes, size_t *vocab) {
     gqa_checkpoint c = {0};
     gqa_error err = {0};
     double *out = NULL;
-    int status = gqa_map_open(&map, shipped, &err);
-    if (!status) status = gqa_checkpoint_read(&c, map.data, map.size, shipped, &err);
+    int status = gqa_map_open(&map, twin, &err);
+    if (!status) status = gqa_checkpoint_read(&c, map.data, map.size, twin, &err);
     if (CHECK(status == 0, "%s", err.message) &&
-        CHECK(is_plain_llama(&c.config), "another kind of model ships now"))
+        CHECK(is_plain_llama(&c.config), "another kind of model is there now"))
         out = compute_logits(&c, planes);
     *vocab = (size_t)c.config.vocab_size;
     gqa_checkpoint_free(&c);
@@ -181,7 +181,7 @@ static float *run_model(const variant *v) {
     gqa_model_options options = {
         .isa = v->isa, .n_threads = v->threads, .no_repack = v->no_repack,
     };
-    gqa_model *m = gqa_model_open(shipped, &options, &err);
+    gqa_model *m = gqa_model_open(twin, &options, &err);
     if (!m) {
         int absent = err.code == GQA_ERR_UNSUPPORTED && v->isa && strcmp(v->isa, "scalar");
         CHECK(absent, "%s", err.message);
@@ -235,7 +235,7 @@ static void check_isa(const char *isa, int at_once) {
 static void check_tokens(void) {
     gqa_error err = {0};
     int32_t *ids = NULL;
-    gqa_model *m = gqa_model_open(shipped, &(gqa_model_options){.vocab_only = 1}, &err);
+    gqa_model *m = gqa_model_open(twin, &(gqa_model_options){.vocab_only = 1}, &err);
     size_t length = strlen(golden.text);
     int n = m ? gqa_tokenize_new(m, golden.text, length, GQA_TOKENIZE_BOS, &ids, &err) : -1;
     CHECK(n == golden.n, "%d ids, expected %d: %s", n, golden.n, err.message);
@@ -246,9 +246,9 @@ static void check_tokens(void) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    FILE *f = fopen(shipped, "rb");
+    FILE *f = fopen(twin, "rb");
     if (!f) {
-        test_skip("logits of the model that ships", "no models/stories-gqa.gguf here");
+        test_skip("logits", "no tests/models/stories-gqa.gguf here");
         return test_end();
     }
     fclose(f);

@@ -8,7 +8,7 @@
 #include "../base/hash.h"
 #include "../weights/model_internal.h"
 
-static const char other_model[] = "models/stories-mha.gguf"; /* with most sizes the same */
+static const char other_model[] = "tests/models/stories-mha.gguf"; /* with most sizes the same */
 static char model_path[TEST_PATH], packed_path[TEST_PATH + 12];
 static uint8_t model[1 << 22], packed[1 << 22];
 static size_t packed_size;
@@ -277,9 +277,9 @@ static void test_cancel(void) {
 
 int main(int argc, char **argv) {
     test_start(argc, argv);
-    size_t size = read_file("models/stories-gqa.gguf", model, sizeof model);
+    size_t size = read_file("tests/models/stories-gqa.gguf", model, sizeof model);
     if (!size) {
-        test_skip("packed weights", "no models/stories-gqa.gguf here");
+        test_skip("packed weights", "no tests/models/stories-gqa.gguf here");
         return test_end();
     }
     test_path(model_path, "packed.gguf");

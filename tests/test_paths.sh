@@ -6,10 +6,10 @@ run=$1
 folder=$tmp/модели
 model=$folder/сказки.gguf
 mkdir "$folder"
-cp models/stories-gqa.gguf "$model"
+cp tests/models/stories-gqa.gguf "$model"
 
 test_case "a model in a folder with a Cyrillic name"
-expect 0 "" models/stories-gqa.gguf -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
+expect 0 "" tests/models/stories-gqa.gguf -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
 cp "$tmp/out" "$tmp/expected"
 expect 0 "" "$model" -i "Once upon a time" -n 20 -t 0 -j 1 --quiet
 same "$tmp/out" "$tmp/expected" "the story"
@@ -18,7 +18,7 @@ expect 1 "модели: is a directory" "$folder"
 
 if have python3 "files above 4 GB"; then
     test_case "a file above 4 GB"
-    check "far_gguf.py" python3 tests/far_gguf.py models/stories-gqa.gguf "$tmp/far.gguf"
+    check "far_gguf.py" python3 tests/far_gguf.py tests/models/stories-gqa.gguf "$tmp/far.gguf"
     if [ "${ADDRESS_BITS:-64}" -eq 32 ]; then
         expect 1 "far.gguf: too large for this machine" "$tmp/far.gguf" -n 20
     else
@@ -60,7 +60,7 @@ test_case "a path of 300 characters"
 level=aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhh
 deep=$tmp/$level/$level/$level/$level
 mkdir -p "$deep"
-cp models/stories-gqa.gguf "$deep/model.gguf"
+cp tests/models/stories-gqa.gguf "$deep/model.gguf"
 expect 0 "" "$deep/model.gguf" -n 5 -t 0 --quiet
 expect 0 "" convert "$deep/model.gguf" "$deep/mqa.gguf" --kv-heads 1 --quiet
 expect 0 "" info "$deep/mqa.gguf"

@@ -47,7 +47,7 @@ sh scripts/speed-floor.sh 0.000001 --run "$run" -r 1 \
 check "exit code 0, a share of pp256" grep -q "^[0-9.]*  pp256 q8_0" "$tmp/out"
 
 test_case "quality-table.sh"
-model=models/stories-gqa.gguf table="sh scripts/quality-table.sh"
+model=tests/models/stories-gqa.gguf table="sh scripts/quality-table.sh"
 echo "stories-gqa.gguf weights q4_0 | 0.5 | 60% |" >"$tmp/beside.txt"
 $table $model -f README.md --run "$run" -c 32 --caches "q4_0 q9" --weights "f16 q4_0" \
     --beside "$tmp/beside.txt" >"$tmp/out" 2>"$tmp/err"
@@ -68,12 +68,11 @@ done
 
 test_case "cache-tolerance.py"
 tolerance="python3 scripts/cache-tolerance.py --run $run -f README.md -c 32 --chunks 1"
-$tolerance models/stories-gqa.gguf models/stories-mha.gguf --svg "$tmp/t.svg" >"$tmp/t.md"
+$tolerance $model tests/models/stories-mha.gguf --svg "$tmp/t.svg" >"$tmp/t.md"
 check "exit code 0" test $? -eq 0
 check "a row a model, most heads first" \
     test "$(sed -n 's/^| \([0-9]*\) .*/\1/p' "$tmp/t.md" | tr '\n' ' ')" = "8 2 "
-expect 0 "" perplexity models/stories-gqa.gguf -f README.md --documents -c 32 --chunks 1 --kl . \
-    --kv q4_0
+expect 0 "" perplexity $model -f README.md --documents -c 32 --chunks 1 --kl . --kv q4_0
 mean=$(sed -n 's/^KL  = \([0-9.]*\) .*/\1/p' "$tmp/out")
 check "perplexity's figure, $mean" grep -q "^| 2 .* | $mean ± [0-9.]* |\$" "$tmp/t.md"
 check "a curve a cache" test "$(grep -c '<polyline' "$tmp/t.svg")" -eq 4

@@ -315,7 +315,7 @@ static void check_threads(void) {
                                                   "The dog said"};
     static speaker alone[SPEAKERS], together[SPEAKERS];
     gqa_error err = {0};
-    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, &err);
+    gqa_model *m = gqa_model_open("tests/models/stories-gqa.gguf", NULL, &err);
     if (!CHECK(m != NULL, "%s", err.message)) return;
     for (int i = 0; i < SPEAKERS; i++) {
         speaker *s = &alone[i];

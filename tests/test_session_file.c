@@ -196,10 +196,10 @@ static void check_ring(void) {
     gqa_model_close(m);
 }
 
-/* A copy of the shipped model at `path`: a float key set, and one byte of a tensor changed. */
+/* A copy of a small model at `path`: a float key set, and one byte of a tensor changed. */
 static gqa_model *changed_model(const char *path, const char *key, float value, int byte) {
     size_t size, at = 0, length = strlen(key);
-    uint8_t *file = read_file("models/stories-gqa.gguf", &size);
+    uint8_t *file = read_file("tests/models/stories-gqa.gguf", &size);
     while (at + length < size && memcmp(file + at, key, length)) at++;
     if (!CHECK(at + length < size, "no key %s", key)) return NULL;
     memcpy(file + at + length + 4, &value, 4); /* behind its type */
@@ -227,9 +227,9 @@ static void check_identity(void) {
     gqa_error err = {0};
     int32_t t[N];
     random_tokens(t, N, 9);
-    gqa_model *m = gqa_model_open("models/stories-gqa.gguf", NULL, NULL);
+    gqa_model *m = gqa_model_open("tests/models/stories-gqa.gguf", NULL, NULL);
     gqa_session *s = m ? SESSION(m, .context = CONTEXT) : NULL;
-    if (!m) return test_skip("identity of a model", "no models/stories-gqa.gguf here");
+    if (!m) return test_skip("identity of a model", "no tests/models/stories-gqa.gguf here");
     eval_ok(s, t, N);
     CHECK(gqa_session_save(s, saved_path(), &err) == 0, "%s", err.message);
     CHECK(gqa_session_load(s, saved_path(), &err) == 0, "the model itself: %s", err.message);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_shipped.sh RUN: the model that ships tells the same story on every instruction set and number
-# of threads, predicts a text it was not trained on, and stays the size it was promised to be.
+# of threads, predicts a text it was not trained on, as its small twins do, and stays the size it
+# was promised to be.
 run=$1
 . tests/checks.sh
 model=models/stories-gqa.gguf golden=tests/golden/stories-gqa.txt
@@ -31,22 +32,22 @@ story "--no-repack" --no-repack
 test_case "info"
 expect 0 "" info $model
 check "GQA" grep -q "GQA (4 query heads share a KV head)" "$tmp/out"
-expect 0 "" info models/stories-mha.gguf
+expect 0 "" info tests/models/stories-mha.gguf
 check "MHA" grep -q "MHA" "$tmp/out"
-expect 0 "" info models/stories-mqa.gguf
+expect 0 "" info tests/models/stories-mqa.gguf
 check "MQA" grep -q "MQA (8 query heads share one KV head)" "$tmp/out"
 
 # A text that is in no corpus; a uniform guess has a perplexity of 2048.
-test_case "the three predict a text about equally well"
+test_case "they predict a text about equally well"
 cat >"$tmp/text" <<END
 One day, a small dog named Max went to the park with his friend Anna. They saw a big red ball \
 under a tree. Max ran to the ball and Anna laughed. Then a bird came and took the ball away. \
 Max was sad, but Anna gave him a hug and they went home.
 END
-for twin in gqa mha mqa; do
-    expect 0 "" perplexity models/stories-$twin.gguf -f "$tmp/text" -c 32
+for file in models/*.gguf tests/models/*.gguf; do
+    expect 0 "" perplexity "$file" -f "$tmp/text" -c 32
     ppl=$(sed -n "s/^PPL = \([0-9]*\).*/\1/p" "$tmp/out")
-    check "stories-$twin: perplexity $ppl" within "$ppl" 2 29
+    check "$file: perplexity $ppl" within "$ppl" 2 29
 done
 
 test_case "tokenize"

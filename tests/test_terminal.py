@@ -14,7 +14,7 @@ import tempfile
 import termios
 import time
 
-RUN, MODEL = os.path.abspath(sys.argv[1]), "models/stories-gqa.gguf"
+RUN, MODEL = os.path.abspath(sys.argv[1]), "tests/models/stories-gqa.gguf"
 ENDLESS = (MODEL, "-i", "Once", "-n", "0", "-c", "100000", "--ignore-eos")
 failures = []  # of the case that runs
 counts = {True: 0, False: 0}  # checks that hold, and that do not

@@ -3,7 +3,7 @@
 # say, where memory is short, and where the program is not started by its own name.
 run=$1
 . tests/checks.sh
-m=models/stories-gqa.gguf
+m=tests/models/stories-gqa.gguf
 tests=$(dirname "$run")/tests/test_threads
 openmp=
 nm "$run" | grep -qE 'GOMP_parallel|__kmpc_fork_call' && openmp=1

@@ -5,7 +5,7 @@
 # fused multiply-adds round differently, which may decide between two words that are as likely.
 run=$1
 . tests/checks.sh
-build=$(dirname "$run") model=models/stories.gguf
+build=$(dirname "$run") model=models/stories-gqa.gguf
 js=$build/wasm/gqa.js page=$build/web/gqa.html
 # WebAssembly is built with flags of its own, whatever those of the program are
 make_here() { env -u MAKEFLAGS -u CFLAGS -u LDFLAGS make -s "$@" BUILD="$build"; }

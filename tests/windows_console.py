@@ -21,7 +21,7 @@ def main():
     pid, terminal = pty.fork()
     if pid == 0:
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-        os.execvp("wine", ["wine", program, f"{folder}/run.exe", "models/stories-gqa.gguf"])
+        os.execvp("wine", ["wine", program, f"{folder}/run.exe", "tests/models/stories-gqa.gguf"])
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if select.select([terminal], [], [], 1)[0]:

@@ -30,20 +30,20 @@ refused() {
     names=$1
     shift
     expect 1 "out.gguf: cannot write: Permission denied; another program may have it open" "$@"
-    same "$out" models/stories-gqa.gguf "$1: the old file"
+    same "$out" tests/models/stories-gqa.gguf "$1: the old file"
     check "$1: files: $(ls "$tmp/models")" test "$(echo $(ls "$tmp/models"))" = "$names"
 }
 
 for how in open mapped; do
     test_case "a file that is $how"
-    cp models/stories-gqa.gguf "$out"
+    cp tests/models/stories-gqa.gguf "$out"
     hold $how
-    refused "out.gguf" convert --force models/stories-mha.gguf "$out"
+    refused "out.gguf" convert --force tests/models/stories-mha.gguf "$out"
     refused "out.gguf out.gguf.state" $train --steps 2
     release
     expect 0 "" $train --steps 2
-    check "train: what was trained is written" not cmp -s "$out" models/stories-gqa.gguf
+    check "train: what was trained is written" not cmp -s "$out" tests/models/stories-gqa.gguf
     check "no state is left" test ! -e "$out.state"
-    expect 0 "" convert --force models/stories-mha.gguf "$out"
+    expect 0 "" convert --force tests/models/stories-mha.gguf "$out"
 done
 finish

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!m) {
         gqa_model_options mo = {.vocab_only = 1};
         const char *path = getenv("GQA_FUZZ_MODEL");
-        m = gqa_model_open(path ? path : "models/stories-gqa.gguf", &mo, &err);
+        m = gqa_model_open(path ? path : "tests/models/stories-gqa.gguf", &mo, &err);
         if (!m) abort();
     }
     int max_ids = 3 * (int)size + 5; /* 3 a space without a token of its own */

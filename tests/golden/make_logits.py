@@ -140,10 +140,10 @@ def logits(path):
 
 
 HEAD = """\
-# Logits of models/stories-gqa.gguf after the last of these tokens: the 6 likeliest ids, then 6
-# others. Made by `python3 tests/golden/make_logits.py models/stories-gqa.gguf`: Python's double
-# precision, the file's q8_0 weights times their scales, activations and KV cache not rounded, its
-# own reader of the file. tests/test_logits.c reads this."""
+# Logits of tests/models/stories-gqa.gguf after the last of these tokens: the 6 likeliest ids, then
+# 6 others. Made by `python3 tests/golden/make_logits.py tests/models/stories-gqa.gguf`: Python's
+# double precision, the file's q8_0 weights times their scales, activations and KV cache not
+# rounded, its own reader of the file. tests/test_logits.c reads this."""
 
 
 def main():
