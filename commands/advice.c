@@ -144,7 +144,7 @@ static void show_needs(const advice *a) {
     const gqa_config *c = gqa_model_config(a->model);
     double needed = needed_bytes(a, as_it_is, a->context);
     printf("\nAt %d positions, %d sequence%s, in %s of memory:\n", a->context, a->batch,
-           a->batch == 1 ? "" : "s", human_bytes(a->memory, buf));
+           plural(a->batch), human_bytes(a->memory, buf));
     printf("  weights        %10s   as in the file\n",
            human_bytes((double)gqa_model_get_stats(a->model)->weight_bytes, buf));
     printf("  KV cache, f16  %10s   sequences x sum over layers with a cache of\n"

@@ -347,7 +347,7 @@ static void show_table(const bench *b) {
            c->name[0] ? c->name : "model", c->architecture, c->n_layers, c->dim, c->n_heads,
            c->n_kv_heads, c->head_dim, attention_name(c, attention), b->stats->type_name,
            human_bytes((double)b->stats->weight_bytes, size));
-    printf("%d thread%s, KV cache %s: %s a position\n", b->n_threads, b->n_threads == 1 ? "" : "s",
+    printf("%d thread%s, KV cache %s: %s a position\n", b->n_threads, plural(b->n_threads),
            b->kv_type, human_bytes(position_bytes, position));
     for (int i = 0; i < b->n_sets; i++) show_limits(&b->sets[i]);
     printf("\n| test | isa | depth | sequences | tok/s | +/- | ratio | TTFT s | GB/s | GMAC/s "

@@ -208,7 +208,8 @@ static void report_end(const conversation *c, const gqa_generate_result *r) {
     else if (r->stop == GQA_STOP_CONTEXT)
         fprintf(stderr, "(context full: the answer is cut; -c N gives more)\n");
     else if (r->stop == GQA_STOP_LENGTH && !c->quiet)
-        fprintf(stderr, "(%d tokens; -n N allows more)\n", r->generated_tokens);
+        fprintf(stderr, "(%d token%s; -n N allows more)\n", r->generated_tokens,
+                plural(r->generated_tokens));
 }
 
 /* The answer becomes a turn. Where a stop string ended it, its tokens are more than its text. */

@@ -96,14 +96,14 @@ static int show_stats(conversation *c, const char *unused) {
     double prefill = c->prefill_seconds > 0 ? c->n_evaluated / c->prefill_seconds : 0;
     double seconds = c->last.decode_seconds;
     double decode = seconds > 0 ? (c->last.generated_tokens - 1) / seconds : 0;
-    fprintf(stderr, "%s template, seed %lld, %d of %d positions, %d answers\n",
+    fprintf(stderr, "%s template, seed %lld, %d of %d positions, %d answer%s\n",
             gqa_chat_template_name(c->run.model, &c->format), (long long)c->seed,
             gqa_session_position(c->run.session), gqa_session_context(c->run.session),
-            c->n_generated);
-    fprintf(stderr, "last prompt: %d tokens kept, %d evaluated, %.1f tok/s\n", c->n_kept,
-            c->n_evaluated, prefill);
-    fprintf(stderr, "last answer: %d tokens, %.1f tok/s\n", c->last.generated_tokens,
-            decode);
+            c->n_generated, plural(c->n_generated));
+    fprintf(stderr, "last prompt: %d token%s kept, %d evaluated, %.1f tok/s\n", c->n_kept,
+            plural(c->n_kept), c->n_evaluated, prefill);
+    fprintf(stderr, "last answer: %d token%s, %.1f tok/s\n", c->last.generated_tokens,
+            plural(c->last.generated_tokens), decode);
     show_speculation(&c->run, &c->last);
     return 0;
 }

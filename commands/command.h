@@ -163,6 +163,7 @@ const char *cell(double value, double unit, int decimals, char buf[16]);
 
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
+const char *plural(int n); /* "s", or "" after 1 */
 /* gqa_model_kv_bytes of a cache type as --kv takes it; NULL: f16. */
 uint64_t kv_cache_bytes(const gqa_model *model, const char *kv, int n);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */

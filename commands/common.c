@@ -530,3 +530,5 @@ const char *human_bytes(double bytes, char buf[32]) {
     snprintf(buf, 32, "%.*f %s", decimals, bytes, units[unit]);
     return buf;
 }
+
+const char *plural(int n) { return n == 1 ? "" : "s"; }

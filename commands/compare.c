@@ -395,7 +395,7 @@ static int run_compare(int argc, char **argv, comparison *c) {
                              "Compares models, or one as MHA, GQA and MQA: memory, speed,\n"
                              "quality. Ratios are to the first.");
     if (code < 0) code = check(c);
-    record_command(c->command, sizeof c->command, "compare", argc, argv);
+    record_command(c->command, sizeof c->command, "compare", 1, argc, argv);
     return code >= 0 ? code : compare(c);
 }
 

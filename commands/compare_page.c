@@ -124,8 +124,9 @@ static void write_caption(const comparison *c, int has_shape, char *out, size_t 
         used = snprintf(out, size, "%d layers, dim %d, %d heads of %d, weights %s, ", g->n_layers,
                         g->dim, g->n_heads, query_head_dim(c->variants),
                         c->variants->stats->type_name);
-    snprintf(out + used, size - (size_t)used, "%s cache, %d threads; medians of %d interleaved "
-             "rounds", c->caches[0].name, c->limits.n_threads, c->rounds);
+    snprintf(out + used, size - (size_t)used, "%s cache, %d thread%s; medians of %d interleaved "
+             "round%s", c->caches[0].name, c->limits.n_threads, plural(c->limits.n_threads),
+             c->rounds, plural(c->rounds));
 }
 
 /* Whatever write makes of the comparison, as a file. */

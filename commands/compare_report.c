@@ -79,9 +79,10 @@ static void show_conditions(const comparison *c) {
             printf("%-*s %s, ", c->name_width, v->name, attention_name(v->config, buf));
         printf("%s\n", shape);
     }
-    printf("%d threads, %s; ", c->limits.n_threads, c->variants->stats->isa);
-    printf("medians of %d interleaved rounds, each within %.0f%% of its median;\n", c->rounds,
-           100 * largest_spread(c));
+    printf("%d thread%s, %s; ", c->limits.n_threads, plural(c->limits.n_threads),
+           c->variants->stats->isa);
+    printf("medians of %d interleaved round%s, each within %.0f%% of its median;\n", c->rounds,
+           plural(c->rounds), 100 * largest_spread(c));
     printf("this machine reads %.1f GB/s\n\n", c->limits.read_bytes * 1e-9);
 }
 

@@ -166,7 +166,7 @@ int command_convert(int argc, char **argv) {
     if (code >= 0) return code;
     if (n_paths == 1 && s.packed) return save_packed(paths[0], s.tokenizer, s.quiet);
     if (n_paths < 2) return usage_error("convert: give the file to read and the file to write");
-    record_command(command, sizeof command, "convert", argc, argv);
+    record_command(command, sizeof command, "convert", 0, argc, argv);
     code = convert(paths[0], paths[1], &s, command);
     return code || !s.packed ? code : save_packed(paths[1], NULL, s.quiet);
 }

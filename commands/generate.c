@@ -84,12 +84,11 @@ static void show_stop(const text_run *run, const gqa_generate_result *r) {
     else if (r->stop == GQA_STOP_STRING)
         fprintf(stderr, "stopped at a stop string\n");
     else if (r->stop == GQA_STOP_LENGTH)
-        fprintf(stderr, "stopped after %d tokens; -n N allows more\n", r->generated_tokens);
+        fprintf(stderr, "stopped after %d token%s; -n N allows more\n", r->generated_tokens,
+                plural(r->generated_tokens));
     else
         fprintf(stderr, "interrupted\n");
 }
-
-static const char *plural(int n) { return n == 1 ? "" : "s"; }
 
 static const char *kv_type(const text_run *run) {
     return run->settings->kv ? run->settings->kv : "f16";

@@ -63,11 +63,30 @@ static int thread_words(const char *word) {
     return !strncmp(word, "-j", 2) || !strncmp(word, "--threads=", 10);
 }
 
-void record_command(char *out, size_t size, const char *name, int argc, char **argv) {
-    size_t used = (size_t)snprintf(out, size, "run %s", name);
-    for (int i = 0; i < argc && used < size; i++) {
-        int skipped = thread_words(argv[i]);
+/* Appends a word as a shell reads it, in quotes where it needs them; cuts what does not fit. */
+static void append_word(char *out, size_t size, const char *word) {
+    static const char safe[] = "-_./=,:+@%0123456789abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const int quoted = !*word || word[strspn(word, safe)];
+    size_t used = strlen(out);
+    used += (size_t)snprintf(out + used, size - used, quoted ? " '" : " ");
+    for (; *word && used + 5 < size; word++) { /* 5: a quote in quotes, and the last one */
+        if (*word == '\'') {
+            memcpy(out + used, "'\\'", 3);
+            used += 3;
+        }
+        out[used++] = *word;
+        out[used] = 0;
+    }
+    if (quoted && used + 1 < size) memcpy(out + used, "'", 2);
+}
+
+void record_command(char *out, size_t size, const char *name, int with_threads, int argc,
+                    char **argv) {
+    snprintf(out, size, "run %s", name);
+    for (int i = 0; i < argc; i++) {
+        int skipped = with_threads ? 0 : thread_words(argv[i]);
         if (skipped) i += skipped - 1;
-        else used += (size_t)snprintf(out + used, size - used, " %s", argv[i]);
+        else append_word(out, size, argv[i]);
     }
 }

@@ -25,8 +25,9 @@ int refuse_same_file(const char *in, const char *out);
  * a file that is not empty and begins otherwise. Creates the file. path NULL: nothing to write. */
 int refuse_other_text(const char *path, const char *begin);
 
-/* The command line as the files that it writes record it: "run NAME WORD...", cut to size. Without
- * -j, on which no file depends. */
-void record_command(char *out, size_t size, const char *name, int argc, char **argv);
+/* The command line as the files that it writes record it: "run NAME WORD...", for a shell, cut to
+ * size. Without -j, unless with_threads: no model depends on it. */
+void record_command(char *out, size_t size, const char *name, int with_threads, int argc,
+                    char **argv);
 
 #endif

@@ -170,7 +170,7 @@ int training_open(training *r, training_settings *s, const char *out, const char
         code = usage_error("--log %s is the model to write or its state: give another name",
                            s->log);
     if (code) return code;
-    record_command(r->command, sizeof r->command, name, argc, argv);
+    record_command(r->command, sizeof r->command, name, 0, argc, argv);
     r->type = (gqa_type)type;
     s->opt.seed = (uint64_t)s->seed;
     s->opt.stop = &signalled;

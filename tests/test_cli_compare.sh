@@ -94,6 +94,21 @@ expect 1 "deepseek2: KV cache type q8_0: not for keys of 40 numbers of which 32 
 expect 2 "\"m17\" (at most 16); usage: run compare" compare m m m m m m m m m m m m m m m m m17
 check "in two lines" test "$(wc -l <"$tmp/err")" -eq 2
 
+test_case "the command is recorded as a shell reads it"
+name="$tmp/it's a \$model.gguf"
+cp "$m" "$name"
+expect 0 "" compare "$name" --kv-heads 4 $fast -j 1 --json
+cp "$tmp/out" "$tmp/j.json"
+cat >"$tmp/command.py" <<'END'
+import json, shlex, sys
+words = shlex.split(json.load(open(sys.argv[1]))["command"])
+assert words == ["run"] + sys.argv[2:], words
+END
+expect 0 "" compare "$name" --kv-heads 4 $fast -j 1
+check "one thread, one round" grep -q "^1 thread, .*; medians of 1 interleaved round, " "$tmp/out"
+have python3 "the command" && check "the command's words" \
+    python3 "$tmp/command.py" "$tmp/j.json" compare "$name" --kv-heads 4 $fast -j 1 --json
+
 test_case "names of files: whole, each once, harmless to a terminal"
 if posix "control characters in names"; then
     long=$(printf '%0100d' 0)
