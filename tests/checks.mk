@@ -3,18 +3,18 @@
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # Tests of scripts and of builds of their own run nothing that is sanitized; real models would take
-# minutes; golden, paper, export_hf and the others of `make asan` compute long by what other tests
-# run as well: those others are for `make asan-all`. With threads checked, all of test_forward takes
-# three minutes: `make tsan FORWARD=`.
+# minutes; golden, paper, export_hf and the others of `make asan` compute for long by what other
+# tests run as well (forward: foreign, architectures, batch): those others are for `make asan-all`.
+# With threads checked, all of test_forward takes three minutes: `make tsan FORWARD=`.
 LEFT_OUT = library lint docs completions scripts get_model get_test_data web real golden paper \
            export_hf
-asan: export SKIP = $(LEFT_OUT) cli_compare cli_perplexity cli_train training speculate
+asan: export SKIP = $(LEFT_OUT) cli_compare cli_perplexity cli_train training speculate forward
 asan-all: export SKIP = $(LEFT_OUT)
 asan asan-all:
 	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
 tsan:
 	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
-TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team threads batch train trainer)
+TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team threads batch trainer)
 FORWARD ?= "llama *" "longer*" "sliding*" "f16*" "q8_0*" "q4_0*" q4_k
 tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS) \
           $(BUILD)/tests/test_forward
