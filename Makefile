@@ -117,7 +117,7 @@ ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
 FAST  = sampler.c tokenizer.c base/hash.c vocab/bpe.c \
-        $(filter-out $(patsubst %,kernels/%.c,isa_scalar threads tensor), \
+        $(filter-out $(patsubst %,kernels/%.c,isa_scalar attention cpu dispatch threads tensor), \
           $(wildcard kernels/*.c))
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
 $(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))

@@ -12,6 +12,7 @@
 enum {
     SIZES = 5,               /* passes of 1, 2, 4, 8, 16 rows */
     CREDIT_PASSES = 6,
+    PLAIN_EVERY = 32, PLAIN_FIRST = 4, /* passes 4, 5, 36, 37, ... have one row, to be timed */
     MIN_MATCH = 2, LONG_MATCH = 4, MAX_MATCH = 16, /* tokens that occurred before */
     DRAFT = LONG_MATCH - MIN_MATCH + 1, SOURCES /* of proposals: matches by length, or the draft */
 };
@@ -23,6 +24,8 @@ struct gqa_speculation {
     float *logits;           /* [GQA_DECODE_ORDER, vocab_size] */
     double share[SOURCES];   /* of recent proposals, accepted */
     double seconds[SIZES];   /* of a recent pass; 0: unknown */
+    int n_passes, last_rows;
+    int is_steady;           /* seconds[0] is not of the first pass, which may take twice as long */
     double draft_seconds;    /* of a proposal of the draft */
     double credit;           /* seconds that proposals may cost: one pass at first; they add what
                               * they save, and all decoding 1%, up to CREDIT_PASSES passes */
@@ -49,6 +52,21 @@ gqa_speculation *gqa_speculation_new(gqa_session *s, gqa_session *draft, int loo
 static void average(double *mean, double value) {
     double limit = *mean > 0 && value > 2 * *mean ? 2 * *mean : value;
     *mean += *mean > 0 ? (limit - *mean) / 8 : limit;
+}
+
+static int is_plain_pass(int n_passes) {
+    return n_passes % PLAIN_EVERY - PLAIN_FIRST == 0 || n_passes % PLAIN_EVERY - PLAIN_FIRST == 1;
+}
+
+/* A pass of one row: what decoding takes without speculation, if the one before was such a pass. */
+static void measure_plain(gqa_speculation *p, double value) {
+    if (p->n_passes == 0) {
+        p->seconds[0] = p->credit = value;
+    } else if (p->last_rows == 1) {
+        if (p->is_steady) average(&p->seconds[0], value);
+        else p->seconds[0] = value;
+        p->is_steady = 1;
+    }
 }
 
 /* Of a pass, or a guess from the next smaller one. */
@@ -153,14 +171,18 @@ static int eval_with_proposals(gqa_speculation *p, int32_t token, int limit,
     gqa_session *s = p->session;
     double start = gqa_os_seconds();
     s->tokens[s->position] = token;
-    int n = limit > 0 ? propose(p, limit) : 0, size = 0;
+    const int is_plain = !s->fixed_proposals && is_plain_pass(p->n_passes);
+    int n = limit > 0 && !is_plain ? propose(p, limit) : 0, size = 0;
     double proposed = gqa_os_seconds();
     int status = n ? gqa_session_eval_ahead(s, n + 1, p->logits, err)
                    : gqa_session_eval(s, &token, 1, err);
     double end = gqa_os_seconds();
     while (1 << size < n + 1) size++;
-    if (!status && 1 << size == n + 1) average(&p->seconds[size], end - proposed);
-    if (p->total_tokens++ == 0) p->credit = end - proposed;
+    if (!status && n == 0) measure_plain(p, end - proposed);
+    else if (!status && 1 << size == n + 1) average(&p->seconds[size], end - proposed);
+    p->n_passes++;
+    p->last_rows = n + 1;
+    p->total_tokens++;
     p->spent = end - start;
     p->total_seconds += p->spent;
     p->n_proposals = n;

@@ -59,8 +59,9 @@ TEMPLATE void decode_floats(int type, int nc, const uint8_t *panel, const gqa_ac
             int k = 0;
             UNROLL for (int j = 0; j < CHAINS; j++) tile_clear(mr, step, sum[j]);
             for (; k + CHAINS <= cols; k += CHAINS) {
-                if (every_line && mr == DECODE_MR) fetch_ahead(w, CHAINS * column, 1);
-                if (nc == 4 && c0 + v0 == 0) fetch_next(&next, next.step * CHAINS / 32);
+                if (nc == 4 && next.step && c0 + v0 == 0)
+                    fetch_next(&next, next.step * CHAINS / 32);
+                else if (every_line && c0 + v0 == 0) fetch_ahead(w, CHAINS * column, 1);
                 UNROLL for (int j = 0; j < CHAINS; j++, w += column)
                     multiply_column(type, mr, step, w, x + k + j, a->ldx, sum[j]);
             }
