@@ -24,7 +24,6 @@ struct gqa_speculation {
     float *logits;           /* [GQA_DECODE_ORDER, vocab_size] */
     double share[SOURCES];   /* of recent proposals, accepted */
     double seconds[SIZES];   /* of a recent pass; 0: unknown */
-    int n_passes, last_rows;
     int is_steady;           /* seconds[0] is not of the first pass, which may take twice as long */
     double draft_seconds;    /* of a proposal of the draft */
     double credit;           /* seconds that proposals may cost: one pass at first; they add what
@@ -54,15 +53,17 @@ static void average(double *mean, double value) {
     *mean += *mean > 0 ? (limit - *mean) / 8 : limit;
 }
 
-static int is_plain_pass(int n_passes) {
-    return n_passes % PLAIN_EVERY - PLAIN_FIRST == 0 || n_passes % PLAIN_EVERY - PLAIN_FIRST == 1;
+/* Whether the next pass has one row whatever pays. An accepted token takes no pass. */
+static int is_plain_pass(const gqa_speculation *p) {
+    int at = (p->total_tokens - p->total_accepted) % PLAIN_EVERY - PLAIN_FIRST;
+    return at == 0 || at == 1;
 }
 
 /* A pass of one row: what decoding takes without speculation, if the one before was such a pass. */
 static void measure_plain(gqa_speculation *p, double value) {
-    if (p->n_passes == 0) {
+    if (p->total_tokens == 0) {
         p->seconds[0] = p->credit = value;
-    } else if (p->last_rows == 1) {
+    } else if (p->n_proposals == 0) { /* still of the pass before */
         if (p->is_steady) average(&p->seconds[0], value);
         else p->seconds[0] = value;
         p->is_steady = 1;
@@ -83,7 +84,7 @@ static void settle(gqa_speculation *p) {
     if (n > 0) p->credit += (1 + p->n_accepted) * plain - p->spent;
     p->credit += 0.01 * p->spent;
     if (p->credit > CREDIT_PASSES * plain) p->credit = CREDIT_PASSES * plain;
-    p->n_proposals = p->n_accepted = 0;
+    p->n_accepted = 0;
 }
 
 /* The pass that promises the most tokens a second with up to `limit` proposals of a source. When
@@ -171,7 +172,7 @@ static int eval_with_proposals(gqa_speculation *p, int32_t token, int limit,
     gqa_session *s = p->session;
     double start = gqa_os_seconds();
     s->tokens[s->position] = token;
-    const int is_plain = !s->fixed_proposals && is_plain_pass(p->n_passes);
+    const int is_plain = !s->fixed_proposals && is_plain_pass(p);
     int n = limit > 0 && !is_plain ? propose(p, limit) : 0, size = 0;
     double proposed = gqa_os_seconds();
     int status = n ? gqa_session_eval_ahead(s, n + 1, p->logits, err)
@@ -180,8 +181,6 @@ static int eval_with_proposals(gqa_speculation *p, int32_t token, int limit,
     while (1 << size < n + 1) size++;
     if (!status && n == 0) measure_plain(p, end - proposed);
     else if (!status && 1 << size == n + 1) average(&p->seconds[size], end - proposed);
-    p->n_passes++;
-    p->last_rows = n + 1;
     p->total_tokens++;
     p->spent = end - start;
     p->total_seconds += p->spent;

@@ -26,7 +26,7 @@ TEMPLATE void pack_micro_panel(size_t width, float *dst, const float *src, size_
                                size_t k_step, size_t count, size_t k) {
     if (line_step == 1 && count == width) {
         for (size_t p = 0; p < k; p++, src += k_step) {
-            __builtin_prefetch(src + 2 * width); /* of the next micro-panel */
+            __builtin_prefetch(src + 2 * width); /* of the micro-panel after the next */
             memcpy(dst + p * width, src, width * sizeof *dst);
         }
         return;
