@@ -38,6 +38,8 @@ RELR   := $(shell $(CC) -E -dM -include features.h -xc /dev/null 2>/dev/null | \
     awk '/__GLIBC_MINOR__/ && $$3 >= 36 {print "-Wl,-z,pack-relative-relocs,-z,noseparate-code"}')
 # GCC pads functions and targets of jumps: 1% of the program's size
 IS_CLANG := $(shell $(CC) -E -dM -xc /dev/null 2>/dev/null | grep __clang__)
+SMALLER := $(if $(IS_CLANG),-Os,$(shell $(CC) -Oz -E -xc /dev/null >/dev/null 2>&1 \
+               && echo -Oz || echo -Os)) # gcc has -Oz from 12 on
 ALIGN   = $(if $(IS_CLANG),,$(patsubst %,-falign-%=1,functions jumps labels))
 OPENMP  = -fopenmp
 THREADS = $(if $(filter 1,$(OMP)),$(OPENMP),$(if $(WINDOWS),,-pthread))
@@ -117,10 +119,10 @@ ALLOCATORS = malloc calloc realloc aligned_alloc free mmap mmap64 munmap
 $(BUILD)/tests/test_alloc: WRAP = $(ALLOCATORS:%=-Wl,--wrap=%)
 # What computes much is compiled for speed, the rest for size, unless OPT is yours.
 FAST  = sampler.c tokenizer.c base/hash.c vocab/bpe.c \
-        $(filter-out $(patsubst %,kernels/%.c,isa_scalar attention cpu dispatch threads tensor), \
-          $(wildcard kernels/*.c))
+        $(filter-out $(patsubst %,kernels/%.c,isa_scalar attention bf16 cpu dispatch threads \
+                                              tensor),$(wildcard kernels/*.c))
 SMALL = $(filter-out $(FAST),$(LIB_SRC) $(RUN_SRC))
-$(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,-Os,$(filter -O2,$(OPT)))
+$(SMALL:%.c=$(BUILD)/%.o): SIZE = $(patsubst -O2,$(SMALLER),$(filter -O2,$(OPT)))
 $(BUILD)/%.o: %.c Makefile $(BUILD)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)

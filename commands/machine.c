@@ -166,7 +166,7 @@ static void product_fill(product *p, const gqa_kernels *k, int n) {
     gqa_dequantize(p->matrix.type, p->raw, p->w, ROWS * COLS);
     uint8_t *panel = p->packed;
     for (int i = 0; i < gqa_matrix_panels(&p->matrix); i++, panel += p->matrix.panel_bytes)
-        gqa_pack_panel(&p->matrix, i, panel);
+        gqa_pack_panel(&p->matrix, i, panel, k->pack_codes);
     gqa_acts *a = &p->acts;
     gqa_acts_init(a, p->acts_memory, COLS, n);
     a->x = p->x;

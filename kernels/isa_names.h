@@ -67,6 +67,19 @@
 #define vf_blend ISA_NAME(vf_blend)
 #define vu16 ISA_NAME(vu16)
 #define vi_lookup ISA_NAME(vi_lookup)
+/* pack_impl.h */
+#define row_words ISA_NAME(row_words)
+#define load_two ISA_NAME(load_two)
+#define load_rows ISA_NAME(load_rows)
+#define PLANE ISA_NAME(PLANE)
+#define pack_words ISA_NAME(pack_words)
+#define pack_fifth_bits ISA_NAME(pack_fifth_bits)
+#define swap_bits ISA_NAME(swap_bits)
+#define pack_fields ISA_NAME(pack_fields)
+#define super_fields ISA_NAME(super_fields)
+#define fields_of ISA_NAME(fields_of)
+#define pack_superblocks ISA_NAME(pack_superblocks)
+
 /* tile_impl.h */
 #define tile_sums ISA_NAME(tile_sums)
 #define tile_clear ISA_NAME(tile_clear)
@@ -112,7 +125,7 @@
 #define fetch_next ISA_NAME(fetch_next)
 #define multiply_packed ISA_NAME(multiply_packed)
 #define decode_ints ISA_NAME(decode_ints)
-#define decode_panels ISA_NAME(decode_panels)
+#define decode_panel ISA_NAME(decode_panel)
 #define unpacked ISA_NAME(unpacked)
 #define unpack_block ISA_NAME(unpack_block)
 #define unpack_ints ISA_NAME(unpack_ints)

@@ -43,9 +43,13 @@ gqa_matrix gqa_matrix_rows(const gqa_matrix *w, int first, int rows);
 size_t gqa_panel_bytes(int type, int cols);    /* 64-byte multiple */
 /* Of 32 columns of a panel; 0 for float types. */
 size_t gqa_packed_block_bytes(int type);
+/* The codes of a block of 16 rows, row_bytes apart, without its scales: 32 columns, of K types 256;
+ * float types: 16 words of each row. A table's pack_codes, or that for any CPU. */
+typedef void gqa_pack_codes(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed);
+gqa_pack_codes gqa_pack_codes_any;
 /* Packs rows 16 * panel .. 16 * panel + 15 (rows past the end become zero) from w->raw into
- * dst [panel_bytes], exactly. */
-void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst);
+ * dst [panel_bytes], exactly; the same bytes whatever `pack` is. */
+void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst, gqa_pack_codes *pack);
 
 /* ---- the CPU -------------------------------------------------------------------------------- */
 
@@ -142,6 +146,7 @@ typedef struct gqa_adamw {
 
 typedef struct gqa_kernels {
     const char *name; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
+    gqa_pack_codes *pack_codes;
 
     /* Fills a's int8 form of columns i0..i1-1 for elements k0..k1-1 (multiples of 32, or
      * the end). rest >= i1, or 0: and column i + rest with what rounding column i leaves. */
@@ -247,6 +252,9 @@ int gqa_kernels_list(const char **names, int cap);
 const gqa_kernels *gqa_kernels_choose(const char *isa, gqa_error *err);
 extern const gqa_kernels gqa_kernels_scalar;
 
+#if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR)
+gqa_pack_codes gqa_pack_codes_avx2; /* of all x86-64 sets */
+#endif
 /* Where the compiler knows AVX-VNNI: what isa_avxvnni.c has for the table in isa_avx2.c. */
 #if defined(__x86_64__) && !defined(GQA_ONLY_SCALAR) && __has_include(<avxvnniintrin.h>)
 #define GQA_HAS_AVXVNNI

@@ -18,6 +18,9 @@
 #define FLOAT_NR 6
 #define FLOAT_KC 512
 #define BF16_KC 1024
+#ifndef PACK_CODES
+#define PACK_CODES gqa_pack_codes_any
+#endif
 
 #define UNIT_VECTORS (GQA_UNIT_PANELS * PANEL_VECTORS)
 #define DECODE_MR (PANEL_VECTORS < 2 ? PANEL_VECTORS : 2)        /* decoding floats */
@@ -305,7 +308,7 @@ static void multiply_tiles(const panel_kernels *kernels, const uint8_t *w, int r
 }
 
 /* The unit's `count` panels, `rows` rows, times columns 0..n-1 of x; y at the unit's first row. */
-static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *const *panels,
+static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *panels, size_t bytes,
                                int count, int rows, int cols, const gqa_acts *a, int n, float *y,
                                size_t ldy, uint8_t *scratch) {
     const size_t step = kernels->vector_bytes;
@@ -313,31 +316,27 @@ static void multiply_unpacking(const panel_kernels *kernels, const uint8_t *cons
     for (int k0 = 0; k0 < cols; k0 += kernels->kc) {
         int kc = min_int(cols - k0, kernels->kc);
         for (int p = 0; p < count; p++)
-            kernels->unpack(panels[p], k0, k0 + kc, a->every_line,
+            kernels->unpack(panels + p * bytes, k0, k0 + kc, a->every_line,
                             scratch + p * PANEL_VECTORS * step);
         for (int v = vectors; v % kernels->mr; v++) memset(scratch + v * step, 0, step);
         multiply_tiles(kernels, scratch, rows, k0, kc, a, n, y, ldy);
     }
 }
 
-/* The unit's panels, `rows` rows of w, times columns 0..n-1 of x; y at the unit's first row. With
- * several groups of columns, each asks for its share of the next panel. */
-static void decode_panels(const panel_kernels *kernels, const gqa_matrix *w,
-                          const uint8_t *const *panels, size_t bytes, int rows, const gqa_acts *a,
-                          int n, float *y, size_t ldy) {
+/* A panel, `rows` rows of w, times columns 0..n-1 of x; y at its first row. With several groups of
+ * columns, each asks for its share of the next panel. */
+static void decode_panel(const panel_kernels *kernels, const gqa_matrix *w, const uint8_t *panel,
+                         size_t bytes, int rows, const gqa_acts *a, int n, float *y, size_t ldy) {
     const int most = kernels->decode[2] ? DECODE_NR : 1, groups = ceil_div(n, most);
     const int fetches = groups > 1 && FETCH_EVERY_LINE(a->every_line);
     const size_t share = fetches ? bytes / groups : 0;
-    for (int row = 0; row < rows; row += GQA_PANEL, panels++) {
-        fetch next = {*panels + bytes, (int)(share * 32 / w->cols)};
-        for (int i = 0, nc; i < n; i += nc, next.at += share) {
-            float out[4 * GQA_PANEL];
-            nc = min_int(n - i, most);
-            if (nc == 3 && !gqa_type_wants_q8(w->type)) nc = 2;
-            kernels->decode[nc / 2 + (nc == 3)](*panels, a, w->cols, i, next, out);
-            copy_columns(y + i * ldy + row, ldy, out, GQA_PANEL, min_int(rows - row, GQA_PANEL),
-                         nc);
-        }
+    fetch next = {panel + bytes, (int)(share * 32 / w->cols)};
+    for (int i = 0, nc; i < n; i += nc, next.at += share) {
+        float out[4 * GQA_PANEL];
+        nc = min_int(n - i, most);
+        if (nc == 3 && !gqa_type_wants_q8(w->type)) nc = 2;
+        kernels->decode[nc / 2 + (nc == 3)](panel, a, w->cols, i, next, out);
+        copy_columns(y + i * ldy, ldy, out, GQA_PANEL, rows, nc);
     }
 }
 
@@ -348,22 +347,25 @@ static void kernel_matmul_unit(const gqa_matrix *w, const gqa_acts *a, int n, fl
     const int p0 = unit * GQA_UNIT_PANELS;
     const int count = min_int(gqa_matrix_panels(w) - p0, GQA_UNIT_PANELS);
     const size_t bytes = gqa_panel_bytes(w->type, w->cols);
-    const uint8_t *panels[GQA_UNIT_PANELS];
-    uint8_t *unit_panels = (uint8_t *)scratch + gqa_matmul_scratch(0);
-    for (int p = 0; p < count; p++, unit_panels += bytes) {
-        panels[p] = w->packed ? w->packed + (p0 + p) * bytes : unit_panels;
-        if (!w->packed) gqa_pack_panel(w, p0 + p, unit_panels);
-    }
-    int row = p0 * GQA_PANEL, rows = min_int(w->rows - row, GQA_UNIT_PANELS * GQA_PANEL);
+    uint8_t *own = w->packed ? NULL : (uint8_t *)scratch + gqa_matmul_scratch(0);
+    const uint8_t *panels = own ? own : w->packed + p0 * bytes;
     /* Fewer are not worth the unpacking; tiles of floats add in another order than decoding. */
     const int is_single = gqa_type_wants_q8(w->type) && !kernels->decode[2];
     const int few = is_single ? 2 * kernels->nr : GQA_DECODE_ORDER;
+    int rows = min_int(w->rows - p0 * GQA_PANEL, GQA_UNIT_PANELS * GQA_PANEL);
+    y += p0 * GQA_PANEL;
     if (n > few) {
         if (bf16) kernels = bf16;
-        multiply_unpacking(kernels, panels, count, rows, w->cols, a, n, y + row, ldy, scratch);
+        for (int p = 0; p < count && own; p++)
+            gqa_pack_panel(w, p0 + p, own + p * bytes, PACK_CODES);
+        multiply_unpacking(kernels, panels, bytes, count, rows, w->cols, a, n, y, ldy, scratch);
         return;
     }
-    decode_panels(kernels, w, panels, bytes, rows, a, n, y + row, ldy);
+    for (int p = 0; p < count; p++, rows -= GQA_PANEL, y += GQA_PANEL) {
+        if (own) gqa_pack_panel(w, p0 + p, own, PACK_CODES);
+        decode_panel(kernels, w, own ? own : panels + p * bytes, bytes, min_int(rows, GQA_PANEL), a,
+                     n, y, ldy);
+    }
 }
 _Static_assert(UNIT_VECTORS * sizeof(unpacked) <= GQA_MATMUL_SCRATCH,
                "scratch holds a unit's bytes");

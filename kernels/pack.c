@@ -28,7 +28,21 @@
 #include "../base/base.h"
 #include "kernels.h"
 
-enum { PLANE = 4 * GQA_PANEL };
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC optimize("Os") /* most have AVX2 */
+#define GQA_SMALL_CODE
+#endif
+#define PACK_ROWS 4
+#define PACK_CODES gqa_pack_codes_any
+typedef gqa_words row_words;
+static inline void load_rows(row_words w[4], const uint8_t *raw, size_t row_bytes) {
+    gqa_transpose_words(w, sizeof *w, raw, row_bytes);
+}
+#include "pack_impl.h"
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#pragma GCC pop_options
+#endif
 
 size_t gqa_packed_block_bytes(int type) {
     switch (type) {
@@ -54,172 +68,110 @@ size_t gqa_panel_bytes(int type, int cols) {
 
 int gqa_type_wants_q8(int type) { return gqa_packed_block_bytes(type) != 0; }
 
-/* ---- words: four columns at once ------------------------------------------------------------ */
-
-static uint32_t get32(const uint8_t *p) {
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
-
-/* Word g of a row becomes that row's of plane g; rows lie row_bytes apart. */
-static inline void pack_words(const uint8_t *raw, size_t row_bytes, int words, uint8_t *packed) {
-    for (int r = 0; r < GQA_PANEL; r += 4, raw += 4 * row_bytes, packed += 16)
-        for (int g = 0; g < words; g += 4)
-            gqa_transpose_words(packed + g * PLANE, PLANE, raw + 4 * g, row_bytes);
-}
-
-/* The 32 fifth bits of q5_0 and q5_1, bit i for value i, as a plane word whose byte i % 4 has bit
- * i / 4. */
-static uint32_t spread_bits(uint32_t qh) {
-    uint32_t word = 0;
-    for (int i = 0; i < 32; i++) word |= (qh >> i & 1) << (8 * (i % 4) + i / 4);
-    return word;
-}
-
-/* ---- blocks of 32 columns ------------------------------------------------------------------- */
+/* ---- scales --------------------------------------------------------------------------------- */
 
 /* Two bytes of every row, which lie row_bytes apart, beside each other. */
 static void pack_halves(const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
-    for (int row = 0; row < GQA_PANEL; row++, raw += row_bytes, packed += 2) memcpy(packed, raw, 2);
-}
-
-/* Types of four bits keep values i and i + 16 in one byte: just as a packed block does. A block of
- * the file: one or two numbers in f16, fifth bits if there are, words. */
-static void pack_block_0(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
-    const int halves = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1 ? 2 : 1;
-    const int with_fifth = type == GQA_TYPE_Q5_0 || type == GQA_TYPE_Q5_1;
-    const int words = type == GQA_TYPE_Q8_0 ? 8 : 4;
-    uint8_t *scales = packed + (size_t)(words + with_fifth) * PLANE;
-    for (int i = 0; i < halves; i++)
-        pack_halves(raw + 2 * i, row_bytes, scales + 2 * GQA_PANEL * i);
-    raw += 2 * halves;
-    for (int row = 0; row < GQA_PANEL && with_fifth; row++)
-        put32(packed + 4 * PLANE + 4 * row, spread_bits(get32(raw + row * row_bytes)));
-    pack_words(raw + 4 * with_fifth, row_bytes, words, packed);
-}
-
-/* ---- superblocks of 256 columns ------------------------------------------------------------- */
-
-/* Where a superblock keeps d, dmin, and its values' nibbles, pairs of bits and single bits. */
-typedef struct super_fields {
-    int d, dmin, nibbles, pairs, bit; /* -1: none */
-} super_fields;
-
-static super_fields fields_of(int type) {
-    switch (type) {
-    case GQA_TYPE_Q2_K: return (super_fields){80, 82, -1, 16, -1};
-    case GQA_TYPE_Q3_K: return (super_fields){108, -1, -1, 32, 0};
-    case GQA_TYPE_Q4_K: return (super_fields){0, 2, 16, -1, -1};
-    case GQA_TYPE_Q5_K: return (super_fields){0, 2, 48, -1, 16};
-    case GQA_TYPE_Q6_K: return (super_fields){208, -1, 0, 128, -1};
-    default: return (super_fields){0, -1, 8, -1, -1}; /* iq4_xs */
+    for (int row = 0; row < GQA_PANEL; row += 4, raw += 4 * row_bytes, packed += 8) {
+        memcpy(packed, raw, 2);
+        memcpy(packed + 2, raw + row_bytes, 2);
+        memcpy(packed + 4, raw + 2 * row_bytes, 2);
+        memcpy(packed + 6, raw + 3 * row_bytes, 2);
     }
 }
 
-/* `n` words of four rows, a row each lane. */
-static inline void load_words(gqa_words *out, int n, const uint8_t *b, size_t row_bytes) {
-    for (int i = 0; i < n; i += 4)
-        gqa_transpose_words(out + i, sizeof *out, b + 4 * i, row_bytes);
+/* Interleaves each of lines 0..7 with that 8 lines below. */
+static void interleave_halves(const gqa_octets from[16], gqa_octets to[16]) {
+    for (int i = 0; i < 8; i++) gqa_interleave(from[i], from[i + 8], to + 2 * i);
 }
 
-/* The q of four rows of K blocks, the first at b, in eight packed blocks. */
-static void pack_four_rows(int type, const uint8_t *b, size_t row_bytes, uint8_t *packed) {
-    const super_fields at = fields_of(type);
-    const size_t packed_bytes = gqa_packed_block_bytes(type);
-    const int six = type == GQA_TYPE_Q6_K;
-    gqa_words low[32], two[16], one[8];
-    if (at.nibbles >= 0) load_words(low, 32, b + at.nibbles, row_bytes);
-    if (at.pairs >= 0) load_words(two, 16, b + at.pairs, row_bytes);
-    if (at.bit >= 0) load_words(one, 8, b + at.bit, row_bytes);
-    for (int s = 0; s < 8; s++, packed += packed_bytes) {
-        const gqa_words *l = low + (six ? s / 4 * 16 + s % 2 * 8 : s / 2 * 8), *t = two + s / 4 * 8;
-        const int nibble = six ? s % 4 / 2 * 4 : s % 2 * 4, pair = s % 4 * 2;
-        uint8_t *plane = packed;
-        for (int g = 0; g < 4 && at.nibbles >= 0; g++, plane += PLANE) {
-            gqa_words q = (l[g] >> nibble & 0x0F0F0F0F) | (l[g + 4] >> nibble & 0x0F0F0F0F) << 4;
-            memcpy(plane, &q, sizeof q);
-        }
-        for (int half = 0; half < 2 && at.pairs >= 0; half++, t += 4, plane += PLANE) {
-            gqa_words q = {0};
-            for (int g = 0; g < 4; g++) q |= (t[g] >> pair & 0x03030303) << 2 * g;
-            memcpy(plane, &q, sizeof q);
-        }
-        if (at.bit >= 0) {
-            gqa_words q = {0};
-            for (int g = 0; g < 8; g++) q |= (one[g] >> s & 0x01010101) << g;
-            memcpy(plane, &q, sizeof q);
-        }
+/* Byte j of line i becomes byte i of line j: each step rotates the eight digits of a byte's address
+ * by one. */
+static void transpose_bytes(gqa_octets lines[16]) {
+    gqa_octets other[16];
+    for (int i = 0; i < 2; i++) {
+        interleave_halves(lines, other);
+        interleave_halves(other, lines);
     }
 }
 
-static void pack_block_k(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed) {
-    const super_fields at = fields_of(type);
-    const size_t packed_bytes = gqa_packed_block_bytes(type);
-    uint8_t *tail = packed + 8 * packed_bytes;
-    const uint8_t *b = raw;
+static void pack_k_scales(int type, const uint8_t *b, size_t row_bytes, uint8_t *packed) {
+    const int of_32 = type == GQA_TYPE_Q4_K || type == GQA_TYPE_Q5_K || type == GQA_TYPE_IQ4_XS;
+    const size_t block = gqa_packed_block_bytes(type);
+    const super_fields at = *fields_of(type);
+    gqa_octets scales[16];
+    uint8_t *tail = packed + 8 * block;
     memset(tail, 0, 64);
-    pack_halves(raw + at.d, row_bytes, tail);
-    if (at.dmin >= 0) pack_halves(raw + at.dmin, row_bytes, tail + 32);
-    for (int row = 0; row < GQA_PANEL; row++, b += row_bytes) {
-        uint8_t scales[16], *end = packed + packed_bytes + row;
-        const int last = type == GQA_TYPE_IQ4_XS ? -16 : -32;
-        gqa_k_scales(type, b, scales);
-        for (int s = 0; s < 8; s++, end += packed_bytes) {
-            end[last] = scales[2 * s];
-            if (type != GQA_TYPE_IQ4_XS) end[-16] = scales[2 * s + 1];
-        }
-    }
-    for (int s = 0; s < 8 && type == GQA_TYPE_IQ4_XS; s++, packed += packed_bytes)
-        pack_words(raw + at.nibbles + 16 * s, row_bytes, 4, packed);
-    for (int row = 0; row < GQA_PANEL && type != GQA_TYPE_IQ4_XS; row += 4)
-        pack_four_rows(type, raw + row * row_bytes, row_bytes, packed + 4 * row);
-}
-
-/* Packs a matrix's panel of quantised blocks, and calls for the next panel's bytes: rows are read
- * side by side, which the memory does not guess. */
-static void pack_quantised(const gqa_matrix *w, const uint8_t *raw, size_t row_bytes, int rows,
-                           uint8_t *packed) {
-    enum { LINE = 64, LARGEST = 256 };
-    const int is_k = is_k_quant(w->type);
-    const size_t block = gqa_type_info_of(w->type)->bytes, bytes = gqa_packed_block_bytes(w->type);
-    const uint8_t *next = raw + GQA_PANEL * row_bytes;
-    uint8_t filled[GQA_PANEL * LARGEST]; /* where rows are missing: with rows of 0 */
-    memset(filled, 0, rows < GQA_PANEL ? sizeof filled : 0);
-    for (int k = 0; k < w->cols; k += is_k ? 256 : 32, raw += block, next += GQA_PANEL * block) {
-        const uint8_t *from = raw;
-        size_t step = row_bytes;
-        for (size_t at = 0; at < GQA_PANEL * block; at += LINE) __builtin_prefetch(next + at);
-        if (rows < GQA_PANEL) {
-            for (int r = 0; r < rows; r++) memcpy(filled + r * LARGEST, raw + r * row_bytes, block);
-            from = filled;
-            step = LARGEST;
-        }
-        if (is_k) pack_block_k(w->type, from, step, packed);
-        else pack_block_0(w->type, from, step, packed);
-        packed += is_k ? 8 * bytes + 64 : bytes;
+    pack_halves(b + at.d, row_bytes, tail);
+    if (at.dmin >= 0) pack_halves(b + at.dmin, row_bytes, tail + 32);
+    for (int row = 0; row < GQA_PANEL; row += 4, b += 4 * row_bytes)
+        gqa_k_scales(type, b, row_bytes, (uint8_t(*)[16])(scales + row));
+    transpose_bytes(scales);
+    for (int s = 0; s < 8; s++) {
+        packed += block;
+        memcpy(packed - (type == GQA_TYPE_IQ4_XS ? 16 : 32), scales + (of_32 ? s : 2 * s), 16);
+        if (type != GQA_TYPE_IQ4_XS)
+            memcpy(packed - 16, scales + (of_32 ? 8 + s : 2 * s + 1), 16);
     }
 }
 
 /* ---- panels --------------------------------------------------------------------------------- */
 
-/* Float columns of `size` bytes a value. */
-static void pack_floats(const uint8_t *raw, size_t row_bytes, size_t size, int rows, int cols,
-                        uint8_t *dst) {
-    for (int k = 0; k < cols; k++, raw += size, dst += GQA_PANEL * size)
-        for (int r = 0; r < rows; r++) memcpy(dst + r * size, raw + r * row_bytes, size);
+/* Columns 2i and 2i + 1 of f16 and bf16, which are one word of a row, apart. */
+static void part_halves(uint8_t *packed) {
+    for (int plane = 0; plane < 16; plane++, packed += PLANE) {
+        gqa_halves words[4];
+        memcpy(words, packed, PLANE);
+        for (int odd = 0; odd < 2; odd++)
+            for (int i = 0; i < 2; i++) {
+                gqa_halves a = words[2 * i], b = words[2 * i + 1];
+                gqa_halves column = odd ? gqa_odd(a, b) : gqa_even(a, b);
+                memcpy(packed + 32 * odd + 16 * i, &column, sizeof column);
+            }
+    }
 }
 
-void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst) {
-    const size_t size = gqa_type_info_of(w->type)->bytes;
-    const size_t row_bytes = gqa_type_bytes(w->type, w->cols);
-    const uint8_t *raw = w->raw + panel * GQA_PANEL * row_bytes;
-    const int rows = min_int(w->rows - panel * GQA_PANEL, GQA_PANEL);
-    if (rows < GQA_PANEL) memset(dst, 0, gqa_panel_bytes(w->type, w->cols));
-    if (size == 4) pack_floats(raw, row_bytes, 4, rows, w->cols, dst);
-    else if (size == 2) pack_floats(raw, row_bytes, 2, rows, w->cols, dst);
-    else pack_quantised(w, raw, row_bytes, rows, dst);
+/* A block of 16 rows; of float types 64 bytes of each. */
+static void pack_block(int type, const uint8_t *raw, size_t row_bytes, uint8_t *packed,
+                       gqa_pack_codes *pack) {
+    const size_t bytes = gqa_packed_block_bytes(type);
+    pack(type, raw, row_bytes, packed);
+    if (is_k_quant(type)) {
+        pack_k_scales(type, raw, row_bytes, packed);
+    } else if (bytes) {
+        const int two = type == GQA_TYPE_Q4_1 || type == GQA_TYPE_Q5_1;
+        if (two) pack_halves(raw + 2, row_bytes, packed + bytes - 32);
+        pack_halves(raw, row_bytes, packed + bytes - (two ? 64 : 32));
+    } else if (type != GQA_TYPE_F32) {
+        part_halves(packed);
+    }
+}
+
+/* Calls for the next panel's bytes too: rows are read side by side, which the memory does not
+ * guess. */
+void gqa_pack_panel(const gqa_matrix *w, int panel, uint8_t *dst, gqa_pack_codes *pack) {
+    enum { LINE = 64, LARGEST = 256 };
+    const size_t bytes = gqa_packed_block_bytes(w->type);
+    const size_t row_bytes = gqa_type_bytes(w->type, w->cols), panel_rows = GQA_PANEL * row_bytes;
+    const size_t block = bytes ? gqa_type_info_of(w->type)->bytes : LINE;
+    const size_t packed = !bytes ? GQA_PANEL * LINE : is_k_quant(w->type) ? 8 * bytes + 64 : bytes;
+    const int n_rows = min_int(w->rows - panel * GQA_PANEL, GQA_PANEL);
+    const uint8_t *raw = w->raw + panel * panel_rows, *next = raw + panel_rows;
+    uint8_t filled[GQA_PANEL * LARGEST]; /* where rows or columns are missing: with 0 */
+    uint8_t last[GQA_PANEL * LINE];
+    for (size_t at = 0; at < row_bytes; at += block, next += GQA_PANEL * block, dst += packed) {
+        const size_t size = min_size(row_bytes - at, block);
+        const int is_whole = n_rows == GQA_PANEL && size == block;
+        for (size_t i = 0; i < GQA_PANEL * block; i += LINE) __builtin_prefetch(next + i);
+        if (!is_whole) {
+            memset(filled, 0, sizeof filled);
+            for (int r = 0; r < n_rows; r++)
+                memcpy(filled + r * LARGEST, raw + r * row_bytes + at, size);
+        }
+        pack_block(w->type, is_whole ? raw + at : filled, is_whole ? row_bytes : LARGEST,
+                   size == block ? dst : last, pack);
+        if (size < block) memcpy(dst, last, GQA_PANEL * size);
+    }
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */

@@ -155,6 +155,28 @@ static inline vi vi_dot16(vi acc, vi a, vi b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
 }
 
+/* Panels are packed by eight rows (pack_impl.h): words 0..3 of each, a row each lane. */
+#define PACK_CODES gqa_pack_codes_avx2
+#ifndef GQA_VNNI
+#define PACK_ROWS 8
+typedef uint32_t row_words __attribute__((vector_size(32)));
+static inline __m256i load_two(const uint8_t *row, size_t row_bytes) {
+    return _mm256_loadu2_m128i((const __m128i *)(row + 4 * row_bytes), (const __m128i *)row);
+}
+static inline void load_rows(row_words words[4], const uint8_t *raw, size_t row_bytes) {
+    __m256i a = load_two(raw, row_bytes), b = load_two(raw + row_bytes, row_bytes);
+    __m256i c = load_two(raw + 2 * row_bytes, row_bytes);
+    __m256i d = load_two(raw + 3 * row_bytes, row_bytes);
+    __m256i ab = _mm256_unpacklo_epi32(a, b), cd = _mm256_unpacklo_epi32(c, d);
+    words[0] = (row_words)_mm256_unpacklo_epi64(ab, cd);
+    words[1] = (row_words)_mm256_unpackhi_epi64(ab, cd);
+    ab = _mm256_unpackhi_epi32(a, b);
+    cd = _mm256_unpackhi_epi32(c, d);
+    words[2] = (row_words)_mm256_unpacklo_epi64(ab, cd);
+    words[3] = (row_words)_mm256_unpackhi_epi64(ab, cd);
+}
+#endif
+
 /* Keeps v in a register: the compiler cannot see through. */
 #ifdef GQA_SIMDE
 #define VECTOR_KEEP(v) ((void)0)

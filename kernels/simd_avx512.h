@@ -137,6 +137,7 @@ VF_BF16 static inline vf vf_dot_bf16(vf acc, vi a, vi b) {
 }
 #endif
 
+#define PACK_CODES gqa_pack_codes_avx2
 /* Keeps v in a register: the compiler cannot see through. */
 #ifdef GQA_SIMDE
 #define VECTOR_KEEP(v) ((void)0)

@@ -12,6 +12,9 @@
 #include "attention_impl.h"
 #include "grad_impl.h"
 #include "peak_impl.h"
+#ifdef PACK_ROWS
+#include "pack_impl.h"
+#endif
 
 #ifdef VF_BF16
 #define BF16_KERNELS .round_acts = kernel_round_acts, .peak_bf16 = kernel_peak_bf16,
@@ -21,6 +24,7 @@
 /* All but the products of int8. */
 #define SHARED_KERNELS \
     BF16_KERNELS \
+    .pack_codes = PACK_CODES, \
     .quantize_acts = kernel_quantize_acts, \
     .sgemm = kernel_sgemm, \
     .rmsnorm = kernel_rmsnorm, \

@@ -172,39 +172,6 @@ static void read_q45_1(const uint8_t *b, float *x, int five) {
 static void read_q4_1(const uint8_t *b, float *x) { read_q45_1(b, x, 0); }
 static void read_q5_1(const uint8_t *b, float *x) { read_q45_1(b, x, 1); }
 
-/* The 6-bit scales of a superblock.
- *   q4_k, q5_k: eight scales and eight minima in 12 bytes
- *     byte  0..3   bits 0-5: scale 0..3      bits 6-7: upper two bits of scale 4..7
- *           4..7   bits 0-5: min 0..3        bits 6-7: upper two bits of min 4..7
- *           8..11  bits 0-3: lower bits of scale 4..7      bits 4-7: lower bits of min 4..7
- *   q3_k: sixteen scales, plus 32, in 12 bytes
- *     byte  0..7   bits 0-3: lower bits of scale 0..7      bits 4-7: those of scale 8..15
- *           8..11  bits 2k, 2k + 1: upper bits of scale 4k..4k + 3
- *   iq4_xs: eight scales, plus 32: upper bits in two bytes, two bits each, then lower, four each */
-void gqa_k_scales(int type, const uint8_t *b, uint8_t scales[16]) {
-    const uint8_t *s = b + (type == GQA_TYPE_Q3_K ? 96 : 4);
-    if (type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q6_K)
-        memcpy(scales, type == GQA_TYPE_Q2_K ? b : b + 192, 16);
-    else if (type == GQA_TYPE_Q3_K)
-        for (int j = 0; j < 16; j++) {
-            int low = s[j % 8] >> (j / 8 * 4) & 15, high = s[8 + j % 4] >> (j / 4 * 2) & 3;
-            scales[j] = (uint8_t)((low | high << 4) - 32);
-        }
-    else if (type == GQA_TYPE_IQ4_XS)
-        for (int j = 0; j < 8; j++) {
-            int low = s[j / 2] >> (j % 2 * 4) & 15, high = b[2 + j / 4] >> (j % 4 * 2) & 3;
-            scales[2 * j] = (uint8_t)((low | high << 4) - 32);
-            scales[2 * j + 1] = 0;
-        }
-    else
-        for (int j = 0; j < 4; j++) {
-            scales[2 * j] = s[j] & 63;
-            scales[2 * j + 1] = s[4 + j] & 63;
-            scales[8 + 2 * j] = (uint8_t)((s[8 + j] & 15) | s[j] >> 6 << 4);
-            scales[9 + 2 * j] = (uint8_t)(s[8 + j] >> 4 | s[4 + j] >> 6 << 4);
-        }
-}
-
 /* q2_k: scales(16) qs(64) d(2) dmin(2); x = d * (scales & 15) * q - dmin * (scales >> 4).
  * q3_k: hmask(32) qs(64) scales(12) d(2); x = d * scale * (q - 4).
  * One scale for 16 values. qs as the upper bits of q6_k; bit s of hmask[i] is the third bit of
@@ -212,10 +179,10 @@ void gqa_k_scales(int type, const uint8_t *b, uint8_t scales[16]) {
 static void read_q23_k(const uint8_t *b, float *x, int three) {
     const uint8_t *qs = b + (three ? 32 : 16);
     float d = half_at(b + (three ? 108 : 80)), dmin = three ? 0 : half_at(b + 82);
-    uint8_t scales[16];
-    gqa_k_scales(three ? GQA_TYPE_Q3_K : GQA_TYPE_Q2_K, b, scales);
+    uint8_t scales[4][16];
+    gqa_k_scales(three ? GQA_TYPE_Q3_K : GQA_TYPE_Q2_K, b, 0, scales);
     for (int v = 0; v < 256; v++) {
-        int q = qs[v / 128 * 32 + v % 32] >> (v % 128 / 32 * 2) & 3, scale = scales[v / 16];
+        int q = qs[v / 128 * 32 + v % 32] >> (v % 128 / 32 * 2) & 3, scale = scales[0][v / 16];
         if (three) q += (b[v % 32] >> (v / 32) & 1) * 4 - 4;
         float ds = d * (float)(three ? (int8_t)scale : scale & 15);
         x[v] = ds * (float)q;
@@ -231,10 +198,10 @@ static void read_q3_k(const uint8_t *b, float *x) { read_q23_k(b, x, 1); }
 static void read_q45_k(const uint8_t *b, float *x, int five) {
     float d = half_at(b), dmin = half_at(b + 2);
     const uint8_t *qh = b + 16, *qs = b + 16 + (five ? 32 : 0);
-    uint8_t scales[16];
-    gqa_k_scales(GQA_TYPE_Q4_K, b, scales);
+    uint8_t scales[4][16];
+    gqa_k_scales(GQA_TYPE_Q4_K, b, 0, scales);
     for (int s = 0; s < 8; s++) {
-        float ds = d * (float)scales[2 * s], ms = dmin * (float)scales[2 * s + 1];
+        float ds = d * (float)scales[0][s], ms = dmin * (float)scales[0][8 + s];
         for (int i = 0; i < 32; i++) {
             int q = qs[s / 2 * 32 + i] >> (s % 2 * 4) & 15;
             if (five) q |= (qh[i] >> s & 1) << 4;
@@ -272,10 +239,10 @@ static void read_iq4_nl(const uint8_t *b, float *x) { read_levels(half_at(b), b 
 
 /* d(2) scales(6) qs(128): eight sub-blocks of 32 as iq4_nl. x = d * scale * level. */
 static void read_iq4_xs(const uint8_t *b, float *x) {
-    uint8_t scales[16];
-    gqa_k_scales(GQA_TYPE_IQ4_XS, b, scales);
+    uint8_t scales[4][16];
+    gqa_k_scales(GQA_TYPE_IQ4_XS, b, 0, scales);
     for (int s = 0; s < 8; s++)
-        read_levels(half_at(b) * (float)(int8_t)scales[2 * s], b + 8 + 16 * s, x + 32 * s);
+        read_levels(half_at(b) * (float)(int8_t)scales[0][s], b + 8 + 16 * s, x + 32 * s);
 }
 
 typedef void read_block(const uint8_t *b, float *x);

@@ -38,10 +38,10 @@ int gqa_can_quantize(int type);
  * quantisation. */
 void gqa_quantize(int type, const float *src, void *dst, size_t n);
 
-/* The scales of superblock b, two bytes for 32 values: scale and min, 0..63 (q4_k, q5_k); for 16
- * values each scale | min << 4 (q2_k) or a signed scale (q3_k, q6_k); a signed scale and 0
- * (iq4_xs). */
-void gqa_k_scales(int type, const uint8_t *b, uint8_t scales[16]);
+/* The scales of four superblocks, the first at b, row_bytes apart (0: all the same): eight scales
+ * of 32 values, 0..63, and eight minima (q4_k, q5_k); eight signed ones (iq4_xs); sixteen of 16
+ * values each: scale | min << 4 (q2_k) or signed ones (q3_k, q6_k). */
+void gqa_k_scales(int type, const uint8_t *b, size_t row_bytes, uint8_t scales[4][16]);
 extern const int8_t gqa_iq4_levels[16]; /* what the codes of iq4_nl and iq4_xs mean */
 
 float gqa_f16_to_f32(uint16_t h);

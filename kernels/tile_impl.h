@@ -1,18 +1,7 @@
-/* tile_impl.h: what the matrix products and attention share: C templates, and tiles of sums.
- *
- * A function marked TEMPLATE is a C template: its leading int type, int nc arguments are constants
- * where it is called, and every branch on them vanishes (zstd's FORCE_INLINE_TEMPLATE). It must be
- * inlined for that. UNROLL stands before a loop with constant bounds that becomes straight code, so
- * that the arrays it indexes stay in registers; UNROLL_TWICE before a long loop of few operations,
- * whose counting costs. */
-#define TEMPLATE static inline __attribute__((always_inline))
-#ifdef GQA_SMALL_CODE /* plain C: six times smaller, and rarely what anyone waits for */
-#define UNROLL
-#elif defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 12")
-#endif
+/* tile_impl.h: what the matrix products and attention share: tiles of sums. UNROLL_TWICE stands
+ * before a long loop of few operations, whose counting costs. */
+#include "template.h"
+
 #if defined(GQA_SMALL_CODE) || VF_LANES >= 16
 #define UNROLL_TWICE /* vectors of 16: the loop is long as it is */
 #elif defined(__clang__)

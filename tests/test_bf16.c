@@ -47,7 +47,7 @@ static product new_product(int type, int rows, int cols, int n) {
     p.w = (gqa_matrix){type, rows, cols, raw, NULL, panel, 0};
     uint8_t *packed = take(&p, panel * (size_t)gqa_matrix_panels(&p.w));
     for (int i = 0; i < gqa_matrix_panels(&p.w); i++)
-        gqa_pack_panel(&p.w, i, packed + (size_t)i * panel);
+        gqa_pack_panel(&p.w, i, packed + (size_t)i * panel, gqa_pack_codes_any);
     p.w.packed = packed;
     return p;
 }

@@ -104,7 +104,8 @@ static matrix make_matrix(int type, int rows, int cols, uint64_t *seed) {
         .type = type, .rows = rows, .cols = cols, .raw = raw, .panel_bytes = panel_bytes};
     const int panels = gqa_matrix_panels(&a.m);
     uint8_t *packed = new_bytes(panel_bytes * (size_t)panels);
-    for (int p = 0; p < panels; p++) gqa_pack_panel(&a.m, p, packed + (size_t)p * panel_bytes);
+    for (int p = 0; p < panels; p++)
+        gqa_pack_panel(&a.m, p, packed + (size_t)p * panel_bytes, gqa_pack_codes_any);
     a.m.packed = packed;
     return a;
 }
@@ -119,6 +120,19 @@ static void check_round_trip(int type, int rows, int cols) {
         unpack_panel(&a.m, p, panel, back + (size_t)p * panel_raw);
     }
     CHECK(!memcmp(back, a.m.raw, a.bytes), "%s [%d, %d]", gqa_type_name(type), rows, cols);
+    free_all();
+}
+
+/* A set packs as any CPU does. */
+static void check_packing(const gqa_kernels *k, int type, int rows, int cols) {
+    uint64_t seed = 2;
+    matrix a = make_matrix(type, rows, cols, &seed);
+    uint8_t *panel = new_bytes(a.m.panel_bytes);
+    for (int p = 0; p < gqa_matrix_panels(&a.m); p++) {
+        gqa_pack_panel(&a.m, p, panel, k->pack_codes);
+        CHECK(!memcmp(panel, a.m.packed + (size_t)p * a.m.panel_bytes, a.m.panel_bytes),
+              "%s [%d, %d], panel %d", gqa_type_name(type), rows, cols, p);
+    }
     free_all();
 }
 
@@ -442,6 +456,11 @@ static void test_set(const gqa_kernels *k) {
     for (size_t t = 0; t < COUNT(types); t++)
         if (case_of(k->name, "products, %s", gqa_type_name(types[t]))) check_products(k, types[t]);
     if (case_of(k->name, "%s", "products of floats, any strides")) check_sgemms(k);
+    for (size_t t = 0; t < COUNT(types); t++)
+        if (case_of(k->name, "packing, %s", gqa_type_name(types[t]))) {
+            const int block = gqa_type_info_of(types[t])->block;
+            check_packing(k, types[t], 35, block == 1 ? 103 : 3 * block);
+        }
     if (case_of(k->name, "%s", "rmsnorm")) check_rmsnorm(k);
     if (case_of(k->name, "%s", "swiglu")) check_swiglu(k);
     if (case_of(k->name, "rope, %s", "adjacent pairs"))
@@ -460,6 +479,7 @@ int main(int argc, char **argv) {
             check_round_trip(types[t], 1, block);
             check_round_trip(types[t], 17, 3 * block);
             check_round_trip(types[t], 48, 9 * block);
+            check_round_trip(types[t], 33, block == 1 ? 103 : 5 * block);
         }
     for (size_t t = 0; t < COUNT(types); t++)
         if (case_of("random values", "%s", gqa_type_name(types[t]))) check_random_values(types[t]);

@@ -59,6 +59,7 @@ static void release_rows(const pack_job *j, const gqa_matrix *w, int panel) {
 
 static void pack_units(gqa_worker *me, void *arg) {
     pack_job *j = arg;
+    gqa_pack_codes *pack = j->m->kernels->pack_codes;
     int total = j->first_unit[j->n_matrices];
     for_units(u, me, total) {
         if (atomic_load_explicit(&j->cancelled, memory_order_relaxed)) continue;
@@ -66,7 +67,7 @@ static void pack_units(gqa_worker *me, void *arg) {
         gqa_matrix *w = gqa_model_matrix(j->m, i);
         int end = min_int(panel + PACK_CHUNK, gqa_matrix_panels(w));
         uint8_t *dst = (uint8_t *)w->packed + panel * w->panel_bytes;
-        for (int p = panel; p < end; p++, dst += w->panel_bytes) gqa_pack_panel(w, p, dst);
+        for (int p = panel; p < end; p++, dst += w->panel_bytes) gqa_pack_panel(w, p, dst, pack);
         release_rows(j, w, panel);
         if (me->id == 0 && is_cancelled(j->opt, (double)u / total)) atomic_store(&j->cancelled, 1);
     }
