@@ -39,18 +39,18 @@ static void iq4_xs_scales(const uint8_t *b, uint8_t *scales) {
 }
 
 void gqa_k_scales(int type, const uint8_t *b, size_t row_bytes, uint8_t scales[4][16]) {
-    const int is_plain = type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q6_K;
-    const int at = type == GQA_TYPE_Q2_K ? 0 : type == GQA_TYPE_Q6_K ? 192 :
-                   type == GQA_TYPE_Q3_K ? 96 : 4;
-    gqa_words in[4] = {0}, out[4];
-    for (int row = 0; row < 4; row++, b += row_bytes) {
-        if (is_plain) memcpy(scales[row], b + at, 16);
-        else if (type == GQA_TYPE_IQ4_XS) iq4_xs_scales(b, scales[row]);
-        else memcpy(&in[row], b + at, 12);
+    const int three = type == GQA_TYPE_Q3_K, at = type == GQA_TYPE_Q6_K ? 192 : 0;
+    uint8_t copy[4][16]; /* a block of q3_k ends 14 bytes after its scales begin */
+    gqa_words in[4], out[4];
+    if (type == GQA_TYPE_Q2_K || type == GQA_TYPE_Q6_K) {
+        for (int row = 0; row < 4; row++, b += row_bytes) memcpy(scales[row], b + at, 16);
+    } else if (type == GQA_TYPE_IQ4_XS) {
+        for (int row = 0; row < 4; row++, b += row_bytes) iq4_xs_scales(b, scales[row]);
+    } else {
+        for (int row = 0; row < 4 && three; row++) memcpy(copy[row], b + row * row_bytes + 96, 12);
+        gqa_transpose_words(in, sizeof *in, three ? copy[0] : b + 4, three ? 16 : row_bytes);
+        if (three) q3_k_scales(in, out);
+        else q45_k_scales(in, out);
+        gqa_transpose_words(scales, 16, out, sizeof *out);
     }
-    if (is_plain || type == GQA_TYPE_IQ4_XS) return;
-    gqa_transpose_words(in, sizeof *in, in, sizeof *in);
-    if (type == GQA_TYPE_Q3_K) q3_k_scales(in, out);
-    else q45_k_scales(in, out);
-    gqa_transpose_words(scales, 16, out, sizeof *out);
 }

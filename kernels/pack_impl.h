@@ -26,15 +26,15 @@ static void pack_fifth_bits(const uint8_t *raw, size_t row_bytes, uint8_t *plane
     static const struct { int shift; uint32_t mask; } steps[4] = {
         {14, 0x0000CCCC}, {7, 0x00AA00AA}, {2, 0x0C0C0C0C}, {1, 0x22222222},
     };
-    for (int row = 0; row < GQA_PANEL; row += PACK_ROWS, plane += sizeof(row_words)) {
-        row_words x;
-        for (int i = 0; i < PACK_ROWS; i++, raw += row_bytes) memcpy(plane + 4 * i, raw, 4);
-        memcpy(&x, plane, sizeof x);
+    for (int row = 0; row < GQA_PANEL; row += PACK_ROWS, raw += PACK_ROWS * row_bytes) {
+        row_words w[4];
+        load_rows(w, raw, row_bytes); /* the first word of each */
+        row_words x = w[0];
         for (int i = 0; i < 4; i++) {
             row_words t = (x >> steps[i].shift ^ x) & steps[i].mask;
             x ^= t ^ t << steps[i].shift;
         }
-        memcpy(plane, &x, sizeof x);
+        memcpy(plane + 4 * row, &x, sizeof x);
     }
 }
 
