@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_shipped.sh RUN: the model that ships tells the same story on every instruction set and number
-# of threads, predicts a text it was not trained on, as its small twins do, and stays the size it
-# was promised to be.
+# test_shipped.sh RUN: the storyteller tells the same story on every instruction set and number of
+# threads; it, its twin and their small ones predict a text they were not trained on, and have the
+# sizes that were promised.
 run=$1
 . tests/checks.sh
 model=models/stories-gqa.gguf golden=tests/golden/stories-gqa.txt
@@ -33,7 +33,7 @@ story "--no-repack" --no-repack
 test_case "info"
 expect 0 "" info $model
 check "GQA" grep -q "GQA (4 query heads share a KV head)" "$tmp/out"
-expect 0 "" info tests/models/stories-mha.gguf
+expect 0 "" info models/stories-mha.gguf
 check "MHA" grep -q "MHA" "$tmp/out"
 expect 0 "" info tests/models/stories-mqa.gguf
 check "MQA" grep -q "MQA (8 query heads share one KV head)" "$tmp/out"
