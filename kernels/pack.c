@@ -120,14 +120,19 @@ static void pack_k_scales(int type, const uint8_t *b, size_t row_bytes, uint8_t 
 /* Columns 2i and 2i + 1 of f16 and bf16, which are one word of a row, apart. */
 static void part_halves(uint8_t *packed) {
     for (int plane = 0; plane < 16; plane++, packed += PLANE) {
-        gqa_halves words[4];
-        memcpy(words, packed, PLANE);
-        for (int odd = 0; odd < 2; odd++)
-            for (int i = 0; i < 2; i++) {
-                gqa_halves a = words[2 * i], b = words[2 * i + 1];
-                gqa_halves column = odd ? gqa_odd(a, b) : gqa_even(a, b);
-                memcpy(packed + 32 * odd + 16 * i, &column, sizeof column);
-            }
+        gqa_halves a, b, c, d, columns;
+        memcpy(&a, packed, sizeof a);
+        memcpy(&b, packed + 16, sizeof b);
+        memcpy(&c, packed + 32, sizeof c);
+        memcpy(&d, packed + 48, sizeof d);
+        columns = gqa_even(a, b);
+        memcpy(packed, &columns, sizeof columns);
+        columns = gqa_even(c, d);
+        memcpy(packed + 16, &columns, sizeof columns);
+        columns = gqa_odd(a, b);
+        memcpy(packed + 32, &columns, sizeof columns);
+        columns = gqa_odd(c, d);
+        memcpy(packed + 48, &columns, sizeof columns);
     }
 }
 
