@@ -11,9 +11,9 @@ LEFT_OUT = library lint docs completions scripts get_model get_test_data web rea
 asan: export SKIP = $(LEFT_OUT) cli_compare cli_perplexity cli_train training speculate forward
 asan-all: export SKIP = $(LEFT_OUT)
 asan asan-all:
-	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g $(ASAN)"
+	$(Q)$(MAKE) test BUILD=build-asan OPT="-O1 -g1 $(ASAN)"
 tsan:
-	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g -fsanitize=thread"
+	$(Q)$(MAKE) tsan-run BUILD=build-tsan OMP=0 OPT="-O1 -g1 -fsanitize=thread"
 TSAN_TESTS = $(patsubst %,$(BUILD)/tests/test_%,team threads batch trainer)
 FORWARD ?= "llama *" "longer*" "sliding*" "f16*" "q8_0*" "q4_0*" q4_k
 tsan-run: $(BUILD)/examples/sessions $(BUILD)/examples/cancel $(TSAN_TESTS) \
@@ -54,7 +54,7 @@ lint: $(BUILD)/run
 	    sh -c 'clang-tidy --quiet $(TIDY) "$$@" -- $(STD)' sh
 
 # make fuzz, then build-fuzz/fuzz_model CORPUS tests/fuzz/seeds/model
-FUZZ_FLAGS = $(STD) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+FUZZ_FLAGS = $(STD) -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
              -DGQA_ONLY_SCALAR
 FUZZ_SRC   = $(filter-out kernels/isa_avx% kernels/isa_neon%,$(CORE_SRC)) $(CONSOLE) \
              commands/common.c commands/shape.c $(wildcard convert/*.c)
