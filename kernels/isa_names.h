@@ -67,6 +67,7 @@
 #define vf_blend ISA_NAME(vf_blend)
 #define vu16 ISA_NAME(vu16)
 #define vi_lookup ISA_NAME(vi_lookup)
+
 /* pack_impl.h */
 #define row_words ISA_NAME(row_words)
 #define load_two ISA_NAME(load_two)
