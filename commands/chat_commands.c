@@ -93,17 +93,15 @@ static int regenerate(conversation *c, const char *unused) {
 
 static int show_stats(conversation *c, const char *unused) {
     (void)unused;
-    double prefill = c->prefill_seconds > 0 ? c->n_evaluated / c->prefill_seconds : 0;
-    double seconds = c->last.decode_seconds;
-    double decode = seconds > 0 ? (c->last.generated_tokens - 1) / seconds : 0;
     fprintf(stderr, "%s template, seed %lld, %d of %d positions, %d answer%s\n",
             gqa_chat_template_name(c->run.model, &c->format), (long long)c->seed,
             gqa_session_position(c->run.session), gqa_session_context(c->run.session),
             c->n_generated, plural(c->n_generated));
-    fprintf(stderr, "last prompt: %d token%s kept, %d evaluated, %.1f tok/s\n", c->n_kept,
-            plural(c->n_kept), c->n_evaluated, prefill);
-    fprintf(stderr, "last answer: %d token%s, %.1f tok/s\n", c->last.generated_tokens,
-            plural(c->last.generated_tokens), decode);
+    fprintf(stderr, "last prompt: %d token%s kept; evaluated ", c->n_kept, plural(c->n_kept));
+    show_tokens(c->n_evaluated, c->n_evaluated, c->prefill_seconds);
+    fputs("\nlast answer: ", stderr);
+    show_tokens(c->last.generated_tokens, c->last.generated_tokens - 1, c->last.decode_seconds);
+    fputc('\n', stderr);
     show_speculation(&c->run, &c->last);
     return 0;
 }

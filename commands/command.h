@@ -164,6 +164,8 @@ const char *cell(double value, double unit, int decimals, char buf[16]);
 /* "512 bytes", "22.0 KiB", "1.10 GiB". Written to buf, returned. */
 const char *human_bytes(double bytes, char buf[32]);
 const char *plural(int n); /* "s", or "" after 1 */
+/* To stderr: "12 tokens, 34.5 tok/s", of which `timed` took that time; no speed where none did. */
+void show_tokens(int n, int timed, double seconds);
 /* gqa_model_kv_bytes of a cache type as --kv takes it; NULL: f16. */
 uint64_t kv_cache_bytes(const gqa_model *model, const char *kv, int n);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */

@@ -532,3 +532,8 @@ const char *human_bytes(double bytes, char buf[32]) {
 }
 
 const char *plural(int n) { return n == 1 ? "" : "s"; }
+
+void show_tokens(int n, int timed, double seconds) {
+    fprintf(stderr, "%d token%s", n, plural(n));
+    if (timed > 0 && seconds > 0) fprintf(stderr, ", %.1f tok/s", timed / seconds);
+}

@@ -108,10 +108,11 @@ static void show_stats(const text_run *run, const gqa_generate_result *r) {
             (long long)run->settings->seed, stats->isa,
             stats->fast_prefill ? ", fast prefill" : "", run->settings->exact ? ", exact" : "",
             n_threads, plural(n_threads), run->load_seconds, r->first_token_seconds);
-    fprintf(stderr, "prompt: %d token%s, %.1f tok/s; ", r->prompt_tokens, plural(r->prompt_tokens),
-            rate(r->prompt_tokens, r->prefill_seconds));
-    fprintf(stderr, "text: %d token%s, %.1f tok/s\n", r->generated_tokens,
-            plural(r->generated_tokens), rate(r->generated_tokens - 1, r->decode_seconds));
+    fputs("prompt: ", stderr);
+    show_tokens(r->prompt_tokens, r->prompt_tokens, r->prefill_seconds);
+    fputs("; text: ", stderr); /* its first token comes with the prompt */
+    show_tokens(r->generated_tokens, r->generated_tokens - 1, r->decode_seconds);
+    fputc('\n', stderr);
     show_speculation(run, r);
     fprintf(stderr, "KV cache: %s, %s a position; %d of %d positions used\n",
             kv_type(run), human_bytes((double)position_bytes(run), bytes),

@@ -115,7 +115,7 @@ check "whose messages are new" grep -q "The cat" "$tmp/s.json"
 test_case "each position is evaluated once in five turns"
 for i in 1 2 3 4 5; do printf '%s\n' "The dog says $i" "/stats"; done |
     "$run" chat "$m" -n 4 -t 0 -c 1000 --template chatml >"$tmp/out" 2>"$tmp/err"
-evaluated=$(sed -n 's/^last prompt:.* kept, \([0-9]*\) eval.*/\1/p' "$tmp/err" | tr '\n' ' ')
+evaluated=$(sed -n 's/^last prompt:.* evaluated \([0-9]*\) .*/\1/p' "$tmp/err" | tr '\n' ' ')
 # every later prompt: the end of an answer, and a message of the same length
 check "as many for each message: $evaluated" sh -c "set -- $evaluated;
     [ \$# -eq 5 ] && [ \$2 -eq \$3 ] && [ \$3 -eq \$4 ] && [ \$4 -eq \$5 ]"
@@ -129,7 +129,7 @@ with_template "{% for m in messages %}<|{{ m.role }}|>{{ m.content if loop.last
 } | "$run" chat "$tmp/own.gguf" -c 1000 --choice "<think>so it is</think>Good day" \
     >"$tmp/out" 2>"$tmp/err"
 check "exit code" test $? -eq 0
-evaluated=$(sed -n 's/^last prompt:.* kept, \([0-9]*\) eval.*/\1/p' "$tmp/err" | tr '\n' ' ')
+evaluated=$(sed -n 's/^last prompt:.* evaluated \([0-9]*\) .*/\1/p' "$tmp/err" | tr '\n' ' ')
 # every later prompt: the last answer without its thought, and a message of the same length
 check "as many for each message: $evaluated" sh -c "set -- $evaluated;
     [ \$# -eq 5 ] && [ \$2 -eq \$3 ] && [ \$3 -eq \$4 ] && [ \$4 -eq \$5 ]"

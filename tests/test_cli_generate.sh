@@ -16,6 +16,8 @@ same "$tmp/out" "$tmp/a" "the seed gives the same text with 2 threads"
 expect 0 "" "$m" -i "The cat" -n 12 --quiet
 check "--quiet is quiet" test ! -s "$tmp/err"
 expect 1 "q9" "$m" --kv q9
+expect 0 "text: 1 token" "$m" -i "The cat" -n 1
+check "a token that comes with the prompt has no speed" grep -q "text: 1 token$" "$tmp/err"
 
 test_case "the seed that was printed gives the same text again"
 "$run" "$m" -n 12 >"$tmp/a" 2>"$tmp/err"
