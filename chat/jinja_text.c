@@ -33,11 +33,7 @@ int jinja_is_space(uint32_t c) {
 
 int jinja_is_printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
-    return in_ranges(c, gqa_unicode_letters, gqa_unicode_letters_count) ||
-           in_ranges(c, gqa_unicode_numbers, gqa_unicode_numbers_count) ||
-           in_ranges(c, gqa_unicode_marks, gqa_unicode_marks_count) ||
-           in_ranges(c, gqa_unicode_punctuation, gqa_unicode_punctuation_count) ||
-           in_ranges(c, gqa_unicode_symbols, gqa_unicode_symbols_count);
+    return unicode_class(c) != UNICODE_OTHER;
 }
 
 /* ---- upper and lower case -------------------------------------------------------------------- */

@@ -10,47 +10,38 @@
 
 /* Classes of characters; sets of them are sums. A newline is \r or \n, which are spaces too. */
 enum {
-    CHAR_END = 0, CHAR_LETTER = 1, CHAR_NUMBER = 2, CHAR_SPACE = 4, CHAR_NEWLINE = 8,
-    CHAR_MARK = 16, CHAR_PUNCTUATION = 32, CHAR_SYMBOL = 64, CHAR_UNKNOWN = 128,
+    CHAR_END = 0, CHAR_UNKNOWN = 1 << UNICODE_OTHER, CHAR_LETTER = 1 << UNICODE_LETTER,
+    CHAR_NUMBER = 1 << UNICODE_NUMBER, CHAR_MARK = 1 << UNICODE_MARK,
+    CHAR_PUNCTUATION = 1 << UNICODE_PUNCTUATION, CHAR_SYMBOL = 1 << UNICODE_SYMBOL,
+    CHAR_SPACE = 64, CHAR_NEWLINE = 128,
     CHAR_OTHER = CHAR_MARK | CHAR_PUNCTUATION | CHAR_SYMBOL | CHAR_UNKNOWN,
     CHAR_BLANK = CHAR_SPACE | CHAR_NEWLINE
 };
 
+typedef struct char_range {
+    uint32_t first, last;
+} char_range;
+
+/* ranges [n] are in order. */
+static int in_ranges(uint32_t c, const char_range *ranges, size_t n) {
+    for (size_t i = 0; i < n && ranges[i].first <= c; i++)
+        if (c <= ranges[i].last) return 1;
+    return 0;
+}
+
 static int is_white_space(uint32_t c) {
-    static const gqa_range ranges[] = {
+    static const char_range ranges[] = {
         {9, 13}, {' ', ' '}, {0x85, 0x85}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A},
         {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000},
     };
-    return in_ranges(c, ranges, (int)array_length(ranges));
+    return in_ranges(c, ranges, array_length(ranges));
 }
-
-/* The ASCII characters of \p{P}; those of \p{S} are $ + < = > ^ ` | ~ */
-static int is_ascii_punctuation(uint32_t c) {
-    return c > 32 && strchr("!\"#%&'()*,-./:;?@[\\]_{}", (int)c);
-}
-static int is_ascii_symbol(uint32_t c) { return c > 32 && strchr("$+<=>^`|~", (int)c); }
 
 static int class_of(uint32_t c) {
-    static const struct {
-        const gqa_range *ranges;
-        const int *count;
-        int class;
-    } tables[] = {
-        {gqa_unicode_letters, &gqa_unicode_letters_count, CHAR_LETTER},
-        {gqa_unicode_numbers, &gqa_unicode_numbers_count, CHAR_NUMBER},
-        {gqa_unicode_marks, &gqa_unicode_marks_count, CHAR_MARK},
-        {gqa_unicode_punctuation, &gqa_unicode_punctuation_count, CHAR_PUNCTUATION},
-        {gqa_unicode_symbols, &gqa_unicode_symbols_count, CHAR_SYMBOL},
-    };
     if (c == '\r' || c == '\n') return CHAR_NEWLINE;
     if ((c | 32) >= 'a' && (c | 32) <= 'z') return CHAR_LETTER;
-    if (c >= '0' && c <= '9') return CHAR_NUMBER;
     if (is_white_space(c)) return CHAR_SPACE;
-    if (c < 128 && is_ascii_punctuation(c)) return CHAR_PUNCTUATION;
-    if (c < 128) return is_ascii_symbol(c) ? CHAR_SYMBOL : CHAR_UNKNOWN;
-    for (size_t i = 0; i < array_length(tables); i++)
-        if (in_ranges(c, tables[i].ranges, *tables[i].count)) return tables[i].class;
-    return CHAR_UNKNOWN;
+    return 1 << unicode_class(c);
 }
 
 /* Class of the character at text[at]; *next is where the following one begins. */
@@ -233,7 +224,7 @@ static size_t match_last_spaces(const char *text, size_t len, int unused) {
 enum { SET_HAN, SET_HAN_KANA, SET_HANGUL, SET_BOPOMOFO, SET_CJK_SIGNS, SET_LETTERS, SET_SIGNS };
 
 /* What DeepSeek's first tokenizer calls letters: those with case, but for a few. */
-static const gqa_range deepseek_letters[] = {
+static const char_range deepseek_letters[] = {
     {0x41, 0x5A}, {0x61, 0x7A}, {0xB5, 0xB5}, {0xC0, 0xD6},
     {0xD8, 0xF6}, {0xF8, 0x1BA}, {0x1BC, 0x1BF}, {0x1C4, 0x293},
     {0x295, 0x2AF}, {0x370, 0x373}, {0x376, 0x377}, {0x37B, 0x37D},
@@ -258,20 +249,20 @@ static const gqa_range deepseek_letters[] = {
 };
 
 static int in_set(uint32_t c, int set) {
-    static const gqa_range han[] = {{0x800, 0x9FA5}, {0xAC00, 0xD7FF}};
-    static const gqa_range han_kana[] = {{0x3040, 0x309F}, {0x30A0, 0x30FF}, {0x4E00, 0x9FA5}};
-    static const gqa_range hangul[] = {{0x3131, 0x318E}, {0xAC00, 0xD7A3}};
-    static const gqa_range bopomofo[] = {{0x3105, 0x312F}};
-    static const gqa_range cjk_signs[] = {
+    static const char_range han[] = {{0x800, 0x9FA5}, {0xAC00, 0xD7FF}};
+    static const char_range han_kana[] = {{0x3040, 0x309F}, {0x30A0, 0x30FF}, {0x4E00, 0x9FA5}};
+    static const char_range hangul[] = {{0x3131, 0x318E}, {0xAC00, 0xD7A3}};
+    static const char_range bopomofo[] = {{0x3105, 0x312F}};
+    static const char_range cjk_signs[] = {
         {0x2014, 0x2014}, {0x2018, 0x2019}, {0x201C, 0x201D}, {0x2026, 0x2026}, {0x3001, 0x303F},
         {0xFE30, 0xFE4F}, {0xFF01, 0xFF01}, {0xFF0C, 0xFF0C}, {0xFF1A, 0xFF1B},
     };
-    static const gqa_range signs[] = {
+    static const char_range signs[] = {
         {'!', '/'}, {':', '~'}, {0x2018, 0x201F}, {0x3000, 0x3002}, {0xFF01, 0xFF0F},
         {0xFF1A, 0xFF5E},
     };
     static const struct {
-        const gqa_range *ranges;
+        const char_range *ranges;
         size_t n;
     } sets[] = {
         [SET_HAN] = {han, array_length(han)},
@@ -282,7 +273,7 @@ static int in_set(uint32_t c, int set) {
         [SET_LETTERS] = {deepseek_letters, array_length(deepseek_letters)},
         [SET_SIGNS] = {signs, array_length(signs)},
     };
-    return in_ranges(c, sets[set].ranges, (int)sets[set].n);
+    return in_ranges(c, sets[set].ranges, sets[set].n);
 }
 
 /* [set]+ */

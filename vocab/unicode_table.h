@@ -1,25 +1,27 @@
-/* unicode_table.h: character classes, as sorted ranges. unicode_table.c is made by
- * scripts/make_unicode_table.py. */
+/* unicode_table.h: character classes. unicode_table.c is made by scripts/make_unicode_table.py. */
 #ifndef GQA_UNICODE_TABLE_H
 #define GQA_UNICODE_TABLE_H
 
 #include <stdint.h>
 
-typedef struct gqa_range { uint32_t first, last; } gqa_range;
-extern const gqa_range gqa_unicode_letters[], gqa_unicode_numbers[], gqa_unicode_marks[];
-extern const gqa_range gqa_unicode_punctuation[], gqa_unicode_symbols[];
-extern const int gqa_unicode_letters_count, gqa_unicode_numbers_count, gqa_unicode_marks_count;
-extern const int gqa_unicode_punctuation_count, gqa_unicode_symbols_count;
+/* General categories, by their first letter. */
+enum {
+    UNICODE_OTHER, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_MARK, UNICODE_PUNCTUATION,
+    UNICODE_SYMBOL
+};
 
-/* Whether c is in ranges [n], which are in order. */
-static inline int in_ranges(uint32_t c, const gqa_range *ranges, int n) {
-    int low = 0, high = n;
-    while (low < high) {
+/* In order: the first character of each run of one class << 3 | the class. */
+extern const uint32_t gqa_unicode_runs[];
+extern const int gqa_unicode_n_runs;
+
+static inline int unicode_class(uint32_t c) {
+    int low = 0, high = gqa_unicode_n_runs; /* the run is one of low to high - 1 */
+    while (high - low > 1) {
         int mid = (low + high) / 2;
-        if (ranges[mid].last < c) low = mid + 1;
+        if (gqa_unicode_runs[mid] >> 3 <= c) low = mid;
         else high = mid;
     }
-    return low < n && ranges[low].first <= c;
+    return gqa_unicode_runs[low] & 7;
 }
 
 #endif
