@@ -6,91 +6,28 @@
  * is the time that the limits allow over the time it took: bytes read over read bandwidth for
  * generation, multiply-adds over the arithmetic rate for prompts. The median over repetitions is
  * shown, with half the spread between the fastest and the slowest; and the median of the ratios to
- * the first instruction set, with --mix to the same alone, with --lookup to generation without. */
+ * the first instruction set and kind of attention, with --mix to the same alone, with --lookup to
+ * generation without. */
 #include <math.h>
 #include <string.h>
 
 #include "../base/base.h"
 #include "../base/random.h"
 #include "../kernels/kernels.h"
-#include "command.h"
-#include "json.h"
-#include "machine.h"
-
-enum { MAX_LIST = 16, MAX_REPS = 100, MAX_BATCH = 256, MAX_SETS = 8, MAX_ROWS = 192 };
-
-typedef struct settings {
-    const char *shape, *depths_text, *batches_text, *kv, *tokenizer, *isa, *file;
-    int prompt, tokens, reps, threads, json, csv, no_repack, mix, lookup, fast, exact;
-    int64_t seed;
-    int depths[MAX_LIST], n_depths, batches[MAX_LIST], n_batches;
-} settings;
-
-typedef enum test_kind {
-    PROMPT,                    /* tokens are evaluated at once */
-    DECODE,                    /* generated one by one */
-    MIXED_PROMPT,              /* in portions, each beside a token of the sequences */
-    MIXED_DECODE,              /* and those tokens: not run, but measured with the above */
-    TEXT,                      /* generated after the tokens of a file */
-    LOOKUP                     /* the same with speculation */
-} test_kind;
-
-/* One test: what it does, and its result. */
-typedef struct row {
-    test_kind kind;
-    int set;                   /* of instructions, and what is opened for it */
-    char name[32];             /* "pp512", "tg128" */
-    int n, depth, batch;       /* tokens of a sequence, positions before them, sequences */
-    int tokens;                /* of a repetition */
-    double times[MAX_REPS];
-    machine_limits limits[MAX_REPS]; /* measured before each */
-    double rate, spread;       /* tokens a second */
-    double seconds;            /* of one repetition */
-    double ratio;              /* of rates; NaN: there is nothing to compare with */
-    double first_token;        /* of a prompt: time to first token; else NaN */
-    double bytes, ops;         /* a second: read from memory, multiply-adds; NaN: unknown */
-    double share;              /* of the limit; NaN when everything fits in the caches */
-    double kv_bytes;           /* a second, of the KV cache alone; NaN: unknown */
-} row;
-
-/* What is measured of an instruction set. */
-typedef struct engine {
-    gqa_model *model;
-    const gqa_model_stats *stats;
-    gqa_workspace *workspace;  /* of all sessions */
-    gqa_session *sessions[MAX_BATCH + 1];
-    int n_sessions;
-    machine *machine;
-    machine_limits limits;     /* of the repetition in which memory was fastest */
-    double error;              /* of the self-check, relative */
-    const char *where;         /* it is */
-} engine;
-
-typedef struct bench {
-    const settings *o;
-    const gqa_model *model;    /* the first set's, as the next three */
-    const gqa_config *config;
-    const gqa_model_stats *stats;
-    const char *kv_type;
-    int n_threads;
-    engine sets[MAX_SETS];
-    const char *isas[MAX_SETS];
-    int n_sets;
-    int32_t *text;             /* [n_text] of the file; NULL: none */
-    int n_text;
-    row rows[MAX_ROWS];
-    int n_rows;
-} bench;
+#include "bench.h"
 
 static int portions(const bench *b, const row *r) { return ceil_div(r->n, b->o->mix); }
+static const engine *engine_of(const bench *b, const row *r) { return &b->sets[r->set]; }
+/* The one with the machine. */
+static engine *first_of_isa(bench *b, int set) { return &b->sets[set - set % b->n_kinds]; }
 
 /* ---- what a test costs at least ------------------------------------------------------------- */
 
 /* Multiply-adds of attention for n tokens after depth others: QK and PV, every query head of every
  * layer, over the positions that each attends to. */
-static double attention_ops(const bench *b, int depth, int n) {
+static double attention_ops(const gqa_model *model, int depth, int n) {
     double sum = 0;
-    for (int p = depth + 1; p <= depth + n; p++) sum += attention_macs(b->model, 0, p);
+    for (int p = depth + 1; p <= depth + n; p++) sum += attention_macs(model, 0, p);
     return sum;
 }
 
@@ -98,25 +35,26 @@ static double attention_ops(const bench *b, int depth, int n) {
 static double cache_bytes(const bench *b, const row *r, int depth) {
     double bytes = 0;
     for (int p = depth + 1; p <= depth + r->n && r->kind != PROMPT; p++)
-        bytes += (double)kv_cache_bytes(b->model, b->kv_type, p);
+        bytes += (double)kv_cache_bytes(engine_of(b, r)->model, b->kv_type, p);
     return bytes * r->batch;
 }
 
 /* Products of quantised weights use int8 arithmetic. */
-static int weights_are_int8(const bench *b) { return strchr(b->stats->type_name, 'q') != NULL; }
+static int weights_are_int8(const engine *e) { return strchr(e->stats->type_name, 'q') != NULL; }
 
 /* Those of float weights use bf16 in long passes, with --fast-prefill. */
 static double product_rate(const bench *b, const row *r, const machine_limits *limits) {
     int is_long = (r->kind == PROMPT ? r->n : r->batch) > GQA_DECODE_ORDER;
-    if (weights_are_int8(b)) return limits->int8_ops;
-    return is_long && b->sets[r->set].stats->fast_prefill ? limits->bf16_ops : limits->float_ops;
+    if (weights_are_int8(engine_of(b, r))) return limits->int8_ops;
+    return is_long && engine_of(b, r)->stats->fast_prefill ? limits->bf16_ops : limits->float_ops;
 }
 
 /* Multiply-adds of a test's matrix products; a second plane of activations is not counted. */
 static double products_of(const bench *b, const row *r) {
-    double of_token = (double)b->stats->matmul_params;
+    const gqa_model_stats *stats = engine_of(b, r)->stats;
+    double of_token = (double)stats->matmul_params;
     if (r->kind != PROMPT) return of_token * r->n * r->batch;
-    return of_token + (double)b->stats->prompt_params * (r->n - 1);
+    return of_token + (double)stats->prompt_params * (r->n - 1);
 }
 
 /* Whatever takes longer at these limits, arithmetic or reading. */
@@ -129,9 +67,9 @@ static double least_seconds(const bench *b, const row *r, const machine_limits *
 /* ---- measuring ------------------------------------------------------------------------------ */
 
 /* Random tokens for n sessions, counts[i] each (NULL: one), `total` in all. */
-static int eval_random(bench *b, engine *e, int n, const int *counts, int total, uint64_t *state,
+static int eval_random(engine *e, int n, const int *counts, int total, uint64_t *state,
                        gqa_error *err) {
-    uint64_t vocab = (uint64_t)b->config->vocab_size;
+    uint64_t vocab = (uint64_t)e->config->vocab_size;
     int32_t *tokens = calloc(total, sizeof *tokens);
     if (!tokens) return gqa_fail(err, GQA_ERR_MEMORY, "out of memory for %d tokens", total);
     for (int i = 0; i < total; i++) tokens[i] = (int32_t)(gqa_random_next(state) % vocab);
@@ -147,7 +85,7 @@ static int run_mixed(bench *b, engine *e, const row *r, int n, gqa_error *err) {
     for (int i = 0; i < batch; i++) counts[i] = 1;
     for (int done = 0; done < n && !status; done += b->o->mix) {
         int count = counts[batch] = min_int(n - done, b->o->mix);
-        status = eval_random(b, e, batch + 1, counts, batch + count, &state, err);
+        status = eval_random(e, batch + 1, counts, batch + count, &state, err);
     }
     return status;
 }
@@ -173,10 +111,10 @@ static int run_test(bench *b, row *r, int n, double *seconds, gqa_error *err) {
     uint64_t state = 1;
     if (r->kind == TEXT || r->kind == LOOKUP) return run_text(b, e, r, n, seconds, err);
     double start = seconds_now();
-    if (r->kind == PROMPT) status = eval_random(b, e, 1, &n, n, &state, err);
+    if (r->kind == PROMPT) status = eval_random(e, 1, &n, n, &state, err);
     else if (r->kind == MIXED_PROMPT) status = run_mixed(b, e, r, n, err);
     else for (int i = 0; i < n && !status; i++)
-        status = eval_random(b, e, r->batch, NULL, r->batch, &state, err);
+        status = eval_random(e, r->batch, NULL, r->batch, &state, err);
     *seconds = seconds_now() - start;
     return status;
 }
@@ -231,7 +169,7 @@ static int run_row(bench *b, row *r, int run, gqa_error *err) {
     }
     int status = fill_sessions(b, r, err);
     if (status) return status;
-    machine_measure(b->sets[r->set].machine, run ? 1 : 3, &limits);
+    machine_measure(first_of_isa(b, r->set)->machine, run ? 1 : 3, &limits);
     status = run_test(b, r, n, &took, err);
     if (status || !run) return status;
     r->times[run - 1] = took;
@@ -244,11 +182,11 @@ static void finish_row(bench *b, row *r) {
     int reps = b->o->reps, has_cost = r->kind <= DECODE;
     double times[MAX_REPS], shares[MAX_REPS];
     double products = products_of(b, r);
-    double attention = attention_ops(b, r->depth, r->n) * r->batch;
-    double bytes = (double)b->stats->decode_bytes * (r->kind == PROMPT ? 1 : r->n);
+    double attention = attention_ops(engine_of(b, r)->model, r->depth, r->n) * r->batch;
+    double bytes = (double)engine_of(b, r)->stats->decode_bytes * (r->kind == PROMPT ? 1 : r->n);
     bytes += cache_bytes(b, r, r->depth);
     for (int i = 0; i < reps; i++) {
-        machine_limits *best = &b->sets[r->set].limits, *now = &r->limits[i];
+        machine_limits *best = &first_of_isa(b, r->set)->limits, *now = &r->limits[i];
         times[i] = r->times[i];
         shares[i] = least_seconds(b, r, now, products, attention, bytes) / times[i];
         if (now->read_bytes > best->read_bytes) *best = *now;
@@ -327,100 +265,6 @@ static int measure_all(bench *b, gqa_error *err) {
     return status;
 }
 
-/* ---- the report ----------------------------------------------------------------------------- */
-
-static void show_limits(const engine *e) {
-    printf("%s: limits measured between the tests: read %.1f GB/s, f32 %.0f GMAC/s, int8 %.0f "
-           "GMAC/s", e->stats->isa, e->limits.read_bytes / 1e9, e->limits.float_ops / 1e9,
-           e->limits.int8_ops / 1e9);
-    if (!isnan(e->limits.bf16_ops))
-        printf(", bf16 %.0f GMAC/s (%s)", e->limits.bf16_ops / 1e9,
-               e->stats->fast_prefill ? "used for prompts" : "not used");
-    printf("; self-check: largest relative error %.1e (%s)\n", e->error, e->where);
-}
-
-static void show_table(const bench *b) {
-    char size[32], position[32], attention[16];
-    const gqa_config *c = b->config;
-    double position_bytes = (double)kv_cache_bytes(b->model, b->kv_type, 1);
-    printf("%s: %s, %d layers x %d, %d query / %d KV heads of %d (%s), %s weights, %s\n",
-           c->name[0] ? c->name : "model", c->architecture, c->n_layers, c->dim, c->n_heads,
-           c->n_kv_heads, c->head_dim, attention_name(c, attention), b->stats->type_name,
-           human_bytes((double)b->stats->weight_bytes, size));
-    printf("%d thread%s, KV cache %s: %s a position\n", b->n_threads, plural(b->n_threads),
-           b->kv_type, human_bytes(position_bytes, position));
-    for (int i = 0; i < b->n_sets; i++) show_limits(&b->sets[i]);
-    printf("\n| test | isa | depth | sequences | tok/s | +/- | ratio | TTFT s | GB/s | GMAC/s "
-           "| share of limit | KV GB/s |\n"
-           "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
-        char ratio[16], first[16], bytes[16], ops[16], share[16], kv[16];
-        printf("| %s | %s | %d | %d | %.2f | %.2f | %s | %s | %s | %s | %s | %s |\n", r->name,
-               b->sets[r->set].stats->isa, r->depth, r->batch, r->rate, r->spread,
-               cell(r->ratio, 1, 3, ratio), cell(r->first_token, 1, 4, first),
-               cell(r->bytes, 1e9, 1, bytes), cell(r->ops, 1e9, 1, ops),
-               cell(r->share, 1, 2, share), cell(r->kv_bytes, 1e9, 1, kv));
-    }
-}
-
-static void json_row(json_writer *j, const bench *b, const row *r) {
-    json_begin(j, NULL, '{');
-    json_string(j, "test", r->name);
-    json_string(j, "isa", b->sets[r->set].stats->isa);
-    json_int(j, "depth", r->depth);
-    json_int(j, "sequences", r->batch);
-    json_double(j, "tokens_per_second", r->rate);
-    json_double(j, "spread", r->spread);
-    json_double(j, "ratio", r->ratio);
-    json_double(j, "seconds", r->seconds);
-    json_double(j, "time_to_first_token", r->first_token);
-    json_double(j, "bytes_per_second", r->bytes);
-    json_double(j, "mac_per_second", r->ops);
-    json_double(j, "share_of_limit", r->share);
-    json_double(j, "kv_bytes_per_second", r->kv_bytes);
-    json_end(j, '}');
-}
-
-static void show_json(const bench *b) {
-    uint64_t position_bytes = kv_cache_bytes(b->model, b->kv_type, 1);
-    const engine *e = &b->sets[0];
-    json_writer j = json_open();
-    json_string(&j, "model", b->config->name);
-    json_string(&j, "isa", e->stats->isa);
-    json_int(&j, "threads", b->n_threads);
-    json_string(&j, "weights", b->stats->type_name);
-    json_string(&j, "kv", b->kv_type);
-    json_int(&j, "n_heads", b->config->n_heads);
-    json_int(&j, "n_kv_heads", b->config->n_kv_heads);
-    json_int(&j, "weight_bytes", (int64_t)b->stats->weight_bytes);
-    json_int(&j, "kv_bytes_per_position", (int64_t)position_bytes);
-    json_double(&j, "self_check_error", e->error);
-    json_double(&j, "read_bytes_per_second", e->limits.read_bytes);
-    json_double(&j, "f32_mac_per_second", e->limits.float_ops);
-    json_double(&j, "int8_mac_per_second", e->limits.int8_ops);
-    json_double(&j, "bf16_mac_per_second", e->limits.bf16_ops);
-    json_int(&j, "fast_prefill", e->stats->fast_prefill);
-    json_bool(&j, "exact", b->o->exact);
-    json_begin(&j, "tests", '[');
-    for (int i = 0; i < b->n_rows; i++) json_row(&j, b, &b->rows[i]);
-    json_end(&j, ']');
-    json_close(&j);
-}
-
-static void show_csv(const bench *b) {
-    printf("test,depth,sequences,tokens_per_second,spread,seconds,time_to_first_token,"
-           "bytes_per_second,mac_per_second,share_of_limit,kv_bytes_per_second,isa,ratio\n");
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
-        printf("%s,%d,%d,", r->name, r->depth, r->batch);
-        const double numbers[] = {r->rate, r->spread, r->seconds, r->first_token,
-                                  r->bytes, r->ops, r->share, r->kv_bytes};
-        for (size_t i = 0; i < array_length(numbers); i++)
-            printf(isnan(numbers[i]) ? "," : "%.6g,", numbers[i]);
-        printf("%s,", b->sets[r->set].stats->isa);
-        printf(isnan(r->ratio) ? "\n" : "%.4g\n", r->ratio);
-    }
-}
-
 /* ---- the command ---------------------------------------------------------------------------- */
 
 /* The type with most bytes: the first one that the statistics name. */
@@ -430,12 +274,12 @@ static int weight_type(const char *type_name) {
     return gqa_type_from_name(first);
 }
 
-static int make_model(const bench *b, engine *e, const char *path, const char *isa) {
+static int make_model(const bench *b, engine *e, const char *path) {
     const settings *o = b->o;
     gqa_error err = {0};
     gqa_model_options mo = {
         .no_repack = o->no_repack, .n_threads = o->threads, .tokenizer_path = o->tokenizer,
-        .isa = isa, .fast_prefill = o->fast,
+        .isa = e->isa, .fast_prefill = o->fast,
     };
     gqa_config shape = {0};
     gqa_type type = GQA_TYPE_Q8_0;
@@ -444,9 +288,13 @@ static int make_model(const bench *b, engine *e, const char *path, const char *i
         return e->model ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     if (parse_shape(o->shape, &shape, &type)) return EXIT_USAGE;
+    if (e->kv_heads && (shape.latent_dim || shape.tied_kv))
+        return usage_error("--shape %s: beside --kv-heads, which takes mla and gta", o->shape);
+    if (e->kv_heads && set_attention(&shape, e->kv_heads)) return EXIT_USAGE;
     mo.fast_prefill = fast_prefill(o->fast);
     e->model = gqa_model_random(&shape, type, (uint64_t)o->seed, &mo, &err);
-    if (!e->model) return fail("%s", err.message);
+    if (!e->model) return fail("%s%s%s", e->kv_heads ? e->kv_heads : "",
+                               e->kv_heads ? ": " : "", err.message);
     note_fast_prefill(e->model, o->fast);
     return EXIT_SUCCESS;
 }
@@ -457,7 +305,7 @@ static int read_tokens(bench *b) {
     char *text = b->text ? NULL : read_text(b->o->file, &len);
     if (b->text) return EXIT_SUCCESS;
     if (!text) return EXIT_FAILURE;
-    b->n_text = gqa_tokenize_new(b->model, text, len, GQA_TOKENIZE_BOS, &b->text, &err);
+    b->n_text = gqa_tokenize_new(b->sets[0].model, text, len, GQA_TOKENIZE_BOS, &b->text, &err);
     free(text);
     return b->n_text > 0 ? EXIT_SUCCESS : fail("%s: %s", b->o->file, err.message);
 }
@@ -466,15 +314,14 @@ static int read_tokens(bench *b) {
 static int make_engine(bench *b, const char *path, int set) {
     gqa_error err = {0};
     engine *e = &b->sets[set];
-    int code = make_model(b, e, path, b->isas[set]);
+    int code = make_model(b, e, path);
     if (code) return code;
     e->stats = gqa_model_get_stats(e->model);
-    b->model = b->sets[0].model;
-    b->config = gqa_model_config(b->model);
-    b->stats = b->sets[0].stats;
+    e->config = gqa_model_config(e->model);
     if (!e->stats->has_weights) return fail("the model has a vocabulary but no weights");
     if (b->o->lookup && read_tokens(b)) return EXIT_FAILURE;
     if (make_sessions(b, e, &err)) return fail("%s", err.message);
+    if (first_of_isa(b, set) != e) return EXIT_SUCCESS;
     e->error = machine_self_check(e->stats->isa, weight_type(e->stats->type_name), &e->where);
     if (!(e->error >= 0 && e->error < 1e-3))
         return fail("self-check failed: %s is off by %g", e->where, e->error);
@@ -491,31 +338,51 @@ static int bench_model(bench *b, const char *path) {
         if (code) return code;
     }
     if (measure_all(b, &err)) return fail("%s", err.message);
-    if (o->json) show_json(b);
-    else if (o->csv) show_csv(b);
-    else show_table(b);
+    if (o->json) bench_json(b);
+    else if (o->csv) bench_csv(b);
+    else bench_table(b);
     return finish_stdout();
 }
 
-/* The sets of --isa: one when it is not given, chosen as for other commands. */
-static int list_sets(bench *b, char *names) {
-    if (!names) return b->n_sets = 1;
-    if (!strcmp(names, "all")) return b->n_sets = gqa_kernels_list(b->isas, MAX_SETS);
-    for (char *at = strtok(names, ","); at && b->n_sets < MAX_SETS; at = strtok(NULL, ","))
-        b->isas[b->n_sets++] = at;
-    return b->n_sets;
+/* The words between the commas of names into out[MAX_LIST]. Returns how many, or -1. */
+static int split(char *names, const char **out) {
+    int n = 0;
+    for (char *at = strtok(names, ","); at; at = strtok(NULL, ",")) {
+        if (n == MAX_LIST) return -1;
+        out[n++] = at;
+    }
+    return n;
+}
+
+/* What --isa and --kv-heads name; what is not given is one, as other commands choose it. 0, or an
+ * exit code after printing an error. */
+static int list_sets(bench *b, char *isas, char *kinds) {
+    const char *isa[MAX_LIST] = {NULL}, *kind[MAX_LIST] = {NULL};
+    int n_isas = 1;
+    b->n_kinds = kinds ? split(kinds, kind) : 1;
+    if (isas) n_isas = strcmp(isas, "all") ? split(isas, isa) : gqa_kernels_list(isa, MAX_LIST);
+    if (n_isas < 1) return usage_error("--isa: expected 1 to %d instruction sets", MAX_LIST);
+    if (b->n_kinds < 1) return usage_error("--kv-heads: expected 1 to %d of them", MAX_LIST);
+    b->n_sets = n_isas * b->n_kinds;
+    int n_tests = b->o->n_depths * (1 + 3 * b->o->n_batches) + 2;
+    if (b->n_sets > MAX_SETS || n_tests * b->n_sets > MAX_ROWS)
+        return usage_error("bench: too many tests at once");
+    for (int i = 0; i < b->n_sets; i++) {
+        b->sets[i].isa = isa[i / b->n_kinds];
+        b->sets[i].kv_heads = kind[i % b->n_kinds];
+    }
+    return 0;
 }
 
 static int run_bench(const settings *o, const char *path) {
     bench *b = calloc(1, sizeof *b);
-    char *names = o->isa ? strdup(o->isa) : NULL;
-    int code = EXIT_FAILURE, n_tests = o->n_depths * (1 + 3 * o->n_batches) + 2;
-    if (!b || (o->isa && !names)) code = fail("out of memory");
-    else if (!list_sets(b, names)) code = usage_error("--isa: no instruction set");
-    else if (n_tests * b->n_sets > MAX_ROWS) code = usage_error("bench: too many tests at once");
+    char *isas = o->isa ? strdup(o->isa) : NULL, *kinds = o->kv_heads ? strdup(o->kv_heads) : NULL;
+    int code;
+    if (!b || (o->isa && !isas) || (o->kv_heads && !kinds)) code = fail("out of memory");
     else {
         b->o = o;
-        code = bench_model(b, path);
+        code = list_sets(b, isas, kinds);
+        if (!code) code = bench_model(b, path);
     }
     for (int set = 0; b && set < b->n_sets; set++) {
         engine *e = &b->sets[set];
@@ -525,7 +392,8 @@ static int run_bench(const settings *o, const char *path) {
         gqa_model_close(e->model);
     }
     if (b) gqa_free(b->text);
-    free(names);
+    free(isas);
+    free(kinds);
     free(b);
     return code;
 }
@@ -533,6 +401,8 @@ static int run_bench(const settings *o, const char *path) {
 /* Returns -1 to go on, else an exit code. */
 static int check(settings *o, const char *path) {
     if (!path == !o->shape) return usage_error("bench: give either a model file or --shape");
+    if (path && o->kv_heads)
+        return usage_error("--kv-heads is for --shape; run compare MODEL takes it for a file");
     o->n_depths = parse_int_list(o->depths_text, 0, 1 << 23, o->depths, MAX_LIST);
     if (o->n_depths < 1)
         return usage_error("--depths %s: expected at most %d numbers with commas between",
@@ -553,6 +423,8 @@ int command_bench(int argc, char **argv) {
         {"--shape S", OPT_STRING, &o.shape, 0, 0,
          "random weights of this shape instead of a file, e.g.\n"
          "dim=2048,layers=22,heads=32,kv_heads=4,ffn=5632,vocab=32000,type=q8_0"},
+        {"--kv-heads LIST", OPT_STRING, &o.kv_heads, 0, 0,
+         "kinds of attention to compare, e.g. 32,8,4,1,mla (with --shape)"},
         {"-p N", OPT_INT, &o.prompt, 0, 1 << 20, "tokens of a prompt (default 512); 0: no test"},
         {"-n N", OPT_INT, &o.tokens, 0, 1 << 20, "tokens to generate (default 128); 0: no test"},
         {"--depths LIST", OPT_STRING, &o.depths_text, 0, 0, "positions in the cache (default 0)"},

@@ -18,8 +18,8 @@ _gqa_run() {
             options="-f -c --chunks --documents --special --kl --kv --exact -j -z --fast-prefill --no-repack --json --help"
             values="-c --chunks --kv -j" ;;
         bench)
-            options="--shape -p -n --depths --batch --mix --lookup -f --isa -r -j --kv --exact --fast-prefill --no-repack -z -s --json --csv --help"
-            values="--shape -p -n --depths --batch --mix --isa -r -j --kv -s" ;;
+            options="--shape --kv-heads -p -n --depths --batch --mix --lookup -f --isa -r -j --kv --exact --fast-prefill --no-repack -z -s --json --csv --help"
+            values="--shape --kv-heads -p -n --depths --batch --mix --isa -r -j --kv -s" ;;
         compare)
             options="--shape --kv-heads --pool --depths --batch --kv -f -c --chunks --documents --special --memory -n --prompt --reps -j -z --svg --html --baseline --csv --json --quiet --help"
             values="--shape --kv-heads --pool --depths --batch --kv -c --chunks --memory -n --prompt --reps -j" ;;

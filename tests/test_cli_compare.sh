@@ -416,10 +416,35 @@ own=tests/models/stories-gqa.gguf
 expect 0 "" bench $own -p 9 -n 4 --batch 1,2 --mix 4 --lookup -f "$tmp/day" --isa all -r 2 --json
 have python3 "--json" && check "the rows" python3 "$tmp/rows.py" "$tmp/out" $(instruction_sets)
 expect 0 "" bench "$m" -p 8 -n 0 -r 1 --isa scalar --csv
-check "the set and no ratio" grep -q "^pp8,.*,scalar,$" "$tmp/out"
+check "the set and no ratio" grep -q "^pp8,.*,scalar,,[A-Z]*[-0-9]*$" "$tmp/out"
 expect 1 "instruction set \"nope\"" bench "$m" -p 8 -n 0 -r 1 --isa scalar,nope
 expect 2 "--lookup and -f FILE go together" bench $own --lookup
 expect 2 "--lookup and -f FILE go together" bench $own -f "$tmp/day"
 expect 2 "with a model file" bench --shape $shape --lookup -f "$tmp/day"
-expect 2 "--isa: no instruction set" bench $own --isa ,
+expect 2 "--isa: expected 1 to" bench $own --isa ,
+
+test_case "bench: kinds of attention"
+kinds="bench --shape $shape,head_dim=32 -p 4 -n 2 -r 2 --kv-heads"
+expect 0 "" $kinds 4,2,1,mla,gta
+check "a line of each" test "$(grep -c 'a position$' "$tmp/out")" -eq 5
+for row in "pp4 | MHA" "tg2 | GQA-2" "tg2 | MQA" "pp4 | MLA" "tg2 | GTA-1"; do
+    check "$row" grep -q "^| $row |" "$tmp/out"
+done
+cat >"$tmp/kinds.py" <<'END'
+import json, sys
+tests = json.load(open(sys.argv[1]))["tests"]
+sets = list(dict.fromkeys(t["isa"] for t in tests))
+assert [(t["test"], t["isa"], t["attention"], t["ratio"] is not None) for t in tests] == [
+    (name, isa, kind, (isa, kind) != (sets[0], "MHA"))
+    for name in ("pp4", "tg2") for isa in sets for kind in ("MHA", "MLA")], tests
+assert tests[1]["mac_per_second"] * tests[1]["seconds"] != \
+    tests[0]["mac_per_second"] * tests[0]["seconds"], "each by its own shape"
+END
+expect 0 "" $kinds 4,mla --isa all --json
+have python3 "--json" && check "the rows" python3 "$tmp/kinds.py" "$tmp/out"
+expect 1 "3: random model: n_heads 4" $kinds 4,3
+check "nothing is measured" test ! -s "$tmp/out"
+expect 2 "expected 1 to 16 of them" $kinds ,
+expect 2 "run compare MODEL takes it" bench "$m" --kv-heads 2
+expect 2 "beside --kv-heads" bench --shape $shape,kv_heads=mla --kv-heads 2
 finish
