@@ -27,6 +27,7 @@ static const choice as_it_is = {GQA_TYPE_F16, OWN_HEADS};
 /* Bytes of all sequences' caches at n positions. */
 static double cache_bytes(const advice *a, choice c, int n) {
     const gqa_type_info *t = gqa_type_info_of((int)c.type);
+    if (c.kv_heads == OWN_HEADS) return a->batch * (double)gqa_model_kv_bytes(a->model, c.type, n);
     return a->batch * kv_values(a->model, c.kv_heads, n) * t->bytes / t->block;
 }
 
@@ -186,7 +187,6 @@ static void show_choices(const advice *a) {
     for (int i = 0; i < n; i++)
         for (int t = 0; t < N_TYPES; t++) {
             choice c = {types[t], counts[i]};
-            if (!has_kv_type(a->model, types[t])) continue;
             is_less |= counts[i] == OWN_HEADS; /* and all rows after it */
             int fits = is_less && needed_bytes(a, c, a->context) <= a->memory;
             const char *note = counts[i] == OWN_HEADS && t == 0 ? "   <- this model"
@@ -259,7 +259,6 @@ void advice_json(const advice *a, json_writer *j) {
     for (int i = 0; i < n; i++)
         for (int t = 0; t < N_TYPES; t++) {
             choice c = {types[t], counts[i]};
-            if (!has_kv_type(a->model, types[t])) continue;
             json_begin(j, NULL, '{');
             json_string(j, "attention", name_of(a, counts[i], buf));
             json_int(j, "kv_heads", counts[i] == OWN_HEADS ? own : counts[i]);

@@ -170,8 +170,6 @@ void show_tokens(int n, int timed, double seconds);
 uint64_t kv_cache_bytes(const gqa_model *model, const char *kv, int n);
 /* "MHA", "GQA-4" (KV heads), "MQA". Written to buf, returned. */
 const char *attention_name(const gqa_config *config, char buf[16]);
-/* Whether a cache can have that type: quantised ones need whole blocks. */
-int has_kv_type(const gqa_model *m, gqa_type kv);
 /* Numbers in a cache of n positions, had each of the model's layers so many KV heads (0: its own),
  * of its own head_dim and within its window. Under MLA a layer caches 4.5 head_dim elements, as
  * much as MLA_KV_HEADS (DeepSeek-V2, arXiv 2405.04434, table 1). */

@@ -55,7 +55,6 @@ static void show_cache(const gqa_model *m) {
                c->n_kv_heads, c->head_dim);
     else printf("\nKV cache a position, of the layers that have one, each of its own heads:\n ");
     for (int i = 0; i < N_KV_TYPES; i++) {
-        if (!has_kv_type(m, kv_types[i])) continue;
         double bytes = (double)gqa_model_kv_bytes(m, kv_types[i], 1);
         printf(" %s %s ", gqa_type_name((int)kv_types[i]), human_bytes(bytes, buf));
     }
@@ -202,7 +201,6 @@ static void json_weights(json_writer *j, const gqa_model *m) {
     json_string(j, "type", s->type_name);
     json_begin(j, "kv_bytes_per_position", '{');
     for (int i = 0; i < N_KV_TYPES; i++) {
-        if (!has_kv_type(m, kv_types[i])) continue;
         uint64_t bytes = gqa_model_kv_bytes(m, kv_types[i], 1);
         json_int(j, gqa_type_name((int)kv_types[i]), (int64_t)bytes);
     }

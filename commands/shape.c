@@ -119,13 +119,6 @@ const char *attention_name(const gqa_config *c, char buf[16]) {
     return buf;
 }
 
-int has_kv_type(const gqa_model *m, gqa_type kv) {
-    const gqa_config *c = gqa_model_config(m);
-    const int block = gqa_type_info_of((int)kv)->block;
-    if (!c->latent_dim && !c->tied_kv) return 1;
-    return c->rope_dim % block == 0 && c->head_dim % block == 0; /* whole blocks each */
-}
-
 /* Sum over layers, or those with a cache, of the positions seen times the numbers of a head's K and
  * V; is_latent: in the row that MLA caches, K of all of it and V of the latent. */
 static double head_values(const gqa_model *m, int is_latent, int is_cached, int n) {

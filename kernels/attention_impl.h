@@ -438,12 +438,13 @@ static const uint8_t *int_v(rows_state *s, const gqa_kv *kv, const uint8_t *tile
     return (const uint8_t *)s->v;
 }
 
+/* The type in which queries meet a tile of that type. */
+static int met_type(const gqa_kv *kv, int type) { return kv->shared_dim ? GQA_TYPE_F32 : type; }
+
 /* All rows through tiles tile0..tile1-1. Rows are ordered by their range; one is skipped where it
  * sees nothing. */
 static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int tile0, int tile1) {
-    const int is_shared = kv->shared_dim > 0;
-    const int k_type = is_shared ? GQA_TYPE_F32 : kv->k_type;
-    const int v_type = is_shared ? GQA_TYPE_F32 : kv->v_type;
+    const int k_type = met_type(kv, kv->k_type), v_type = met_type(kv, kv->v_type);
     if (is_rotated(kv->k_type)) hadamard(s->q, s->n * s->d, rotated_dim(kv));
     if (is_rotated(k_type)) quantize_queries(s);
     for (int tile = tile0; tile < tile1; tile++) {
@@ -452,7 +453,7 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
         size_t begin = 0, end = s->n;
         while (begin < end && s->t1[begin] <= first) begin++;
         while (end > begin && s->t0[end - 1] >= first + GQA_KV_TILE) end--;
-        if (is_shared) {
+        if (kv->shared_dim) {
             widen_shared(kv, kv_head, tile, s->k, s->v);
         } else {
             k = int_k(s, kv, k_tile(kv, kv_head, tile));
@@ -464,8 +465,9 @@ static void rows_through_tiles(rows_state *s, const gqa_kv *kv, int kv_head, int
 }
 
 static rows_state rows_in(void *scratch, int n, const gqa_kv *kv) {
-    size_t rows = round_up(n, 16), d = stored_dim(kv->k_type, kv->head_dim);
-    size_t d16 = round_up(d, 16), vd = round_up(stored_dim(kv->v_type, kv->value_dim), 16);
+    size_t rows = round_up(n, 16), d = stored_dim(met_type(kv, kv->k_type), kv->head_dim);
+    size_t d16 = round_up(d, 16);
+    size_t vd = round_up(stored_dim(met_type(kv, kv->v_type), kv->value_dim), 16);
     rows_state s = {.n = n, .d = d, .vd = vd, .softcap = kv->softcap};
     s.p = scratch;
     s.k = s.p + GQA_ATTEND_ROWS * GQA_KV_TILE;

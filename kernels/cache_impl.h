@@ -18,7 +18,8 @@
  *
  * With shared_dim (deepseek2, gta) a position has a row t for each head and a row r for all heads:
  * V = t, K = [the first head_dim - shared_dim numbers of t | r]. Both are stored like K: t
- * [value_dim] in the head's K tile, r [shared_dim] in the V tile of head 0, the only one. */
+ * [value_dim] in the head's K tile, r [shared_dim] in the V tile of head 0, the only one. They are
+ * rotated where both are multiples of 32: K must be made of whole rotated blocks. */
 
 static inline uint8_t *k_tile(const gqa_kv *kv, int kv_head, int tile) {
     return kv->k + gqa_kv_tile_index(kv, kv_head, tile) * kv->k_tile_bytes;
@@ -54,14 +55,16 @@ static inline void hadamard_4(float *x) {
 }
 
 /* Multiplies each n of x [count] by an orthonormal Walsh-Hadamard matrix, n being the largest power
- * of two that divides dim (at least 32), which is rotated_dim(): y_i = sum_j (-1)^popcount(i & j)
- * x_j / sqrt(n), with bits 0, 1 and 2, 3 of i exchanged. The matrix R is its own inverse, so
+ * of two that divides dim, which is rotated_dim(); by nothing where that is less than 32: y_i =
+ * sum_j (-1)^popcount(i & j) x_j / sqrt(n), with bits 0, 1 and 2, 3 of i exchanged. The matrix R is
+ * its own inverse, so
  * (R q)(R k) = q k and R sum(p R v) = sum(p v): attention is the same, but a channel with large
  * values is spread over n, and coarse scales of blocks cost less (QuaRot, Ashkboos et al. 2024,
  * 2404.00456). */
 static void hadamard(float *x, size_t count, size_t dim) {
     const size_t n = dim & (~dim + 1);
     const vf scale = vf_set1(0.70710678f); /* 1 / sqrt(2) */
+    if (n < 32) return;
     for (size_t i = 0; i < count; i += 16) {
         hadamard_4(x + i);
         gqa_transpose_words(x + i, 4 * sizeof *x, x + i, 4 * sizeof *x);
@@ -79,7 +82,8 @@ static void hadamard(float *x, size_t count, size_t dim) {
 /* What is stored of a head; with shared_dim, a number whose powers of two divide t's and r's
  * widths. */
 static inline size_t rotated_dim(const gqa_kv *kv) {
-    return round_up(kv->value_dim, 32) | kv->shared_dim;
+    if (kv->shared_dim) return kv->value_dim | kv->shared_dim;
+    return round_up(kv->value_dim, 32);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -220,11 +224,11 @@ static void unpack_k(const uint8_t *tile, size_t d, uint8_t *out) {
 
 /* ---- tiles as floats ------------------------------------------------------------------------ */
 
-/* A K tile in q8_0 as floats [d][32]. */
+/* A K tile in q8_0 as floats [d][32]; d is even. */
 static void widen_k(const uint8_t *tile, int d, float *out) {
     const vi zero = vi_set1(0), even = vi_set1(1), odd = vi_set1(1 << 16);
-    for (int b = 0; b < d / 32; b++, tile += 64 + 32 * GQA_KV_TILE)
-        for (int i = 0; i < 32; i += 2, out += 2 * GQA_KV_TILE)
+    for (int left = d; left > 0; left -= 32, tile += 64 + 32 * GQA_KV_TILE)
+        for (int i = 0; i < 32 && i < left; i += 2, out += 2 * GQA_KV_TILE)
             for (int p = 0; p < GQA_KV_TILE; p += VF_LANES) {
                 vi pair = vi_load_pairs(tile + 64 + i * GQA_KV_TILE + 2 * p);
                 vf scale = vf_load_f16((const uint16_t *)tile + p);
@@ -245,7 +249,7 @@ static void k_as_floats(int type, const uint8_t *tile, int d, float *out) {
         for (int i = 0; i < d; i += 32, tile += 64 + 16 * GQA_KV_TILE) {
             uint8_t block[64 + 32 * GQA_KV_TILE];
             unpack_k(tile, 32, block);
-            widen_k(block, 32, out + i * GQA_KV_TILE);
+            widen_k(block, min_int(d - i, 32), out + i * GQA_KV_TILE);
         }
     else
         for (int i = 0; i < n; i += VF_LANES)

@@ -161,6 +161,7 @@
 #define k_tile ISA_NAME(k_tile)
 #define v_tile ISA_NAME(v_tile)
 #define is_rotated ISA_NAME(is_rotated)
+#define met_type ISA_NAME(met_type)
 #define stored_dim ISA_NAME(stored_dim)
 #define rotated_dim ISA_NAME(rotated_dim)
 #define vf4 ISA_NAME(vf4)

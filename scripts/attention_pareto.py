@@ -15,7 +15,7 @@ KINDS = {"MHA": "mha", "GQA-4": "gqa:4", "GQA-2": "gqa:2", "MQA": "mqa", "GTA-2"
          "MLA": "mla"}
 FULL = {
     "shape": "dim=192,layers=4,heads=8,kv_heads=2,head_dim=32,ffn=512,context=256",
-    "vocab": 2048, "steps": 1000, "batch": 32, "rate": 0.003, "seeds": [1, 2, 3],
+    "vocab": 2048, "steps": 500, "batch": 32, "rate": 0.003, "seeds": [1, 2, 3],
     "depth": 4096, "reps": 9,
 }
 QUICK = {

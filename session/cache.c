@@ -53,15 +53,9 @@ static int lay_out_cache(gqa_session *s, int k_type, int v_type, uint8_t *base, 
 int gqa_cache_new(gqa_session *s, int k_type, int v_type, gqa_error *err) {
     uint64_t total;
     char name[24];
-    /* Rows that are K and V at once, and the part that heads share: whole blocks each. */
-    int shared = shared_dim(&s->model->config), block = gqa_type_info_of(k_type)->block;
-    for (int l = 0; shared && l < s->model->config.n_layers; l++) {
-        int head_dim = s->model->layers[l].config.head_dim;
-        if (k_type != v_type || shared % block || (head_dim - shared) % block)
-            return gqa_fail(err, GQA_ERR_UNSUPPORTED, "KV cache type %s: not for keys of %d "
-                            "numbers of which %d are also values",
-                            gqa_kv_name(k_type, v_type, name), head_dim, head_dim - shared);
-    }
+    if (k_type != v_type && shared_dim(&s->model->config))
+        return gqa_fail(err, GQA_ERR_UNSUPPORTED, "KV cache type %s: keys are values here too, of "
+                        "one type", gqa_kv_name(k_type, v_type, name));
     if (lay_out_cache(s, k_type, v_type, NULL, &total))
         return gqa_fail(err, GQA_ERR_MEMORY,
                         "a KV cache of %d positions does not fit in the address space",

@@ -57,10 +57,8 @@ static void round_to_int4(double *x) {
     memcpy(x, rounded, sizeof rounded);
 }
 
-/* Multiplies each n of x [count] by the Walsh-Hadamard matrix of n, the largest power of two that
- * divides count, over sqrt(n). */
-static void hadamard(double *x, int count) {
-    int n = count & -count;
+/* Multiplies each n of x [count] by the Walsh-Hadamard matrix of n over sqrt(n). */
+static void hadamard(double *x, int count, int n) {
     double *from = doubles((size_t)count);
     memcpy(from, x, sizeof *x * (size_t)count);
     for (int i = 0; i < count; i++) {
@@ -74,18 +72,18 @@ static void hadamard(double *x, int count) {
 }
 
 /* A head of n values to the cache's type and back; in blocks, whose last one ends with zeros, it is
- * rotated for that. */
-static void round_cached(ref_cache type, double *x, int n) {
-    int size = (n + 31) / 32 * 32;
+ * rotated for that, by the largest power of two that divides `width`, if that is 32 or more. */
+static void round_cached(ref_cache type, double *x, int n, int width) {
+    int size = (n + 31) / 32 * 32, by = width & -width;
     if (type == REF_Q8_0 || type == REF_Q4_0) {
         double *head = doubles((size_t)size);
         memset(head, 0, sizeof *head * (size_t)size);
         memcpy(head, x, sizeof *x * (size_t)n);
-        hadamard(head, size);
+        if (by >= 32) hadamard(head, size, by);
         for (int i = 0; i < size; i += 32)
             if (type == REF_Q8_0) round_to_int8(head + i, 32, 1);
             else round_to_int4(head + i);
-        hadamard(head, size);
+        if (by >= 32) hadamard(head, size, by);
         memcpy(x, head, sizeof *x * (size_t)n);
         free(head);
     }
@@ -221,7 +219,7 @@ static void repeat_heads(const ref_model *m, ref_cache cache, int d, int kv_head
                          double *out) {
     int group = m->n_heads / kv_heads;
     for (int head = 0; head < kv_heads; head++) {
-        round_cached(cache, own + head * d, d);
+        round_cached(cache, own + head * d, d, (d + 31) / 32 * 32);
         for (int copy = head * group; copy < (head + 1) * group; copy++)
             memcpy(out + copy * d, own + head * d, sizeof *out * (size_t)d);
     }
@@ -270,7 +268,8 @@ static void expand_latent(const ref_model *m, const ref_layer *l, const double *
     multiply(&l->wk, h, row);
     normalise(row, l->latent_norm, latent, m->norm_eps, row);
     rotate(m, l, row + latent, position);
-    round_cached(m->cache, row, latent + rope);
+    round_cached(m->cache, row, latent, latent | rope);
+    round_cached(m->cache, row + latent, rope, latent | rope);
     for (int head = 0; head < m->n_heads; head++, k += d, v += d) {
         const float *wk = l->wk_b.w + (size_t)(head * latent * nope);
         for (int i = 0; i < latent * nope; i++) k[i % nope] += (double)wk[i] * row[i / nope];
@@ -288,7 +287,8 @@ static void expand_tied(const ref_model *m, const ref_layer *l, const double *h,
     multiply(&l->wk, h, own);
     multiply(&l->wv, h, shared);
     rotate(m, l, shared, position);
-    for (int i = 0; i <= rows; i += half) round_cached(m->cache, own + i, half);
+    for (int i = 0; i < rows; i += d) round_cached(m->cache, own + i, d, half);
+    round_cached(m->cache, shared, half, half);
     for (int head = 0; head < m->n_heads; head++, k += d, v += d) {
         memcpy(v, own + head * rows / (m->n_heads * d) * d, sizeof *v * (size_t)d);
         memcpy(k, v, sizeof *k * (size_t)half);

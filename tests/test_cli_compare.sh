@@ -89,8 +89,10 @@ expect 1 "corpus.txt: not a model" compare "$m" "$tmp/corpus.txt" "$tmp/mqa.gguf
 check "nothing is measured" test ! -s "$tmp/out"
 expect 2 "2 are given" compare "$m" "$tmp/mqa.gguf" --kv-heads 1
 make_others
-expect 1 "deepseek2: KV cache type q8_0: not for keys of 40 numbers of which 32 are also values" \
-    compare "$m" "$tmp/deepseek2.gguf" $fast --kv f16,q8_0
+expect 0 "" compare "$m" "$tmp/deepseek2.gguf" $fast --kv f16,q8_0
+check "a row of 32 + 8 numbers in blocks" grep -q "q8_0" "$tmp/out"
+expect 1 "deepseek2: KV cache type f16/q8_0: keys are values" \
+    compare "$m" "$tmp/deepseek2.gguf" $fast --kv f16/q8_0
 expect 2 "\"m17\" (at most 16); usage: run compare" compare m m m m m m m m m m m m m m m m m17
 check "in two lines" test "$(wc -l <"$tmp/err")" -eq 2
 

@@ -158,7 +158,7 @@ if have python3 "models with latent attention, with layers that differ"; then
     check "attention" grep -q "$attention" "$tmp/out"
     check "its row" grep -q "^  MLA  *160 bytes  *40.0 KiB   <- this model$" "$tmp/out"
     check "MHA: K of 24, V of 16" grep -q "^  MHA  *640 bytes  *160 KiB$" "$tmp/out"
-    check "no q8_0: 32 of 40 are no whole blocks" not grep -q q8_0 "$tmp/out"
+    check "q8_0: two layers of two blocks" grep -q " q8_0 136 bytes" "$tmp/out"
 
     test_case "info --memory of latent attention, and of layers that differ"
     expect 0 "" info "$tmp/deepseek2.gguf" --memory 200000 --context 300 --batch 2
@@ -181,7 +181,9 @@ def check(info, heads, cached, macs): # numbers of all layers: in the cache, and
     n = info["n_params"]
     z = 0.9 * (n + cached) ** 0.5 + 0.1 * (2 * n + 2 * macs) ** (1 / 3)
     assert abs(row["cost"] / z - 1) < 1e-6, (row, z)
-assert len(mla["advice"]["choices"]) == 4
+assert len(mla["advice"]["choices"]) == 4 * 3
+rows = [c["cache_bytes"] for c in mla["advice"]["choices"] if c["attention"] == "MLA"]
+assert rows[1:] == [2 * 300 * 2 * 2 * block for block in (34, 18)], rows # 32 + 8 in two blocks
 check(mla, "MLA", 300 * 2 * (32 + 8), 300 * 2 * 4 * (32 + 8 + 32))
 check(mla, "MHA", 300 * 2 * 4 * (24 + 16), 300 * 2 * 4 * (24 + 16))
 check(mla, "MQA", 300 * 2 * (24 + 16), 300 * 2 * 4 * (24 + 16))
