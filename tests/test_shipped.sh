@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_shipped.sh RUN: the storyteller tells the same story on every instruction set and number of
-# threads; it, its twin and their small ones predict a text they were not trained on, and have the
+# threads; it, its twins and their small ones predict a text they were not trained on, and have the
 # sizes that were promised.
 run=$1
 . tests/checks.sh
@@ -35,7 +35,7 @@ expect 0 "" info $model
 check "GQA" grep -q "GQA (4 query heads share a KV head)" "$tmp/out"
 expect 0 "" info models/stories-mha.gguf
 check "MHA" grep -q "MHA" "$tmp/out"
-expect 0 "" info tests/models/stories-mqa.gguf
+expect 0 "" info models/stories-mqa.gguf
 check "MQA" grep -q "MQA (8 query heads share one KV head)" "$tmp/out"
 
 # A text that is in no corpus; a uniform guess has a perplexity of 2048.
