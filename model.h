@@ -428,9 +428,9 @@ void gqa_session_cancel(gqa_session *session);
 
 /* Writes tokens, KV cache and logits to a file (atomically: a temporary file, then rename), or
  * to new memory for gqa_free(); and reads them back. A saved session is checked like a model file,
- * refused if it is damaged or of another model, cache type or `exact`. A file that cannot be read
- * or whose header is refused leaves the session as it was; after damage further on the session is
- * empty (position 0). */
+ * refused if damaged, of another model, cache type or `exact`, or with fast_prefill for a model
+ * without. A file that cannot be read or whose header is refused leaves the session as it was;
+ * after damage further on the session is empty (position 0). */
 int gqa_session_save(const gqa_session *session, const char *path, gqa_error *err);
 int gqa_session_load(gqa_session *session, const char *path, gqa_error *err);
 int gqa_session_save_memory(const gqa_session *session, void **data, size_t *size, gqa_error *err);

@@ -6,7 +6,8 @@
  *  16  kv types, ring          2 x u32: of keys and, from bit 16 up, of values; positions
  *                              of a ring of tiles, 0 when all positions are kept
  *  24  position, flags         2 x u32: 1: logits follow, 2: scales follow, 4: rotated by the
- *                              factors for long contexts, 8: of an exact session
+ *                              factors for long contexts, 8: of an exact session, 16: of a
+ *                              model with fast_prefill, whose bits one without does not take
  *  32  tiles, ahead            2 x u32: tiles a KV head that follow, in the layers with the
  *                              smallest ring; positions past `position` that the cache has been
  *                              written to (by tokens since rewound), where positions still needed
@@ -56,7 +57,7 @@ static uint32_t ring_of(const gqa_session *s) {
     return ring < s->context ? (uint32_t)ring : 0;
 }
 
-enum { HAS_LOGITS = 1, HAS_SCALES = 2, IS_LONG = 4, IS_EXACT = 8 };
+enum { HAS_LOGITS = 1, HAS_SCALES = 2, IS_LONG = 4, IS_EXACT = 8, IS_FAST = 16 };
 
 static uint32_t kv_types_of(const gqa_session *s) {
     return (uint32_t)s->kv[0].k_type | (uint32_t)s->kv[0].v_type << 16;
@@ -64,7 +65,8 @@ static uint32_t kv_types_of(const gqa_session *s) {
 
 static uint32_t flags_of(const gqa_session *s) {
     uint32_t flags = (s->has_logits ? HAS_LOGITS : 0) | (s->is_long ? IS_LONG : 0) |
-                     (s->workspace->exact ? IS_EXACT : 0);
+                     (s->workspace->exact ? IS_EXACT : 0) |
+                     (s->model->stats.fast_prefill ? IS_FAST : 0);
     for (int l = 0; l < s->model->config.n_layers; l++)
         if (s->range[l].k_scale < 1 || s->range[l].v_scale < 1) flags |= HAS_SCALES;
     return flags;
@@ -226,12 +228,15 @@ static int check_header(const gqa_session *s, const session_header *h,
     if (!(h->flags & IS_EXACT) != !s->workspace->exact)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved by a session that is %sexact, unlike this "
                         "one", path, h->flags & IS_EXACT ? "" : "not ");
+    if (h->flags & IS_FAST && !s->model->stats.fast_prefill)
+        return gqa_fail(err, GQA_ERR_FORMAT, "%s: saved with fast_prefill, which this model is "
+                        "without", path);
     if (h->position > (uint32_t)s->context)
         return gqa_fail(err, GQA_ERR_FORMAT, "%s: holds %u positions, this session has %d", path,
                         h->position, s->context);
     int max_ahead = s->model->config.window > 0 ? gqa_cache_ring(s) : 0;
     int has_f16 = kv->k_type == GQA_TYPE_F16 || kv->v_type == GQA_TYPE_F16;
-    uint32_t allowed = IS_LONG | IS_EXACT | (h->position > 0 ? HAS_LOGITS : 0) |
+    uint32_t allowed = IS_LONG | IS_EXACT | IS_FAST | (h->position > 0 ? HAS_LOGITS : 0) |
                        (has_f16 ? HAS_SCALES : 0);
     if (h->ring != ring_of(s))
         return gqa_fail(err, GQA_ERR_FORMAT,

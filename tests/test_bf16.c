@@ -269,27 +269,35 @@ static void check_model(gqa_config c, gqa_type type) {
     gqa_model_close(fast);
 }
 
-/* What goes on from the cache of a long pass: gqa_session_sync, copies and saved sessions, in a
- * model with the option and in one without: what comes then is short, and the same bits. */
+/* What goes on from the cache of a long pass: gqa_session_sync, copies and saved sessions. What
+ * comes then is short, and the same bits. A model without the option takes no such session, whose
+ * keys it would have computed otherwise; the other way round it is as good as its own. */
 static void check_continuing(gqa_type type) {
     gqa_model *fast = open_small(type, 2), *exact = open_small(type, 0);
     gqa_session *s = SESSION(fast, .context = 200), *other = SESSION(fast, .context = 200);
-    gqa_session *plain = SESSION(exact, .context = 200);
+    gqa_session *plain = SESSION(exact, .context = 200), *loaded = SESSION(fast, .context = 200);
     gqa_error err = {0};
     int32_t t[N + 10];
-    void *saved;
-    size_t size;
+    void *saved, *plainly;
+    size_t size, size_plainly;
     random_tokens(t, N + 10, 23);
     eval_ok(s, t, N);
     CHECK(gqa_session_copy(other, s, N - 8, &err) == 0, "%s", err.message);
     CHECK(gqa_session_save_memory(s, &saved, &size, &err) == 0, "%s", err.message);
-    CHECK(gqa_session_load_memory(plain, saved, size, &err) == 0, "%s", err.message);
-    CHECK(same_logits(s, plain), "logits come back");
+    CHECK(gqa_session_load_memory(plain, saved, size, &err) == GQA_ERR_FORMAT, "into a plain one");
+    CHECK_HAS(err.message, "saved with fast_prefill, which this model is without");
+    CHECK(gqa_session_position(plain) == 0, "as it was");
+    eval_ok(plain, t, 5);
+    CHECK(gqa_session_save_memory(plain, &plainly, &size_plainly, &err) == 0, "%s", err.message);
+    CHECK(gqa_session_load_memory(loaded, plainly, size_plainly, &err) == 0, "%s", err.message);
+    CHECK(same_logits(loaded, plain), "of a plain one into one with the option");
+    CHECK(gqa_session_load_memory(loaded, saved, size, &err) == 0, "%s", err.message);
+    CHECK(same_logits(s, loaded), "logits come back");
     for (int i = N - 8; i < N; i++) t[i] = (t[i] + 1) % VOCAB;
     CHECK(gqa_session_sync(s, t, N + 5, &err) == N - 8, "%s", err.message);
-    CHECK(gqa_session_sync(plain, t, N + 5, &err) == N - 8, "%s", err.message);
+    CHECK(gqa_session_sync(loaded, t, N + 5, &err) == N - 8, "%s", err.message);
     eval_ok(other, t + N - 8, 13);
-    CHECK(same_logits(s, plain), "synced with and without");
+    CHECK(same_logits(s, loaded), "synced and loaded before");
     CHECK(same_logits(s, other), "synced and copied");
     CHECK(gqa_session_load_memory(other, saved, size, &err) == 0, "%s", err.message);
     CHECK(gqa_session_sync(other, t, N + 5, &err) == N - 8, "%s", err.message);
@@ -299,9 +307,11 @@ static void check_continuing(gqa_type type) {
     eval_ok(other, t + 1, N);
     CHECK(same_logits(s, other), "synced from the start");
     gqa_free(saved);
+    gqa_free(plainly);
     gqa_session_free(s);
     gqa_session_free(other);
     gqa_session_free(plain);
+    gqa_session_free(loaded);
     gqa_model_close(fast);
     gqa_model_close(exact);
 }
