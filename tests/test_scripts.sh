@@ -46,6 +46,48 @@ sh scripts/speed-floor.sh 0.000001 --run "$run" -r 1 \
     --test "q8_0 0 dim=64,layers=1,heads=2,ffn=64,vocab=64" >"$tmp/out" 2>"$tmp/err"
 check "exit code 0, a share of pp256" grep -q "^[0-9.]*  pp256 q8_0" "$tmp/out"
 
+test_case "compare-peers.sh"
+# peers CODE TEXT ARGUMENTS...: a line of what compare-peers.sh says
+peers() {
+    code=$1 text=$2
+    shift 2
+    sh scripts/compare-peers.sh tests/models/stories-gqa.gguf --run "$tmp/run" -r 3 "$@" \
+        >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    check "compare-peers $*: exit code $got, expected $code" test "$got" -eq "$code"
+    check "compare-peers $* does not say \"$text\"" grep -qF -- "$text" "$tmp/out" "$tmp/err"
+}
+cat >"$tmp/run" <<'END'
+#!/bin/sh
+echo "$@" >"$(dirname "$0")/arguments"
+echo test,depth,sequences,tokens_per_second,isa
+echo pp8,0,1,300,avx2
+echo tg4,0,1,20,avx2
+echo tg4,0,8,90,avx2
+END
+cat >"$tmp/bench" <<'END'
+#!/bin/sh
+echo '"n_prompt","n_gen","avg_ts"'
+echo '"8","0","150.0"'
+echo '"0","4","10.0"'
+END
+chmod +x "$tmp/run" "$tmp/bench"
+quoted='echo "{\"prefill_tok_s\": 100, \"decode_tok_s\": 5}"'
+peers 0 "prefill      100.00 tok/s  gqa.c is 3.00 times that  $quoted" --peer "$quoted" -p 8 -n 4
+peers 0 "decode        10.00 tok/s  gqa.c is 2.00 times that  $tmp/bench" --llama-bench "$tmp/bench"
+check "three rounds" grep -q "median of 3 rounds" "$tmp/out"
+peers 0 "gqa.c         90.00 tok/s  tg4, depth 0, 8 sequences, avx2" -- --batch 1,8 --kv q8_0
+check "what bench is told" grep -q -- "--batch 1,8 --kv q8_0 --csv" "$tmp/arguments"
+peers 1 "failed or printed no rate: false" --peer false --peer "$quoted"
+check "the others are shown" grep -q "3.00 times" "$tmp/out"
+peers 1 "failed or printed no rate: /nonexistent" --llama-bench /nonexistent
+peers 1 "failed or printed no rate: true" --peer true
+peers 2 "-r 0: expected a number from 1" -r 0
+peers 2 "-p x: expected a number from 0" -p x
+sh scripts/compare-peers.sh tests/models/stories-gqa.gguf --run "$run" -r 1 -p 8 -n 4 -t 1 \
+    --peer "$quoted" -- --batch 1,2 >"$tmp/out" 2>"$tmp/err"
+check "of run bench itself" test "$(grep -c "tok/s" "$tmp/out")" -eq 5
+
 test_case "quality-table.sh"
 model=tests/models/stories-gqa.gguf table="sh scripts/quality-table.sh"
 echo "stories-gqa.gguf weights q4_0 | 0.5 | 60% |" >"$tmp/beside.txt"
