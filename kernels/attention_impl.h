@@ -89,17 +89,20 @@ TEMPLATE void tile_values(int type, int rows, const uint8_t *v, const float *p, 
     for (; at < vd; at += VF_LANES) add_values(type, rows, 1, v, p, n, vd, at, out);
 }
 
-/* The same in integers: scores [rows][32] = q16 [rows][d] times q_scales [rows] times K in q8_0. */
+/* The same in integers: scores [rows][32] = q16 [rows][d] times q_scales [rows] times K in q8_0.
+ * The next tile, `ahead` bytes on, is asked for line by line. */
 TEMPLATE void int_scores(int rows, const uint8_t *k, const int16_t *q, const float *q_scales, int d,
-                         float *scores) {
+                         size_t ahead, float *scores) {
     const int fit = ATTEND_SUMS / rows, nv = fit < KV_VECTORS ? fit : KV_VECTORS;
     for (int b = 0; b < d; b += 32, k += 64 + 32 * GQA_KV_TILE)
         for (int v0 = 0; v0 < KV_VECTORS; v0 += nv) {
             tile_ints sum;
             UNROLL for (int r = 0; r < rows; r++)
                 UNROLL for (int v = 0; v < nv; v++) sum[v][r] = vi_set1(0);
+            if (v0 == 0) __builtin_prefetch(k + ahead);
             for (int i = 0; i < 32; i += 2) {
                 vi keys[KV_VECTORS];
+                if (v0 == 0) __builtin_prefetch(k + ahead + 64 + i * GQA_KV_TILE);
                 UNROLL for (int v = 0; v < nv; v++)
                     keys[v] = vi_load_pairs(k + 64 + i * GQA_KV_TILE + 2 * (v0 + v) * VF_LANES);
                 UNROLL for (int r = 0; r < rows; r++) {
@@ -124,9 +127,9 @@ TEMPLATE void int_scores(int rows, const uint8_t *k, const int16_t *q, const flo
 }
 
 /* out [rows][d] += p16 [rows][d / 32][32] times factors [rows][d / 32] times the codes of V in
- * q8_0, or of q4_0 unpacked, of which n positions are seen. */
+ * q8_0, or of q4_0 unpacked, of which n positions are seen. `ahead` as in int_scores. */
 TEMPLATE void int_values(int rows, int nibbles, const uint8_t *v, const int16_t *p,
-                         const float *factors, int n, int d, float *out) {
+                         const float *factors, int n, int d, size_t ahead, float *out) {
     const int fit = ATTEND_SUMS / rows, block = 32 / VF_LANES, nv = fit < block ? fit : block;
     const int step = nibbles ? d : 2 * d; /* of a pair of positions */
     for (int at = 0; at < d; at += nv * VF_LANES) {
@@ -139,8 +142,10 @@ TEMPLATE void int_values(int rows, int nibbles, const uint8_t *v, const int16_t 
         }
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int j = 0; j < nv; j++) sum[j][r] = vi_set1(0);
+        if (at % 32 == 0) __builtin_prefetch(v + ahead + GQA_KV_TILE * d + 2 * at); /* scales */
         for (int t = 0, from = 0; t < n; t += 2, from += step) {
             vi values[32 / VF_LANES];
+            if (at % 32 == 0) __builtin_prefetch(codes[0] + from + ahead);
             UNROLL for (int j = 0; j < nv; j++) values[j] = vi_load_pairs(codes[j] + from);
             UNROLL for (int r = 0; r < rows; r++) {
                 vi pair = load_pair(p + r * d + at / 32 * 32 + t);
@@ -210,6 +215,7 @@ typedef struct rows_state {
     int16_t *q16;           /* [n][d], and zeros as in q */
     float *q_scales;        /* [n] */
     int v_type;
+    size_t k_ahead, v_ahead; /* from a tile in q8_0 to the next one; else 0 */
     const uint16_t *stored; /* scales of V as they are in the tile */
     int seen0, seen1;       /* positions of it whose scales are in v_scales */
     float *v_scales;        /* [vd / 32][32] times 32767, relative to the largest, or 0 */
@@ -348,16 +354,16 @@ static void multiply_k(rows_state *s, const uint8_t *k, size_t row, size_t rows)
     const float *scales = s->q_scales + row;
     switch (rows) {
     case 1:
-        int_scores(1, k, q, scales, s->d, s->p);
+        int_scores(1, k, q, scales, s->d, s->k_ahead, s->p);
         break;
     case 2:
-        int_scores(2, k, q, scales, s->d, s->p);
+        int_scores(2, k, q, scales, s->d, s->k_ahead, s->p);
         break;
     case 4:
-        int_scores(4, k, q, scales, s->d, s->p);
+        int_scores(4, k, q, scales, s->d, s->k_ahead, s->p);
         break;
     default:
-        int_scores(8, k, q, scales, s->d, s->p);
+        int_scores(8, k, q, scales, s->d, s->k_ahead, s->p);
     }
 }
 
@@ -375,16 +381,16 @@ static void multiply_v(rows_state *s, const uint8_t *v, size_t row, size_t rows,
     for (size_t r = 0; r < used; r++) quantize_probabilities(s, row + r, r, top[r], first);
     switch (rows) {
     case 1:
-        int_values(1, is_q4, v, s->p16, s->factors, seen, s->vd, o);
+        int_values(1, is_q4, v, s->p16, s->factors, seen, s->vd, s->v_ahead, o);
         break;
     case 2:
-        int_values(2, is_q4, v, s->p16, s->factors, seen, s->vd, o);
+        int_values(2, is_q4, v, s->p16, s->factors, seen, s->vd, s->v_ahead, o);
         break;
     case 4:
-        int_values(4, is_q4, v, s->p16, s->factors, seen, s->vd, o);
+        int_values(4, is_q4, v, s->p16, s->factors, seen, s->vd, s->v_ahead, o);
         break;
     default:
-        int_values(8, is_q4, v, s->p16, s->factors, seen, s->vd, o);
+        int_values(8, is_q4, v, s->p16, s->factors, seen, s->vd, s->v_ahead, o);
     }
 }
 
@@ -417,10 +423,10 @@ static void fetch_tile(const uint8_t *tile, size_t bytes) {
 }
 
 /* K's tile, in q4_0 as q8_0; the next one is fetched meanwhile. */
-static const uint8_t *int_k(const rows_state *s, const gqa_kv *kv, const uint8_t *tile) {
-    if (!is_rotated(kv->k_type)) return tile;
+static const uint8_t *int_k(rows_state *s, const gqa_kv *kv, const uint8_t *tile) {
+    s->k_ahead = kv->k_type == GQA_TYPE_Q8_0 ? kv->k_tile_bytes : 0;
+    if (kv->k_type != GQA_TYPE_Q4_0) return tile;
     fetch_tile(tile + kv->k_tile_bytes, kv->k_tile_bytes);
-    if (kv->k_type == GQA_TYPE_Q8_0) return tile;
     unpack_k(tile, s->d, (uint8_t *)s->k);
     return (const uint8_t *)s->k;
 }
@@ -429,11 +435,12 @@ static const uint8_t *int_k(const rows_state *s, const gqa_kv *kv, const uint8_t
 static const uint8_t *int_v(rows_state *s, const gqa_kv *kv, const uint8_t *tile) {
     const size_t bytes = GQA_KV_TILE * codes_of(kv->v_type) * (s->vd / 32);
     if (!is_rotated(kv->v_type)) return tile;
-    fetch_tile(tile + kv->v_tile_bytes, kv->v_tile_bytes);
+    s->v_ahead = kv->v_type == GQA_TYPE_Q8_0 ? kv->v_tile_bytes : 0;
     s->v_type = kv->v_type;
     s->stored = (const uint16_t *)(tile + bytes);
     s->seen1 = 0;
     if (kv->v_type == GQA_TYPE_Q8_0) return tile;
+    fetch_tile(tile + kv->v_tile_bytes, kv->v_tile_bytes);
     unpack_nibbles(tile, bytes, (uint8_t *)s->v);
     return (const uint8_t *)s->v;
 }
