@@ -205,8 +205,8 @@ typedef struct gqa_model_options {
 } gqa_model_options;
 
 /* fast_prefill: passes of more than 16 tokens round both sides of products with f16, bf16 and f32
- * weights to bf16, and sum in f32. 1: on CPUs that do so at 1.5 times the rate of f32 (measured).
- * Logits then depend more on how a text was cut into passes, never on the number of threads. */
+ * weights to bf16 (each by at most 2^-8 of itself), and sum in f32. 1: on CPUs that do so at 1.5
+ * times the rate of f32 (measured). Logits then depend more on the passes, never on threads. */
 
 typedef struct gqa_model gqa_model;
 

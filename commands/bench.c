@@ -410,6 +410,7 @@ static int check(settings *o, const char *path) {
     o->n_batches = parse_int_list(o->batches_text, 1, MAX_BATCH, o->batches, MAX_LIST);
     if (o->n_batches < 1)
         return usage_error("--batch %s: expected numbers from 1 to %d", o->batches_text, MAX_BATCH);
+    if (o->mix && !o->prompt) return usage_error("--mix needs a prompt: -p 1 or more");
     if (!o->lookup != !o->file || (o->lookup && (o->shape || o->tokens < 2)))
         return usage_error("--lookup and -f FILE go together, with a model file and -n 2 or more");
     return -1;

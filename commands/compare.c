@@ -42,10 +42,10 @@ static int time_prefill(const comparison *c, gqa_session *s, double *seconds, gq
     return status;
 }
 
-int batch_fits(const comparison *c, const variant *v, int n) {
+int batch_fits(const comparison *c, const variant *v, int b) {
     double available = gqa_os_memory() > 0 ? fmin(c->memory, gqa_os_memory()) : c->memory;
     double cache = cache_at(c, v, 0, deepest(c) + c->tokens);
-    return (double)v->stats->weight_bytes + n * cache <= available;
+    return !v->refused[b] && (double)v->stats->weight_bytes + c->batches[b] * cache <= available;
 }
 
 /* Seconds of the same steps of n sequences together, at the greatest depth. */
@@ -55,14 +55,14 @@ static int time_batch(const comparison *c, const variant *v, int n, double *seco
     int32_t tokens[MAX_BATCH];
     gqa_session_options so = {.context = deepest(c) + c->tokens, .n_threads = c->threads};
     gqa_workspace *workspace = gqa_workspace_new(v->model, &so, err);
-    int status = workspace ? 0 : -1;
+    int status = workspace ? 0 : err->code;
     so.kv = c->caches[0].name;
     so.workspace = workspace;
     so.n_threads = 0; /* the workspace's */
     for (int i = 0; i < n && !status; i++) {
         tokens[i] = 1;
         sessions[i] = gqa_session_new(v->model, &so, err);
-        if (!sessions[i]) status = -1;
+        if (!sessions[i]) status = err->code;
         else if (deepest(c)) status = gqa_session_fill_random(sessions[i], deepest(c), 7, err);
     }
     if (!status) status = gqa_sessions_eval(sessions, tokens, n, err);
@@ -123,8 +123,10 @@ static int one_round(comparison *c, session_table sessions, progress *p, gqa_err
         for (int i = 0; i < c->n_variants; i++) {
             int n = c->batches[b];
             variant *v = &c->variants[i];
-            if (!batch_fits(c, v, n)) continue;
+            if (!batch_fits(c, v, b)) continue;
             status = time_batch(c, v, n, &seconds, err);
+            v->refused[b] = status == GQA_ERR_MEMORY;
+            if (v->refused[b]) continue;
             if (status || add_figure(p, &v->batch[b], n * (c->tokens - 1) / seconds)) return status;
         }
     return 0;
@@ -135,7 +137,7 @@ static int count_figures(const comparison *c) {
     int n = c->n_variants * (1 + c->n_caches * c->n_depths);
     for (int b = 0; b < c->n_batches; b++)
         for (int i = 0; i < c->n_variants; i++)
-            n += batch_fits(c, &c->variants[i], c->batches[b]);
+            n += batch_fits(c, &c->variants[i], b);
     return n;
 }
 
@@ -258,8 +260,8 @@ static int parse_heads(comparison *c) {
                                c->head_list, MAX_VARIANTS - 1);
         if (!parse_int(v->attention, 1, 4096, &n)) *v->attention = 0;
         else if (!c->shape)
-            return usage_error("--kv-heads %s: expected a number; mla and gta are for --shape",
-                               v->attention);
+            return usage_error("--kv-heads %s: expected numbers from 1; mla and gta are for "
+                               "--shape", v->attention);
         v->kv_heads = (int)n;
         p += len + (p[len] == ',');
     }
@@ -349,6 +351,8 @@ static int check(comparison *c) {
     if (!c->n_paths == !c->shape) return usage_error("compare: give either models or --shape");
     if (c->head_list && c->n_paths > 1)
         return usage_error("--kv-heads: of one model; %d are given", c->n_paths);
+    if (strcmp(c->pool, "mean") && c->n_paths != 1)
+        return usage_error("--pool: of one model; %d are given", c->n_paths);
     if (c->shape && c->text.file)
         return usage_error("compare: -f needs a model: random weights have no perplexity");
     if (gqa_pool_from_name(c->pool) < 0)

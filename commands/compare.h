@@ -21,6 +21,7 @@ typedef struct variant {
     sample prefill;                      /* tokens a second */
     sample decode[MAX_CACHES][MAX_DEPTHS];
     sample batch[MAX_BATCHES];           /* of all sequences; empty: they do not fit */
+    int refused[MAX_BATCHES];            /* the system had no memory for them */
     int32_t *tokens;                     /* of the text */
     int n_chunks;
     score scores[MAX_CACHES];            /* compared with an f32 cache, its own and the first's */
@@ -55,8 +56,8 @@ void compare_close(comparison *c);
 
 /* Tokens a second. */
 double decode_speed(const variant *v, int cache, int depth);
-/* Whether the weights and that many sequences at the greatest depth have room. */
-int batch_fits(const comparison *c, const variant *v, int n);
+/* Whether the weights and c->batches[b] sequences at the greatest depth have room. */
+int batch_fits(const comparison *c, const variant *v, int b);
 /* Tokens a second of all sequences of c->batches[b] together, or that they do not fit. */
 const char *batch_cell(const comparison *c, const variant *v, int b, char buf[16]);
 /* Why perplexities and KL are left out. */

@@ -87,7 +87,7 @@ static void show_conditions(const comparison *c) {
 }
 
 const char *batch_cell(const comparison *c, const variant *v, int b, char buf[16]) {
-    if (!batch_fits(c, v, c->batches[b])) return "no memory";
+    if (!batch_fits(c, v, b)) return "no memory";
     return cell(sample_median(&v->batch[b]), 1, 0, buf);
 }
 
@@ -288,7 +288,7 @@ static void json_batches(json_writer *j, const comparison *c, const variant *v) 
         json_begin(j, NULL, '{');
         json_int(j, "sequences", c->batches[b]);
         json_int(j, "depth", c->depths[c->n_depths - 1]);
-        json_bool(j, "fits", batch_fits(c, v, c->batches[b]));
+        json_bool(j, "fits", batch_fits(c, v, b));
         json_double(j, "tokens_per_second", sample_median(&v->batch[b]));
         json_double(j, "spread", sample_spread(&v->batch[b]));
         json_end(j, '}');

@@ -46,6 +46,7 @@ int refuse_same_file(const char *in, const char *out) {
 }
 
 int refuse_other_text(const char *path, const char *begin) {
+    const int was_there = path && gqa_os_exists(path);
     FILE *f = path ? gqa_os_fopen(path, "a") : NULL;
     gqa_file_info info;
     if (!path) return EXIT_SUCCESS;
@@ -53,6 +54,7 @@ int refuse_other_text(const char *path, const char *begin) {
     int has_text = !gqa_os_stream_info(f, &info) && info.kind == GQA_FILE_REGULAR &&
                    info.id.size > 0;
     fclose(f);
+    if (!was_there) gqa_os_remove(path); /* what comes before it is written may fail */
     if (!has_text || file_begins(path, begin)) return EXIT_SUCCESS;
     return usage_error("%s exists and does not begin with \"%s\": give another name", path, begin);
 }

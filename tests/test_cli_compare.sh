@@ -57,6 +57,8 @@ expect 1 "n_heads 4 is not a multiple of n_kv_heads 3" compare --shape $shape --
 check "nothing is measured" test ! -s "$tmp/out"
 expect 1 "half of it" compare --shape $shape,head_dim=24 --kv-heads gta
 expect 2 "mla and gta are for --shape" compare "$m" --kv-heads 2,mla
+expect 2 "0: expected numbers from 1" compare "$m" --kv-heads 0
+expect 2 "--pool: of one model; 2 are given" compare "$m" "$m" --pool aligned
 expect 2 "with compare, --kv-heads takes mla" compare --shape $shape,kv_heads=mla
 shape=$small
 expect 1 "heads of 16" compare --shape $shape --kv-heads mla
@@ -258,6 +260,17 @@ END
 have python3 "--json" && check "the figures" python3 "$tmp/batch.py" "$tmp/out"
 expect 0 "" compare "$m" --depths 100 -n 4 --prompt 4 --reps 1 --batch 64 --memory 1M
 check "the table says so" grep -q "^MHA .* no memory$" "$tmp/out"
+# in a limit of 1.2 GB, of which MHA's 32 caches alone would take 2; where the program starts in it
+if (ulimit -v 1200000 && "$run" info "$m") >/dev/null 2>&1; then
+    (ulimit -v 1200000 && "$run" compare --kv-heads 32,1 --depths 0,8192 -n 2 --prompt 4 --reps 2 \
+        --shape dim=512,layers=4,heads=32,head_dim=16,ffn=512,vocab=256,type=f16 -j 1 \
+        --batch 1,32 >"$tmp/out" 2>"$tmp/err")
+    check "the system refuses: exit code 0" test $? -eq 0
+    check "the table says so too" grep -q "^MHA .* [0-9]*  *no memory$" "$tmp/out"
+    check "what fits is measured" grep -q "^MQA .* [0-9][0-9]*  *[0-9][0-9]*$" "$tmp/out"
+fi
+expect 1 "none.gguf" compare "$m" "$tmp/none.gguf" --html "$tmp/early.html"
+check "no empty page is left" test ! -e "$tmp/early.html"
 expect 0 "" compare "$m" --kv-heads 2,1 --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 1,64 \
     --memory 1M --kv f16,f32 --csv
 cut -d, -f1,3-5,8 "$tmp/out" | sed 's/[0-9]*\.[0-9]*$/speed/' >"$tmp/rows"
@@ -424,6 +437,7 @@ expect 2 "--lookup and -f FILE go together" bench $own --lookup
 expect 2 "--lookup and -f FILE go together" bench $own -f "$tmp/day"
 expect 2 "with a model file" bench --shape $shape --lookup -f "$tmp/day"
 expect 2 "--isa: expected 1 to" bench $own --isa ,
+expect 2 "--mix needs a prompt" bench "$m" -p 0 -n 4 --mix 3
 
 test_case "bench: kinds of attention"
 kinds="bench --shape $shape,head_dim=32 -p 4 -n 2 -r 2 --kv-heads"
