@@ -101,6 +101,18 @@ static void show_condition(FILE *out, const gqa_json_node *root, const char *key
     else if (before != now) fprintf(out, "  (%s: %g, now %d)\n", key, before, now);
 }
 
+static void show_text(FILE *out, const gqa_json_node *root, const char *key, const char *now) {
+    const gqa_json_node *n = member(root, key);
+    const char *before = n && n->kind == GQA_JSON_STRING ? n->text : NULL;
+    char escaped[1024];
+    if (before && now && !strcmp(before, now)) return;
+    if (!before && !now) return;
+    gqa_escape(escaped, sizeof escaped, before ? before : "not said");
+    fprintf(out, "  (%s: %s, ", key, escaped);
+    gqa_escape(escaped, sizeof escaped, now ? now : "none");
+    fprintf(out, "now %s)\n", escaped);
+}
+
 void baseline_show(const gqa_json *json, const comparison *c, FILE *out) {
     const gqa_json_node *root = json->nodes, *variants = member(root, "variants");
     const gqa_config *g = c->variants->config;
@@ -111,6 +123,8 @@ void baseline_show(const gqa_json *json, const comparison *c, FILE *out) {
     show_condition(out, root, "layers", g->n_layers);
     show_condition(out, root, "dim", g->dim);
     show_condition(out, root, "heads", g->n_heads);
+    show_text(out, root, "isa", c->variants->stats->isa);
+    if (c->has_scores) show_text(out, root, "text", c->text.file);
     show_condition(out, root, "threads", c->limits.n_threads);
     show_condition(out, root, "prompt", c->prompt);
     show_condition(out, root, "tokens", c->tokens);

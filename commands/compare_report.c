@@ -323,6 +323,7 @@ void compare_json(const comparison *c) {
     json_writer j = json_open();
     json_string(&j, "command", c->command);
     json_string(&j, "isa", c->variants->stats->isa);
+    if (c->has_scores) json_string(&j, "text", c->text.file);
     json_int(&j, "layers", g->n_layers);
     json_int(&j, "dim", g->dim);
     json_int(&j, "heads", g->n_heads);

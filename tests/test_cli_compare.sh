@@ -329,12 +329,15 @@ for v in old["variants"]:
 old["variants"][0]["caches"][0]["bits_per_byte"] *= 1.01
 old["prompt"] = 5
 old["variants"][1]["name"] = "GQA-3"
+old["isa"], old["text"] = "avx9", "other.txt"
 json.dump(old, open(sys.argv[1] + ".old", "w"))
 END
 if have python3 "--baseline"; then
     check "an older one" python3 "$tmp/edit.py" "$tmp/out"
     expect 0 "" compare "$m" --kv-heads 2,1 $scored --baseline "$tmp/out.old"
     check "of the same shape" not grep -q "^  (layers" "$tmp/out"
+    check "of another instruction set" grep -q "^  (isa: avx9, now [a-z]" "$tmp/out"
+    check "of another text" grep -q "^  (text: other.txt, now .*)$" "$tmp/out"
     check "prefill" grep -q "^  GQA-2  .*prefill.* -> .* +[0-9.]*%" "$tmp/out"
     check "quality" grep -q "^  GQA-2 .*f16: bits a byte.* -1.0%" "$tmp/out"
     check "batches" grep -q "^  GQA-2  .*2 at 0, tok/s .* -> .* +[0-9.]*%" "$tmp/out"
