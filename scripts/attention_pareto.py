@@ -104,13 +104,18 @@ class Scatter(Chart):
         return [i * size for i in range(int(high / size) + 1)]
 
     def curves(self):
+        labels = []
         for i, (name, (x, spread, values)) in enumerate(self.points.items()):
             colour, mean = COLOURS[i % len(COLOURS)], self.y_at(statistics.mean(values))
             self.places[x] = self.place(x)
             yield self.point(x, values, colour)
             yield (f'<line stroke="{colour}" x1="{self.place(x - spread / 2):.1f}" '
                    f'x2="{self.place(x + spread / 2):.1f}" y1="{mean:.1f}" y2="{mean:.1f}"/>')
-            yield (f'<text x="{self.place(x) + 8:.1f}" y="{mean - 6:.1f}" '
+            at = self.place(x) + 8, mean - 6
+            while any(abs(at[0] - x) < 48 and abs(at[1] - y) < 12 for x, y in labels):
+                at = at[0], at[1] - 12
+            labels.append(at)
+            yield (f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" '
                    f'style="fill:{colour}">{name}</text>')
 
 
