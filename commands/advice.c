@@ -194,6 +194,11 @@ static void show_choices(const advice *a) {
             found |= fits;
             show_choice(a, name_of(a, counts[i], buf), c, note);
         }
+    printf("  longest context: weights + caches <= memory; sequences: (memory - weights) / one's "
+           "cache\n");
+    if (a->context > gqa_model_config(a->model)->context_length)
+        printf("  The model was made for %d positions.\n",
+               gqa_model_config(a->model)->context_length);
     if (!found)
         printf("  Nothing of this fits: smaller weights (run convert --type) or fewer positions "
                "would.\n");
@@ -212,7 +217,7 @@ static void show_costs(const advice *a) {
     if (c->latent_dim)
         printf("  2 head_dim: the numbers of a head's K and V; of MLA itself kv_lora + rope in M,\n"
                "  2 kv_lora + rope in C\n");
-    printf("\n");
+    printf("  N of equal Z: with which a row costs what this model does\n\n");
     printf("  %-8s %10s %10s %10s   %s\n", "", "M", "C", "Z", "N of equal Z");
     for (int i = 0; i < n; i++) {
         double equal = equal_cost_params(a, counts[i]);
