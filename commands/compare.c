@@ -63,8 +63,9 @@ static int time_batch(const comparison *c, const variant *v, int n, double *seco
         tokens[i] = 1;
         sessions[i] = gqa_session_new(v->model, &so, err);
         if (!sessions[i]) status = err->code;
-        else if (deepest(c)) status = gqa_session_fill_random(sessions[i], deepest(c), 7, err);
     }
+    for (int i = 0; i < n && !status && deepest(c); i++)
+        status = gqa_session_fill_random(sessions[i], deepest(c), 7, err);
     if (!status) status = gqa_sessions_eval(sessions, tokens, n, err);
     double start = seconds_now();
     for (int i = 1; i < c->tokens && !status; i++)
