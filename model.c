@@ -148,17 +148,14 @@ const gqa_model_stats *gqa_model_get_stats(const gqa_model *m) {
     return m ? &m->stats : NULL;
 }
 
-static uint64_t in_whole_blocks(int n, int block) {
-    return (uint64_t)ceil_div(n, block) * (uint64_t)block;
-}
-
 uint64_t gqa_kv_bytes_per_position(const gqa_config *c, gqa_type kv_type) {
     const gqa_type_info *t = gqa_type_info_of((int)kv_type);
     if (!t) return 0;
-    const int is_shared = c->latent_dim || c->tied_kv, block = t->block;
+    const int is_shared = c->latent_dim || c->tied_kv;
+    const size_t block = t->block; /* a power of two */
     uint64_t rows = (uint64_t)c->n_kv_heads *
-                    in_whole_blocks(c->latent_dim ? c->latent_dim : c->head_dim, block);
-    uint64_t values = is_shared ? rows + in_whole_blocks(c->rope_dim, block) : 2 * rows;
+                    round_up(c->latent_dim ? c->latent_dim : c->head_dim, block);
+    uint64_t values = is_shared ? rows + round_up(c->rope_dim, block) : 2 * rows;
     return (uint64_t)c->n_layers * values * (uint64_t)t->bytes / (uint64_t)t->block;
 }
 

@@ -105,11 +105,10 @@ static void show_text(FILE *out, const gqa_json_node *root, const char *key, con
     const gqa_json_node *n = member(root, key);
     const char *before = n && n->kind == GQA_JSON_STRING ? n->text : NULL;
     char escaped[1024];
-    if (before && now && !strcmp(before, now)) return;
-    if (!before && !now) return;
+    if (before && !strcmp(before, now)) return;
     gqa_escape(escaped, sizeof escaped, before ? before : "not said");
     fprintf(out, "  (%s: %s, ", key, escaped);
-    gqa_escape(escaped, sizeof escaped, now ? now : "none");
+    gqa_escape(escaped, sizeof escaped, now);
     fprintf(out, "now %s)\n", escaped);
 }
 

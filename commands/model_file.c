@@ -46,7 +46,9 @@ int refuse_same_file(const char *in, const char *out) {
 }
 
 int refuse_other_text(const char *path, const char *begin) {
-    const int was_there = path && gqa_os_exists(path);
+    char target[1024]; /* of a link, which must stay, wherever it leads */
+    const int was_there = path && (gqa_os_exists(path) ||
+                                   gqa_os_link_target(path, target, sizeof target) >= 0);
     FILE *f = path ? gqa_os_fopen(path, "a") : NULL;
     gqa_file_info info;
     if (!path) return EXIT_SUCCESS;

@@ -57,10 +57,9 @@ static inline void hadamard_4(float *x) {
 /* Multiplies each n of x [count] by an orthonormal Walsh-Hadamard matrix, n being the largest power
  * of two that divides dim, which is rotated_dim(); by nothing where that is less than 32: y_i =
  * sum_j (-1)^popcount(i & j) x_j / sqrt(n), with bits 0, 1 and 2, 3 of i exchanged. The matrix R is
- * its own inverse, so
- * (R q)(R k) = q k and R sum(p R v) = sum(p v): attention is the same, but a channel with large
- * values is spread over n, and coarse scales of blocks cost less (QuaRot, Ashkboos et al. 2024,
- * 2404.00456). */
+ * its own inverse, so (R q)(R k) = q k and R sum(p R v) = sum(p v): attention is the same, but a
+ * channel with large values is spread over n, and coarse scales of blocks cost less (QuaRot,
+ * Ashkboos et al. 2024, 2404.00456). */
 static void hadamard(float *x, size_t count, size_t dim) {
     const size_t n = dim & (~dim + 1);
     const vf scale = vf_set1(0.70710678f); /* 1 / sqrt(2) */

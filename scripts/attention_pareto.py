@@ -112,7 +112,7 @@ class Scatter(Chart):
             yield (f'<line stroke="{colour}" x1="{self.place(x - spread / 2):.1f}" '
                    f'x2="{self.place(x + spread / 2):.1f}" y1="{mean:.1f}" y2="{mean:.1f}"/>')
             at = self.place(x) + 8, mean - 6
-            while any(abs(at[0] - x) < 48 and abs(at[1] - y) < 12 for x, y in labels):
+            while any(abs(at[0] - left) < 48 and abs(at[1] - y) < 12 for left, y in labels):
                 at = at[0], at[1] - 12
             labels.append(at)
             yield (f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" '

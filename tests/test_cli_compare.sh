@@ -273,6 +273,10 @@ if [ "$(uname)" = Linux ] && [ "${run%-emulated}" = "$run" ] &&
 fi
 expect 1 "none.gguf" compare "$m" "$tmp/none.gguf" --html "$tmp/early.html"
 check "no empty page is left" test ! -e "$tmp/early.html"
+if [ -z "${EXE:-}" ] && ln -s "$tmp/nowhere.html" "$tmp/link.html"; then # not Windows
+    expect 1 "none.gguf" compare "$m" "$tmp/none.gguf" --html "$tmp/link.html"
+    check "a link that leads nowhere yet stays" test -L "$tmp/link.html"
+fi
 expect 0 "" compare "$m" --kv-heads 2,1 --depths 0,100 -n 4 --prompt 4 --reps 1 --batch 1,64 \
     --memory 1M --kv f16,f32 --csv
 cut -d, -f1,3-5,8 "$tmp/out" | sed 's/[0-9]*\.[0-9]*$/speed/' >"$tmp/rows"

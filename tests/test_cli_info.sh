@@ -164,11 +164,11 @@ if have python3 "models with latent attention, with layers that differ"; then
     expect 0 "" info "$tmp/deepseek2.gguf" --memory 200000 --context 300 --batch 2
     check "this model" grep -q "^  MLA .* 93.8 KiB .* yes .* <- this model$" "$tmp/out"
     check "its formula" grep -q "(kv_lora + rope) x min(positions" "$tmp/out"
+    check "nothing to change" not grep -qE "least change|Nothing of this" "$tmp/out"
     check "beyond its context" grep -q "The model was made for 256 positions" "$tmp/out"
     expect 0 "" info "$tmp/deepseek2.gguf" --memory 200000 --context 256
     check "within it" not grep -q "was made for" "$tmp/out"
     check "formulas of the table" grep -q "(memory - weights) / one's cache" "$tmp/out"
-    check "nothing to change" not grep -qE "least change|Nothing of this" "$tmp/out"
     for name in deepseek2 gemma4; do
         expect 0 "" info "$tmp/$name.gguf" --memory 200000 --context 300 --batch 2 --json
         cp "$tmp/out" "$tmp/$name.json"
